@@ -1,0 +1,361 @@
+"""FlowBatch: a table of finished flows; the one definition of its columns, their types and meanings.
+
+One row is a bidirectional flow. On disk it is Parquet, in memory an Arrow record batch. A new column
+names its consumer in its description. ``SCHEMA_VERSION`` changes with every change of meaning and is
+checked on load.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from apptell.errors import DatasetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pandas as pd
+    from numpy.typing import NDArray
+
+SCHEMA_VERSION: Final = 1
+MAX_SEGMENTS: Final = 12
+"""Payload segments whose bytes a flow keeps."""
+MAX_SEGMENT_BYTES: Final = 1500
+"""Bytes kept of each segment."""
+MAX_SEQUENCE: Final = 32
+"""Payload packets whose signed length and gap a flow keeps."""
+DECISION_SEGMENTS: Final = 5
+"""A verdict is due when this many payload packets were seen (paper, Section 3.1)."""
+
+CLIENT_RULES: Final = ("handshake", "signature", "port", "private", "first")
+"""How client was told from server: a SYN or SYN-ACK; a hello or request; the lower service port;
+private against public address; who spoke first."""
+END_REASONS: Final = ("idle", "handshake", "capture", "evicted", "closed", "reset")
+"""Why a flow ended: 90 s of silence; a SYN with a new sequence number; the capture ended; the table was
+full; FIN in both directions, or RST, before any of these."""
+
+CORE: Final = {
+    "capture": pa.string(),  # name of the capture the flow began in
+    "connection_id": pa.uint64(),  # one value for all parts of a connection that the timeout cut
+    "part": pa.int32(),  # 0, 1, ... within the connection
+    "community_id": pa.string(),  # Community ID v1, seed 0
+    "protocol": pa.uint8(),  # IP protocol number: 6 TCP, 17 UDP
+    "client_address": pa.string(),  # RFC 5952 text
+    "client_port": pa.uint16(),
+    "server_address": pa.string(),
+    "server_port": pa.uint16(),
+    "client_by": pa.dictionary(pa.int8(), pa.string()),  # one of CLIENT_RULES
+    "has_handshake": pa.bool_(),  # a SYN opened it
+    "start_ns": pa.int64(),  # first packet, ns since 1970 UTC
+    "end_ns": pa.int64(),  # last packet
+    "end_reason": pa.dictionary(pa.int8(), pa.string()),  # one of END_REASONS
+    "packets_to_server": pa.int64(),
+    "packets_to_client": pa.int64(),
+    "bytes_to_server": pa.int64(),  # IP bytes on the wire, headers included
+    "bytes_to_client": pa.int64(),
+    "payload_packets_to_server": pa.int64(),  # under the flow mode's reading of a payload packet
+    "payload_packets_to_client": pa.int64(),
+    "payload_bytes_to_server": pa.int64(),
+    "payload_bytes_to_client": pa.int64(),
+    "retransmissions": pa.int64(),  # packets with payload that brought nothing new
+    "out_of_order": pa.int64(),  # payload packets that filled an earlier gap
+    # The same totals when the fifth payload packet had arrived (or at the end, when it never did):
+    # what a live verdict sees. Consumers: encoding.statistics, verdicts.
+    "decided_ns": pa.int64(),
+    "decided_packets_to_server": pa.int64(),
+    "decided_packets_to_client": pa.int64(),
+    "decided_bytes_to_server": pa.int64(),
+    "decided_bytes_to_client": pa.int64(),
+}
+SEGMENTS: Final = {
+    "segment_length": pa.list_(pa.int32()),  # payload bytes on the wire (up to 64 kB with offload)
+    "segment_to_server": pa.list_(pa.bool_()),
+    "segment_time_ns": pa.list_(pa.int64()),  # ns since 1970 UTC
+    "segment_bytes": pa.list_(pa.binary()),  # the first MAX_SEGMENT_BYTES bytes that were captured
+    "sequence_length": pa.list_(pa.int32()),  # + to server, - to client, payload packets in order
+    "sequence_gap_us": pa.list_(pa.int64()),  # since the payload packet before, 0 first
+}
+NAMES: Final = {
+    "server_name": pa.string(),  # TLS or QUIC server name; null when none was seen
+    "alpn": pa.string(),  # protocols the client offered, joined by commas
+    "ja4": pa.string(),
+    "http_host": pa.string(),
+    "dns_name": pa.string(),  # a name the capture's DNS answers gave for the server's address
+}
+LABELS: Final = {
+    "label": pa.string(),  # "app" or "app/activity", lower case; null when unknown
+    "label_from": pa.string(),  # which ground truth said so
+    "groups": pa.map_(pa.string(), pa.string()),  # source, session, device, network, day, version, ...
+    "owner_uid": pa.int32(),  # where the capture itself names an owner. Consumer: labels
+    "owner_package": pa.string(),
+    "owner_name": pa.string(),
+    "owner_conflict": pa.bool_(),  # packets of two owners in one flow
+}
+AUDIT: Final = {  # never an input. Consumer: the leak audit
+    "client_ttl": pa.uint8(),
+    "server_ttl": pa.uint8(),
+    "client_sequence": pa.uint32(),  # first TCP sequence number seen from the client
+    "server_sequence": pa.uint32(),
+    "client_checksum": pa.uint16(),  # TCP or UDP checksum of the first packet from the client
+    "server_checksum": pa.uint16(),
+}
+GROUPS: Final = {
+    "core": CORE,
+    "segments": SEGMENTS,
+    "names": NAMES,
+    "labels": LABELS,
+    "audit": AUDIT,
+}
+SCHEMA: Final = pa.schema(
+    [pa.field(name, kind) for group in GROUPS.values() for name, kind in group.items()],
+    metadata={"apptell.flow_schema": str(SCHEMA_VERSION)},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentColumns:
+    """The kept segments of n flows as flat arrays; views, nothing is copied.
+
+    Segment s of flow i is row ``first[i] + s``; it is there when that is below ``first[i + 1]``. Its kept
+    bytes are ``data[start[row] : start[row + 1]]``.
+    """
+
+    first: NDArray[np.int64]
+    """Row of each flow's first segment, shape (n + 1,)."""
+    length: NDArray[np.int32]
+    """Payload bytes on the wire, shape (m,)."""
+    to_server: NDArray[np.bool_]
+    """Direction, shape (m,)."""
+    time_ns: NDArray[np.int64]
+    """Time, ns since 1970 UTC, shape (m,)."""
+    start: NDArray[np.int64]
+    """First byte of each segment in ``data``, shape (m + 1,)."""
+    data: NDArray[np.uint8]
+    """Kept bytes, shape (b,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceColumns:
+    """Signed lengths and gaps of n flows as flat arrays; flow i has rows first[i] to first[i + 1]."""
+
+    first: NDArray[np.int64]
+    """Shape (n + 1,)."""
+    length: NDArray[np.int32]
+    """Payload bytes, + to server, - to client, shape (m,)."""
+    gap_us: NDArray[np.int64]
+    """Time since the payload packet before, us, shape (m,)."""
+
+
+class Flow:
+    """One flow, for people at a prompt: a view of one row, columns as attributes."""
+
+    __slots__ = ("_row", "_table")
+
+    def __init__(self, table: pa.RecordBatch, row: int) -> None:
+        self._table = table
+        self._row = row
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._table.schema.names:
+            raise AttributeError(f"a flow has no column {name!r}")
+        return self._table.column(name)[self._row].as_py()
+
+    def __dir__(self) -> list[str]:
+        return list(self._table.schema.names)
+
+    def __repr__(self) -> str:
+        there = set(self._table.schema.names)
+        if not {"client_address", "server_address", "client_port", "server_port"} <= there:
+            return f"<Flow {self._row}>"
+        name = self.server_name if "server_name" in there else None
+        tail = f" {name}" if name else ""
+        return (
+            f"<Flow {self.client_address}:{self.client_port} -> "
+            f"{self.server_address}:{self.server_port}{tail}>"
+        )
+
+
+class FlowBatch:
+    """Some flows: an Arrow record batch with the columns of ``SCHEMA`` or of some of its groups."""
+
+    __slots__ = ("_batch",)
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        """Wraps a record batch whose columns are those of ``SCHEMA`` in name and type.
+
+        Raises:
+            DatasetError: a column is unknown or has another type.
+        """
+        for column in batch.schema:
+            at = SCHEMA.get_field_index(column.name)
+            if at < 0:
+                raise DatasetError(f"flows: unknown column {column.name!r}")
+            if SCHEMA.field(at).type != column.type:
+                raise DatasetError(
+                    f"flows: column {column.name!r} is {column.type}, not {SCHEMA.field(at).type}"
+                )
+        self._batch = batch
+
+    @classmethod
+    def from_columns(cls, columns: dict[str, Any], n_flows: int | None = None) -> FlowBatch:
+        """A batch from any columns of the schema (arrays or lists); absent ones become nulls.
+
+        Args:
+            columns: name to values, each of one length.
+            n_flows: the number of rows, needed only when ``columns`` is empty.
+        """
+        unknown = set(columns) - set(SCHEMA.names)
+        if unknown:
+            raise DatasetError(f"flows: unknown column {sorted(unknown)[0]!r}")
+        n = n_flows if n_flows is not None else len(next(iter(columns.values()), ()))
+        arrays = []
+        for column in SCHEMA:
+            if column.name not in columns:
+                arrays.append(pa.nulls(n, column.type))
+                continue
+            values = columns[column.name]
+            arrays.append(
+                values.cast(column.type)
+                if isinstance(values, (pa.Array, pa.ChunkedArray))
+                else pa.array(values, column.type)
+            )
+        return cls(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
+
+    def __len__(self) -> int:
+        return int(self._batch.num_rows)
+
+    def __getitem__(self, row: int) -> Flow:
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        return Flow(self._batch, row % len(self))
+
+    def __iter__(self) -> Iterator[Flow]:
+        return (Flow(self._batch, row) for row in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"<FlowBatch of {len(self)} flows>"
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that are there."""
+        return list(self._batch.schema.names)
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """The record batch itself."""
+        return self._batch
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A pandas table; needs pandas (``pip install 'apptell[pandas]'``)."""
+        return self._batch.to_pandas()
+
+    def column(self, name: str) -> pa.Array:
+        """One column as an Arrow array.
+
+        Raises:
+            DatasetError: the batch was read without it.
+        """
+        if self._batch.schema.get_field_index(name) < 0:
+            raise DatasetError(f"flows: column {name!r} is not there")
+        return self._batch.column(name)
+
+    def numpy(self, name: str) -> NDArray[Any]:
+        """One column as a NumPy array (dictionary columns decoded to objects)."""
+        column = self.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+
+    def with_columns(self, **columns: Any) -> FlowBatch:
+        """The same flows with some columns put in or replaced (arrays or lists of the same length)."""
+        batch = self._batch
+        for name, values in columns.items():
+            index = SCHEMA.get_field_index(name)
+            if index < 0:
+                raise DatasetError(f"flows: unknown column {name!r}")
+            array = values if isinstance(values, pa.Array) else pa.array(values, SCHEMA.field(index).type)
+            at = batch.schema.get_field_index(name)
+            if at < 0:
+                batch = batch.append_column(SCHEMA.field(index), array)
+            else:
+                batch = batch.set_column(at, SCHEMA.field(index), array)
+        return FlowBatch(batch)
+
+    def take(self, rows: NDArray[np.int64] | Sequence[int]) -> FlowBatch:
+        """Some rows, in the order given."""
+        return FlowBatch(self._batch.take(pa.array(np.asarray(rows, dtype=np.int64))))
+
+    def filter(self, keep: NDArray[np.bool_]) -> FlowBatch:
+        """The rows where ``keep``, shape (n,), is true."""
+        return FlowBatch(self._batch.filter(pa.array(np.asarray(keep, dtype=bool))))
+
+    @property
+    def payload_packets(self) -> NDArray[np.int64]:
+        """Payload packets in both directions, shape (n,)."""
+        total = self.numpy("payload_packets_to_server") + self.numpy("payload_packets_to_client")
+        return np.asarray(total, dtype=np.int64)
+
+    def segments(self) -> SegmentColumns:
+        """The kept segments as flat NumPy arrays."""
+        length = self.column("segment_length")
+        data = self.column("segment_bytes")
+        first = _offsets(length)
+        blobs = data.flatten()
+        start, buffer = _binary(blobs)
+        return SegmentColumns(
+            first - first[0],
+            np.asarray(length.flatten().to_numpy(zero_copy_only=False), dtype=np.int32),
+            np.asarray(
+                self.column("segment_to_server").flatten().to_numpy(zero_copy_only=False), dtype=np.bool_
+            ),
+            np.asarray(
+                self.column("segment_time_ns").flatten().to_numpy(zero_copy_only=False), dtype=np.int64
+            ),
+            start,
+            buffer,
+        )
+
+    def sequences(self) -> SequenceColumns:
+        """Signed lengths and gaps as flat NumPy arrays."""
+        length = self.column("sequence_length")
+        first = _offsets(length)
+        return SequenceColumns(
+            first - first[0],
+            np.asarray(length.flatten().to_numpy(zero_copy_only=False), dtype=np.int32),
+            np.asarray(
+                self.column("sequence_gap_us").flatten().to_numpy(zero_copy_only=False), dtype=np.int64
+            ),
+        )
+
+    @staticmethod
+    def concat(batches: Sequence[FlowBatch]) -> FlowBatch:
+        """Several batches of the same columns as one; an empty batch of all columns for none."""
+        if not batches:
+            return FlowBatch.from_columns({}, n_flows=0)
+        if len(batches) == 1:
+            return batches[0]
+        table = pa.Table.from_batches([batch.to_arrow() for batch in batches]).combine_chunks()
+        merged = table.to_batches()
+        return FlowBatch(merged[0] if merged else batches[0].to_arrow().slice(0, 0))
+
+
+def _offsets(lists: pa.ListArray) -> NDArray[np.int64]:
+    """List offsets, shape (n + 1,), int64; a null list counts as empty."""
+    if lists.null_count:
+        lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.asarray(lists.offsets.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _binary(blobs: pa.BinaryArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Offsets and bytes of a binary array, offsets from 0; views of its buffers."""
+    n = len(blobs)
+    _, offsets, data = blobs.buffers()
+    if n == 0 or offsets is None:
+        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
+    at = np.frombuffer(offsets, dtype=np.int32)[blobs.offset : blobs.offset + n + 1].astype(np.int64)
+    raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
+    return at - at[0], raw[at[0] : at[-1]]

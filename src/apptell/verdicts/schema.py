@@ -1,0 +1,86 @@
+"""VerdictBatch: a table of decided flows; the one definition of its columns.
+
+One row is a verdict on one flow. ``app`` is null when the model declined.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+SCHEMA_VERSION: Final = 1
+OTHER: Final = "other"
+"""The class of background traffic; a verdict like any other, not a declined flow."""
+OUTCOMES: Final = ("named", "declined", "overloaded")
+
+SCHEMA: Final = pa.schema(
+    {
+        "start_ns": pa.int64(),  # first packet of the flow
+        "end_ns": pa.int64(),  # last packet so far
+        "capture": pa.string(),
+        "community_id": pa.string(),
+        "connection_id": pa.uint64(),
+        "part": pa.int32(),
+        "protocol": pa.uint8(),
+        "client_address": pa.string(),
+        "client_port": pa.uint16(),
+        "server_address": pa.string(),
+        "server_port": pa.uint16(),
+        "outcome": pa.string(),  # one of OUTCOMES
+        "app": pa.string(),  # null when declined
+        "best_guess": pa.string(),  # the likeliest app, accepted or not
+        "confidence": pa.float32(),  # its probability
+        "runner_up": pa.string(),
+        "runner_up_confidence": pa.float32(),
+        "threshold": pa.float32(),
+        "payload_packets_seen": pa.int32(),  # what the verdict rests on, at most five
+        "packets_to_server": pa.int64(),
+        "packets_to_client": pa.int64(),
+        "bytes_to_server": pa.int64(),
+        "bytes_to_client": pa.int64(),
+        "server_name": pa.string(),  # evidence for people; not an input unless the model says so
+        "ja4": pa.string(),
+        "model": pa.string(),  # name@hash
+        "label": pa.string(),  # the truth, when the flows carry it
+        "revised": pa.bool_(),
+    },
+    metadata={"apptell.verdict_schema": str(SCHEMA_VERSION)},
+)
+
+
+class VerdictBatch:
+    """Some verdicts: an Arrow record batch with the columns of ``SCHEMA``."""
+
+    __slots__ = ("_batch",)
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        if batch.schema.names != SCHEMA.names:
+            raise ValueError(f"verdicts: columns are {batch.schema.names}, not {SCHEMA.names}")
+        self._batch = batch
+
+    def __len__(self) -> int:
+        return int(self._batch.num_rows)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._batch.to_pylist())
+
+    def __repr__(self) -> str:
+        return f"<VerdictBatch of {len(self)} verdicts>"
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """The record batch itself."""
+        return self._batch
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A pandas table; needs pandas (``pip install 'apptell[pandas]'``)."""
+        return self._batch.to_pandas()
+
+    def column(self, name: str) -> pa.Array:
+        """One column as an Arrow array."""
+        return self._batch.column(name)
