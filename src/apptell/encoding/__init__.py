@@ -1,1 +1,19 @@
-"""encoding"""
+"""Flows in, arrays that models eat out; only from what was known at the fifth payload packet."""
+
+from apptell.encoding.image import images
+from apptell.encoding.inputs import ENCODINGS, Encoding, complete_options, encode, encoding_of
+from apptell.encoding.sequence import sequences
+from apptell.encoding.statistics import STATISTICS, statistics, statistics_names
+
+__all__ = [
+    "ENCODINGS",
+    "STATISTICS",
+    "Encoding",
+    "complete_options",
+    "encode",
+    "encoding_of",
+    "images",
+    "sequences",
+    "statistics",
+    "statistics_names",
+]

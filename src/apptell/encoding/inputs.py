@@ -1,0 +1,110 @@
+"""Flows, the name of an encoding and its options in, arrays out: what a model folder names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from apptell.encoding.image import IMAGE_SIDE, IMAGE_VERSION, images
+from apptell.encoding.sequence import SEQUENCE_VERSION, sequences
+from apptell.encoding.statistics import STATISTICS_VERSION, statistics, statistics_names
+from apptell.errors import UsageError
+from apptell.flows.schema import DECISION_SEGMENTS, MAX_SEQUENCE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from apptell.flows.schema import FlowBatch
+
+Options = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A way to make a model's inputs from flows."""
+
+    name: str
+    version: int
+    """Changes when the same flow gives another array; a model asks for the one it learned from."""
+    dtype: type[np.generic]
+    options: Mapping[str, Any]
+    """Every option with its default."""
+    shape: Callable[[Options], tuple[int, ...]]
+    """Options in, the shape of one flow's input out."""
+    encode: Callable[[FlowBatch, Options], NDArray[Any]]
+    """Flows and options in, an array of shape (n, *shape) out."""
+
+
+ENCODINGS: Final = {
+    encoding.name: encoding
+    for encoding in (
+        Encoding(
+            "image",
+            IMAGE_VERSION,
+            np.uint8,
+            {},
+            lambda _options: (IMAGE_SIDE, IMAGE_SIDE),
+            lambda flows, _options: images(flows),
+        ),
+        Encoding(
+            "statistics",
+            STATISTICS_VERSION,
+            np.float32,
+            {"ports": True},
+            lambda options: (len(statistics_names(**options)),),
+            lambda flows, options: statistics(flows, **options),
+        ),
+        Encoding(
+            "sequence",
+            SEQUENCE_VERSION,
+            np.float32,
+            {"length": MAX_SEQUENCE, "packets": DECISION_SEGMENTS},
+            lambda options: (options["length"], 3),
+            lambda flows, options: sequences(flows, **options),
+        ),
+    )
+}
+"""Every encoding by its name."""
+
+
+def encoding_of(name: str) -> Encoding:
+    """The encoding of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in ENCODINGS:
+        raise UsageError(f"no inputs are called {name!r}; there are {', '.join(ENCODINGS)}")
+    return ENCODINGS[name]
+
+
+def complete_options(name: str, options: Mapping[str, Any]) -> Options:
+    """The options with the defaults of those that are not given.
+
+    Raises:
+        UsageError: an option that this encoding does not have, or a value of another type.
+    """
+    known = encoding_of(name).options
+    for option, value in options.items():
+        if option not in known:
+            raise UsageError(f"the inputs {name!r} have no option {option!r}")
+        if type(value) is not type(known[option]):
+            raise UsageError(f"the inputs {name!r} take no {option}={value!r}")
+    return {**known, **options}
+
+
+def encode(flows: FlowBatch, name: str, options: Mapping[str, Any] | None = None) -> NDArray[Any]:
+    """The inputs of flows, by the encoding's name.
+
+    Returns:
+        An array of shape (n, *shape of the encoding), in its dtype.
+
+    Raises:
+        UsageError: no such encoding or option.
+        DatasetError: a column that it needs is missing.
+    """
+    return encoding_of(name).encode(flows, complete_options(name, options or {}))
