@@ -1,0 +1,132 @@
+"""A trained model's parts in, a folder out, and back: model.onnx, model.json and README.md.
+
+``model.json`` holds everything that a verdict depends on beside the weights, and where they came
+from. A folder is written whole or not at all, and read with every part checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+from apptell.errors import ModelError, OutputError
+
+FORMAT: Final = 1
+"""Version of the folder's form."""
+
+_NUMBER = (int, float)
+_REQUIRED: Final[dict[str, type | tuple[type, ...]]] = {
+    "name": str,  # such as paper-cnn
+    "apps": list,  # lower case, sorted: the columns of the probabilities
+    "inputs": str,  # name of the encoding
+    "encoding": int,  # its version
+    "options": dict,  # its options
+    "threshold": (*_NUMBER, type(None)),  # confidence below which the model declines
+    "calibration": (dict, type(None)),  # {"temperature": T}, or null
+    "data": dict,  # hash of the training data, flows, flows per app
+    "seed": int,
+    "metrics": dict,
+    "versions": dict,  # of the libraries that trained it
+    "created": str,  # ISO 8601, UTC
+    "onnx_sha256": str,
+}
+
+
+def write_model(path: str | Path, onnx_bytes: bytes, info: dict[str, Any], card: str) -> None:
+    """Writes a model folder; one that is there is replaced at once, or stays as it was.
+
+    Args:
+        path: the folder.
+        onnx_bytes: the network or trees.
+        info: the content of ``model.json``; ``format`` and ``onnx_sha256`` are put in here.
+        card: the content of ``README.md``.
+
+    Raises:
+        ModelError: ``info`` lacks something.
+        OutputError: the folder cannot be written, or there is something else in its place.
+    """
+    path = Path(path)
+    digest = hashlib.sha256(onnx_bytes).hexdigest()
+    info = {"format": FORMAT, **info, "onnx_sha256": digest}
+    _check(info, path)
+    if path.exists() and not _replaceable(path):
+        raise OutputError(f"{path}: there is something else than a model")
+    text = json.dumps(info, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as aside:
+            fresh = Path(aside, "new")
+            fresh.mkdir()
+            (fresh / "model.onnx").write_bytes(onnx_bytes)
+            (fresh / "model.json").write_text(text, encoding="utf-8")
+            (fresh / "README.md").write_text(card, encoding="utf-8")
+            if path.exists():
+                path.rename(Path(aside, "old"))
+            fresh.rename(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot write the model: {error.strerror}") from error
+
+
+def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
+    """The content of ``model.json`` and the bytes of ``model.onnx``, both checked.
+
+    Raises:
+        ModelError: a file is missing, of another version, or damaged; the message says which.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ModelError(f"{path}: there is no model folder")
+    try:
+        info = json.loads(_read(path / "model.json"))
+    except ValueError as error:
+        raise ModelError(f"{path / 'model.json'}: not valid JSON: {error}") from error
+    _check(info, path / "model.json")
+    onnx_bytes = _read(path / "model.onnx")
+    if hashlib.sha256(onnx_bytes).hexdigest() != info["onnx_sha256"]:
+        raise ModelError(f"{path / 'model.onnx'}: not the file that model.json names (SHA-256)")
+    return info, onnx_bytes
+
+
+def _replaceable(path: Path) -> bool:
+    """Whether it is a model folder or an empty one."""
+    return path.is_dir() and ((path / "model.json").is_file() or not any(path.iterdir()))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"{path}: the file is missing") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _check(info: Any, place: Path) -> None:
+    """The form of ``model.json``, key by key."""
+    if not isinstance(info, dict):
+        raise ModelError(f"{place}: not an object")
+    if info.get("format") != FORMAT:
+        raise ModelError(
+            f"{place}: format {info.get('format')!r}, this version of apptell reads {FORMAT}"
+        )
+    for key, kind in _REQUIRED.items():
+        if key not in info:
+            raise ModelError(f"{place}: {key!r} is missing")
+        if not isinstance(info[key], kind) or isinstance(info[key], bool):
+            raise ModelError(f"{place}: {key!r} is {info[key]!r}")
+    apps = info["apps"]
+    if len(apps) < 2 or not all(isinstance(app, str) and app == app.lower() for app in apps):
+        raise ModelError(f"{place}: 'apps' is {apps!r}, not two or more names in lower case")
+    if apps != sorted(set(apps)):
+        raise ModelError(f"{place}: 'apps' is {apps!r}, not sorted or not unique")
+    threshold = info["threshold"]
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise ModelError(f"{place}: 'threshold' is {threshold!r}, not between 0 and 1")
+    calibration = info["calibration"]
+    if calibration is not None:
+        temperature = calibration.get("temperature")
+        if not isinstance(temperature, _NUMBER) or not 0 < temperature < float("inf"):
+            raise ModelError(f"{place}: 'temperature' is {temperature!r}, not above 0")

@@ -1,0 +1,185 @@
+"""A model folder and flows in, probabilities out; by ONNX Runtime, with no training framework."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from apptell.encoding import complete_options, encoding_of
+from apptell.errors import ModelError, UsageError
+from apptell.flows.schema import FlowBatch
+from apptell.models.folder import read_model
+
+if TYPE_CHECKING:
+    import onnxruntime
+    from numpy.typing import NDArray
+
+DEFAULT_MODEL: Final = Path(__file__).parent / "default"
+"""The model that ships in the package."""
+BATCH_FLOWS: Final = 256
+"""Flows that are encoded and run at once: enough for full speed, small enough for the caches."""
+
+
+class Model:
+    """A trained model, ready to run. Use ``load_model`` to get one from a folder."""
+
+    def __init__(
+        self, info: dict[str, Any], onnx_bytes: bytes, *, place: str, threads: int | None = None
+    ) -> None:
+        """Checks that the network fits what ``info`` says of it.
+
+        Args:
+            info: the checked content of ``model.json``.
+            onnx_bytes: the checked content of ``model.onnx``.
+            place: where both came from, for messages.
+            threads: threads that one batch may use; None for one per core.
+
+        Raises:
+            ModelError: the network does not load, or does not fit its inputs or its apps.
+        """
+        self.info = info
+        """The content of ``model.json``."""
+        try:
+            self._encoding = encoding_of(info["inputs"])
+            self._options = complete_options(info["inputs"], info["options"])
+        except UsageError as error:
+            raise ModelError(f"{place}: {error}") from error
+        if info["encoding"] != self._encoding.version:
+            raise ModelError(
+                f"{place}: made for version {info['encoding']} of the inputs {info['inputs']!r}, "
+                f"this version of apptell makes version {self._encoding.version}"
+            )
+        self._session = _session(onnx_bytes, place, threads)
+        self._check_shapes(place)
+
+    def __repr__(self) -> str:
+        return f"<Model {self.name}@{self.hash} of {len(self.apps)} apps>"
+
+    @property
+    def name(self) -> str:
+        """What kind of model it is, such as ``paper-cnn``."""
+        return str(self.info["name"])
+
+    @property
+    def apps(self) -> list[str]:
+        """The apps it knows, lower case, sorted: the columns of its probabilities."""
+        return list(self.info["apps"])
+
+    @property
+    def threshold(self) -> float | None:
+        """The confidence below which it declines; None when whoever uses it shall say."""
+        threshold = self.info["threshold"]
+        return None if threshold is None else float(threshold)
+
+    @property
+    def hash(self) -> str:
+        """Eight hexadecimal digits that change with anything a verdict depends on."""
+        keys = ("onnx_sha256", "apps", "inputs", "encoding", "options", "threshold", "calibration")
+        text = json.dumps([self.info[key] for key in keys], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def encode(self, flows: FlowBatch) -> NDArray[Any]:
+        """The inputs that the model sees of each flow, shape (n, ...)."""
+        return self._encoding.encode(flows, self._options)
+
+    def predict_proba(self, flows: FlowBatch) -> NDArray[np.float32]:
+        """The probability of each app for each flow.
+
+        Args:
+            flows: flows with the groups ``core`` and ``segments``.
+
+        Returns:
+            float32, shape (n, k), columns as in ``apps``; each row sums to 1.
+
+        Raises:
+            DatasetError: a column that the model needs is missing.
+        """
+        batch = flows.to_arrow()
+        parts = [
+            self.predict_inputs(self.encode(FlowBatch(batch.slice(start, BATCH_FLOWS))))
+            for start in range(0, len(flows), BATCH_FLOWS)
+        ]
+        return np.concatenate([np.zeros((0, len(self.apps)), dtype=np.float32), *parts])
+
+    def predict_inputs(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
+        """The probability of each app for inputs that ``encode`` gave, float32, shape (n, k)."""
+        feed = self._session.get_inputs()[0].name
+        found = self._session.run(["probabilities"], {feed: inputs})[0]
+        probabilities = np.asarray(found, dtype=np.float32)
+        calibration = self.info["calibration"]
+        return probabilities if calibration is None else _soften(probabilities, **calibration)
+
+    def _check_shapes(self, place: str) -> None:
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        wanted = list(self._encoding.shape(self._options))
+        if len(inputs) != 1 or inputs[0].shape[1:] != wanted:
+            raise ModelError(
+                f"{place}: the network takes {[each.shape for each in inputs]}, "
+                f"the inputs {self._encoding.name!r} are (n, {', '.join(map(str, wanted))})"
+            )
+        kind = _ONNX_TYPES[self._encoding.dtype]
+        if inputs[0].type != kind:
+            raise ModelError(f"{place}: the network takes {inputs[0].type}, not {kind}")
+        found = [each.shape for each in outputs if each.name == "probabilities"]
+        if not found or found[0][1:] != [len(self.apps)]:
+            raise ModelError(
+                f"{place}: the network gives {[(each.name, each.shape) for each in outputs]}, "
+                f"not probabilities of {len(self.apps)} apps"
+            )
+
+
+_ONNX_TYPES: Final[dict[type[np.generic], str]] = {
+    np.uint8: "tensor(uint8)",
+    np.float32: "tensor(float)",
+}
+
+
+def load_model(path: str | Path | None = None, *, threads: int | None = None) -> Model:
+    """Loads a model folder.
+
+    Args:
+        path: the folder; None for the model that ships in the package.
+        threads: threads that one batch may use; None for one per core.
+
+    Raises:
+        ModelError: a file is missing, of another version or damaged, or does not fit the others.
+    """
+    path = DEFAULT_MODEL if path is None else Path(path)
+    info, onnx_bytes = read_model(path)
+    return Model(info, onnx_bytes, place=str(path), threads=threads)
+
+
+def _session(onnx_bytes: bytes, place: str, threads: int | None) -> onnxruntime.InferenceSession:
+    # Imported here: whoever lists flows or reads help needs no runtime, and loading it takes time.
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
+    except (
+        errors.Fail,
+        errors.InvalidArgument,
+        errors.InvalidGraph,
+        errors.InvalidProtobuf,
+        errors.NotImplemented,
+        errors.RuntimeException,
+    ) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{place}: model.onnx does not load: {reason}") from error
+
+
+def _soften(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Temperature scaling: softmax of the log probabilities over the temperature."""
+    tiny = np.finfo(np.float32).tiny
+    logits = np.log(np.maximum(probabilities, tiny)) / temperature
+    logits -= logits.max(axis=1, keepdims=True)
+    powers = np.exp(logits)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
