@@ -28,7 +28,8 @@ def test_what_is_written_is_read_back(folder):
     assert onnx_bytes == b"weights"
     digest = hashlib.sha256(b"weights").hexdigest()
     assert found == {"format": 1, **info(), "onnx_sha256": digest}
-    assert sorted(path.name for path in folder.iterdir()) == [
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [
         "README.md",
         "model.json",
         "model.onnx",
@@ -44,25 +45,25 @@ def test_a_model_is_replaced_by_the_next_and_nothing_is_left_beside_it(folder):
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match="there is something else than a model$"):
+    with pytest.raises(OutputError, match=r"there is something else than a model$"):
         write_model(tmp_path, b"", info(), "")
     assert (tmp_path / "thesis.tex").exists()
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write the model: "):
+    with pytest.raises(OutputError, match=r"cannot write the model: "):
         write_model(tmp_path / "file" / "model", b"", info(), "")
 
 
 def test_a_failed_write_leaves_the_model_that_was_there(folder):
-    with pytest.raises(ModelError, match="'apps' is"):
+    with pytest.raises(ModelError, match=r"'apps' is"):
         write_model(folder, b"others", info(apps=["alone"]), "")
     assert read_model(folder)[1] == b"weights"
 
 
 def test_no_folder_is_said(tmp_path):
-    with pytest.raises(ModelError, match="nothing: there is no model folder$"):
+    with pytest.raises(ModelError, match=r"nothing: there is no model folder$"):
         read_model(tmp_path / "nothing")
 
 
@@ -76,20 +77,20 @@ def test_a_missing_file_is_said(folder, name):
 def test_a_file_that_cannot_be_read_is_said(folder):
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").mkdir()
-    with pytest.raises(ModelError, match="model.onnx: cannot be read: "):
+    with pytest.raises(ModelError, match=r"model.onnx: cannot be read: "):
         read_model(folder)
 
 
 @pytest.mark.parametrize("text", [b"", b'{"format": 1,', b"\xff\xfe\x00", b"\x80\x81"])
 def test_broken_json_is_said(folder, text):
     (folder / "model.json").write_bytes(text)
-    with pytest.raises(ModelError, match="model.json: not valid JSON: "):
+    with pytest.raises(ModelError, match=r"model.json: not valid JSON: "):
         read_model(folder)
 
 
 def test_another_version_is_said(folder):
     edit(folder, format=2)
-    with pytest.raises(ModelError, match="format 2, this version of apptell reads 1$"):
+    with pytest.raises(ModelError, match=r"format 2, this version of apptell reads 1$"):
         read_model(folder)
 
 
@@ -123,5 +124,5 @@ def test_a_wrong_entry_is_said(folder, changes, message):
 
 def test_json_that_is_no_object_is_said(folder):
     (folder / "model.json").write_text("[1]")
-    with pytest.raises(ModelError, match="not an object$"):
+    with pytest.raises(ModelError, match=r"not an object$"):
         read_model(folder)

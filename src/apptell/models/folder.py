@@ -63,9 +63,15 @@ def write_model(path: str | Path, onnx_bytes: bytes, info: dict[str, Any], card:
             (fresh / "model.onnx").write_bytes(onnx_bytes)
             (fresh / "model.json").write_text(text, encoding="utf-8")
             (fresh / "README.md").write_text(card, encoding="utf-8")
+            old = Path(aside, "old")
             if path.exists():
-                path.rename(Path(aside, "old"))
-            fresh.rename(path)
+                path.rename(old)
+            try:
+                fresh.rename(path)
+            except OSError:
+                if old.exists():
+                    old.rename(path)
+                raise
     except OSError as error:
         raise OutputError(f"{path}: cannot write the model: {error.strerror}") from error
 
