@@ -1,1 +1,27 @@
-"""verdicts"""
+"""Probabilities in, verdicts out: threshold, calibration, and the one identification pipeline."""
+
+from __future__ import annotations
+
+from apptell.verdicts.calibration import (
+    calibrate,
+    fit_temperature,
+    threshold_for_precision,
+)
+from apptell.verdicts.decide import decide
+from apptell.verdicts.pipeline import DEFAULT_THRESHOLD, choose_threshold, identify_flows
+from apptell.verdicts.schema import OTHER, OUTCOMES, SCHEMA, SCHEMA_VERSION, VerdictBatch
+
+__all__ = [
+    "DEFAULT_THRESHOLD",
+    "OTHER",
+    "OUTCOMES",
+    "SCHEMA",
+    "SCHEMA_VERSION",
+    "VerdictBatch",
+    "calibrate",
+    "choose_threshold",
+    "decide",
+    "fit_temperature",
+    "identify_flows",
+    "threshold_for_precision",
+]

@@ -79,7 +79,8 @@ class VerdictBatch:
 
     def to_pandas(self) -> pd.DataFrame:
         """A pandas table; needs pandas (``pip install 'apptell[pandas]'``)."""
-        return self._batch.to_pandas()
+        table: pd.DataFrame = self._batch.to_pandas()
+        return table
 
     def column(self, name: str) -> pa.Array:
         """One column as an Arrow array."""

@@ -1,0 +1,107 @@
+"""Flows and their probabilities in, verdicts out: the likeliest app, or none below the threshold.
+
+Paper, Section 4.2: the last layer's largest probability is the confidence; a prediction whose
+confidence is lower than the threshold is refused. A confidence equal to the threshold is accepted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from apptell.errors import ModelError
+from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.verdicts.schema import SCHEMA, VerdictBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from apptell.flows.schema import FlowBatch
+
+_FROM_FLOWS = [
+    "start_ns",
+    "end_ns",
+    "capture",
+    "community_id",
+    "connection_id",
+    "part",
+    "protocol",
+    "client_address",
+    "client_port",
+    "server_address",
+    "server_port",
+    "packets_to_server",
+    "packets_to_client",
+    "bytes_to_server",
+    "bytes_to_client",
+    "server_name",
+    "ja4",
+    "label",
+]
+
+
+def decide(
+    flows: FlowBatch,
+    probabilities: NDArray[np.float32],
+    apps: Sequence[str],
+    threshold: float,
+    model_name: str,
+) -> VerdictBatch:
+    """One verdict for each flow.
+
+    Args:
+        flows: n flows; columns that are not there become nulls in the verdicts, but the numbers
+            of payload packets must be.
+        probabilities: shape (n, k), one row a flow; equal largest ones go to the first app.
+        apps: the k apps, in the order of the columns.
+        threshold: smallest confidence that is accepted, 0 to 1.
+        model_name: written into every verdict, ``name@hash``.
+
+    Raises:
+        ModelError: the probabilities do not fit the flows and apps, or are not numbers.
+    """
+    n, k = len(flows), len(apps)
+    if probabilities.shape != (n, k) or k == 0:
+        raise ModelError(
+            f"{model_name}: probabilities of shape {probabilities.shape} for {n} flows and {k} apps"
+        )
+    if np.isnan(probabilities).any():
+        raise ModelError(f"{model_name}: a probability is not a number")
+    names = pa.array(apps, pa.string())
+    best = probabilities.argmax(axis=1)
+    confidence = probabilities[np.arange(n), best]
+    accepted = confidence >= np.float32(threshold)
+    guess = names.take(pa.array(best))
+    if k > 1:
+        others = probabilities.copy()
+        others[np.arange(n), best] = -1.0
+        second = others.argmax(axis=1)
+        runner_up = names.take(pa.array(second))
+        runner_up_confidence = pa.array(others[np.arange(n), second], pa.float32())
+    else:
+        runner_up, runner_up_confidence = pa.nulls(n, pa.string()), pa.nulls(n, pa.float32())
+
+    columns = {name: flows.column(name) for name in _FROM_FLOWS if name in set(flows.columns)}
+    columns |= {
+        "outcome": pa.array(np.where(accepted, "named", "declined"), pa.string()),
+        "app": pa.array(guess.to_pylist(), pa.string(), mask=~accepted) if n else guess,
+        "best_guess": guess,
+        "confidence": pa.array(confidence, pa.float32()),
+        "runner_up": runner_up,
+        "runner_up_confidence": runner_up_confidence,
+        "threshold": pa.array(np.full(n, threshold), pa.float32()),
+        "payload_packets_seen": pa.array(
+            np.minimum(flows.payload_packets, DECISION_SEGMENTS), pa.int32()
+        ),
+        "model": pa.array([model_name] * n, pa.string()),
+        "revised": pa.array(np.zeros(n, dtype=bool)),
+    }
+    return VerdictBatch(
+        pa.RecordBatch.from_arrays(
+            [columns.get(field.name, pa.nulls(n, field.type)) for field in SCHEMA], schema=SCHEMA
+        )
+    )

@@ -1,0 +1,61 @@
+"""FlowBatches in, VerdictBatches out: the one pipeline of identification.
+
+``identify``, ``live``, ``compare`` and the cluster all call it, so that a flow gets the same
+verdict whichever way it came in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apptell.errors import UsageError
+from apptell.verdicts.decide import decide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apptell.flows.schema import FlowBatch
+    from apptell.models import Model
+    from apptell.verdicts.schema import VerdictBatch
+
+DEFAULT_THRESHOLD: Final = 0.85
+"""The paper's threshold (Section 4.2), when neither the caller nor the model names one."""
+MIN_PAYLOAD_PACKETS: Final = 2
+"""Flows with fewer packets with payload are passed over (Section 3.1)."""
+
+
+def choose_threshold(wished: float | None, model: Model) -> float:
+    """The threshold to use: the one wished for, else the model's own, else 0.85.
+
+    Raises:
+        UsageError: a wished threshold is not between 0 and 1.
+    """
+    if wished is not None:
+        if not 0.0 <= wished <= 1.0:
+            raise UsageError(f"threshold {wished} is not between 0 and 1")
+        return wished
+    return DEFAULT_THRESHOLD if model.threshold is None else model.threshold
+
+
+def identify_flows(
+    batches: Iterable[FlowBatch], model: Model, threshold: float | None = None
+) -> Iterator[VerdictBatch]:
+    """Verdicts on all flows with at least two payload packets, a batch for each batch that has any.
+
+    Args:
+        batches: flows with the groups *core* and *segments*; an error raised while they are read
+            comes out after the verdicts on all flows before it.
+        model: the model that decides.
+        threshold: smallest accepted confidence; the model's own, else 0.85, unless given.
+
+    Raises:
+        UsageError: the threshold is not between 0 and 1.
+        ModelError: the model does not fit its input.
+    """
+    limit = choose_threshold(threshold, model)
+    name = f"{model.name}@{model.hash}"
+    for batch in batches:
+        enough = batch.payload_packets >= MIN_PAYLOAD_PACKETS
+        flows = batch if enough.all() else batch.filter(enough)
+        if len(flows):
+            yield decide(flows, model.predict_proba(flows), model.apps, limit, name)
