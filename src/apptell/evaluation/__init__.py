@@ -1,1 +1,28 @@
-"""evaluation"""
+"""Truths and probabilities in, figures that can be believed out."""
+
+from __future__ import annotations
+
+from apptell.evaluation.curves import (
+    coverage_precision,
+    expected_calibration_error,
+    histogram,
+    reliability,
+)
+from apptell.evaluation.evaluate import Evaluation, evaluate, slices_of
+from apptell.evaluation.metrics import Scores, confusion_matrix, score
+from apptell.evaluation.uncertainty import bootstrap_intervals, mcnemar
+
+__all__ = [
+    "Evaluation",
+    "Scores",
+    "bootstrap_intervals",
+    "confusion_matrix",
+    "coverage_precision",
+    "evaluate",
+    "expected_calibration_error",
+    "histogram",
+    "mcnemar",
+    "reliability",
+    "score",
+    "slices_of",
+]
