@@ -1,0 +1,13 @@
+"""One module per messaging system in; their names out, in a fixed order."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+APPS = ("irc", "matrix", "mqtt", "mumble", "websocketchat", "xmpp")
+
+
+def load(name: str) -> ModuleType:
+    """The module of one messaging system: ``serve``, ``session`` and, where it has any, ``ROLES``."""
+    return importlib.import_module(f"lab.apps.{name}")

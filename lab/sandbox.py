@@ -1,0 +1,113 @@
+"""A command line in; the same command in its own namespaces out, so that everything ends with it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+INSIDE = "APPTELL_LAB_INSIDE"
+PR_SET_PDEATHSIG = 1
+CLONE_NEWNET = 0x40000000
+NEEDED = ("unshare", "ip", "nsenter", "tcpdump", "haproxy", "nginx", "prosody", "mosquitto", "ngircd", "murmurd")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def root() -> Path:
+    """The folder that holds ``lab/``."""
+    return Path(__file__).resolve().parent.parent
+
+
+def lab_python() -> Path:
+    """The interpreter of the lab's own environment."""
+    return root() / ".lab-venv/bin/python"
+
+
+def missing() -> str | None:
+    """One sentence that says why the lab cannot run here, or None."""
+    if os.geteuid() != 0:
+        return "the lab needs root: it makes network namespaces"
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    absent = [name for name in NEEDED if shutil.which(name, path=path) is None]
+    if absent or not lab_python().exists():
+        return f"lab/setup has not been run: {', '.join(absent) or '.lab-venv'} missing"
+    if not Path("/dev/net/tun").exists():
+        return "no /dev/net/tun: the link between the namespaces cannot be made"
+    return None
+
+
+def enter(arguments: list[str]) -> None:
+    """Replace this process by ``unshare``, which runs ``python -m lab`` in new namespaces and kills all of it.
+
+    The process ids, mounts and network are new. The first process inside is the lab; when it ends, or when
+    ``unshare`` is killed, the kernel kills every process inside, and interfaces and mounts go with them.
+    """
+    command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+    environment = dict(os.environ, **{INSIDE: "1"})
+    environment["PATH"] = environment.get("PATH", "") + ":/usr/sbin:/sbin"
+    os.chdir(root())
+    os.execvpe("unshare", [*command, str(lab_python()), "-m", "lab", *arguments], environment)
+
+
+def is_inside() -> bool:
+    """Whether this process already runs in the lab's namespaces."""
+    return os.environ.get(INSIDE) == "1"
+
+
+def furnish() -> Path:
+    """Private mounts for the lab; returns its scratch folder, a tmpfs that ends with the namespaces.
+
+    The interpreter may live under a home folder that other users cannot enter, and the lab's apps run under user
+    ids of their own, as on a phone: so that folder is covered by one that holds the interpreter and nothing else.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    scratch = Path("/run/apptell-lab")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=6g", "tmpfs", "/run"], check=True)
+    scratch.mkdir(mode=0o755)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    _uncover(Path(os.path.realpath(lab_python())).parent.parent, scratch)
+    return scratch
+
+
+def _uncover(installation: Path, scratch: Path) -> None:
+    closed = next((p for p in reversed(installation.parents) if not p.stat().st_mode & 0o001), None)
+    if closed is None:
+        return
+    keep = scratch / "interpreter"
+    keep.mkdir()
+    subprocess.run(["mount", "--bind", str(installation), str(keep)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=64m", "tmpfs", str(closed)], check=True)
+    installation.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", str(keep), str(installation)], check=True)
+
+
+def cover_hosts(scratch: Path, lines: list[str]) -> None:
+    """Names to addresses for everything inside; the machine's own hosts file stays as it is."""
+    hosts = scratch / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n::1 localhost\n" + "\n".join(lines) + "\n")
+    for name in ("hosts", "resolv.conf"):
+        source = scratch / name
+        if name == "resolv.conf":
+            source.write_text("# the lab asks no name server\n")
+        subprocess.run(["mount", "--bind", str(source), f"/etc/{name}"], check=True)
+
+
+def become(holder: int | None, uid: int) -> None:
+    """In a child before exec: die with the parent, enter a network namespace, drop to ``uid``."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.setpgrp()
+    if holder is not None:
+        descriptor = os.open(f"/proc/{holder}/ns/net", os.O_RDONLY)
+        if _libc.setns(descriptor, CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(descriptor)
+    if uid:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -1,0 +1,1 @@
+"""Requests of the lab's own small servers in; their answers out."""
