@@ -1,1 +1,8 @@
-"""packets"""
+"""PacketBatch in, HeaderBatch out: link types, tunnels, IPv4 and IPv6, TCP and UDP."""
+
+from __future__ import annotations
+
+from apptell.packets.decode import Decoder, decode
+from apptell.packets.headers import HEADER, TCP, UDP, HeaderBatch, Status
+
+__all__ = ["HEADER", "TCP", "UDP", "Decoder", "HeaderBatch", "Status", "decode"]

@@ -1,0 +1,142 @@
+"""The flow table's memory: one record per flow, and a slab arena for the payload bytes that flows keep.
+
+A record holds what every packet touches. Payload lives in blocks of a few sizes that are handed back when
+a flow is handed out, so that warm memory is used again; nothing is reserved for bytes that never come.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from apptell.flows.schema import MAX_SEGMENTS, MAX_SEQUENCE
+
+FREE, ACTIVE, ENDED, DORMANT = 0, 1, 2, 3
+"""States of a record: unused; in the table; waiting to be handed out; handed out, but its connection is
+remembered so that later parts carry its id."""
+
+MAX_HOLES: Final = 4
+"""Gaps in a direction's sequence space that are remembered; the oldest is forgotten first."""
+
+FLOW: Final = np.dtype(
+    [
+        ("low_high", np.uint64),  # the endpoint with the smaller (address, port): A
+        ("low_low", np.uint64),
+        ("high_high", np.uint64),  # the other endpoint: B
+        ("high_low", np.uint64),
+        ("low_port", np.uint16),
+        ("high_port", np.uint16),
+        ("protocol", np.uint8),
+        ("ip_version", np.uint8),
+        ("state", np.uint8),
+        ("first_from", np.uint8),  # direction of the first packet: 0 from A, 1 from B
+        ("bucket", np.int32),  # its place in the hash table
+        ("end_reason", np.uint8),
+        ("finished", np.uint8),  # bits 1 and 2: FIN from A and B; 4: RST
+        ("client", np.uint8),  # by handshake: 0 unknown, 1 A, 2 B
+        ("n_holes", np.uint8, (2,)),
+        ("has_next", np.uint8, (2,)),
+        ("has_initial", np.uint8, (2,)),
+        ("seen", np.uint8, (2,)),
+        ("ttl", np.uint8, (2,)),
+        ("owner_conflict", np.uint8),
+        ("n_segments", np.uint8),
+        ("n_sequence", np.uint8),
+        ("decided", np.uint8),
+        ("only_handshake", np.uint8),  # nothing but SYN and SYN-ACK so far
+        ("owner", np.int32),
+        ("capture", np.int32),
+        ("part", np.int32),
+        ("more_sequence", np.int32),  # block of lengths and times beyond the kept segments, -1 none
+        ("initial", np.uint32, (2,)),  # sequence number of SYN and SYN-ACK
+        ("next", np.uint32, (2,)),  # sequence number after the highest byte seen
+        ("first_sequence", np.uint32, (2,)),
+        ("hole_start", np.uint32, (2, MAX_HOLES)),
+        ("hole_end", np.uint32, (2, MAX_HOLES)),
+        ("checksum", np.uint16, (2,)),
+        ("start_ns", np.int64),
+        ("last_ns", np.int64),
+        ("connection_id", np.uint64),
+        ("packets", np.int64, (2,)),
+        ("bytes", np.int64, (2,)),
+        ("payload_packets", np.int64, (2,)),
+        ("payload_bytes", np.int64, (2,)),
+        ("retransmissions", np.int64),
+        ("out_of_order", np.int64),
+        ("decided_ns", np.int64),
+        ("decided_packets", np.int64, (2,)),
+        ("decided_bytes", np.int64, (2,)),
+        ("segment", np.int32, (MAX_SEGMENTS,)),  # arena block of each kept segment
+    ],
+    align=True,
+)
+"""A flow while it is open. Index 0 of a pair is the direction from A to B."""
+
+UNIT: Final = 64
+"""Arena blocks are multiples of this many bytes; an arena index counts units."""
+BLOCK_HEADER: Final = 16
+"""At the start of a segment's block: time (int64), wire length (int32, + from A, - from B), stored
+bytes (int32)."""
+SEQUENCE_BLOCK: Final = (MAX_SEQUENCE - MAX_SEGMENTS) * 12
+"""Bytes of the block behind ``more_sequence``: 20 times (int64), then 20 signed lengths (int32)."""
+CLASS_UNITS: Final = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24], dtype=np.int64)
+"""Block sizes in units."""
+CLASS_OF_UNITS: Final = np.array(
+    [int(np.searchsorted(CLASS_UNITS, units)) for units in range(25)], dtype=np.int64
+)
+"""The class that holds so many units."""
+
+
+class Memory:
+    """Records, hash table and arena of one flow table.
+
+    Args:
+        max_flows: records; address space only, memory is touched as it is used.
+        segment_bytes: size of the arena.
+    """
+
+    def __init__(self, max_flows: int, segment_bytes: int) -> None:
+        units = max(segment_bytes // UNIT, 1024)
+        self.records: NDArray[Any] = _reserve(max_flows * FLOW.itemsize).view(FLOW)
+        buckets = 1 << (max(max_flows, 2) * 2 - 1).bit_length()
+        self.max_buckets = buckets
+        self.buckets: NDArray[np.int32] = np.full(min(buckets, 1 << 13), -1, dtype=np.int32)
+        self.arena = _reserve(units * UNIT)
+        self.arena32: NDArray[np.int32] = self.arena.view(np.int32)
+        self.arena64: NDArray[np.int64] = self.arena.view(np.int64)
+        self.free_blocks: NDArray[np.int64] = np.full(len(CLASS_UNITS), -1, dtype=np.int64)
+        self.free_records: NDArray[np.int32] = _reserve(max_flows * 4).view(np.int32)
+        self.ready: NDArray[np.int32] = np.zeros(max_flows, dtype=np.int32)
+        self.counts: NDArray[np.int64] = np.zeros(N_COUNTS, dtype=np.int64)
+
+
+def _reserve(size: int) -> NDArray[np.uint8]:
+    """Zeroed address space that costs memory only where it is touched, in large pages where they are."""
+    size = (size + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
+    space = mmap.mmap(-1, size)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            space.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:  # a kernel without large pages
+            pass
+    return np.frombuffer(space, dtype=np.uint8)
+
+
+# Places in Memory.counts.
+(
+    N_RECORDS,  # records ever used
+    N_FREE_RECORDS,
+    N_READY,
+    N_UNITS,  # arena units ever used
+    N_OCCUPIED,  # buckets in use: active and dormant
+    CLOCK,  # time of the newest packet, ns
+    N_EVICTED,
+    SWEPT,  # clock at the last sweep
+    N_DORMANT,
+    N_FLOW_PACKETS,  # packets that became part of a flow
+    N_NOT_ASKED,  # TCP or UDP, but not of a protocol that was asked for
+    N_COUNTS,
+) = range(12)
