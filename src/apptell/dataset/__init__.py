@@ -1,1 +1,21 @@
-"""dataset"""
+"""Labelled flows on disk: FlowBatches enter a folder of Parquet, FlowBatches and splits leave it."""
+
+from __future__ import annotations
+
+from apptell.dataset.build import BuildReport, LabelledSource, build
+from apptell.dataset.splits import PROTOCOLS, Split, folds, save_split, split
+from apptell.dataset.store import Dataset
+from apptell.dataset.writer import DatasetWriter
+
+__all__ = [
+    "PROTOCOLS",
+    "BuildReport",
+    "Dataset",
+    "DatasetWriter",
+    "LabelledSource",
+    "Split",
+    "build",
+    "folds",
+    "save_split",
+    "split",
+]

@@ -1,0 +1,97 @@
+"""What enters is a FlowBatch; what leaves is one value per flow to split or count by.
+
+Groups are the map column ``groups`` (source, session, device, ...); day, registered domain and provider
+follow from other columns.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from apptell.flows.schema import FlowBatch
+
+NS_PER_DAY: Final = 86_400_000_000_000
+
+# Second-level labels under which registries hand out names, as in example.co.uk. The whole Public Suffix
+# List is a moving file of 10,000 lines; these cover the country domains met in phone traffic.
+_SECOND_LEVEL: Final = frozenset(
+    (
+        "ac",
+        "co",
+        "com",
+        "edu",
+        "gob",
+        "gov",
+        "go",
+        "ltd",
+        "me",
+        "ne",
+        "net",
+        "nom",
+        "or",
+        "org",
+        "plc",
+    )
+)
+
+
+def group_values(flows: FlowBatch, name: str) -> NDArray[Any]:
+    """The value of one group for every flow, objects of shape (n,); None where a flow has none."""
+    column = flows.column("groups")
+    if column.null_count == len(column):
+        return np.full(len(flows), None, dtype=object)
+    found = pc.map_lookup(column, pa.scalar(name), "first")
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def group_names(flows: FlowBatch) -> list[str]:
+    """Names of all groups that any of the flows has, sorted."""
+    keys = flows.column("groups").drop_null()
+    return sorted(pc.unique(keys.keys).to_pylist()) if len(keys) else []
+
+
+def days(flows: FlowBatch) -> NDArray[Any]:
+    """The UTC day of each flow's first packet, ``2024-05-17``, objects of shape (n,)."""
+    day = flows.numpy("start_ns").astype(np.int64) // NS_PER_DAY
+    return day.astype("datetime64[D]").astype(str).astype(object)
+
+
+def registered_domain(name: str) -> str:
+    """The part of a host name that someone registered: ``mail.example.co.uk`` -> ``example.co.uk``."""
+    labels = name.lower().rstrip(".").split(".")
+    if len(labels) <= 2:
+        return ".".join(labels)
+    country = len(labels[-1]) == 2 and labels[-2] in _SECOND_LEVEL
+    return ".".join(labels[-3:] if country else labels[-2:])
+
+
+def domains(flows: FlowBatch) -> NDArray[Any]:
+    """The registered domain of each flow's server, else its address, objects of shape (n,).
+
+    The name is the server name, else the HTTP host, else the DNS name of the server's address.
+    """
+    name = servers(flows)
+    table = {
+        value: registered_domain(value) for value in set(name) if value and not _is_address(value)
+    }
+    return np.array([table.get(value, value) for value in name], dtype=object)
+
+
+def servers(flows: FlowBatch) -> NDArray[Any]:
+    """Each flow's server: its name where one was seen, else its address; objects of shape (n,)."""
+    there = set(flows.columns)
+    order = ("server_name", "http_host", "dns_name", "server_address")
+    columns = [flows.column(name) for name in order if name in there]
+    found = columns[0] if len(columns) == 1 else pc.coalesce(*columns)
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def _is_address(value: str) -> bool:
+    return ":" in value or value.replace(".", "").isdigit()

@@ -1,0 +1,173 @@
+"""A labelled dataset on disk: FlowBatches enter a folder of Parquet shards, FlowBatches leave it.
+
+The folder holds ``flows-*.parquet`` in the flow schema, ``dataset.json`` (what is in it, where it came
+from, what was dropped) and ``README.md`` for people. ``dataset.json`` alone says which shards count, and
+is replaced by one rename: whoever dies at any moment leaves the old dataset or the new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from apptell.errors import DatasetError
+from apptell.flows.schema import GROUPS, SCHEMA, SCHEMA_VERSION, FlowBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DATASET_VERSION: Final = 1
+"""Version of ``dataset.json`` and of the folder's form."""
+INFO_FILE: Final = "dataset.json"
+DEFAULT_GROUPS: Final = ("core", "segments", "names", "labels")
+
+
+class Dataset:
+    """A dataset that is there: what it holds, and its flows batch by batch."""
+
+    def __init__(self, path: Path, info: dict[str, Any]) -> None:
+        self.path = path
+        self.info = info
+        """The content of ``dataset.json``."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> Dataset:
+        """Opens the dataset in a folder; reads ``dataset.json`` alone.
+
+        Raises:
+            DatasetError: no dataset is there, it is of another version, or a shard is missing.
+        """
+        folder = Path(path)
+        info = read_info(folder)
+        for shard in info["shards"]:
+            file = folder / shard["file"]
+            if not file.is_file():
+                raise DatasetError(f"{folder}: shard {shard['file']} is missing")
+            if file.stat().st_size != shard["bytes"]:
+                size = file.stat().st_size
+                raise DatasetError(
+                    f"{file}: {size} bytes, not the {shard['bytes']} it was written with"
+                )
+        return cls(folder, info)
+
+    def __len__(self) -> int:
+        return int(self.info["n_flows"])
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.path.name}: {len(self)} flows of {len(self.apps)} apps>"
+
+    @property
+    def apps(self) -> list[str]:
+        """The apps whose flows are in it (activities belong to their app), sorted."""
+        return sorted({label.split("/", 1)[0] for label in self.info["apps"]})
+
+    @property
+    def hash(self) -> str:
+        """Names the content: SHA-256 over the shards' SHA-256 and the schema version, hexadecimal."""
+        return str(self.info["hash"])
+
+    def batches(
+        self, groups: Sequence[str] = DEFAULT_GROUPS, batch_flows: int = 8192
+    ) -> Iterator[FlowBatch]:
+        """The flows in the order they were written, in bounded memory.
+
+        Args:
+            groups: which column groups to read: core, segments, names, labels, audit.
+            batch_flows: flows per batch at most.
+
+        Raises:
+            DatasetError: a shard is damaged, or a group does not exist.
+        """
+        columns = columns_of(groups)
+        for shard in self.info["shards"]:
+            yield from _read_shard(self.path / shard["file"], columns, batch_flows)
+
+    def read(self, groups: Sequence[str] = DEFAULT_GROUPS) -> FlowBatch:
+        """All flows at once, in memory: for datasets that fit (about 9 kB a flow with segments)."""
+        batches = [batch.to_arrow() for batch in self.batches(groups, 65536)]
+        if not batches:
+            schema = pa.schema([SCHEMA.field(name) for name in columns_of(groups)])
+            return FlowBatch(
+                pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in schema], schema=schema)
+            )
+        return FlowBatch(_join(batches))
+
+
+def read_info(folder: Path) -> dict[str, Any]:
+    """``dataset.json`` of a folder, its versions checked.
+
+    Raises:
+        DatasetError: it is missing, damaged or of another version.
+    """
+    file = folder / INFO_FILE
+    if not folder.is_dir():
+        raise DatasetError(f"{folder}: no such dataset")
+    if not file.is_file():
+        raise DatasetError(f"{folder}: not a dataset ({INFO_FILE} is missing)")
+    try:
+        info = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise DatasetError(f"{file}: cannot be read: {error}") from error
+    wanted = (
+        "dataset_version",
+        "flow_schema",
+        "n_flows",
+        "shards",
+        "apps",
+        "groups",
+        "sources",
+        "hash",
+    )
+    missing = [key for key in wanted if not isinstance(info, dict) or key not in info]
+    if missing:
+        raise DatasetError(f"{file}: {missing[0]!r} is missing")
+    for key, mine in (("dataset_version", DATASET_VERSION), ("flow_schema", SCHEMA_VERSION)):
+        if info[key] != mine:
+            raise DatasetError(
+                f"{file}: {key} is {info[key]}, this program reads {mine}; build it anew"
+            )
+    return dict(info)
+
+
+def columns_of(groups: Sequence[str]) -> list[str]:
+    """Names of the columns in some groups, in schema order."""
+    for name in groups:
+        if name not in GROUPS:
+            raise DatasetError(f"flows: no column group {name!r}; there are {', '.join(GROUPS)}")
+    return [column for name, group in GROUPS.items() if name in groups for column in group]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal; streams."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def dataset_hash(shards: Sequence[dict[str, Any]]) -> str:
+    """What ``Dataset.hash`` is made of."""
+    digest = hashlib.sha256(f"apptell flows {SCHEMA_VERSION}".encode())
+    for shard in shards:
+        digest.update(shard["sha256"].encode())
+    return digest.hexdigest()
+
+
+def _read_shard(file: Path, columns: list[str], batch_flows: int) -> Iterator[FlowBatch]:
+    try:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_flows, columns=columns):
+                if batch.num_rows:
+                    yield FlowBatch(batch.select(columns))
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise DatasetError(f"{file}: damaged shard: {error}") from error
+
+
+def _join(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    merged = pa.Table.from_batches(batches).combine_chunks().to_batches()
+    if len(merged) > 1:  # Arrow's 2 GiB limit of a binary column
+        raise DatasetError("dataset: too large for one piece of memory; read it in batches")
+    return merged[0] if merged else batches[0]
