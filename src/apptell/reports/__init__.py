@@ -1,1 +1,1 @@
-"""reports"""
+"""Verdicts and evaluations in; tables, JSON lines, CSV, Parquet and HTML pages out."""

@@ -1,0 +1,104 @@
+"""Verdicts and flows in; records for people and programs out: one set of names for every format.
+
+Times become timestamps in UTC, protocol numbers names, confidences six digits. A record is a row of
+an Arrow batch; the writers give it its form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apptell.flows import schema as flow_schema
+from apptell.verdicts import schema as verdict_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apptell.flows.schema import FlowBatch
+    from apptell.verdicts.schema import VerdictBatch
+
+PROTOCOL_NAMES: Final = {6: "tcp", 17: "udp"}
+_TIME: Final = pa.timestamp("ns", tz="UTC")
+_SHARE: Final = pa.float64()
+
+VERDICT_RECORD: Final = pa.schema(
+    {
+        "time": _TIME,  # first packet
+        "community_id": pa.string(),
+        "protocol": pa.string(),
+        "client_address": pa.string(),
+        "client_port": pa.uint16(),
+        "server_address": pa.string(),
+        "server_port": pa.uint16(),
+        "app": pa.string(),  # null when declined
+        "best_guess": pa.string(),
+        "confidence": _SHARE,
+        "runner_up": pa.string(),
+        "runner_up_confidence": _SHARE,
+        "threshold": _SHARE,
+        "payload_packets_seen": pa.int32(),
+        "model": pa.string(),
+        "outcome": pa.string(),
+        "end_time": _TIME,
+        "packets_to_server": pa.int64(),
+        "packets_to_client": pa.int64(),
+        "bytes_to_server": pa.int64(),
+        "bytes_to_client": pa.int64(),
+        "server_name": pa.string(),
+        "ja4": pa.string(),
+        "capture": pa.string(),
+        "connection_id": pa.uint64(),
+        "part": pa.int32(),
+        "label": pa.string(),
+        "revised": pa.bool_(),
+    },
+    metadata={"apptell.verdict_schema": str(verdict_schema.SCHEMA_VERSION)},
+)
+"""The columns of a verdict's record, in order (docs/cli.md, ``identify``)."""
+
+_RENAMED: Final = {"time": "start_ns", "end_time": "end_ns"}
+
+
+def verdict_records(verdicts: VerdictBatch) -> pa.RecordBatch:
+    """The records of some verdicts, with the columns of ``VERDICT_RECORD``."""
+    table = verdicts.to_arrow()
+    columns = [
+        _column(table.column(_RENAMED.get(field.name, field.name)), field)
+        for field in VERDICT_RECORD
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=VERDICT_RECORD)
+
+
+def flow_record_schema(groups: Sequence[str]) -> pa.Schema:
+    """The columns of a flow's record for some column groups: those of the flow schema itself."""
+    names = [name for group in groups for name in flow_schema.GROUPS[group]]
+    return pa.schema(
+        [flow_schema.SCHEMA.field(name) for name in names],
+        metadata=flow_schema.SCHEMA.metadata,
+    )
+
+
+def flow_records(flows: FlowBatch, groups: Sequence[str]) -> pa.RecordBatch:
+    """The records of some flows: the columns of some groups, as the flow schema has them."""
+    schema = flow_record_schema(groups)
+    table = flows.to_arrow()
+    there = set(table.schema.names)
+    columns = [
+        table.column(field.name) if field.name in there else pa.nulls(len(flows), field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _column(values: Any, field: pa.Field) -> pa.Array:
+    if field.type == _TIME:
+        return values.cast(_TIME)
+    if field.name == "protocol":
+        return pa.array([PROTOCOL_NAMES.get(number, str(number)) for number in values.to_pylist()])
+    if field.type == _SHARE:
+        # A float32 .85 would print as 0.8500000238418579.
+        return pc.round(values.cast(_SHARE), 6)
+    return values

@@ -1,0 +1,166 @@
+"""Record batches in, a table for a terminal out, row by row as they come."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import pyarrow as pa
+
+_PLAIN_WIDTH: Final = 132
+"""Characters of a line when the table does not go to a terminal."""
+_ROW = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table."""
+
+    title: str
+    width: int
+    """Characters; 0 takes what is left of the line."""
+    text: Callable[[_ROW], str]
+    """What a record shows."""
+    right: bool = False
+    """Whether it stands at the right edge."""
+    style: Callable[[_ROW], str] = lambda _: ""
+    """A Rich style for a record."""
+
+
+class TableWriter:
+    """Writes a heading, then one line for each record."""
+
+    def __init__(self, stream: TextIO, columns: Sequence[Column]) -> None:
+        """Begins a table; the heading is written with the first records."""
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        width = self._console.width if self._console.is_terminal else _PLAIN_WIDTH
+        fixed = sum(column.width for column in columns) + 2 * (len(columns) - 1)
+        rest = max(width - fixed, 12)
+        self._columns = [(column, column.width or rest) for column in columns]
+        self._begun = False
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Writes some records."""
+        if not self._begun:
+            self._begun = True
+            self._line([(c.title, w, c.right, "bold") for c, w in self._columns])
+        needed = batch.to_pylist()
+        for row in needed:
+            self._line([(c.text(row), w, c.right, c.style(row)) for c, w in self._columns])
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+        self._console.file.flush()
+
+    def _line(self, cells: list[tuple[str, int, bool, str]]) -> None:
+        line = Text()
+        for number, (value, width, right, style) in enumerate(cells):
+            shown = fit(value, width)
+            last = number == len(cells) - 1
+            padded = shown.rjust(width) if right else shown if last else shown.ljust(width)
+            line.append(padded, style)
+            if not last:
+                line.append("  ")
+        self._console.print(line)
+
+
+def fit(text: str, width: int) -> str:
+    """Text that fits: unprintable characters (a server name may hold any) as ?, the middle cut."""
+    shown = "".join(c if c.isprintable() else "?" for c in text)
+    if len(shown) <= width:
+        return shown
+    head = (width - 1) // 2
+    return f"{shown[:head]}…{shown[len(shown) - (width - 1 - head) :]}"
+
+
+def human_bytes(n_bytes: float) -> str:
+    """A number of bytes for people: ``999 B``, ``1.2 kB``, ``3.4 MB``; decimal units."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.1f} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.1f} TB"
+
+
+def _clock(time: Any) -> str:
+    if isinstance(time, int):
+        time = datetime.fromtimestamp(time / 1e9, UTC)
+    return str(time.strftime("%H:%M:%S.%f")[:-3])
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _app_style(row: _ROW) -> str:
+    return "dim" if row["app"] is None or row["app"] == "other" else "bold green"
+
+
+VERDICT_COLUMNS: Final = (
+    Column("time (UTC)", 12, lambda r: _clock(r["time"]), style=lambda _: "dim"),
+    Column("client", 21, lambda r: _endpoint(r["client_address"], r["client_port"])),
+    Column(
+        "server",
+        0,
+        lambda r: r["server_name"] or _endpoint(r["server_address"], r["server_port"]),
+    ),
+    Column("app", 16, lambda r: r["app"] or "-", style=_app_style),
+    Column(
+        "best guess",
+        16,
+        lambda r: r["best_guess"] if r["app"] is None else "",
+        style=lambda _: "dim",
+    ),
+    Column("confidence", 10, lambda r: f"{r['confidence']:.3f}", right=True, style=_app_style),
+    Column("packets", 7, lambda r: str(r["payload_packets_seen"]), right=True),
+)
+"""What ``identify`` shows on a terminal."""
+
+FLOW_COLUMNS: Final = (
+    Column("time (UTC)", 12, lambda r: _clock(r["start_ns"]), style=lambda _: "dim"),
+    Column("client", 21, lambda r: _endpoint(r["client_address"], r["client_port"])),
+    Column(
+        "server",
+        0,
+        lambda r: r.get("server_name") or _endpoint(r["server_address"], r["server_port"]),
+    ),
+    Column(
+        "packets", 8, lambda r: str(r["packets_to_server"] + r["packets_to_client"]), right=True
+    ),
+    Column(
+        "payload",
+        8,
+        lambda r: str(r["payload_packets_to_server"] + r["payload_packets_to_client"]),
+        right=True,
+    ),
+    Column(
+        "bytes",
+        9,
+        lambda r: human_bytes(r["bytes_to_server"] + r["bytes_to_client"]),
+        right=True,
+    ),
+    Column("client by", 9, lambda r: r["client_by"] or ""),
+    Column("ended by", 9, lambda r: r["end_reason"] or ""),
+)
+"""What ``flows`` shows on a terminal."""
+
+SUMMARY_COLUMNS: Final = (
+    Column(
+        "client",
+        0,
+        lambda r: r["client"] or "all clients",
+        style=lambda r: "" if r["client"] else "bold",
+    ),
+    Column("app", 16, lambda r: r["app"] or "- (declined)", style=_app_style),
+    Column("flows", 9, lambda r: f"{r['flows']:,}", right=True),
+    Column("packets", 11, lambda r: f"{r['packets']:,}", right=True),
+    Column("bytes", 10, lambda r: human_bytes(r["bytes"]), right=True),
+)
+"""What ``identify --summary`` shows on a terminal."""

@@ -1,0 +1,217 @@
+"""Record batches in; JSON lines, CSV, Parquet or a table for a terminal out, as they come.
+
+A file is written beside its place and put there when it is whole; on an error everything written so
+far is kept. JSON: times as RFC 3339, bytes as hexadecimal digits. CSV: RFC 4180, lists as JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import tempfile
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from apptell.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+FORMS: Final = ("table", "jsonl", "csv", "parquet")
+_ENDINGS: Final = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".csv": "csv"} | {
+    ".parquet": "parquet",
+    ".txt": "table",
+}
+
+
+class RecordWriter(Protocol):
+    """Takes record batches of one schema, one after the other."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Writes some records."""
+
+    def close(self) -> None:
+        """Ends the output."""
+
+
+def choose_form(wished: str | None, path: Path | None, *, terminal: bool) -> str:
+    """The form of records: the one wished for, else the path's ending, else by the terminal.
+
+    Raises:
+        UsageError: there is no such form, or Parquet would go to standard output.
+    """
+    if wished is not None and wished not in FORMS:
+        raise UsageError(f"no form of records is called {wished!r}: {', '.join(FORMS)}")
+    if path is None:
+        if wished == "parquet":
+            raise UsageError("parquet cannot go to standard output: give -o FILE")
+        return wished or ("table" if terminal else "jsonl")
+    if wished is not None:
+        return wished
+    form = _ENDINGS.get(path.suffix.lower())
+    if form is None:
+        raise UsageError(f"{path}: say --format, its ending names none of {', '.join(FORMS)}")
+    return form
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Writes some records and flushes, so that a reader at a pipe has them."""
+        columns = [_plain(batch.column(i)) for i in range(batch.num_columns)]
+        dump = json.JSONEncoder(ensure_ascii=False, default=_json).encode
+        self._stream.writelines(
+            dump(dict(zip(batch.schema.names, row, strict=True))) + "\n"
+            for row in zip(*columns, strict=True)
+        )
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+        self._stream.flush()
+
+
+class Csv:
+    """A header and one line a record; null is empty."""
+
+    def __init__(self, stream: TextIO, schema: pa.Schema) -> None:
+        self._stream = stream
+        self._writer = csv.writer(stream, lineterminator="\n")
+        self._writer.writerow(schema.names)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Writes some records and flushes."""
+        columns = [_plain(batch.column(i)) for i in range(batch.num_columns)]
+        self._writer.writerows([_cell(v) for v in row] for row in zip(*columns, strict=True))
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Nothing is left to write."""
+        self._stream.flush()
+
+
+class Parquet:
+    """Row groups of at least ``rows`` records, zstd."""
+
+    def __init__(self, path: Path, schema: pa.Schema, rows: int = 65_536) -> None:
+        self._file = pq.ParquetWriter(path, schema, compression="zstd")
+        self._rows = rows
+        self._waiting: list[pa.RecordBatch] = []
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Takes some records; writes a row group when there are enough."""
+        self._waiting.append(batch)
+        if sum(each.num_rows for each in self._waiting) >= self._rows:
+            self._flush()
+
+    def close(self) -> None:
+        """Writes what is waiting and the footer."""
+        self._flush()
+        self._file.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._file.write_table(pa.Table.from_batches(self._waiting))
+            self._waiting = []
+
+
+@contextmanager
+def open_writer(
+    path: Path | None, form: str, schema: pa.Schema, table: Callable[[TextIO], RecordWriter]
+) -> Iterator[RecordWriter]:
+    """A writer to a file or to standard output.
+
+    The file takes its place when the block ends, also by an error: what was written is kept.
+
+    Args:
+        path: where the records go; None for standard output.
+        form: one of FORMS.
+        schema: of the records.
+        table: makes the writer of the form ``table``.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if path is None:
+        writer = _text_writer(form, sys.stdout, schema, table)
+        yield writer
+        writer.close()
+        return
+    with ExitStack() as stack:
+        part = _beside(path)
+        stack.callback(part.unlink, missing_ok=True)
+        try:
+            if form == "parquet":
+                writer = Parquet(part, schema)
+            else:
+                stream = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
+                writer = _text_writer(form, stream, schema, table)
+            try:
+                yield writer
+            finally:
+                writer.close()
+                part.replace(path)
+        except OSError as error:
+            raise OutputError(f"{path}: {error.strerror or error}") from error
+
+
+def _beside(path: Path) -> Path:
+    """An empty file in the folder of ``path`` with the permissions a new file has."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.fchmod(handle, 0o666 & ~mask)
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror}") from error
+    return Path(name)
+
+
+def _text_writer(
+    form: str, stream: TextIO, schema: pa.Schema, table: Callable[[TextIO], RecordWriter]
+) -> RecordWriter:
+    if form == "jsonl":
+        return JsonLines(stream)
+    if form == "csv":
+        return Csv(stream, schema)
+    return table(stream)
+
+
+def _plain(column: pa.Array) -> list[Any]:
+    """Python values of a column; timestamps as RFC 3339 text with microseconds."""
+    if pa.types.is_timestamp(column.type):
+        return [None if ns is None else rfc3339(ns) for ns in column.cast(pa.int64()).to_pylist()]
+    return list(column.to_pylist(maps_as_pydicts="strict"))
+
+
+def rfc3339(time_ns: int) -> str:
+    """Time in ns since 1970 as ``2026-01-31T12:00:00.000000Z``."""
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{text}.{rest // 1000:06d}Z"
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    raise TypeError(f"{type(value).__name__} is not a value of a record")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple, dict)):
+        return json.dumps(value, ensure_ascii=False, default=_json)
+    return value
