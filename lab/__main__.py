@@ -24,6 +24,13 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("-o", "--output", type=Path, default=Path("src/apptell/samples"))
     sample.add_argument("--work", type=Path, default=Path("lab-out/sample"), help="where the whole recordings stay")
     sample.add_argument("--seed", type=int, default=20)
+    dataset = verbs.add_parser("dataset", help="a dataset of the paper's size, or a part of it; goes on where it was stopped")
+    dataset.add_argument("--flows", type=int, default=44_853, help="messaging flows; background flows come in proportion")
+    dataset.add_argument("-o", "--output", type=Path, default=Path("lab-out/dataset"))
+    dataset.add_argument("--seed", type=int, default=44)
+    dataset.add_argument("--drift", action="store_true", help="settings and habits change from day to day")
+    dataset.add_argument("--new-app", metavar="NAME", help="an app that appears on the fourth of five days")
+    dataset.add_argument("--workers", type=int, default=24, help="accounts of each app at work at the same time")
     return top
 
 

@@ -106,6 +106,19 @@ def write(sink: BinaryIO, link: int, packets: Iterable[TcpPacket], payload_limit
     return number
 
 
+def totals(packets: Iterable[TcpPacket]) -> dict[Key, tuple[int, int, int, int]]:
+    """Client's key → bytes sent, bytes received, packets sent, packets received, of all uses of the ports together."""
+    sums: dict[Key, list[int]] = {}
+    for p in packets:
+        if p.flags & (SYN | ACK) == SYN:
+            sums.setdefault(p.key, [0, 0, 0, 0])
+        for key, side in ((p.key, 0), (p.back, 1)):
+            if key in sums:
+                sums[key][side] += p.wire
+                sums[key][side + 2] += 1
+    return {key: (s[0], s[1], s[2], s[3]) for key, s in sums.items()}
+
+
 def flow_heads(packets: Iterable[TcpPacket], n_payload: int) -> dict[tuple[Key, int], list[TcpPacket]]:
     """Client's key and number of use → handshake, the first ``n_payload`` packets with payload, and the first FIN.
 

@@ -35,9 +35,16 @@ def csv_line(o: Owned, app: str, package: str, totals: tuple[int, int, int, int]
     return ",".join(map(str, [*fields, *totals, stamp(o.first_ns), stamp(o.last_ns)]))
 
 
-def write_csv(path: Path, owned: Iterable[Owned], owners: dict[int, tuple[str, str]]) -> None:
+Totals = dict[tuple[str, int, str, int], tuple[int, int, int, int]]
+
+
+def write_csv(path: Path, owned: Iterable[Owned], owners: dict[int, tuple[str, str]], totals: Totals) -> None:
     """All connections whose user id is in ``owners`` (uid → app, package)."""
-    lines = [csv_line(o, *owners[o.uid]) for o in owned if o.uid in owners]
+    lines = []
+    for o in owned:
+        if o.uid in owners:
+            key = (o.local, o.local_port, o.remote, o.remote_port)
+            lines.append(csv_line(o, *owners[o.uid], totals.get(key, (0, 0, 0, 0))))
     path.write_text("\n".join([HEADER, *lines]) + "\n")
 
 

@@ -39,6 +39,48 @@ def sample(seed: int) -> list[Settings]:
     return recordings
 
 
+TABLE_1 = {"irc": 7_185, "matrix": 5_936, "mqtt": 8_000, "mumble": 7_962, "websocketchat": 7_991, "xmpp": 7_779}
+"""Flows per app in the paper's Table 1 (ChaoXin, DingTalk, MoMo, TanTan, WeChat, YiXin), given to our six in order."""
+PAPER_OTHER = 52_853
+PER_RECORDING = 1_500
+N_DAYS = 5
+
+
+def shares(flows: int) -> dict[str, int]:
+    """``flows`` messaging flows in the proportions of Table 1, and background flows in proportion to it."""
+    total = sum(TABLE_1.values())
+    counts = {app: round(flows * share / total) for app, share in TABLE_1.items()}
+    return {**counts, "other": round(flows * PAPER_OTHER / total)}
+
+
+def split(total: int, parts: int) -> list[int]:
+    """``total`` in ``parts`` whole numbers that differ by at most one."""
+    return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
+
+
+def dataset(flows: int, seed: int, *, drift: bool, new_app: str | None, workers: int = 24) -> list[Settings]:
+    """The dataset's recordings. ``new_app`` is seen from the fourth of five days on; its flows are all there."""
+    n_recordings = max(N_DAYS, -(-flows // PER_RECORDING))
+    days = [number * N_DAYS // n_recordings for number in range(n_recordings)]
+    quotas: list[dict[str, int]] = [{} for _ in range(n_recordings)]
+    for app, total in shares(flows).items():
+        where = [number for number, day in enumerate(days) if app != new_app or day >= 3]
+        for number, part in zip(where, split(total, len(where)), strict=True):
+            quotas[number][app] = part
+    recordings = []
+    for number, (day, quota) in enumerate(zip(days, quotas, strict=True)):
+        tls, mtu = DEVICES[number % len(DEVICES)]
+        network = NETWORKS[list(NETWORKS)[number % len(NETWORKS)]]
+        # the subnet changes too: two recordings of a network must not share an address
+        network = replace(network, subnet=network.subnet + 7 * number)
+        name = f"r{number:03d}-day{day}-{network.name}-{tls}"
+        recordings.append(Settings(
+            name, seed * 1_000 + number, tls, mtu, network, day, FRONTS[number % len(FRONTS)], quota,
+            workers=workers, drift=drift, limit_s=120 + sum(quota.values()), keep_payload=32,
+        ))
+    return recordings
+
+
 def quick(names: list[str], flows: int, front: str, tls: str, seed: int) -> Settings:
     """One recording to try something."""
     quotas = dict.fromkeys(names, flows)

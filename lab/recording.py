@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.metadata
 import json
 import os
 import random
@@ -14,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import apps, behaviour, front, pcapdroid, sandbox
+from lab import apps, behaviour, front, pcap, pcapdroid, sandbox
 from lab.background import BACKGROUND
 from lab.behaviour import Habits
 from lab.host import Host
@@ -44,6 +46,8 @@ class Settings:
     drift: bool = False
     n_names: int = 12
     limit_s: float = 900
+    keep_payload: int = 0
+    """Packets with payload kept of each flow in the capture; 0 keeps the capture whole."""
 
 
 @dataclass
@@ -88,7 +92,7 @@ class Recorder:
         lines, routes, alpn = [], {}, {}
         number = 10
         for app, kind in self.kinds().items():
-            module = sandbox_load(kind, app)
+            module = load(kind, app)
             roles, names = {}, {}
             for role in getattr(module, "ROLES", ("main",)):
                 number += 1
@@ -105,7 +109,7 @@ class Recorder:
             self.hosts[app] = host
         sandbox.cover_hosts(self.world.scratch, lines)
         for app, kind in self.kinds().items():
-            sandbox_load(kind, app).serve(self.hosts[app])
+            load(kind, app).serve(self.hosts[app])
         if s.front != "none":
             self.world.ip("servers", "addr add 192.0.2.9/32 dev lo")
             authority.issue("front", [f"*.{zone}"])
@@ -114,7 +118,7 @@ class Recorder:
         self.authority = authority
         self.wait_for_servers([address for host in self.hosts.values() for address in host.roles.values()])
         for app, kind in self.kinds().items():
-            ready = getattr(sandbox_load(kind, app), "ready", None)
+            ready = getattr(load(kind, app), "ready", None)
             if ready is not None:
                 ready(self.hosts[app])
 
@@ -211,23 +215,36 @@ class Recorder:
         """The connections CSV, the session log and ``recording.json``."""
         s = self.settings
         owners = {self.uid(app): ("other" if app in BACKGROUND else app, f"test.lab.{app}") for app in self.kinds()}
-        pcapdroid.write_csv(self.folder / "connections.csv", owned, owners)
+        capture = self.folder / "capture.pcap"
+        totals = pcap.totals(pcap.read(capture)[1])
+        pcapdroid.write_csv(self.folder / "connections.csv", owned, owners, totals)
+        if s.keep_payload:
+            shorten(capture, s.keep_payload)
         with (self.folder / "sessions.jsonl").open("wb") as sink:
             for app in self.kinds():
                 sink.write((self.world.scratch / f"sessions-{app}.jsonl").read_bytes())
         content = {
             "recording": s.recording, "seed": s.seed, "device": f"{s.tls}-mtu{s.mtu}", "network": s.network.name, "day": s.day,
             "front": s.front, "tap": s.network.tap, "started": round(started, 3), "seconds": round(time.time() - started, 1),
-            "flows": self.counts(watch), "drift": s.drift, "link": asdict(s.network), "versions": versions(),
+            "capture_bytes": capture.stat().st_size, "flows": self.counts(watch), "drift": s.drift, "link": asdict(s.network), "versions": versions(),
         }
         (self.folder / "recording.json").write_text(json.dumps(content, indent=1) + "\n")
         return content
 
 
-def sandbox_load(kind: str, app: str) -> Any:
-    """The module of an app or of a kind of background."""
-    import importlib
+def shorten(capture: Path, n_payload: int) -> None:
+    """Keep the first packets of each flow of a capture, in the order of their times."""
+    link, packets = pcap.read(capture)
+    kept = [p for head in pcap.flow_heads(packets, n_payload).values() for p in head]
+    kept.sort(key=lambda p: p.time_ns)
+    short = capture.with_suffix(".short")
+    with short.open("wb") as sink:
+        pcap.write(sink, link, kept)
+    short.rename(capture)
 
+
+def load(kind: str, app: str) -> Any:
+    """The module of an app or of a kind of background."""
     return importlib.import_module(f"lab.{kind}.{app}")
 
 
@@ -244,10 +261,8 @@ def _listening(address: str) -> str:
 
 def versions() -> dict[str, str]:
     """What the servers and libraries call themselves."""
-    import importlib.metadata as metadata
-
     names = ("aiohttp", "aiomqtt", "deltachat-rpc-server", "httpx", "irc", "matrix-nio", "matrix-synapse", "paho-mqtt", "pymumble", "slixmpp", "websockets")
-    found = {name: metadata.version(name) for name in names}
+    found = {name: importlib.metadata.version(name) for name in names}
     for package in ("chromium", "curl", "dovecot-core", "haproxy", "mosquitto", "mumble-server", "nginx", "ngircd", "openssl", "postfix", "prosody"):
         asked = subprocess.run(["dpkg-query", "-W", "-f=${Version}", package], capture_output=True, text=True, check=False)
         if asked.returncode == 0:

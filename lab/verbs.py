@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import time
 
@@ -34,3 +35,29 @@ def sample(options: argparse.Namespace) -> int:
         size = sum(file.stat().st_size for file in target.iterdir())
         print(f"{settings.recording}: {counts}, {size} bytes, {time.monotonic() - begun:.0f} s", file=sys.stderr)
     return 0
+
+
+def dataset(options: argparse.Namespace) -> int:
+    """The dataset, recording by recording; what is there already is kept."""
+    recordings = plan.dataset(options.flows, options.seed, drift=options.drift, new_app=options.new_app, workers=options.workers)
+    options.output.mkdir(parents=True, exist_ok=True)
+    total = sum(sum(settings.quotas.values()) for settings in recordings)
+    done = made = failed = 0
+    begun = time.monotonic()
+    for number, settings in enumerate(recordings, 1):
+        folder = options.output / settings.recording
+        if (folder / "recording.json").exists():
+            done += sum(json.loads((folder / "recording.json").read_text())["flows"].values())
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            counts = Recorder(settings, folder).run()["flows"]
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            failed += 1
+            print(f"{settings.recording}: {error}", file=sys.stderr)
+            continue
+        done, made = done + sum(counts.values()), made + sum(counts.values())
+        rate = made / (time.monotonic() - begun)
+        left = max(0, total - done) / rate
+        print(f"{number}/{len(recordings)} {settings.recording}: {counts}; {done}/{total} flows, {rate:.1f}/s, {left / 60:.0f} min left", file=sys.stderr)
+    return 1 if failed else 0
