@@ -22,6 +22,7 @@ from apptell.flows.state import (
     DORMANT,
     ENDED,
     FREE,
+    KIND_SHIFT,
     MAX_HOLES,
     N_DORMANT,
     N_EVICTED,
@@ -33,6 +34,7 @@ from apptell.flows.state import (
     N_RECORDS,
     N_UNITS,
     SEQUENCE_BLOCK,
+    SEQUENCE_KIND,
     SWEPT,
     UNIT,
 )
@@ -75,26 +77,23 @@ def _hash(low_high, low_low, high_high, high_low, ports):  # type: ignore[no-unt
     return value ^ (high_high * np.uint64(0xA0761D6478BD642F))
 
 
-@_kernel
-def take_block(size, arena32, free_blocks, counts):  # type: ignore[no-untyped-def]
-    """An arena block of at least ``size`` bytes, as a unit index; -1 when the arena is full."""
-    kind = CLASS_OF_UNITS[(size + UNIT - 1) // UNIT]
+@_inline
+def take_block(kind, arena32, free_blocks, counts):  # type: ignore[no-untyped-def]
+    """An arena block of a size class, as a unit index; -1 when the arena is full."""
     head = free_blocks[kind]
     if head >= 0:
         free_blocks[kind] = np.int64(arena32[head * (UNIT // 4)])
         return head
-    units = CLASS_UNITS[kind]
     head = counts[N_UNITS]
-    if (head + units) * (UNIT // 4) > len(arena32):
+    if (head + CLASS_UNITS[kind]) * (UNIT // 4) > len(arena32):
         return np.int64(-1)
-    counts[N_UNITS] = head + units
+    counts[N_UNITS] = head + CLASS_UNITS[kind]
     return head
 
 
 @_inline
-def give_block(block, size, arena32, free_blocks):  # type: ignore[no-untyped-def]
-    """Hands a block of ``size`` bytes back."""
-    kind = CLASS_OF_UNITS[(size + UNIT - 1) // UNIT]
+def give_block(block, kind, arena32, free_blocks):  # type: ignore[no-untyped-def]
+    """Hands a block of a size class back."""
     arena32[block * (UNIT // 4)] = free_blocks[kind]
     free_blocks[kind] = block
 
@@ -211,10 +210,10 @@ def release(keep_dormant, n, records, buckets, free_records, ready, arena32, fre
         flow = records[record]
         for segment in range(flow.n_segments):
             block = np.int64(flow.segment[segment])
-            stored = np.int64(arena32[block * (UNIT // 4) + 3])
-            give_block(block, BLOCK_HEADER + stored, arena32, free_blocks)
+            kind = np.int64(arena32[block * (UNIT // 4) + 3]) >> KIND_SHIFT
+            give_block(block, kind, arena32, free_blocks)
         if flow.more_sequence >= 0:
-            give_block(np.int64(flow.more_sequence), SEQUENCE_BLOCK, arena32, free_blocks)
+            give_block(np.int64(flow.more_sequence), SEQUENCE_KIND, arena32, free_blocks)
         flow.n_segments = 0
         flow.more_sequence = -1
         if flow.bucket >= 0 and keep_dormant:
@@ -407,13 +406,21 @@ def add_packets(
         if is_new and not (record >= 0 and records[record].state == DORMANT):
             if counts[N_FREE_RECORDS] == 0 and counts[N_RECORDS] >= len(records):
                 return row, FULL_FLOWS
-        n_units_needed = max(min(payload, MAX_SEGMENT_BYTES) + BLOCK_HEADER, SEQUENCE_BLOCK)
-        block = np.int64(-1)
-        if payload > 0:
-            block = take_block(n_units_needed, arena32, free_blocks, counts)
-            if block < 0:
+        n_segments, n_sequence, more_sequence = np.int64(0), np.int64(0), np.int64(-1)
+        if not is_new:
+            n_segments = np.int64(records[record].n_segments)
+            n_sequence = np.int64(records[record].n_sequence)
+            more_sequence = np.int64(records[record].more_sequence)
+        keeps_bytes = n_segments < max_segments and n_segments == n_sequence
+        spare, kind = np.int64(-1), np.int64(0)
+        if payload > 0 and (keeps_bytes or (n_sequence < MAX_SEQUENCE and more_sequence < 0)):
+            size = SEQUENCE_BLOCK
+            if keeps_bytes:
+                size = BLOCK_HEADER + min(np.int64(header.payload_captured), MAX_SEGMENT_BYTES)
+            kind = CLASS_OF_UNITS[(size + UNIT - 1) // UNIT]
+            spare = take_block(kind, arena32, free_blocks, counts)
+            if spare < 0:
                 return row, FULL_ARENA
-            give_block(block, n_units_needed, arena32, free_blocks)  # known to be there
         if time_ns > counts[CLOCK]:
             counts[CLOCK] = time_ns
         counts[N_FLOW_PACKETS] += 1
@@ -544,41 +551,33 @@ def add_packets(
                 elif filled:
                     flow.out_of_order += 1
         if length <= 0:
+            if spare >= 0:
+                give_block(spare, kind, arena32, free_blocks)
             continue
         flow.payload_packets[way] += 1
         flow.payload_bytes[way] += length
         signed = length if way == 0 else -length
-        n_sequence = np.int64(flow.n_sequence)
-        n_segments = np.int64(flow.n_segments)
-        if n_segments < max_segments and n_segments == n_sequence:
+        if keeps_bytes:
             stored = max(min(min(length, np.int64(header.payload_captured) - skip), MAX_SEGMENT_BYTES), 0)
             start = header.payload_at + skip
             if start < 0 or start + stored > len(buffer):
                 stored = np.int64(0)
-            block = take_block(BLOCK_HEADER + stored, arena32, free_blocks, counts)
-            if block < 0:
-                return row + 1, FULL_ARENA
-            arena64[block * (UNIT // 8)] = time_ns
-            arena32[block * (UNIT // 4) + 2] = signed
-            arena32[block * (UNIT // 4) + 3] = stored
-            target = block * UNIT + BLOCK_HEADER
-            for index in range(stored):
-                arena[target + index] = buffer[start + index]
-            flow.segment[n_segments] = block
+            arena64[spare * (UNIT // 8)] = time_ns
+            arena32[spare * (UNIT // 4) + 2] = signed
+            arena32[spare * (UNIT // 4) + 3] = stored | (kind << KIND_SHIFT)
+            target = spare * UNIT + BLOCK_HEADER
+            arena[target : target + stored] = buffer[start : start + stored]
+            flow.segment[n_segments] = spare
             flow.n_segments = n_segments + 1
             flow.n_sequence = n_sequence + 1
-        elif n_sequence < MAX_SEQUENCE:
+        elif n_sequence < MAX_SEQUENCE and n_sequence - n_segments < MAX_SEQUENCE - MAX_SEGMENTS:
+            if more_sequence < 0:
+                flow.more_sequence = spare
+            block = np.int64(flow.more_sequence)
             beyond = n_sequence - n_segments
-            if beyond < MAX_SEQUENCE - MAX_SEGMENTS:
-                if flow.more_sequence < 0:
-                    block = take_block(SEQUENCE_BLOCK, arena32, free_blocks, counts)
-                    if block < 0:
-                        return row + 1, FULL_ARENA
-                    flow.more_sequence = block
-                block = np.int64(flow.more_sequence)
-                arena64[block * (UNIT // 8) + beyond] = time_ns
-                arena32[block * (UNIT // 4) + (MAX_SEQUENCE - MAX_SEGMENTS) * 2 + beyond] = signed
-                flow.n_sequence = n_sequence + 1
+            arena64[block * (UNIT // 8) + beyond] = time_ns
+            arena32[block * (UNIT // 4) + (MAX_SEQUENCE - MAX_SEGMENTS) * 2 + beyond] = signed
+            flow.n_sequence = n_sequence + 1
         if not flow.decided and flow.payload_packets[0] + flow.payload_packets[1] >= DECISION_SEGMENTS:
             flow.decided = 1
             flow.decided_ns = time_ns

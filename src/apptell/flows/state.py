@@ -79,7 +79,8 @@ UNIT: Final = 64
 """Arena blocks are multiples of this many bytes; an arena index counts units."""
 BLOCK_HEADER: Final = 16
 """At the start of a segment's block: time (int64), wire length (int32, + from A, - from B), stored
-bytes (int32)."""
+bytes with the block's size class above ``KIND_SHIFT`` (int32)."""
+KIND_SHIFT: Final = 16
 SEQUENCE_BLOCK: Final = (MAX_SEQUENCE - MAX_SEGMENTS) * 12
 """Bytes of the block behind ``more_sequence``: 20 times (int64), then 20 signed lengths (int32)."""
 CLASS_UNITS: Final = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24], dtype=np.int64)
@@ -88,6 +89,7 @@ CLASS_OF_UNITS: Final = np.array(
     [int(np.searchsorted(CLASS_UNITS, units)) for units in range(25)], dtype=np.int64
 )
 """The class that holds so many units."""
+SEQUENCE_KIND: Final = int(CLASS_OF_UNITS[(SEQUENCE_BLOCK + UNIT - 1) // UNIT])
 
 
 class Memory:

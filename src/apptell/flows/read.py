@@ -1,0 +1,166 @@
+"""A source in, finished flows out: reader, decoder and flow table joined, with every packet accounted for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from apptell.capture import CaptureReader, CaptureStats, open_capture
+from apptell.errors import CaptureError
+from apptell.flows.schema import SCHEMA, FlowBatch
+from apptell.flows.table import FlowOptions, FlowTable
+from apptell.packets import Decoder, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from apptell.capture import PacketBatch
+    from apptell.packets import HeaderBatch
+
+    Source = str | Path | BinaryIO | Sequence[str | Path]
+
+
+@dataclass(slots=True)
+class FlowStats:
+    """Where every packet of a source went: right at any time, final at the end."""
+
+    capture: CaptureStats = field(default_factory=CaptureStats)
+    """Files, formats, link types, snap-length cuts, damage."""
+    packets: int = 0
+    """Packets decoded."""
+    status: dict[str, int] = field(default_factory=dict)
+    """Packets by ``packets.Status``, lower case; ``ok`` ones are TCP or UDP with whole headers."""
+    protocols: dict[int, int] = field(default_factory=dict)
+    """Packets by IP protocol number."""
+    fragments: int = 0
+    """Packets that are fragments, first ones included."""
+    tunnelled: int = 0
+    """Packets found inside a tunnel."""
+    in_flows: int = 0
+    """Packets that became part of a flow."""
+    not_asked: int = 0
+    """TCP or UDP packets of a protocol that no flows were asked of."""
+    flows: int = 0
+    """Flows handed out."""
+    evicted: int = 0
+    """Flows ended early because the table was full."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counters as plain values, for JSON."""
+        return asdict(self)
+
+    def count(self, headers: HeaderBatch) -> None:
+        """Adds a decoded batch."""
+        rows = headers.rows
+        self.packets += len(rows)
+        _tally(rows["status"], self.status, lambda code: Status(code).name.lower())
+        _tally(rows["protocol"][rows["ip_version"] > 0], self.protocols, int)
+        self.fragments += int(np.count_nonzero(rows["is_fragment"]))
+        self.tunnelled += int(np.count_nonzero(rows["tunnels"]))
+
+
+def _tally(values: Any, into: dict[Any, int], name: Callable[[int], Any]) -> None:
+    for code, n in enumerate(np.bincount(values).tolist()):
+        if n:
+            into[name(code)] = into.get(name(code), 0) + n
+
+
+class FlowReader:
+    """Flows of a source, batch by batch; to be iterated once.
+
+    Iterating raises ``CaptureError`` where the capture is damaged, after every flow that precedes the
+    damage was handed out.
+    """
+
+    def __init__(
+        self,
+        reader: CaptureReader,
+        options: FlowOptions,
+        annotate: Callable[[PacketBatch], PacketBatch] | None = None,
+    ) -> None:
+        self._reader = reader
+        self._annotate = annotate
+        self._table = FlowTable(options)
+        self._decoder = Decoder(options.tunnels)
+        self.options = options
+        self.stats = FlowStats(capture=reader.stats)
+
+    def __enter__(self) -> FlowReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the source."""
+        self._reader.close()
+
+    def __iter__(self) -> Iterator[FlowBatch]:
+        damage: CaptureError | None = None
+        try:
+            with self._reader:
+                for packets in self._reader:
+                    batch = self._annotate(packets) if self._annotate else packets
+                    headers = self._decoder(batch)
+                    self.stats.count(headers)
+                    yield from self._count(self._table.add(headers, self._reader.name, batch.owners))
+        except CaptureError as error:
+            damage = error
+        yield from self._count(self._table.finish())
+        if damage is not None:
+            raise damage
+
+    def _count(self, batches: Iterator[FlowBatch]) -> Iterator[FlowBatch]:
+        for batch in batches:
+            self.stats.flows += len(batch)
+            self._note()
+            yield batch
+        self._note()
+
+    def _note(self) -> None:
+        self.stats.in_flows = self._table.n_flow_packets
+        self.stats.not_asked = self._table.n_not_asked
+        self.stats.evicted = self._table.n_evicted
+
+    def to_arrow(self) -> pa.Table:
+        """All flows as one Arrow table.
+
+        Raises:
+            CaptureError: the capture is damaged; iterate instead to get what precedes the damage.
+        """
+        batches = [batch.to_arrow() for batch in self]
+        return pa.Table.from_batches(batches) if batches else SCHEMA.empty_table()
+
+    def to_flows(self) -> FlowBatch:
+        """All flows as one batch; raises as ``to_arrow`` does."""
+        return FlowBatch.concat(list(self))
+
+    def to_pandas(self) -> Any:
+        """All flows as a pandas table; needs pandas (``pip install 'apptell[pandas]'``)."""
+        return self.to_arrow().to_pandas()
+
+
+def read_flows(
+    source: Source,
+    options: FlowOptions | None = None,
+    *,
+    follow: bool = False,
+    annotate: Callable[[PacketBatch], PacketBatch] | None = None,
+) -> FlowReader:
+    """Flows of a capture.
+
+    Args:
+        source: a path, a folder, several of them in time order as one stream, ``-``, a binary file, or a
+            network source (see ``apptell.capture.open_capture``).
+        options: how packets become flows.
+        follow: wait for more at the end of a file that is still written.
+        annotate: called with each PacketBatch before it is decoded, to name owners of packets.
+
+    Raises:
+        CaptureError: the source cannot be opened or is no capture; while iterating, where it is damaged.
+    """
+    return FlowReader(open_capture(source, follow=follow), options or FlowOptions(), annotate)

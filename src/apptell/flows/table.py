@@ -1,0 +1,253 @@
+"""FlowTable: decoded packets in, finished flows out; opens no file and reads no clock.
+
+Time comes from the packets, or from ``advance`` when none arrive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+from apptell.errors import UsageError
+from apptell.flows import kernel, state
+from apptell.flows.handout import hand_out
+try:
+    from apptell.flows.names import add_names
+except ImportError:
+    def add_names(batch): return batch
+from apptell.flows.schema import GROUPS, MAX_SEGMENTS, FlowBatch
+from apptell.packets.headers import TCP, UDP
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from apptell.capture.batch import Owner
+    from apptell.packets.headers import HeaderBatch
+
+_SECOND: Final = 1_000_000_000
+_REORDERING_NS: Final = 10 * _SECOND
+"""A silent flow is handed out this much later than its timeout, so that captures whose times step back by
+less give the same flows however they are cut into blocks."""
+_FORGET_NS: Final = 3600 * _SECOND
+"""A silent connection is remembered for so long, for the id and number of its later parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOptions:
+    """How packets become flows.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+
+    mode: Literal["clean", "paper"] = "clean"
+    """``paper``: 5-tuple and timeout alone, retransmissions counted. ``clean``: TCP's own signs too."""
+    protocols: tuple[int, ...] = (TCP,)
+    """IP protocol numbers to make flows of: 6, 17."""
+    timeout_s: float = 90.0
+    """Silence that ends a flow (paper, Section 3.1)."""
+    segments: int = MAX_SEGMENTS
+    """Payload segments whose bytes are kept, 1 to 12."""
+    max_flows: int = 1 << 18
+    """Flows and remembered connections at once; the oldest go first, counted."""
+    segment_memory: int = 192 << 20
+    """Bytes for kept payload; when they are full the oldest flows go first, counted."""
+    groups: tuple[str, ...] = ("core", "segments", "names", "labels")
+    """Column groups to fill, of ``schema.GROUPS``."""
+    tunnels: int = 4
+    """Tunnels within tunnels to open; 0 leaves all closed."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("clean", "paper"):
+            raise UsageError(f"flow mode {self.mode!r} is neither 'clean' nor 'paper'")
+        if not self.protocols or set(self.protocols) - {TCP, UDP}:
+            raise UsageError(f"protocols {self.protocols} are not some of {TCP} (TCP) and {UDP} (UDP)")
+        if not self.timeout_s > 0:
+            raise UsageError(f"timeout of {self.timeout_s} s is not above 0")
+        if not 1 <= self.segments <= MAX_SEGMENTS:
+            raise UsageError(f"{self.segments} segments are not 1 to {MAX_SEGMENTS}")
+        if self.max_flows < 64:
+            raise UsageError(f"a table of {self.max_flows} flows is too small: at least 64")
+        if self.segment_memory < 1 << 16:
+            raise UsageError(f"{self.segment_memory} bytes for segments are too few: at least 65536")
+        if not 0 <= self.tunnels <= 8:
+            raise UsageError(f"tunnel depth {self.tunnels} is not 0 to 8")
+        unknown = set(self.groups) - set(GROUPS)
+        if unknown:
+            raise UsageError(f"unknown column group {sorted(unknown)[0]!r}: {', '.join(GROUPS)}")
+
+
+class FlowTable:
+    """Flows in the making.
+
+    Args:
+        options: how packets become flows.
+    """
+
+    def __init__(self, options: FlowOptions | None = None) -> None:
+        self.options = options or FlowOptions()
+        self._memory = state.Memory(self.options.max_flows, self.options.segment_memory)
+        self._timeout_ns = int(self.options.timeout_s * _SECOND)
+        self._groups = frozenset(self.options.groups) | {"core"}
+        if "names" in self._groups:
+            self._groups |= {"segments"}
+        self._captures: list[str] = []
+        self._owners: Sequence[Owner] = ()
+
+    @property
+    def n_ready(self) -> int:
+        """Finished flows that wait to be taken."""
+        return int(self._memory.counts[state.N_READY])
+
+    @property
+    def n_evicted(self) -> int:
+        """Flows ended early because the table was full."""
+        return int(self._memory.counts[state.N_EVICTED])
+
+    @property
+    def n_flow_packets(self) -> int:
+        """Packets that became part of a flow."""
+        return int(self._memory.counts[state.N_FLOW_PACKETS])
+
+    @property
+    def n_not_asked(self) -> int:
+        """TCP or UDP packets of a protocol that no flows are made of."""
+        return int(self._memory.counts[state.N_NOT_ASKED])
+
+    @property
+    def clock_ns(self) -> int:
+        """Time of the newest packet, ns since 1970 UTC; 0 before the first."""
+        return int(self._memory.counts[state.CLOCK])
+
+    def add(
+        self, headers: HeaderBatch, capture: str = "", owners: Sequence[Owner] = ()
+    ) -> Iterator[FlowBatch]:
+        """Adds decoded packets; yields finished flows when many wait or room is needed.
+
+        Args:
+            headers: packets in capture order.
+            capture: name of the capture they come from.
+            owners: what the packets' owner numbers stand for; the same growing list for a whole capture.
+        """
+        memory, options = self._memory, self.options
+        if owners:
+            self._owners = owners
+        if not self._captures or self._captures[-1] != capture:
+            self._captures.append(capture)
+        row = 0
+        while True:
+            row, full = kernel.add_packets(
+                headers.rows,
+                row,
+                headers.buffer,
+                len(self._captures) - 1,
+                options.mode == "clean",
+                TCP in options.protocols,
+                UDP in options.protocols,
+                self._timeout_ns,
+                options.segments,
+                memory.records,
+                memory.buckets,
+                memory.arena,
+                memory.arena32,
+                memory.arena64,
+                memory.free_blocks,
+                memory.free_records,
+                memory.ready,
+                memory.counts,
+            )
+            if full == kernel.DONE:
+                break
+            if full == kernel.FULL_BUCKETS:
+                memory.buckets = np.full(len(memory.buckets) * 4, -1, dtype=np.int32)
+                kernel.rebuild_buckets(memory.records, memory.buckets, memory.counts)
+            else:
+                yield from self._make_room(full)
+        if self.clock_ns - int(memory.counts[state.SWEPT]) > _SECOND:
+            self._sweep(self.clock_ns, self._timeout_ns + _REORDERING_NS)
+        if self.n_ready >= 4096:
+            yield from self.take()
+
+    def advance(self, now_ns: int) -> Iterator[FlowBatch]:
+        """Ends the flows that were silent for the timeout at ``now_ns``; for when no packet arrives."""
+        self._sweep(now_ns, self._timeout_ns)
+        yield from self.take()
+
+    def finish(self) -> Iterator[FlowBatch]:
+        """Ends all flows: the capture is over."""
+        memory = self._memory
+        kernel.end_all(kernel.BY_CAPTURE, memory.records, memory.ready, memory.counts)
+        yield from self.take()
+
+    def take(self, batch_flows: int = 8192) -> Iterator[FlowBatch]:
+        """Finished flows, in batches."""
+        memory = self._memory
+        while self.n_ready:
+            n = min(self.n_ready, batch_flows)
+            batch = hand_out(memory, n, self._captures, self._owners, self._groups)
+            kernel.release(
+                True,
+                n,
+                memory.records,
+                memory.buckets,
+                memory.free_records,
+                memory.ready,
+                memory.arena32,
+                memory.free_blocks,
+                memory.counts,
+            )
+            yield add_names(batch) if "names" in self._groups else batch
+
+    def _sweep(self, now_ns: int, idle_ns: int) -> None:
+        memory = self._memory
+        kernel.sweep(
+            now_ns,
+            idle_ns,
+            max(_FORGET_NS, idle_ns),
+            memory.records,
+            memory.buckets,
+            memory.free_records,
+            memory.ready,
+            memory.counts,
+        )
+
+    def _make_room(self, full: int) -> Iterator[FlowBatch]:
+        """Hands out what is ready, then forgets old connections, then ends old flows, until it fits."""
+        memory = self._memory
+        had_ready = self.n_ready > 0
+        yield from self.take()
+        if full == kernel.FULL_ARENA and had_ready:
+            return
+        n = int(memory.counts[state.N_RECORDS])
+        states, last = memory.records["state"][:n], memory.records["last_ns"][:n]
+        dormant = states == state.DORMANT
+        only_dormant = full == kernel.FULL_FLOWS and bool(dormant.any())
+        if full == kernel.FULL_FLOWS and int(memory.counts[state.N_FREE_RECORDS]):
+            return
+        chosen = last[dormant] if only_dormant else last[states == state.ACTIVE]
+        if not len(chosen):
+            return
+        cutoff = np.partition(chosen, len(chosen) // 16)[len(chosen) // 16]
+        kernel.evict(
+            cutoff,
+            only_dormant,
+            memory.records,
+            memory.buckets,
+            memory.free_records,
+            memory.ready,
+            memory.counts,
+        )
+        yield from self.take()
+        if not only_dormant and full == kernel.FULL_FLOWS:
+            # the evicted flows' records stay as dormant connections: let those of them go too
+            kernel.evict(
+                cutoff,
+                True,
+                memory.records,
+                memory.buckets,
+                memory.free_records,
+                memory.ready,
+                memory.counts,
+            )
