@@ -1,1 +1,8 @@
-"""capture"""
+"""Captures in (files, folders, pipes, senders on the network), batches of packets out."""
+
+from apptell.capture.batch import Owner, PacketBatch
+from apptell.capture.reader import CaptureReader
+from apptell.capture.source import open_capture
+from apptell.capture.stats import CaptureStats
+
+__all__ = ["CaptureReader", "CaptureStats", "Owner", "PacketBatch", "open_capture"]

@@ -1,0 +1,212 @@
+"""Compressed bytes in, their content out: gzip, bzip2, xz, Zstandard and LZ4, told by their first bytes.
+
+Members in a row are one stream, as the formats' own tools have it (RFC 1952, section 2.2; the xz file
+format, section 2; RFC 8878, section 3). What precedes damage is given before the damage is raised.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from typing import TYPE_CHECKING, Any, Final
+
+import lz4.frame
+import zstandard
+
+from apptell.errors import CaptureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apptell.capture.window import ByteStream
+
+MAGIC_BYTES: Final = 6
+"""Bytes that tell every kind."""
+_INPUT_BYTES: Final = 64 << 10
+_OUTPUT_BYTES: Final = 256 << 10
+_ZSTD_INPUT_BYTES: Final = 2 << 10
+"""Four bytes of Zstandard can hold a block of 128 KiB: at most 64 MiB come out at a time."""
+_DAMAGE: Final = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError, RuntimeError)
+"""What the libraries raise for bytes that they cannot decompress."""
+
+
+class _Gzip:
+    """One gzip member, with the interface of the standard library's other decompressors."""
+
+    def __init__(self) -> None:
+        self._decoder = zlib.decompressobj(wbits=31)
+        self._broken: zlib.error | None = None
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data
+
+    @property
+    def needs_input(self) -> bool:
+        return self._broken is None and not self._decoder.unconsumed_tail
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        if self._broken is not None:
+            raise self._broken
+        data = self._decoder.unconsumed_tail + data
+        before = self._decoder.copy()
+        try:
+            return self._decoder.decompress(data, max_length)
+        except zlib.error as error:
+            self._broken = error
+            return _up_to_damage(before, data)
+
+
+def _up_to_damage(decoder: Any, data: bytes) -> bytes:
+    """What ``data`` holds before the byte that zlib stumbles over, which it keeps back by itself."""
+    pieces = []
+    step = len(data) // 2
+    while step:
+        trial = decoder.copy()
+        try:
+            pieces.append(trial.decompress(data[:step]))
+        except zlib.error:
+            step //= 2
+            continue
+        decoder, data = trial, data[step:]
+        step = min(step, len(data) // 2)
+    return b"".join(pieces)
+
+
+class _Zstandard:
+    """One Zstandard frame, with the interface of the standard library's decompressors."""
+
+    def __init__(self) -> None:
+        self._decoder = zstandard.ZstdDecompressor().decompressobj()
+        self._waiting = b""
+
+    @property
+    def eof(self) -> bool:
+        return self._decoder.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._decoder.unused_data + self._waiting
+
+    @property
+    def needs_input(self) -> bool:
+        return not self._waiting
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:  # noqa: ARG002 - bounded by its input
+        data = self._waiting + data
+        self._waiting = data[_ZSTD_INPUT_BYTES:]
+        return self._decoder.decompress(data[:_ZSTD_INPUT_BYTES])
+
+
+def compression(head: bytes) -> tuple[str, Callable[[], Any]] | None:
+    """The kind of compression that a stream's first bytes tell, and a decompressor for one member."""
+    if head[:3] == b"\x1f\x8b\x08":
+        return "gzip", _Gzip
+    if head[:3] == b"BZh" and head[3:4].isdigit():
+        return "bzip2", bz2.BZ2Decompressor
+    if head[:6] == b"\xfd7zXZ\x00":
+        return "xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    if head[:4] == b"\x28\xb5\x2f\xfd":
+        return "zstd", _Zstandard
+    if head[:4] == b"\x04\x22\x4d\x18":
+        return "lz4", lz4.frame.LZ4FrameDecompressor
+    if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
+        return "zstd", _Zstandard  # a frame to be skipped, the same in LZ4
+    return None
+
+
+class DecompressedStream:
+    """The content of a compressed stream."""
+
+    def __init__(self, stream: ByteStream, head: bytes, name: str) -> None:
+        """``head``: the bytes that were read of ``stream`` to tell its kind."""
+        self._stream = stream
+        self._name = name
+        self._input = head
+        self._consumed = len(head)
+        self._output = memoryview(b"")
+        self._scratch = memoryview(bytearray(_INPUT_BYTES))
+        self._decoder: Any = None
+        self._ended = False
+        self._damage: CaptureError | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the stream ended because it was asked to."""
+        return self._stream.stopped
+
+    def close(self) -> None:
+        """Close the stream underneath."""
+        self._stream.close()
+
+    def readinto(self, view: memoryview, /) -> int:
+        """Put decompressed bytes into ``view``; 0 at the end.
+
+        Raises:
+            CaptureError: the compressed bytes are damaged or cut short.
+        """
+        while not self._output:
+            if self._damage is not None:
+                raise self._damage
+            if self._ended:
+                return 0
+            self._advance(len(view))
+        count = min(len(view), len(self._output))
+        view[:count] = self._output[:count]
+        self._output = self._output[count:]
+        return count
+
+    def _advance(self, room: int) -> None:
+        """Decompress once, or go on to the next member, or find the end."""
+        if self._decoder is None:
+            self._next_member()
+            return
+        data = b""
+        if self._decoder.needs_input:
+            if not self._input and not self._read():
+                self._ended = True
+                if self._damage is None and not self._stream.stopped:
+                    self._fail("compressed data is cut short")
+                return
+            data, self._input = self._input, b""
+        try:
+            self._output = memoryview(self._decoder.decompress(data, min(room, _OUTPUT_BYTES)))
+        except _DAMAGE as error:
+            self._fail(f"compressed data is damaged ({error})")
+            return
+        if self._decoder.eof:
+            self._input = self._decoder.unused_data + self._input
+            self._decoder = None
+
+    def _next_member(self) -> None:
+        """Begin what follows a member: another one, or the end. Zeros between them are padding."""
+        self._input = self._input.lstrip(b"\0")
+        while len(self._input) < MAGIC_BYTES and self._read():
+            self._input = self._input.lstrip(b"\0")
+        if not self._input:
+            self._ended = True
+            return
+        found = compression(self._input)
+        if found is None:
+            self._fail("what follows the compressed data is not compressed")
+            return
+        self._decoder = found[1]()
+
+    def _read(self) -> bool:
+        """More compressed bytes behind those that are there; False at the end."""
+        try:
+            count = self._stream.readinto(self._scratch)
+        except OSError as error:
+            self._damage = CaptureError(f"{self._name}: {error.strerror or error}")
+            return False
+        self._input += self._scratch[:count].tobytes()
+        self._consumed += count
+        return count > 0
+
+    def _fail(self, what: str) -> None:
+        self._damage = CaptureError(f"{self._name}: {what} near byte {self._consumed}")

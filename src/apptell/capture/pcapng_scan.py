@@ -1,0 +1,312 @@
+"""The compiled pass over pcapng blocks: bytes of one section in, packet columns out.
+
+It stops at every block that changes the state of the reader, which Python handles, and goes on behind
+it. Specification: draft-ietf-opsawg-pcapng, sections 3.1 and 4; Darwin's options: libpcap's pcapng.h of
+Apple's xnu.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from apptell.capture.columns import (
+    CAPTURED_BYTES,
+    CUT_PACKETS,
+    FIRST_NS,
+    INT64_MAX,
+    LAST_NS,
+    PREVIOUS_NS,
+    WIRE_BYTES,
+)
+
+INTERFACE: Final = np.dtype(
+    [
+        ("unit", np.uint64),  # see ``unit_kind``
+        ("offset_ns", np.int64),  # added to every time
+        ("snap_length", np.int64),
+        ("largest", np.int64),  # captured length above which a packet is damage
+        ("packets", np.int64),  # found so far
+        ("link_type", np.uint16),
+        ("unit_kind", np.uint8),
+    ]
+)
+"""One interface of the section, as the kernel sees it."""
+TIMES, OVER, BINARY = 0, 1, 2
+"""Unit kinds: ns = ticks * unit, ns = ticks // unit, ns = ticks * 10**9 >> unit."""
+
+(
+    MORE,
+    FULL,
+    OTHER,
+    NEW_UID,
+    BAD_MULTIPLE,
+    TOO_SHORT,
+    TOO_LONG,
+    BAD_TRAILER,
+    BAD_INTERFACE,
+    BAD_CAPTURED,
+    TOO_LARGE,
+) = range(11)
+"""Why the kernel stopped: bytes are missing; columns are full; a block for Python; an unknown uid; and the
+kinds of damage."""
+
+_SECTION, _PACKET, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 2, 3, 6
+_COMMENT, _FLAGS, _PROCESS, _EFFECTIVE_PROCESS = 1, 2, 0x8001, 0x8003
+_INT32_MAX = 2**31 - 1
+_BILLION = 1_000_000_000
+
+
+@njit(inline="always")
+def _u16(buffer, at, big_endian):  # type: ignore[no-untyped-def]
+    a, b = np.int64(buffer[at]), np.int64(buffer[at + 1])
+    if big_endian:
+        return (a << 8) | b
+    return a | (b << 8)
+
+
+@njit(inline="always")
+def _u32(buffer, at, big_endian):  # type: ignore[no-untyped-def]
+    a, b = np.int64(buffer[at]), np.int64(buffer[at + 1])
+    c, d = np.int64(buffer[at + 2]), np.int64(buffer[at + 3])
+    if big_endian:
+        return (a << 24) | (b << 16) | (c << 8) | d
+    return a | (b << 8) | (c << 16) | (d << 24)
+
+
+@njit(cache=True, nogil=True)
+def nanoseconds(ticks, unit_kind, unit, offset_ns):  # type: ignore[no-untyped-def]
+    """Ticks of an interface's clock as ns since 1970, rounded down, held within int64.
+
+    Args:
+        ticks: uint64.
+        unit_kind: TIMES, OVER or BINARY.
+        unit: uint64, see ``INTERFACE``; for BINARY at most 127.
+        offset_ns: int64.
+    """
+    most = np.uint64(INT64_MAX)
+    billion = np.uint64(_BILLION)
+    low = np.uint64(0xFFFFFFFF)
+    half = np.uint64(32)
+    if unit_kind == TIMES:
+        time = most if ticks > most // unit else ticks * unit
+    elif unit_kind == OVER:
+        time = ticks // unit
+    elif unit >= np.uint64(64 + 30):  # 2**64 ticks are less than 1 ns
+        time = np.uint64(0)
+    else:
+        # ticks * 10**9 as a high and a low part of 32 bits, so that nothing is lost before the shift.
+        bottom = (ticks & low) * billion
+        top = (ticks >> half) * billion + (bottom >> half)
+        if unit >= half:
+            shift = unit - half
+            time = top >> shift if shift < np.uint64(64) else np.uint64(0)
+        elif top >> (unit + np.uint64(31)):
+            time = most
+        else:
+            time = (top << (half - unit)) | ((bottom & low) >> unit)
+    signed = np.int64(min(time, most))
+    if offset_ns > 0 and signed > INT64_MAX - offset_ns:
+        return np.int64(INT64_MAX)
+    return signed + offset_ns
+
+
+@njit(cache=True, nogil=True)
+def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-def]
+    """Options of a packet block in ``buffer[start:end]``.
+
+    Returns:
+        Direction (0 unknown, 1 inbound, 2 outbound); whether a comment ``u-<uid>`` is there; that uid;
+        index of the Darwin process on whose behalf the packet went, else of the process, else -1.
+    """
+    end = min(end, len(buffer))
+    at = max(start, 0)
+    direction, has_uid, uid, process, effective = 0, False, np.int64(0), np.int64(-1), np.int64(-1)
+    while end - at >= 4:
+        code = _u16(buffer, at, big_endian)
+        length = _u16(buffer, at + 2, big_endian)
+        at += 4
+        if code == 0 or length > end - at:
+            break
+        if code == _FLAGS and length == 4:
+            direction = _u32(buffer, at, big_endian) & 3
+            if direction == 3:
+                direction = 0
+        elif code == _PROCESS and length == 4:
+            process = _u32(buffer, at, big_endian)
+        elif code == _EFFECTIVE_PROCESS and length == 4:
+            effective = _u32(buffer, at, big_endian)
+        elif code == _COMMENT and 3 <= length <= 13 and buffer[at] == 117 and buffer[at + 1] == 45:
+            negative = buffer[at + 2] == 45
+            digits = 3 if negative else 2
+            value = np.int64(0)
+            is_number = length > digits
+            for i in range(digits, length):
+                digit = np.int64(buffer[at + i]) - 48
+                if digit < 0 or digit > 9:
+                    is_number = False
+                    break
+                value = value * 10 + digit
+            if is_number and value <= _INT32_MAX:
+                has_uid = True
+                uid = -value if negative else value
+        at += (length + 3) & ~3
+    return direction, has_uid, uid, effective if effective >= 0 else process
+
+
+@njit(cache=True, nogil=True)
+def scan_blocks(  # type: ignore[no-untyped-def]
+    buffer,
+    start,
+    end,
+    n,
+    big_endian,
+    interfaces,
+    interface_base,
+    quiet_types,
+    quiet_counts,
+    uids,
+    uid_owners,
+    process_owners,
+    largest_block,
+    offset,
+    captured,
+    wire,
+    time_ns,
+    link_type,
+    interface,
+    direction,
+    owner,
+    totals,
+):
+    """Whole blocks of ``buffer[start:end]`` into columns, from row ``n`` on.
+
+    Args:
+        buffer: uint8 (size,).
+        start: first byte of a block.
+        end: first byte that does not count.
+        n: rows that are filled already.
+        big_endian: byte order of the section.
+        interfaces: INTERFACE (k,), those of the section; ``packets`` is added to.
+        interface_base: interfaces of the sections before.
+        quiet_types: int64 (q,), types of blocks that are only counted.
+        quiet_counts: int64 (q,), added to.
+        uids: int64 (u,), uids that have an owner, in ``uid_owners`` int32 (u,).
+        process_owners: int32 (p,), owner of each Darwin process of the section.
+        largest_block: total length above which a block is damage.
+        offset: int64 (capacity,), out; so are the other columns, of the types of a PacketBatch.
+        totals: int64 (6,), added to.
+
+    Returns:
+        Rows filled; first byte of the block where it stopped; why (MORE ... TOO_LARGE); a number that
+        belongs to that: the block's total length, the uid, the interface or the captured length.
+    """
+    end = min(end, len(buffer))
+    capacity = len(offset)
+    at = start
+    last_uid_slot = 0
+    while True:
+        if n >= capacity:
+            return n, at, FULL, np.int64(0)
+        if at < 0 or end - at < 12:
+            return n, at, MORE, np.int64(0)
+        kind = _u32(buffer, at, big_endian)
+        if kind == _SECTION:
+            return n, at, OTHER, np.int64(0)
+        total = _u32(buffer, at + 4, big_endian)
+        if total & 3:
+            return n, at, BAD_MULTIPLE, total
+        if total < 12:
+            return n, at, TOO_SHORT, total
+        if total > largest_block:
+            return n, at, TOO_LONG, total
+        if end - at < total:
+            return n, at, MORE, total
+        if _u32(buffer, at + total - 4, big_endian) != total:
+            return n, at, BAD_TRAILER, total
+        body = at + 8
+        stop = at + total - 4  # first byte behind the body
+        if kind == _ENHANCED or kind == _PACKET:
+            if total < 32:
+                return n, at, TOO_SHORT, total
+            number = _u32(buffer, body, big_endian)
+            if kind == _PACKET:  # interface and drop count share the word
+                number = _u16(buffer, body, big_endian)
+            if number >= len(interfaces):
+                return n, at, BAD_INTERFACE, number
+            length = _u32(buffer, body + 12, big_endian)
+            on_wire = _u32(buffer, body + 16, big_endian)
+            data = body + 20
+            if length > stop - data:
+                return n, at, BAD_CAPTURED, length
+            ticks = (np.uint64(_u32(buffer, body + 4, big_endian)) << np.uint64(32)) | np.uint64(
+                _u32(buffer, body + 8, big_endian)
+            )
+            now = nanoseconds(
+                ticks,
+                interfaces[number].unit_kind,
+                interfaces[number].unit,
+                interfaces[number].offset_ns,
+            )
+            totals[FIRST_NS] = min(totals[FIRST_NS], now)
+            totals[LAST_NS] = max(totals[LAST_NS], now)
+        elif kind == _SIMPLE:
+            if total < 16:
+                return n, at, TOO_SHORT, total
+            number = np.int64(0)
+            if len(interfaces) == 0:
+                return n, at, BAD_INTERFACE, number
+            on_wire = _u32(buffer, body, big_endian)
+            data = body + 4
+            length = min(on_wire, stop - data)
+            if interfaces[0].snap_length > 0:
+                length = min(length, interfaces[0].snap_length)
+            now = totals[PREVIOUS_NS]  # a simple packet block has no time of its own
+        else:
+            is_quiet = False
+            for i in range(len(quiet_types)):
+                if quiet_types[i] == kind:
+                    quiet_counts[i] += 1
+                    is_quiet = True
+                    break
+            if not is_quiet:
+                return n, at, OTHER, total
+            at += total
+            continue
+        if length > interfaces[number].largest:
+            return n, at, TOO_LARGE, length
+        options = data + ((length + 3) & ~3)
+        towards = 0
+        belongs = -1
+        if kind != _SIMPLE and stop - options >= 4:
+            towards, has_uid, uid, process = packet_options(buffer, options, stop, big_endian)
+            if has_uid:
+                if last_uid_slot >= len(uids) or uids[last_uid_slot] != uid:
+                    last_uid_slot = len(uids)
+                    for i in range(len(uids)):
+                        if uids[i] == uid:
+                            last_uid_slot = i
+                            break
+                    if last_uid_slot == len(uids):
+                        return n, at, NEW_UID, uid
+                belongs = uid_owners[last_uid_slot]
+            elif 0 <= process < len(process_owners):
+                belongs = process_owners[process]
+        on_wire = min(on_wire, _INT32_MAX)
+        offset[n] = data
+        captured[n] = length
+        wire[n] = on_wire
+        time_ns[n] = now
+        link_type[n] = interfaces[number].link_type
+        interface[n] = interface_base + number
+        direction[n] = towards
+        owner[n] = belongs
+        interfaces[number].packets += 1
+        totals[CAPTURED_BYTES] += length
+        totals[WIRE_BYTES] += on_wire
+        totals[CUT_PACKETS] += length < on_wire
+        totals[PREVIOUS_NS] = now
+        n += 1
+        at += total

@@ -1,0 +1,181 @@
+"""A path, folder, list, pipe, file object or address in; one CaptureReader over all of it out."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
+
+from apptell.capture.columns import Columns
+from apptell.capture.network import is_address, open_address
+from apptell.capture.reader import CaptureReader, Part
+from apptell.capture.stream_reader import NotACaptureError, StreamReader
+from apptell.capture.streams import GrowingStream, ObjectStream, Stop, open_file
+from apptell.errors import CaptureError, UsageError
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterator, Sequence
+
+    from apptell.capture.window import ByteStream
+
+BATCH_PACKETS: Final = 16_384
+"""Most packets in one batch."""
+_PEEK_BYTES: Final = 64 << 10
+_STANDARD_INPUT: Final = "-"
+
+
+def open_capture(
+    source: str | Path | BinaryIO | Sequence[str | Path],
+    *,
+    follow: bool = False,
+    batch_packets: int = BATCH_PACKETS,
+    stop: Callable[[], bool] | threading.Event | None = None,
+) -> CaptureReader:
+    """Open what a source names, as one stream of packets.
+
+    Args:
+        source: a file; a folder, whose captures are told by content, at any depth; several of both,
+            which are read in the order of their first packets; ``-`` for standard input; a binary file
+            object; ``pcap+tcp://HOST:PORT``, ``pcap+listen://[HOST]:PORT``,
+            ``pcapdroid+udp://[HOST]:PORT`` or ``http://HOST:PORT/...``.
+        follow: whether the end of a file is waited out, as it is still being written, until the keyboard
+            interrupts or ``stop`` says so.
+        batch_packets: most packets in one batch.
+        stop: asked while nothing arrives, at least every 100 ms; when it says so the stream ends.
+
+    Returns:
+        An iterator of PacketBatch. It raises CaptureError after everything that precedes the damage.
+
+    Raises:
+        CaptureError: nothing is there, or it is no capture.
+        UsageError: ``follow`` with several files, no file at all, or a file object that gives text.
+    """
+    asked = Stop(stop)
+    if batch_packets < 1:
+        raise UsageError(f"batch_packets is {batch_packets}; at least 1 packet goes into a batch")
+    if isinstance(source, str | Path):
+        return _open_one(source, asked, follow=follow, batch_packets=batch_packets)
+    if not isinstance(source, list | tuple):
+        return _open_object(source, asked, follow=follow, batch_packets=batch_packets)
+    if len(source) == 1:
+        return _open_one(source[0], asked, follow=follow, batch_packets=batch_packets)
+    if follow:
+        raise UsageError("one file can be followed, not several")
+    if not source:
+        raise UsageError("no capture is named")
+    parts: list[tuple[int, Part]] = []
+    skipped = 0
+    for path in map(Path, source):
+        found, not_captures = _parts_of(path, asked)
+        parts += found
+        skipped += not_captures
+    return _in_time_order(
+        parts, f"{Path(source[0]).name} and {len(source) - 1} more", batch_packets, skipped
+    )
+
+
+def _open_one(source: str | Path, stop: Stop, *, follow: bool, batch_packets: int) -> CaptureReader:
+    if isinstance(source, str) and is_address(source):
+        part = Part(source, lambda: open_address(source, stop))
+        return CaptureReader([part], source, batch_packets=batch_packets)
+    if str(source) == _STANDARD_INPUT:
+        return _open_object(sys.stdin.buffer, stop, follow=follow, batch_packets=batch_packets)
+    path = Path(source)
+    if path.is_dir():
+        if follow:
+            raise UsageError(f"{path.name}: a file can be followed, not a folder")
+        parts, skipped = _parts_of(path, stop)
+        return _in_time_order(parts, path.resolve().name, batch_packets, skipped)
+    if not path.exists():
+        raise CaptureError(f"{path.name}: no such file")
+    part = _file_part(path, path.name, stop, follow=follow)
+    return CaptureReader([part], path.name, batch_packets=batch_packets)
+
+
+def _open_object(
+    file: BinaryIO | Any, stop: Stop, *, follow: bool, batch_packets: int
+) -> CaptureReader:
+    if isinstance(file, io.TextIOBase):
+        raise UsageError("a capture is read from a file opened in binary mode, not in text mode")
+    is_input = file is getattr(sys.stdin, "buffer", None)
+    given = getattr(file, "name", None)
+    name = "-" if is_input else Path(given).name if isinstance(given, str) else "stream"
+    stream: ByteStream = ObjectStream(file, stop, owned=False)
+    if follow:
+        stream = GrowingStream(stream, stop)
+    return CaptureReader([Part(name, lambda: stream)], name, batch_packets=batch_packets)
+
+
+def _file_part(path: Path, name: str, stop: Stop, *, follow: bool = False) -> Part:
+    def open_it() -> ByteStream:
+        stream = open_file(path, stop)
+        return GrowingStream(stream, stop) if follow else stream
+
+    return Part(name, open_it)
+
+
+def _parts_of(path: Path, stop: Stop) -> tuple[list[tuple[int, Part]], int]:
+    """The captures of a file or folder, each with the time of its first packet; files that are none.
+
+    A capture without packets, or damaged before its first, has the time 0.
+
+    Raises:
+        CaptureError: a file that is named does not exist or is no capture; a folder holds none.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise CaptureError(f"{path.name}: no such file")
+        part = _file_part(path, path.name, stop)
+        return [(_first_time_ns(part), part)], 0
+    parts: list[tuple[int, Part]] = []
+    skipped = 0
+    for file in _files_below(path):
+        part = _file_part(file, file.relative_to(path).as_posix(), stop)
+        try:
+            parts.append((_first_time_ns(part), part))
+        except NotACaptureError:
+            skipped += 1
+    if not parts:
+        raise CaptureError(f"{path.name}: no capture in this folder, {skipped} other files")
+    return parts, skipped
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Regular files at any depth, in the order of their names."""
+    for root, folders, files in os.walk(folder):
+        folders.sort()
+        for name in sorted(files):
+            path = Path(root, name)
+            if path.is_file():
+                yield path
+
+
+def _first_time_ns(part: Part) -> int:
+    """Time of the first packet; 0 when there is none.
+
+    Raises:
+        NotACaptureError: the content is no capture.
+    """
+    try:
+        stream = part.open()
+    except OSError:
+        return 0  # it is reported when its turn comes
+    try:
+        reader = StreamReader(stream, part.name, [], _PEEK_BYTES)
+        return reader.first_time_ns(Columns(1)) or 0
+    except NotACaptureError:
+        raise
+    except CaptureError:
+        return 0
+    finally:
+        stream.close()
+
+
+def _in_time_order(
+    parts: list[tuple[int, Part]], name: str, batch_packets: int, skipped: int
+) -> CaptureReader:
+    ordered = [part for _, part in sorted(parts, key=lambda timed: timed[0])]
+    return CaptureReader(ordered, name, batch_packets=batch_packets, files_skipped=skipped)

@@ -1,0 +1,44 @@
+"""What a reader knows about what it read: counters in, one readable record out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class CaptureStats:
+    """Counters of a capture, right at any time while it is read and final at its end."""
+
+    names: list[str] = field(default_factory=list)
+    """Files and streams begun so far, in reading order."""
+    formats: dict[str, int] = field(default_factory=dict)
+    """Files by format, such as ``pcap`` or ``pcapng, gzip``."""
+    packets: int = 0
+    """Packets handed out."""
+    captured_bytes: int = 0
+    """Bytes of frames that the files hold."""
+    wire_bytes: int = 0
+    """Bytes those frames had on the wire."""
+    cut_packets: int = 0
+    """Packets of which the files hold only the beginning (snap length)."""
+    skipped_blocks: dict[str, int] = field(default_factory=dict)
+    """pcapng blocks passed over, by name."""
+    link_types: dict[str, int] = field(default_factory=dict)
+    """Packets by the name of their link type."""
+    first_ns: int | None = None
+    """Earliest packet, ns since 1970 UTC; None before the first."""
+    last_ns: int | None = None
+    """Latest packet, ns since 1970 UTC."""
+    interfaces: int = 0
+    """Interfaces described, over all files."""
+    files_read: int = 0
+    """Captures begun."""
+    files_skipped: int = 0
+    """Files in folders that are no captures."""
+    damage: str | None = None
+    """Where the capture broke, and of several files how many more did; None when it did not."""
+
+    @property
+    def format(self) -> str:
+        """The format, or the formats joined by ``; `` when files differ."""
+        return "; ".join(self.formats)

@@ -1,0 +1,125 @@
+"""One stream of bytes in, its PacketBatches out: compression and format are told by the content."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from apptell.capture.compress import MAGIC_BYTES, DecompressedStream, compression
+from apptell.capture.pcap import MAGICS, PcapParser
+from apptell.capture.pcapng import SECTION_MAGIC, PcapngParser
+from apptell.capture.window import BLOCK_BYTES, Window
+from apptell.errors import CaptureError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apptell.capture.batch import Owner, PacketBatch
+    from apptell.capture.columns import Columns
+    from apptell.capture.window import ByteStream
+
+
+class Parser(Protocol):
+    """A capture format over a window of bytes."""
+
+    @property
+    def format(self) -> str:
+        """The format's name."""
+
+    @property
+    def interfaces(self) -> int:
+        """Interfaces described so far."""
+
+    @property
+    def link_types(self) -> dict[int, int]:
+        """Packets so far by LINKTYPE_ value."""
+
+    @property
+    def skipped_blocks(self) -> dict[str, int]:
+        """Blocks passed over so far, by name."""
+
+    def begin(self, columns: Columns) -> None:
+        """Prepare the columns."""
+
+    def scan(self, columns: Columns) -> int:
+        """Whole packets of the window into columns; 0 when it must be filled first."""
+
+
+class NotACaptureError(CaptureError):
+    """The bytes are no capture of a known format."""
+
+
+class StreamReader:
+    """The packets of one stream."""
+
+    def __init__(
+        self, stream: ByteStream, name: str, owners: list[Owner], block_bytes: int = BLOCK_BYTES
+    ) -> None:
+        """Tell the format from the first bytes.
+
+        Raises:
+            NotACaptureError: it is none that is known.
+            CaptureError: the stream breaks within the file header.
+        """
+        self.name = name
+        self._owners = owners
+        self._stream = stream
+        self._window = Window(stream, name, block_bytes)
+        self._window.fill_to(MAGIC_BYTES)
+        found = compression(self._window.peek(MAGIC_BYTES))
+        if found is not None:
+            window = self._window
+            self._stream = DecompressedStream(stream, window.peek(window.end), name)
+            window.reopen(self._stream)
+            window.fill_to(MAGIC_BYTES)
+        self.parser = self._parser()
+        self.format = self.parser.format if found is None else f"{self.parser.format}, {found[0]}"
+
+    def _parser(self) -> Parser:
+        window = self._window
+        head = window.peek(MAGIC_BYTES)
+        if head[:4] in MAGICS:
+            return PcapParser(window)
+        if head[:4] == SECTION_MAGIC:
+            return PcapngParser(window, self._owners)
+        if window.damage is not None:
+            raise window.damage
+        if not head:
+            raise NotACaptureError(f"{self.name}: empty, not a capture")
+        raise NotACaptureError(
+            f"{self.name}: not a capture that is known, it begins with {head[:4].hex()}"
+        )
+
+    def batches(self, columns: Columns) -> Iterator[PacketBatch]:
+        """Batches that are valid until the next is asked for.
+
+        Raises:
+            CaptureError: the stream broke; everything before was handed out.
+        """
+        window, parser = self._window, self.parser
+        parser.begin(columns)
+        while True:
+            n = parser.scan(columns)
+            if n:
+                yield columns.batch(window.buffer, n, self._owners)
+            elif not window.fill():
+                break
+        if window.damage is not None:
+            raise window.damage
+        if len(window) and not self._stream.stopped:
+            raise CaptureError(
+                f"{self.name}: cut short, {len(window)} bytes of a packet or block are left"
+                f" {window.at(window.start)}"
+            )
+
+    def first_time_ns(self, columns: Columns) -> int | None:
+        """Time of the first packet; None when there is none before the end or damage."""
+        try:
+            for batch in self.batches(columns):
+                return int(batch.time_ns[0])
+        except CaptureError:
+            return None
+        return None
+
+    def close(self) -> None:
+        """Give back the stream."""
+        self._stream.close()
