@@ -1,0 +1,138 @@
+"""Images and labels in, a classifier out: the paper's network as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import GroupShuffleSplit, ShuffleSplit
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from apptell.encoding.image import IMAGE_SIDE
+from apptell.learning.export import network_to_onnx
+from apptell.learning.training import predict, train_network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from apptell.learning.progress import Progress
+
+_PIXELS = IMAGE_SIDE * IMAGE_SIDE
+
+
+class AppClassifier(ClassifierMixin, BaseEstimator):
+    """The paper's convolutional network (Section 3.2) on images of ``apptell.encoding.images``.
+
+    Interrupting ``fit`` (Ctrl-C) after its first epoch leaves the best weights so far, and
+    ``history_.interrupted`` says so.
+
+    Parameters:
+        epochs: passes over the training flows (the paper: 100).
+        validation: share of the training flows that is watched instead of learned from; the epoch
+            of least loss on it is kept. Zero, as in the paper, keeps the last epoch.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``auto`` (bfloat16 where the processor has it), ``float32`` or ``bfloat16``.
+        random_state: seed, or a NumPy ``RandomState``.
+        progress: called with a ``Progress`` about twice a second.
+
+    Attributes:
+        classes_: the classes, sorted.
+        network_: the trained network.
+        history_: loss by epoch, the epoch kept, whether it was interrupted.
+        n_features_in_: 7569.
+    """
+
+    def __init__(
+        self,
+        epochs: int = 100,
+        *,
+        validation: float = 0.0,
+        device: str = "auto",
+        precision: str = "auto",
+        random_state: Any = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.epochs = epochs
+        self.validation = validation
+        self.device = device
+        self.precision = precision
+        self.random_state = random_state
+        self.progress = progress
+
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
+        """Trains the network.
+
+        Args:
+            X: images, pixels 0 to 255, shape (n, 87, 87) or (n, 7569).
+            y: classes, shape (n,).
+            groups: where each flow came from, shape (n,): no group is both learned and watched.
+
+        Raises:
+            ValueError: images of another size, or fewer than two classes.
+            KeyboardInterrupt: interrupted before the first epoch was over.
+        """
+        X, y = validate_data(self, _flat(X), y, dtype=[np.uint8, np.float32])
+        check_classification_targets(y)
+        images = _square(X)
+        self.classes_, targets = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class, {self.classes_[0]!r}; two are needed")
+        random = check_random_state(self.random_state)
+        seed = int(random.randint(2**31))
+        self.network_, self.history_ = train_network(
+            images,
+            targets.astype(np.int64),
+            len(self.classes_),
+            epochs=self.epochs,
+            seed=seed,
+            device=self.device,
+            precision=self.precision,
+            validation=self._watched(targets, groups, seed),
+            progress=self.progress,
+        )
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Probabilities of the classes, shape (n, classes), columns as in ``classes_``."""
+        check_is_fitted(self)
+        X = validate_data(self, _flat(X), dtype=[np.uint8, np.float32], reset=False)
+        return predict(self.network_, _square(X))
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likeliest class, shape (n,)."""
+        probabilities = self.predict_proba(X)
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
+
+    def to_onnx(self) -> bytes:
+        """The network as an ONNX model; its probabilities are in the order of ``classes_``."""
+        check_is_fitted(self)
+        return network_to_onnx(self.network_)
+
+    def _watched(
+        self, targets: NDArray[np.int64], groups: ArrayLike | None, seed: int
+    ) -> NDArray[np.int64] | None:
+        """Rows of the validation share: whole groups where groups are given."""
+        if not self.validation:
+            return None
+        splitter = ShuffleSplit if groups is None else GroupShuffleSplit
+        split = splitter(1, test_size=self.validation, random_state=seed)
+        _, rows = next(split.split(targets, groups=groups))
+        return np.sort(rows).astype(np.int64)
+
+
+def _flat(X: Any) -> Any:
+    """Images as rows, whatever else as it is."""
+    return X.reshape(len(X), -1) if isinstance(X, np.ndarray) and X.ndim == 3 else X
+
+
+def _square(X: NDArray[Any]) -> NDArray[Any]:
+    if X.shape[1] != _PIXELS:
+        raise ValueError(
+            f"X has {X.shape[1]} features, but an image has {_PIXELS} pixels (87 x 87)"
+        )
+    return X.reshape(-1, IMAGE_SIDE, IMAGE_SIDE)

@@ -1,0 +1,46 @@
+"""The paper's network on images of the first five payload packets (Sections 3 and 4)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apptell.learning.registry import Recipe, Settings, Trainable
+
+if TYPE_CHECKING:
+    from apptell.learning.estimators import AppClassifier
+
+
+def make(settings: Settings) -> Trainable:
+    """The network, untrained."""
+    from apptell.learning.estimators import AppClassifier
+
+    return AppClassifier(
+        settings.epochs,
+        device=settings.device,
+        random_state=settings.seed,
+        progress=settings.progress,
+    )
+
+
+def report(trained: AppClassifier) -> dict[str, object]:
+    """What the training leaves for ``model.json``."""
+    history = trained.history_
+    return {
+        "epochs": len(history.rows),
+        "best_epoch": history.best_epoch,
+        "interrupted": history.interrupted,
+        "loss": history.rows[history.best_epoch - 1]["loss"],
+        "seconds": round(sum(row["seconds"] for row in history.rows), 1),
+        "device": history.device,
+        "precision": history.precision,
+    }
+
+
+RECIPE = Recipe(
+    name="paper-cnn",
+    inputs="image",
+    description="The paper's convolutional network on the bytes of the first five payload packets.",
+    make=make,
+    report=report,
+    libraries=("torch",),
+)

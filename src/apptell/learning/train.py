@@ -1,0 +1,151 @@
+"""Labelled flows in, a model folder out."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from apptell.encoding import complete_options, encode, encoding_of
+from apptell.errors import DatasetError, MissingError, UsageError
+from apptell.learning.card import model_card
+from apptell.learning.progress import Progress
+from apptell.learning.registry import Settings, recipe_of
+from apptell.models import Model, load_model, write_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from apptell.flows.schema import FlowBatch
+
+MIN_PAYLOAD_PACKETS: Final = 2
+"""Flows with fewer payload packets are removed (Section 3.1)."""
+MIN_FLOWS: Final = 5
+"""Flows that an app needs at least."""
+_FREE: Final = ("data", "metrics", "calibration", "notes")
+"""What the caller may say of a model beyond what training knows."""
+
+
+def train_model(
+    flows: FlowBatch,
+    labels: Sequence[str],
+    *,
+    model: str = "paper-cnn",
+    ports: bool = True,
+    epochs: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+    threshold: float | None = None,
+    out: str | Path,
+    progress: Callable[[Progress], None] | None = None,
+    extra_info: dict[str, Any] | None = None,
+) -> Model:
+    """Trains a model and writes its folder.
+
+    Flows with fewer than two payload packets are passed over. When the user interrupts it after an
+    epoch, the best model so far is written and ``info["training"]["interrupted"]`` is true.
+
+    Args:
+        flows: flows with the groups ``core`` and ``segments``.
+        labels: the app of each flow; upper case becomes lower case.
+        model: name of a recipe.
+        ports: False keeps ports out of the inputs of models that would take them.
+        epochs: passes over the flows, for models that learn in passes.
+        seed: of everything random.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        threshold: confidence below which the model declines; None leaves it to whoever runs it.
+        out: the folder.
+        progress: called about twice a second.
+        extra_info: entries for ``model.json``: ``data`` (joined with what is known here),
+            ``metrics``, ``calibration``, ``notes``.
+
+    Raises:
+        DatasetError: one app only, or an app with too few flows.
+        UsageError: no such model, device or entry.
+        MissingError: the training libraries are not installed.
+        OutputError: the folder cannot be written.
+        KeyboardInterrupt: interrupted before there was anything to keep.
+    """
+    recipe = recipe_of(model)
+    extra = dict(extra_info or {})
+    if unknown := set(extra) - set(_FREE):
+        raise UsageError(f"extra_info has {min(unknown)!r}; it may have {', '.join(_FREE)}")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UsageError(f"threshold is {threshold}, not between 0 and 1")
+    if epochs < 1:
+        raise UsageError(f"epochs is {epochs}, not 1 or more")
+    flows, apps = _usable(flows, labels)
+    options = {"ports": ports} if "ports" in recipe.options else {}
+    inputs = encode(flows, recipe.inputs, options)
+    try:
+        learner = recipe.make(Settings(epochs, seed, device, progress))
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"training needs {error.name}, which is not installed: pip install 'apptell[train]'"
+        ) from error
+    learner.fit(inputs, apps)
+    info = {
+        "name": recipe.name,
+        "apps": [str(app) for app in learner.classes_],
+        "inputs": recipe.inputs,
+        "encoding": encoding_of(recipe.inputs).version,
+        "options": complete_options(recipe.inputs, options),
+        "threshold": threshold,
+        "calibration": None,
+        "seed": seed,
+        "metrics": {},
+        "versions": {name: version(name) for name in ("apptell", "numpy", *recipe.libraries)},
+        "created": _now(),
+        "training": recipe.report(learner),
+        **extra,
+    }
+    info["data"] = {
+        "hash": _hash(inputs, apps),
+        "flows": len(apps),
+        "per_app": dict(sorted(Counter(apps.tolist()).items())),
+        **extra.get("data", {}),
+    }
+    write_model(out, learner.to_onnx(), info, model_card(info, recipe.description))
+    if progress is not None:
+        progress(Progress(1.0, epochs, epochs, None, None, 0.0, 0.0))
+    return load_model(out)
+
+
+def _usable(flows: FlowBatch, labels: Sequence[str]) -> tuple[FlowBatch, NDArray[np.str_]]:
+    """The flows to learn from and their apps."""
+    if len(labels) != len(flows):
+        raise DatasetError(f"there are {len(labels)} labels for {len(flows)} flows")
+    apps = np.array([label.lower() for label in labels], dtype=np.str_)
+    enough = flows.payload_packets >= MIN_PAYLOAD_PACKETS
+    flows, apps = flows.filter(enough), apps[enough]
+    count = Counter(apps.tolist())
+    if not count:
+        raise DatasetError("no labelled flow has two payload packets")
+    if len(count) < 2:
+        raise DatasetError(f"there is one app only, {apps[0]!s}; a model tells two or more apart")
+    app, least = min(count.items(), key=lambda item: (item[1], item[0]))
+    if least < MIN_FLOWS:
+        raise DatasetError(f"app {app} has {least} flows; {MIN_FLOWS} are needed")
+    return flows, apps
+
+
+def _hash(inputs: NDArray[Any], apps: NDArray[np.str_]) -> str:
+    """Of what was learned from, whatever file it came in."""
+    digest = hashlib.sha256(np.ascontiguousarray(inputs).data)
+    digest.update("\n".join(apps.tolist()).encode())
+    return digest.hexdigest()[:16]
+
+
+def _now() -> str:
+    """The time, or SOURCE_DATE_EPOCH where a build must be reproducible; ISO 8601, UTC."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

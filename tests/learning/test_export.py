@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from sklearn.ensemble import RandomForestClassifier
+
+from apptell.learning.export import forest_to_onnx, network_to_onnx
+from apptell.learning.network import PaperNetwork
+from apptell.learning.training import predict
+
+
+def run(onnx_bytes, inputs):
+    session = onnxruntime.InferenceSession(onnx_bytes, providers=["CPUExecutionProvider"])
+    return session.run(["probabilities"], {"inputs": inputs})[0]
+
+
+@pytest.mark.parametrize("n_apps", [2, 6])
+@pytest.mark.parametrize("n", [1, 70])
+def test_the_network_gives_the_same_probabilities_outside_pytorch(n_apps, n):
+    torch.manual_seed(0)
+    network = PaperNetwork(n_apps).eval()
+    torch.nn.init.normal_(network.convolution1.bias)
+    network.dense2.weight.data *= 20  # far from uniform
+    images = np.random.default_rng(0).integers(0, 256, (n, 87, 87), dtype=np.uint8)
+    expected = predict(network, images)
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(run(network_to_onnx(network), images), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3, 9])
+def test_a_forest_gives_the_same_probabilities_outside_scikit_learn(n_classes):
+    random = np.random.default_rng(n_classes)
+    X = np.round(random.normal(size=(600, 7)), 1).astype(np.float32)  # many equal values
+    y = random.integers(0, n_classes, 600)
+    forest = RandomForestClassifier(30, random_state=0).fit(X[:400], y[:400])
+    expected = forest.predict_proba(X)
+    np.testing.assert_allclose(run(forest_to_onnx(forest), X), expected, atol=1e-5)
+
+
+def test_a_feature_exactly_at_a_threshold_goes_the_same_way():
+    low, high = np.float32(0.1), np.nextafter(np.float32(0.1), np.float32(1))
+    X = np.array([[low], [high]] * 20, dtype=np.float32)  # a threshold between neighbours
+    y = np.array([0, 1] * 20)
+    forest = RandomForestClassifier(10, random_state=0).fit(X, y)
+    np.testing.assert_allclose(run(forest_to_onnx(forest), X), forest.predict_proba(X), atol=1e-6)
+    assert forest.score(X, y) == 1

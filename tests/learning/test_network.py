@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from apptell.learning.network import PaperNetwork
+
+
+def images(n=4):
+    random = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (n, 87, 87), dtype=torch.uint8, generator=random)
+
+
+def layer_by_layer(network, x):
+    """Table 2 as it is printed: convolution, ReLU, pooling; no dropout, as in identification."""
+    x = x[:, None].float() / 255
+    x = functional.relu(network.convolution1(x))
+    assert x.shape[1:] == (32, 85, 85)
+    x = functional.max_pool2d(x, 2)
+    assert x.shape[1:] == (32, 42, 42)
+    x = functional.relu(network.convolution2(x))
+    assert x.shape[1:] == (64, 40, 40)
+    x = functional.max_pool2d(x, 2).flatten(1)
+    assert x.shape[1:] == (25600,)
+    return network.dense2(functional.relu(network.dense1(x)))
+
+
+def test_six_apps_take_the_papers_number_of_parameters():
+    assert sum(p.numel() for p in PaperNetwork(6).parameters()) == 3_296_518
+
+
+def test_the_scores_are_those_of_table_2_layer_by_layer():
+    network = PaperNetwork(6).eval()
+    with torch.no_grad():
+        found, expected = network(images()), layer_by_layer(network, images())
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradients_are_those_of_table_2_layer_by_layer():
+    network = PaperNetwork(6).eval()
+    found = []
+    for scores in (network(images()), layer_by_layer(network, images())):
+        network.zero_grad()
+        functional.cross_entropy(scores, torch.tensor([0, 1, 2, 5])).backward()
+        found.append([p.grad.clone() for p in network.parameters()])
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_weights_begin_glorot_uniform_and_biases_zero():
+    network = PaperNetwork(6)
+    limit = (6 / (25600 + 128)) ** 0.5
+    weight = network.dense1.weight
+    assert limit * 0.99 < float(weight.abs().max()) <= limit
+    assert float(weight.var()) == pytest.approx(limit**2 / 3, rel=0.01)
+    limit = (6 / (9 * 32 + 9 * 64)) ** 0.5
+    assert limit * 0.99 < float(network.convolution2.weight.abs().max()) <= limit
+    for layer in (network.convolution1, network.convolution2, network.dense1, network.dense2):
+        assert not layer.bias.any()
+
+
+def test_dropout_drops_a_quarter_in_training_and_nothing_else():
+    network = PaperNetwork(2)
+    torch.manual_seed(0)
+    x = torch.ones(400, 1001)
+    dropped = network._drop(x)
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.005)
+    assert dropped[dropped != 0].unique().tolist() == [pytest.approx(4 / 3)]
+    assert float(dropped.mean(dim=0).std()) < 0.05  # no place is dropped more often
+    torch.manual_seed(0)
+    assert torch.equal(network._drop(x), dropped)
+    assert torch.equal(network.eval()._drop(x), x)
