@@ -1,7 +1,7 @@
 """PacketBatch: what every reader yields and the packet decoder eats, columns over one byte buffer.
 
-One row is a captured packet. The frame's bytes are never copied: ``offset`` points into ``buffer``, a
-block of a file, a decompressed chunk or a block of a live ring.
+One row is a captured packet. The frame's bytes are never copied: ``offset`` points into ``buffer``,
+a block of a file, a decompressed chunk or a block of a live ring.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 DIRECTION_UNKNOWN, DIRECTION_INBOUND, DIRECTION_OUTBOUND = 0, 1, 2

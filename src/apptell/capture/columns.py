@@ -39,7 +39,7 @@ class Columns:
         self.direction = np.empty(capacity, dtype=np.uint8)
         self.owner = np.empty(capacity, dtype=np.int32)
         self.totals = np.zeros(N_TOTALS, dtype=np.int64)
-        """Sums over all batches: captured and wire bytes, packets cut; first, last, previous time."""
+        """Sums: bytes captured, bytes on wire, packets cut; first, last and previous time."""
         self.totals[FIRST_NS] = INT64_MAX
         self.totals[LAST_NS] = -INT64_MAX
 

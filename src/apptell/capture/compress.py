@@ -1,7 +1,8 @@
-"""Compressed bytes in, their content out: gzip, bzip2, xz, Zstandard and LZ4, told by their first bytes.
+"""Compressed bytes in, their content out: gzip, bzip2, xz, Zstandard, LZ4, told by content.
 
-Members in a row are one stream, as the formats' own tools have it (RFC 1952, section 2.2; the xz file
-format, section 2; RFC 8878, section 3). What precedes damage is given before the damage is raised.
+Members in a row are one stream, as the formats' own tools have it (RFC 1952, section 2.2; the xz
+file format, section 2; RFC 8878, section 3). What precedes damage is given before the damage is
+raised.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class _Gzip:
 
 
 def _up_to_damage(decoder: Any, data: bytes) -> bytes:
-    """What ``data`` holds before the byte that zlib stumbles over, which it keeps back by itself."""
+    """What ``data`` holds before the byte that zlib stumbles over; by itself zlib keeps it."""
     pieces = []
     step = len(data) // 2
     while step:
@@ -97,14 +98,15 @@ class _Zstandard:
     def needs_input(self) -> bool:
         return not self._waiting
 
-    def decompress(self, data: bytes, max_length: int) -> bytes:  # noqa: ARG002 - bounded by its input
+    def decompress(self, data: bytes, max_length: int) -> bytes:  # noqa: ARG002
+        # The output is bounded by the input: python-zstandard cannot bound it otherwise.
         data = self._waiting + data
         self._waiting = data[_ZSTD_INPUT_BYTES:]
         return self._decoder.decompress(data[:_ZSTD_INPUT_BYTES])
 
 
 def compression(head: bytes) -> tuple[str, Callable[[], Any]] | None:
-    """The kind of compression that a stream's first bytes tell, and a decompressor for one member."""
+    """The kind of compression that the first bytes tell, and a decompressor for one member."""
     if head[:3] == b"\x1f\x8b\x08":
         return "gzip", _Gzip
     if head[:3] == b"BZh" and head[3:4].isdigit():

@@ -1,8 +1,9 @@
-"""Addresses of capture senders in, their bytes out: PCAP-over-IP and PCAPdroid's UDP and HTTP exporters.
+"""Addresses of capture senders in, their bytes out: PCAP-over-IP, PCAPdroid's exporters.
 
-``pcap+tcp://HOST:PORT`` connects, ``pcap+listen://[HOST]:PORT`` accepts one sender; either carries a plain
-pcap or pcapng stream. ``pcapdroid+udp://[HOST]:PORT`` takes one datagram for the file's header and one for
-each record. ``http://HOST:PORT/NAME`` reads PCAPdroid's server, which answers its own page at ``/``.
+``pcap+tcp://HOST:PORT`` connects, ``pcap+listen://[HOST]:PORT`` accepts one sender; either carries
+a plain pcap or pcapng stream. ``pcapdroid+udp://[HOST]:PORT`` takes one datagram for the file's
+header and one for each record. ``http://HOST:PORT/NAME`` reads PCAPdroid's server, which answers
+its own page at ``/``.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class SocketStream:
 
 
 class DatagramStream(SocketStream):
-    """PCAPdroid's datagrams as the file they are the records of; a header that was missed is made up."""
+    """PCAPdroid's datagrams as the file of these records; a missed header is made up."""
 
     def __init__(self, connection: socket.socket, stop: Stop) -> None:
         super().__init__(connection, stop)
@@ -133,7 +134,7 @@ def _is_blocks(datagram: bytes) -> bool:
 
 
 def _pcap_header(record: bytes) -> bytes:
-    """The header that PCAPdroid would have sent before this record (little-endian, microseconds)."""
+    """The header that PCAPdroid would have sent before this record."""
     # With its extensions every frame begins with an Ethernet header whose addresses are zero.
     link_type = _ETHERNET if record[16:28] == bytes(12) else _RAW
     return struct.pack("<IHHiIII", _MAGIC_US, 2, 4, 0, 0, 0xFFFF, link_type)
@@ -241,7 +242,7 @@ def open_address(address: str, stop: Stop) -> ByteStream:
 
 
 def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
-    """A socket on a port; of all addresses where no host is named, as phones connect from outside."""
+    """A socket on a port; of all addresses where none is named: phones connect from outside."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, kind)
     try:

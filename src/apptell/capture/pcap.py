@@ -1,8 +1,8 @@
 """Classic pcap bytes in, packet columns out.
 
-Format: draft-ietf-opsawg-pcap. Variants: A. Kuznetzov's modified records of 24 bytes, with their own
-magic or, from patched Android and Red Hat builds, with the standard one; SuSE's of 28 bytes; Nokia's of
-20; versions before 2.4, which may have the two lengths in the other order.
+Format: draft-ietf-opsawg-pcap. Variants: A. Kuznetzov's modified records of 24 bytes, with their
+own magic or, from patched Android and Red Hat builds, with the standard one; SuSE's of 28 bytes;
+Nokia's of 20; versions before 2.4, which may have the two lengths in the other order.
 """
 
 from __future__ import annotations
@@ -25,8 +25,6 @@ from apptell.capture.window import RECORD_LIMIT
 from apptell.errors import CaptureError
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from apptell.capture.columns import Columns
     from apptell.capture.window import Window
 
@@ -93,14 +91,18 @@ def scan_records(  # type: ignore[no-untyped-def]
         big_endian: byte order of the record headers.
         header_bytes: 16, 20, 24 or 28.
         unit_ns: ns in one unit of the fraction of a second.
-        lengths_may_swap: whether a captured length above the wire length means that they changed places.
+        lengths_may_swap: whether a captured length above the wire length means that they changed
+        places.
         limit: largest captured length.
-        offset: int64 (capacity,), out; likewise ``captured``, ``wire`` int32 and ``time_ns`` int64.
+        offset: int64 (capacity,), out: the frame's first byte.
+        captured: int32 (capacity,), out.
+        wire: int32 (capacity,), out.
+        time_ns: int64 (capacity,), out.
         totals: int64 (6,), added to.
 
     Returns:
-        Packets found; the byte after the last of them; MORE, FULL (columns) or TOO_LONG (next record);
-        the next record's captured length when that is known, else 0.
+        Packets found; the byte after the last of them; MORE, FULL (columns) or TOO_LONG (next
+        record); the next record's captured length when that is known, else 0.
     """
     end = min(end, len(buffer))
     capacity = len(offset)
@@ -170,7 +172,8 @@ class PcapParser:
         self.big_endian = order == "big"
         major, minor = (int.from_bytes(header[at : at + 2], order) for at in (4, 6))
         snap_length = int.from_bytes(header[16:20], order)
-        # The upper half holds the length of the frame check sequence and the class of address family.
+        # The upper half holds the length of the frame check sequence and the class of address
+        # family.
         self.link_type = canonical_link_type(int.from_bytes(header[20:24], order) & 0xFFFF)
         self.limit = min(max(largest_packet(self.link_type), snap_length), RECORD_LIMIT)
         self.unit_ns = 1 if magic in (_NANOSECONDS, _IXIA_HARDWARE) else 1000
@@ -231,7 +234,7 @@ class PcapParser:
         self._packets += n
         if n == 0 and status == TOO_LONG:
             raise CaptureError(
-                f"{window.name}: captured length {length} is larger than {self.limit} {window.at(at)}"
+                f"{window.name}: captured length {length} exceeds {self.limit} {window.at(at)}"
             )
         return int(n)
 
@@ -239,8 +242,9 @@ class PcapParser:
         """The size of the record headers, told by which size lets the first records be walked."""
         window = self._window
         window.fill_to(24)
-        # In a 24-byte header these are the packet's type, 0 to 4, and a byte of padding. If they look so,
-        # the second record must decide; otherwise a pipe's first packet does not wait for its second.
+        # In a 24-byte header these are the packet's type, 0 to 4, and a byte of padding. If they
+        # look so, the second record must decide; otherwise a pipe's first packet does not wait for
+        # its second.
         marks = window.peek(24)[22:]
         if sizes[0] != 16 or (len(marks) == 2 and marks[0] <= 4 and marks[1] == 0):
             length = int.from_bytes(window.peek(12)[8:], self._order)

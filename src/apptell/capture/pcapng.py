@@ -1,7 +1,7 @@
 """pcapng bytes in, packet columns out; sections, interfaces and owners are followed on the way.
 
-Format: draft-ietf-opsawg-pcapng. The compiled pass (``pcapng_scan``) goes from packet to packet; what
-changes the state of the reader (section headers, interfaces, owners) is handled here.
+Format: draft-ietf-opsawg-pcapng. The compiled pass (``pcapng_scan``) goes from packet to packet;
+what changes the state of the reader (section headers, interfaces, owners) is handled here.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ class PcapngParser:
         self._process_owners = np.append(self._process_owners, index)
 
     def _pcapdroid_owner(self, body: bytes) -> bool:
-        """PCAPdroid's custom block: the package and app of a uid; False when it is another's block."""
+        """PCAPdroid's custom block: package and app of a uid; False when it is another's."""
         if len(body) < 14:
             return False
         pen, version, kind = struct.unpack(self._order + "IHB", body[:7])
@@ -278,7 +278,7 @@ class PcapngParser:
         return index
 
     def _skip(self, kind: int) -> None:
-        """Count a block that is passed over; the kernel passes over the next of its kind by itself."""
+        """Count a block that is passed over; the kernel itself passes over the next of its kind."""
         free = np.flatnonzero(self._quiet_types == -1)
         if len(free) and kind != _CUSTOM and kind != _DARWIN_PROCESS:
             self._quiet_types[free[0]] = kind

@@ -1,8 +1,8 @@
 """The compiled pass over pcapng blocks: bytes of one section in, packet columns out.
 
-It stops at every block that changes the state of the reader, which Python handles, and goes on behind
-it. Specification: draft-ietf-opsawg-pcapng, sections 3.1 and 4; Darwin's options: libpcap's pcapng.h of
-Apple's xnu.
+It stops at every block that changes the state of the reader, which Python handles, and goes on
+behind it. Specification: draft-ietf-opsawg-pcapng, sections 3.1 and 4; Darwin's options: libpcap's
+pcapng.h of Apple's xnu.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ TIMES, OVER, BINARY = 0, 1, 2
     BAD_CAPTURED,
     TOO_LARGE,
 ) = range(11)
-"""Why the kernel stopped: bytes are missing; columns are full; a block for Python; an unknown uid; and the
-kinds of damage."""
+"""Why the kernel stopped: bytes are missing; columns are full; a block for Python; an unknown uid;
+and the kinds of damage."""
 
 _SECTION, _PACKET, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 2, 3, 6
 _COMMENT, _FLAGS, _PROCESS, _EFFECTIVE_PROCESS = 1, 2, 0x8001, 0x8003
@@ -97,7 +97,8 @@ def nanoseconds(ticks, unit_kind, unit, offset_ns):  # type: ignore[no-untyped-d
     elif unit >= np.uint64(64 + 30):  # 2**64 ticks are less than 1 ns
         time = np.uint64(0)
     else:
-        # ticks * 10**9 as a high and a low part of 32 bits, so that nothing is lost before the shift.
+        # ticks * 10**9 as a high and a low part of 32 bits, so that nothing is lost before the
+        # shift.
         bottom = (ticks & low) * billion
         top = (ticks >> half) * billion + (bottom >> half)
         if unit >= half:
@@ -118,8 +119,9 @@ def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-d
     """Options of a packet block in ``buffer[start:end]``.
 
     Returns:
-        Direction (0 unknown, 1 inbound, 2 outbound); whether a comment ``u-<uid>`` is there; that uid;
-        index of the Darwin process on whose behalf the packet went, else of the process, else -1.
+        Direction (0 unknown, 1 inbound, 2 outbound); whether a comment ``u-<uid>`` is there; that
+        uid; index of the Darwin process on whose behalf the packet went, else of the process, else
+        -1.
     """
     end = min(end, len(buffer))
     at = max(start, 0)
@@ -193,15 +195,24 @@ def scan_blocks(  # type: ignore[no-untyped-def]
         interface_base: interfaces of the sections before.
         quiet_types: int64 (q,), types of blocks that are only counted.
         quiet_counts: int64 (q,), added to.
-        uids: int64 (u,), uids that have an owner, in ``uid_owners`` int32 (u,).
+        uids: int64 (u,), uids that have an owner.
+        uid_owners: int32 (u,), their owners.
         process_owners: int32 (p,), owner of each Darwin process of the section.
         largest_block: total length above which a block is damage.
-        offset: int64 (capacity,), out; so are the other columns, of the types of a PacketBatch.
+        offset: int64 (capacity,), out, as a PacketBatch has it.
+        captured: int32 (capacity,), out.
+        wire: int32 (capacity,), out.
+        time_ns: int64 (capacity,), out.
+        link_type: uint16 (capacity,), out.
+        interface: int32 (capacity,), out.
+        direction: uint8 (capacity,), out.
+        owner: int32 (capacity,), out.
         totals: int64 (6,), added to.
 
     Returns:
-        Rows filled; first byte of the block where it stopped; why (MORE ... TOO_LARGE); a number that
-        belongs to that: the block's total length, the uid, the interface or the captured length.
+        Rows filled; first byte of the block where it stopped; why (MORE ... TOO_LARGE); a number
+        that belongs to that: the block's total length, the uid, the interface or the captured
+        length.
     """
     end = min(end, len(buffer))
     capacity = len(offset)
@@ -228,7 +239,7 @@ def scan_blocks(  # type: ignore[no-untyped-def]
             return n, at, BAD_TRAILER, total
         body = at + 8
         stop = at + total - 4  # first byte behind the body
-        if kind == _ENHANCED or kind == _PACKET:
+        if kind in (_ENHANCED, _PACKET):
             if total < 32:
                 return n, at, TOO_SHORT, total
             number = _u32(buffer, body, big_endian)

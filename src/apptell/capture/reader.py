@@ -1,4 +1,4 @@
-"""The streams that a source names in, in order; one iterator of PacketBatches and its counters out."""
+"""The streams of a source in, in order; one iterator of PacketBatches and its counters out."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Part:
 class CaptureReader:
     """An iterator of PacketBatch over everything a source names; a context manager.
 
-    Each batch is valid until the next is asked for. Damage in one of several files does not keep the
-    others from being read: it is raised at the end, when everything readable was handed out.
+    Each batch is valid until the next is asked for. Damage in one of several files does not keep
+    the others from being read: it is raised at the end, when everything readable was handed out.
     """
 
     def __init__(

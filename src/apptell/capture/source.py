@@ -38,16 +38,17 @@ def open_capture(
 
     Args:
         source: a file; a folder, whose captures are told by content, at any depth; several of both,
-            which are read in the order of their first packets; ``-`` for standard input; a binary file
-            object; ``pcap+tcp://HOST:PORT``, ``pcap+listen://[HOST]:PORT``,
+            which are read in the order of their first packets; ``-`` for standard input; a binary
+            file object; ``pcap+tcp://HOST:PORT``, ``pcap+listen://[HOST]:PORT``,
             ``pcapdroid+udp://[HOST]:PORT`` or ``http://HOST:PORT/...``.
-        follow: whether the end of a file is waited out, as it is still being written, until the keyboard
-            interrupts or ``stop`` says so.
+        follow: whether the end of a file is waited out, as it is still being written, until the
+            keyboard interrupts or ``stop`` says so.
         batch_packets: most packets in one batch.
         stop: asked while nothing arrives, at least every 100 ms; when it says so the stream ends.
 
     Returns:
-        An iterator of PacketBatch. It raises CaptureError after everything that precedes the damage.
+        An iterator of PacketBatch. It raises CaptureError after everything that precedes the
+        damage.
 
     Raises:
         CaptureError: nothing is there, or it is no capture.
@@ -118,7 +119,7 @@ def _file_part(path: Path, name: str, stop: Stop, *, follow: bool = False) -> Pa
 
 
 def _parts_of(path: Path, stop: Stop) -> tuple[list[tuple[int, Part]], int]:
-    """The captures of a file or folder, each with the time of its first packet; files that are none.
+    """Captures of a file or folder, each with its first packet's time; how many files are none.
 
     A capture without packets, or damaged before its first, has the time 0.
 

@@ -1,16 +1,16 @@
-"""Files, pipes and file objects in, one way to read their bytes out: as many as there are, at once."""
+"""Files, pipes and file objects in, one way to read their bytes out: what is there, at once."""
 
 from __future__ import annotations
 
 import threading
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from apptell.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from apptell.capture.window import ByteStream
 
@@ -19,7 +19,7 @@ POLL_S: Final = 0.05
 
 
 class Stop:
-    """Whether a reader that waits shall wait no longer: asks a callable or a ``threading.Event``."""
+    """Whether a waiting reader shall wait no longer: asks a callable or a ``threading.Event``."""
 
     def __init__(self, stop: Callable[[], bool] | threading.Event | None) -> None:
         self._ask = stop.is_set if isinstance(stop, threading.Event) else stop
@@ -27,6 +27,7 @@ class Stop:
         """Whether the answer was yes, or the wait was interrupted from the keyboard."""
 
     def __call__(self) -> bool:
+        """Ask; once yes, always yes."""
         if not self.asked and self._ask is not None:
             self.asked = bool(self._ask())
         return self.asked
@@ -42,7 +43,7 @@ class Stop:
 
 
 class ObjectStream:
-    """The bytes of a binary file object; what a pipe has ready is given without waiting for more."""
+    """The bytes of a binary file object; what a pipe has ready is given at once."""
 
     def __init__(self, file: BinaryIO | Any, stop: Stop, *, owned: bool) -> None:
         """``owned``: whether closing the stream closes the file.

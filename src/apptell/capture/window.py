@@ -1,7 +1,7 @@
 """A stream of bytes in, a reused buffer out whose unread part the scanning kernels see.
 
-Bytes are read, never mapped: a file that shrinks while it is read only ends earlier, and memory stays
-at one buffer, which grows to hold the largest record and never beyond ``MAX_WINDOW_BYTES``.
+Bytes are read, never mapped: a file that shrinks while it is read only ends earlier, and memory
+stays at one buffer, which grows to hold the largest record and never beyond ``MAX_WINDOW_BYTES``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ByteStream(Protocol):
 
     @property
     def stopped(self) -> bool:
-        """Whether the stream ended because somebody asked for it, so that a cut record is no damage."""
+        """Whether it ended because somebody asked for that: a cut record is no damage then."""
 
     def readinto(self, view: memoryview, /) -> int:
         """Put what is there into ``view``, waiting for the first byte; 0 at the end.
@@ -92,7 +92,7 @@ class Window:
             grown[: self.end] = self.buffer
             self.buffer = grown
         try:
-            count = self.stream.readinto(memoryview(self.buffer)[self.end :])
+            count = self.stream.readinto(self.buffer[self.end :].data)
         except CaptureError as error:
             self.damage = error
             return False
