@@ -1,0 +1,120 @@
+"""Lines of a log that says which app used which connection enter; columns to join by leave."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+TCP: Final = 6
+UDP: Final = 17
+PROTOCOLS: Final = {"tcp": TCP, "udp": UDP, "6": TCP, "17": UDP, "dns": UDP}
+"""Names of protocols in logs, lower case; a log that says DNS means it over UDP."""
+
+
+@dataclass(slots=True)
+class Lines:
+    """Lines as they are read, one list per column; ``table`` makes them a LogTable."""
+
+    first_ns: list[int] = field(default_factory=list)
+    last_ns: list[int] = field(default_factory=list)
+    protocol: list[int] = field(default_factory=list)
+    """IP protocol number; 0 when the log does not say."""
+    address_a: list[str] = field(default_factory=list)
+    port_a: list[int] = field(default_factory=list)
+    address_b: list[str] = field(default_factory=list)
+    port_b: list[int] = field(default_factory=list)
+    app: list[str | None] = field(default_factory=list)
+    """The label; None when the log knows no app."""
+    n_bad: int = 0
+    """Lines that are not of the format and were passed over."""
+
+    def add(
+        self,
+        first_ns: int,
+        last_ns: int,
+        protocol: int,
+        a: tuple[str, int],
+        b: tuple[str, int],
+        app: str | None,
+    ) -> None:
+        """One line: a connection between a and b, in use from first to last (ns since 1970 UTC)."""
+        self.first_ns.append(first_ns)
+        self.last_ns.append(last_ns)
+        self.protocol.append(protocol)
+        self.address_a.append(a[0])
+        self.port_a.append(a[1])
+        self.address_b.append(b[0])
+        self.port_b.append(b[1])
+        self.app.append(app)
+
+    def table(self, *, is_start: bool = False) -> LogTable:
+        """The lines as columns.
+
+        Args:
+            is_start: a line is written once, when its connection begins.
+        """
+        addresses, (a, b) = _factor([self.address_a, self.address_b])
+        apps = sorted({app for app in self.app if app is not None})
+        number = {app: i for i, app in enumerate(apps)}
+        return LogTable(
+            np.array(self.first_ns, dtype=np.int64),
+            np.array(self.last_ns, dtype=np.int64),
+            np.array(self.protocol, dtype=np.uint8),
+            a * 65536 + np.array(self.port_a, dtype=np.int64),
+            b * 65536 + np.array(self.port_b, dtype=np.int64),
+            np.array([-1 if app is None else number[app] for app in self.app], dtype=np.int32),
+            addresses,
+            apps,
+            is_start,
+            self.n_bad,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LogTable:
+    """A log in columns, in any order of lines."""
+
+    first_ns: NDArray[np.int64]
+    last_ns: NDArray[np.int64]
+    protocol: NDArray[np.uint8]
+    end_a: NDArray[np.int64]
+    """Number of the address in ``addresses`` * 65536 + port."""
+    end_b: NDArray[np.int64]
+    app: NDArray[np.int32]
+    """Index into ``apps``; -1 when unknown."""
+    addresses: dict[str, int]
+    """Canonical text of an address to its number."""
+    apps: list[str]
+    is_start: bool = False
+    """A line is written once, when its connection begins; else lines span the time of use."""
+    n_bad: int = 0
+
+    def __len__(self) -> int:
+        return len(self.app)
+
+
+def canonical(address: str) -> str:
+    """RFC 5952 text of an address; IPv4 within IPv6 (``::ffff:1.2.3.4``) as IPv4; else as it is."""
+    try:
+        parsed = ipaddress.ip_address(address.strip().strip("[]").split("%", 1)[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    return str(parsed)
+
+
+def _factor(columns: Sequence[list[str]]) -> tuple[dict[str, int], list[NDArray[Any]]]:
+    """Numbers for the addresses of several columns, and the columns in these numbers."""
+    raw = {address for column in columns for address in column}
+    numbers: dict[str, int] = {}
+    of_raw = {text: numbers.setdefault(canonical(text), len(numbers)) for text in sorted(raw)}
+    return numbers, [np.array([of_raw[x] for x in column], dtype=np.int64) for column in columns]

@@ -1,0 +1,218 @@
+"""Files and folders enter, as a user names them; sources of labelled flows leave, their kind told.
+
+A kind is told from content: the capture's own owners, a log beside it, the form of a data set; and when
+nothing else speaks, the names of folder and file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from apptell.errors import LabelError, UsageError
+from apptell.labels import networklog, nudt, pcapdroid_csv, public, table
+from apptell.labels.folders import CAPTURE_SUFFIXES, app_and_groups, bare_name
+from apptell.labels.join import DEFAULT_TOLERANCE_S
+from apptell.labels.pcapdroid import TrailerReader, has_trailers
+from apptell.labels.source import ConstantLabeller, JoinLabeller, OwnerLabeller, Reader, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import tzinfo
+
+    from apptell.capture.batch import PacketBatch
+
+KINDS: Final = (
+    "folders", "pcapdroid", "pcapdroid-csv", "networklog", "table", "zeek", "pktap", "nudt", "fgnet",
+    "mirage",
+)  # fmt: skip
+_LOG_SUFFIXES: Final = (".csv", ".txt", ".log", ".jsonl", ".json", ".tsv")
+_PKTAP: Final = (149, 258)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOptions:
+    """What a user can say about ground truth."""
+
+    kind: str | None = None
+    """One of KINDS; None recognises it."""
+    tolerance_s: float = DEFAULT_TOLERANCE_S
+    """How far a log's line may lie from its flow."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Meaning to column name of a label table."""
+    zone: tzinfo | None = None
+    """The phone's time zone, for logs that do not say theirs."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """Lower-case package or title to label."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Groups of everything, such as ``network=home``."""
+
+
+def sources(
+    paths: Sequence[Path],
+    reader: Reader,
+    peek: Callable[[Path], PacketBatch | None],
+    options: LabelOptions | None = None,
+) -> Iterator[Source | public.PublicSource]:
+    """A source for every capture or data-set file below the paths, in order of name.
+
+    Args:
+        paths: files and folders; a log among them is for all captures among them.
+        reader: reads a capture's flows.
+        peek: the first packets of a capture, None when it has none.
+        options: what the user says.
+
+    Raises:
+        LabelError: nothing is there, or a capture has no ground truth of the kind asked for.
+        UsageError: no such kind.
+    """
+    options = options or LabelOptions()
+    if options.kind is not None and options.kind not in KINDS:
+        raise UsageError(f"no kind of labels {options.kind!r}; there are {', '.join(KINDS)}")
+    given_logs = [path for path in paths if path.is_file() and _is_log(path)]
+    n_found = 0
+    for root in paths:
+        if not root.exists():
+            raise LabelError(f"{root}: no such file or folder")
+        if options.kind in (None, "nudt") and root.is_dir() and nudt.is_nudt(root):
+            for source in nudt.nudt_sources(root, reader):
+                n_found += 1
+                yield source
+            continue
+        for path in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
+            found = _data_set(path, root, options) or _capture(
+                path, root, given_logs, reader, peek, options
+            )
+            if found is not None:
+                n_found += 1
+                yield found
+    if not n_found:
+        raise LabelError(f"{paths[0] if paths else '(nothing)'}: no capture and no data set there")
+
+
+def _data_set(path: Path, root: Path, options: LabelOptions) -> public.PublicSource | None:
+    name = _name(path, root)
+    if options.kind in (None, "fgnet") and path.suffix == ".parquet" and public.is_fgnet(path):
+        return public.PublicSource(path, name, "fgnet")
+    if (
+        options.kind in (None, "mirage")
+        and path.suffix == ".json"
+        and public.is_mirage(_head(path))
+    ):
+        return public.PublicSource(path, name, "mirage")
+    return None
+
+
+def _capture(
+    path: Path,
+    root: Path,
+    given_logs: Sequence[Path],
+    reader: Reader,
+    peek: Callable[[Path], PacketBatch | None],
+    options: LabelOptions,
+) -> Source | None:
+    if not any(suffix in CAPTURE_SUFFIXES for suffix in path.suffixes):
+        return None
+    app, groups = app_and_groups(path, root)
+    groups = {**groups, **options.groups}
+    name = _name(path, root)
+    logs = list(given_logs) or [log for log in _beside(path) if log_kind(log, options) is not None]
+    kind = options.kind or _kind(path, logs, peek, options)
+    if kind == "folders":
+        return Source(name, path, ConstantLabeller(app), reader, groups)
+    # The file's name is no label here, but it is one recording.
+    groups.setdefault("session", name)
+    if kind == "pktap":
+        labeller = OwnerLabeller(kind, has_uids=False, rename=options.rename)
+        return Source(name, path, labeller, reader, groups)
+    if kind == "pcapdroid":
+        packages: dict[int, str] = {}
+        lists = [log for log in logs if pcapdroid_csv.is_pcapdroid_csv(_head(log))]
+        for log in lists:
+            packages.update(pcapdroid_csv.read_packages(log))
+        owners = OwnerLabeller(kind, packages=packages, rename=options.rename)
+        return Source(name, path, owners, reader, groups, lists, annotate=TrailerReader())
+    fitting = [log for log in logs if log_kind(log, options) == kind]
+    if not fitting:
+        raise LabelError(f"{name}: no {kind} log beside it")
+    return Source(name, path, _join(kind, fitting[0], options), reader, groups, fitting[:1])
+
+
+def log_kind(path: Path, options: LabelOptions) -> str | None:
+    """Which kind of log a file is; None for none."""
+    head = _head(path).split("\n", 1)[0]
+    if pcapdroid_csv.is_pcapdroid_csv(head):
+        return "pcapdroid-csv"
+    if networklog.is_networklog_text(head) or networklog.is_networklog_csv(head):
+        return "networklog"
+    if table.is_zeek(head):
+        return "zeek"
+    return "table" if options.columns or options.kind == "table" else None
+
+
+def _join(kind: str, log: Path, options: LabelOptions) -> JoinLabeller:
+    is_zone_known, is_start = True, False
+    if kind == "pcapdroid-csv":
+        lines = pcapdroid_csv.read_pcapdroid_csv(log, options.rename)
+    elif kind == "networklog" and networklog.is_networklog_csv(_head(log).split("\n", 1)[0]):
+        lines = networklog.read_networklog_csv(log, options.zone, options.rename)
+        is_zone_known = options.zone is not None
+    elif kind == "networklog":
+        lists = [p for p in log.parent.glob("*.csv") if pcapdroid_csv.is_pcapdroid_csv(_head(p))]
+        packages = pcapdroid_csv.read_packages(lists[0]) if lists else {}
+        lines = networklog.read_networklog_text(log, packages, options.rename)
+    else:
+        columns = {**(table.ZEEK if kind == "zeek" else {}), **options.columns}
+        lines = table.read_table(log, columns)
+        is_start = table.is_start_only(lines)
+    if not any(lines.app):
+        raise LabelError(f"{log}: no line names an app")
+    return JoinLabeller.of(
+        kind,
+        lines.table(is_start=is_start),
+        tolerance_s=options.tolerance_s,
+        is_zone_known=is_zone_known,
+    )
+
+
+def _kind(
+    path: Path,
+    logs: Sequence[Path],
+    peek: Callable[[Path], PacketBatch | None],
+    options: LabelOptions,
+) -> str:
+    batch = peek(path)
+    if batch is not None and len(batch):
+        if has_trailers(batch):
+            return "pcapdroid"
+        if bool((batch.owner >= 0).any()):
+            return "pktap" if int(batch.link_type[0]) in _PKTAP else "pcapdroid"
+    for log in logs:
+        kind = log_kind(log, options)
+        if kind is not None:
+            return kind
+    return "folders"
+
+
+def _beside(path: Path) -> list[Path]:
+    """Logs for a capture: of its own name in its folder, else every log there."""
+    near = sorted(p for p in path.parent.iterdir() if p.is_file() and _is_log(p))
+    own = [p for p in near if bare_name(p) == bare_name(path)]
+    return own or near
+
+
+def _is_log(path: Path) -> bool:
+    return path.suffix.lower() in _LOG_SUFFIXES
+
+
+def _name(path: Path, root: Path) -> str:
+    return str(path.relative_to(root)) if path != root else path.name
+
+
+def _head(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return file.read(4096).decode("utf-8", errors="replace").lstrip("\ufeff")
+    except OSError:
+        return ""
