@@ -1,1 +1,1 @@
-"""Seeds and options in; labelled recordings of real messaging traffic out. Run as ``python -m lab``."""
+"""Seeds and options in; labelled recordings of real messaging traffic out: ``python -m lab``."""

@@ -11,7 +11,9 @@ from lab import sandbox
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="python -m lab", description="Record labelled messaging traffic on this machine alone.")
+    top = argparse.ArgumentParser(
+        prog="python -m lab", description="Record labelled messaging traffic on this machine alone."
+    )
     verbs = top.add_subparsers(dest="verb", required=True)
     record = verbs.add_parser("record", help="one recording, to try an app or a network")
     record.add_argument("--apps", default="", help="comma-separated; all by default")
@@ -22,15 +24,31 @@ def parser() -> argparse.ArgumentParser:
     record.add_argument("-o", "--output", type=Path, default=Path("lab-out/try"))
     sample = verbs.add_parser("sample", help="make the embedded samples anew")
     sample.add_argument("-o", "--output", type=Path, default=Path("src/apptell/samples"))
-    sample.add_argument("--work", type=Path, default=Path("lab-out/sample"), help="where the whole recordings stay")
+    sample.add_argument(
+        "--work", type=Path, default=Path("lab-out/sample"), help="where the whole recordings stay"
+    )
     sample.add_argument("--seed", type=int, default=20)
-    dataset = verbs.add_parser("dataset", help="a dataset of the paper's size, or a part of it; goes on where it was stopped")
-    dataset.add_argument("--flows", type=int, default=44_853, help="messaging flows; background flows come in proportion")
+    dataset = verbs.add_parser(
+        "dataset",
+        help="a dataset of the paper's size, or a part of it; goes on where it was stopped",
+    )
+    dataset.add_argument(
+        "--flows",
+        type=int,
+        default=97_706,
+        help="all flows; six apps and background in the paper's proportions",
+    )
     dataset.add_argument("-o", "--output", type=Path, default=Path("lab-out/dataset"))
     dataset.add_argument("--seed", type=int, default=44)
-    dataset.add_argument("--drift", action="store_true", help="settings and habits change from day to day")
-    dataset.add_argument("--new-app", metavar="NAME", help="an app that appears on the fourth of five days")
-    dataset.add_argument("--workers", type=int, default=24, help="accounts of each app at work at the same time")
+    dataset.add_argument(
+        "--drift", action="store_true", help="settings and habits change from day to day"
+    )
+    dataset.add_argument(
+        "--new-app", metavar="NAME", help="an app that appears on the fourth of five days"
+    )
+    dataset.add_argument(
+        "--workers", type=int, default=24, help="accounts of each app at work at the same time"
+    )
     return top
 
 

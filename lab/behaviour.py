@@ -1,4 +1,4 @@
-"""A seeded random generator in; what a person does next, how big it is and how long they wait, out."""
+"""A seeded generator in; what a person does next, how big it is and how long they wait out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import random
 from dataclasses import dataclass
 
 WORDS = (
-    "the a to and of in is it you that for on are with we this be have at not but so if they can do what there go "
-    "how when one all would will my now see time know just up out time good new some could them no want come where "
-    "home train late dinner tomorrow photo look maybe sorry thanks great meeting call soon kids weather bring milk"
-).split()
+    "the", "a", "to", "and", "of", "in", "is", "it", "you", "that", "for", "on", "are", "with",
+    "we", "this", "be", "have", "at", "not", "but", "so", "if", "they", "can", "do", "what",
+    "there", "go", "how", "when", "one", "all", "would", "will", "my", "now", "see", "time",
+    "know", "just", "up", "out", "time", "good", "new", "some", "could", "them", "no", "want",
+    "come", "where", "home", "train", "late", "dinner", "tomorrow", "photo", "look", "maybe",
+    "sorry", "thanks", "great", "meeting", "call", "soon", "kids", "weather", "bring", "milk",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,10 @@ class Habits:
     """Share of sessions that connect, sign in and leave."""
 
     def drifted(self, day: int) -> Habits:
-        """The habits ``day`` days later: longer texts, bigger pictures, shorter visits, by a few per cent a day."""
+        """The habits ``day`` days later.
+
+        Longer texts, bigger pictures, shorter visits, by a few per cent a day.
+        """
         grow, shrink = 1.05**day, 0.97**day
         return Habits(
             text_median_chars=self.text_median_chars * grow,
@@ -68,7 +74,9 @@ class Person:
     def picture(self) -> bytes:
         """A picture as a phone sends it."""
         h = self.habits
-        return b"\xff\xd8\xff\xe0" + self.blob(self.lognormal(h.picture_median_bytes, h.picture_spread, 4_000, 400_000))
+        return b"\xff\xd8\xff\xe0" + self.blob(
+            self.lognormal(h.picture_median_bytes, h.picture_spread, 4_000, 400_000)
+        )
 
     def thumbnail(self) -> bytes:
         """A small preview."""
@@ -80,7 +88,9 @@ class Person:
 
     def file(self) -> bytes:
         """A document."""
-        return b"%PDF-1.7\n" + self.blob(self.lognormal(self.habits.file_median_bytes, 1.1, 2_000, 900_000))
+        return b"%PDF-1.7\n" + self.blob(
+            self.lognormal(self.habits.file_median_bytes, 1.1, 2_000, 900_000)
+        )
 
     def pause_s(self) -> float:
         """Between two actions."""
@@ -94,7 +104,9 @@ class Person:
         """The actions of one session; empty for one that only connects and signs in."""
         if self.random.random() < self.habits.bare_share:
             return []
-        n_actions = 1 + min(14, int(self.random.expovariate(1 / max(0.1, self.habits.actions_mean - 1))))
+        n_actions = 1 + min(
+            14, int(self.random.expovariate(1 / max(0.1, self.habits.actions_mean - 1)))
+        )
         return self.random.choices(list(weights), list(weights.values()), k=n_actions)
 
 

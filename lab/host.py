@@ -1,27 +1,37 @@
-"""One messaging system's place on the server side: addresses, certificates, accounts, folder and process starter."""
+"""One messaging system's place on the server side.
+
+Addresses, certificates, accounts, folder and process starter.
+"""
 
 from __future__ import annotations
 
 import os
-import random
-import subprocess
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import behaviour
-from lab.tls import Authority
-from lab.world import World
 
-NGINX_HEAD = """daemon off; user root; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/nginx.log;
+if TYPE_CHECKING:
+    import random
+    import subprocess
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from lab.tls import Authority
+    from lab.world import World
+
+NGINX_HEAD = """daemon off; user root; worker_processes 1; pid {dir}/nginx.pid;
+error_log {dir}/nginx.log;
 events {{ worker_connections 2048; }}
 """
 NGINX_HTTP = """http {{
-  types {{ text/html html; text/css css; application/javascript js; image/jpeg jpg; application/json json; }}
-  default_type application/octet-stream; access_log off; server_tokens off; client_max_body_size 20m;
-  client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/f; uwsgi_temp_path {dir}/u;
-  scgi_temp_path {dir}/s; keepalive_timeout 30s; ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:4m;
+  types {{ text/html html; text/css css; application/javascript js;
+    image/jpeg jpg; application/json json; }}
+  default_type application/octet-stream; access_log off; server_tokens off;
+  client_max_body_size 20m;
+  client_body_temp_path {dir}/body; proxy_temp_path {dir}/proxy; fastcgi_temp_path {dir}/f;
+  uwsgi_temp_path {dir}/u;  scgi_temp_path {dir}/s; keepalive_timeout 30s;
+  ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:s:4m;
 """
 
 
@@ -50,7 +60,10 @@ class Host:
 
     def certificate(self, role: str = "main") -> tuple[Path, Path]:
         """Certificate and key of a role."""
-        return self.authority.folder / f"{self.app}-{role}.crt", self.authority.folder / f"{self.app}-{role}.key"
+        return (
+            self.authority.folder / f"{self.app}-{role}.crt",
+            self.authority.folder / f"{self.app}-{role}.key",
+        )
 
     def write(self, name: str, text: str) -> Path:
         """A configuration file in the app's folder."""
@@ -61,7 +74,9 @@ class Host:
     def spawn(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
         """Start a server on the server side."""
         options.setdefault("env", dict(os.environ))
-        return self.world.spawn("servers", list(command), log=options.pop("log", self.app), **options)
+        return self.world.spawn(
+            "servers", list(command), log=options.pop("log", self.app), **options
+        )
 
     def make_accounts(self) -> list[dict[str, str]]:
         """Names and passwords drawn from the seed."""
@@ -70,14 +85,19 @@ class Host:
             self.accounts.append({"user": user, "password": f"{self.random.getrandbits(48):x}"})
         return self.accounts
 
-    def nginx(self, servers: str, *, name: str = "nginx", streams: str = "", http: str = "") -> None:
+    def nginx(
+        self, servers: str, *, name: str = "nginx", streams: str = "", http: str = ""
+    ) -> None:
         """Start an nginx with the given ``server`` blocks."""
         text = NGINX_HEAD + NGINX_HTTP
         if streams:
             text = "load_module /usr/lib/nginx/modules/ngx_stream_module.so;\n" + text
         config = text.format(dir=self.dir) + http + servers + "\n}\n" + streams
         path = self.write(f"{name}.conf", config)
-        self.spawn(["nginx", "-c", str(path), "-p", str(self.dir), "-e", str(self.dir / f"{name}.log")], log=f"{self.app}-{name}")
+        self.spawn(
+            ["nginx", "-c", str(path), "-p", str(self.dir), "-e", str(self.dir / f"{name}.log")],
+            log=f"{self.app}-{name}",
+        )
 
     def nginx_tls(self, role: str = "main", *, http2: bool = False) -> str:
         """The first lines of a TLS ``server`` block of a role."""

@@ -1,6 +1,7 @@
-"""Packets of one TUN device in; the same packets at the other, late, lost or reordered as a seed decides.
+"""Packets of one TUN device in; the same at the other, late, lost or reordered by a seed, out.
 
-Run as ``python -m lab.link SETTINGS PID:TUN PID:TUN``, each TUN in the network namespace of its process.
+Run as ``python -m lab.link SETTINGS PID:TUN PID:TUN``, each TUN in the network namespace of its
+process.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ IFF_TUN_NO_PI = 0x1001
 class LinkModel:
     """Decides for each packet of one direction when it arrives; ``None`` means that it is lost.
 
-    Delay is ``delay_ms`` plus a gamma-distributed extra of mean ``jitter_ms``. Packets stay in order, as on most
-    access links, except that a share ``reorder`` is held back by up to four more milliseconds and let be overtaken.
+    Delay is ``delay_ms`` plus a gamma-distributed extra of mean ``jitter_ms``. Packets stay in
+    order, as on most
+    access links, except that a share ``reorder`` is held back by up to four more milliseconds and
+    let be overtaken.
     """
 
-    def __init__(self, delay_ms: float, jitter_ms: float, loss: float, reorder: float, seed: int) -> None:
+    def __init__(
+        self, delay_ms: float, jitter_ms: float, loss: float, reorder: float, seed: int
+    ) -> None:
         self.delay_ms, self.jitter_ms, self.loss, self.reorder = delay_ms, jitter_ms, loss, reorder
         self._random = random.Random(seed)
         self._last_s = 0.0
@@ -49,10 +54,10 @@ def open_tun(holder: int, name: str) -> int:
     """A descriptor of TUN device ``name`` in the network namespace of process ``holder``."""
     home = os.open("/proc/self/ns/net", os.O_RDONLY)
     there = os.open(f"/proc/{holder}/ns/net", os.O_RDONLY)
-    sandbox._libc.setns(there, sandbox.CLONE_NEWNET)
+    sandbox.libc.setns(there, sandbox.CLONE_NEWNET)
     tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
     fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH", name.encode(), IFF_TUN_NO_PI))
-    sandbox._libc.setns(home, sandbox.CLONE_NEWNET)
+    sandbox.libc.setns(home, sandbox.CLONE_NEWNET)
     os.close(home)
     os.close(there)
     return tun

@@ -1,6 +1,7 @@
 """The device's socket tables in; which user id owned which connection and when, out.
 
-Every app has a user id of its own, as on Android. The kernel's tables name the owner of each socket; they are read
+Every app has a user id of its own, as on Android. The kernel's tables name the owner of each
+socket; they are read
 about fifty times a second, so that no connection that exchanges data over the link is missed.
 """
 
@@ -40,7 +41,10 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def parse_table(text: str) -> list[tuple[str, int, str, int, int, int]]:
-    """Rows (local, port, remote, port, uid, inode) of a ``/proc/net/tcp`` table, sockets without an owner left out."""
+    """Rows (local, port, remote, port, uid, inode) of a ``/proc/net/tcp`` table.
+
+    Sockets without an owner left out.
+    """
     rows = []
     for line in text.splitlines()[1:]:
         fields = line.split()

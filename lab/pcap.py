@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 ETHERNET, RAW = 1, 101
 FIN, SYN, RST, ACK = 1, 2, 4, 16
@@ -16,7 +18,10 @@ Key = tuple[str, int, str, int]
 
 @dataclass(frozen=True)
 class TcpPacket:
-    """One captured TCP packet; ``data`` is the frame as captured, ``wire`` its length on the wire."""
+    """One captured TCP packet.
+
+    ``data`` is the frame as captured, ``wire`` its length on the wire.
+    """
 
     time_ns: int
     data: bytes
@@ -60,7 +65,11 @@ def decode(time_ns: int, data: bytes, wire: int, link: int) -> TcpPacket | None:
         if len(data) < start + 40:
             return None
         family, address, at = socket.AF_INET6, start + 8, start + 40
-        total, protocol, size = 40 + struct.unpack_from(">H", data, start + 4)[0], data[start + 6], 16
+        total, protocol, size = (
+            40 + struct.unpack_from(">H", data, start + 4)[0],
+            data[start + 6],
+            16,
+        )
     if protocol != 6 or len(data) < at + 20:
         return None
     source = socket.inet_ntop(family, data[address : address + size])
@@ -68,13 +77,28 @@ def decode(time_ns: int, data: bytes, wire: int, link: int) -> TcpPacket | None:
     source_port, target_port, sequence = struct.unpack_from(">HHI", data, at)
     payload_at = at + (data[at + 12] >> 4) * 4
     payload_bytes = start + total - payload_at
-    return TcpPacket(time_ns, data, wire, source, source_port, target, target_port, data[at + 13], payload_bytes, payload_at, sequence)
+    return TcpPacket(
+        time_ns,
+        data,
+        wire,
+        source,
+        source_port,
+        target,
+        target_port,
+        data[at + 13],
+        payload_bytes,
+        payload_at,
+        sequence,
+    )
 
 
 def read(path: Path) -> tuple[int, Iterator[TcpPacket]]:
-    """Link type and TCP packets of a little-endian pcap; a record cut at the end of the file is left out."""
-    file = path.open("rb")
-    header = file.read(24)
+    """Link type and TCP packets of a little-endian pcap.
+
+    A record cut at the end of the file is left out.
+    """
+    with path.open("rb") as file:
+        header = file.read(24)
     if header[:4] not in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1"):
         raise ValueError(f"{path}: not a little-endian classic pcap")
     unit = 1000 if header[0] == 0xD4 else 1
@@ -82,7 +106,8 @@ def read(path: Path) -> tuple[int, Iterator[TcpPacket]]:
     link = RAW if link == 12 else link
 
     def packets() -> Iterator[TcpPacket]:
-        with file:
+        with path.open("rb") as file:
+            file.seek(24)
             while len(head := file.read(16)) == 16:
                 seconds, fraction, captured, wire = struct.unpack("<IIII", head)
                 data = file.read(captured)
@@ -95,19 +120,36 @@ def read(path: Path) -> tuple[int, Iterator[TcpPacket]]:
     return link, packets()
 
 
-def write(sink: BinaryIO, link: int, packets: Iterable[TcpPacket], payload_limit: int = 1_500) -> int:
-    """Packets as a classic pcap with microseconds, payload cut to ``payload_limit``; returns how many."""
+def write(
+    sink: BinaryIO, link: int, packets: Iterable[TcpPacket], payload_limit: int = 1_500
+) -> int:
+    """Packets as a classic pcap with microseconds, payload cut to ``payload_limit``.
+
+    Returns how many.
+    """
     sink.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 262_144, link))
     number = 0
     for p in packets:
         data = p.data[: p.payload_at + payload_limit]
-        sink.write(struct.pack("<IIII", p.time_ns // 1_000_000_000, p.time_ns // 1000 % 1_000_000, len(data), p.wire) + data)
+        sink.write(
+            struct.pack(
+                "<IIII",
+                p.time_ns // 1_000_000_000,
+                p.time_ns // 1000 % 1_000_000,
+                len(data),
+                p.wire,
+            )
+            + data
+        )
         number += 1
     return number
 
 
 def totals(packets: Iterable[TcpPacket]) -> dict[Key, tuple[int, int, int, int]]:
-    """Client's key → bytes sent, bytes received, packets sent, packets received, of all uses of the ports together."""
+    """Client's key → bytes sent, bytes received, packets sent, packets received.
+
+    Of all uses of the ports together.
+    """
     sums: dict[Key, list[int]] = {}
     for p in packets:
         if p.flags & (SYN | ACK) == SYN:
@@ -119,10 +161,15 @@ def totals(packets: Iterable[TcpPacket]) -> dict[Key, tuple[int, int, int, int]]
     return {key: (s[0], s[1], s[2], s[3]) for key, s in sums.items()}
 
 
-def flow_heads(packets: Iterable[TcpPacket], n_payload: int) -> dict[tuple[Key, int], list[TcpPacket]]:
-    """Client's key and number of use → handshake, the first ``n_payload`` packets with payload, and the first FIN.
+def flow_heads(
+    packets: Iterable[TcpPacket], n_payload: int
+) -> dict[tuple[Key, int], list[TcpPacket]]:
+    """Client's key and number of use → handshake, the first ``n_payload`` packets with payload.
 
-    Only connections whose SYN was captured. A SYN with another sequence number on the same ports starts a new one.
+    And the first FIN.
+
+    Only connections whose SYN was captured. A SYN with another sequence number on the same ports
+    starts a new one.
     """
     heads: dict[tuple[Key, int], list[TcpPacket]] = {}
     uses: dict[Key, int] = {}
@@ -150,4 +197,3 @@ def flow_heads(packets: Iterable[TcpPacket], n_payload: int) -> dict[tuple[Key, 
             done.add(flow)
             head.append(p)
     return heads
-

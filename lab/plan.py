@@ -1,11 +1,11 @@
-"""A seed and sizes in; the recordings that make the samples or the dataset out: devices, networks, days, quotas."""
+"""A seed and sizes in; the recordings that make the samples or the dataset out."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from lab import apps
-from lab.recording import Settings
+from lab.settings import Settings
 from lab.world import Network
 
 NETWORKS = {
@@ -19,14 +19,23 @@ NETWORKS = {
         Network("office", 12, 3, 0.001, 0.0, True, "gateway", 0x6E09, 100),
     )
 }
-DEVICES = (("openssl-default", 1500), ("android-like", 1420), ("chacha-first", 1500), ("tls12-only", 1400), ("p256-first", 1460))
+DEVICES = (
+    ("openssl-default", 1500),
+    ("android-like", 1420),
+    ("chacha-first", 1500),
+    ("tls12-only", 1400),
+    ("p256-first", 1460),
+)
 FRONTS = ("none", "route", "terminate", "none", "route", "terminate")
 
 SAMPLE_FLOWS, SAMPLE_OTHER = 34, 50
 
 
 def sample(seed: int) -> list[Settings]:
-    """Five recordings, each with its own device, network, day, names and keys, each with all apps."""
+    """Five recordings, each with its own device, network, day, names and keys.
+
+    Each with all apps.
+    """
     quotas = {**dict.fromkeys(apps.APPS, SAMPLE_FLOWS), "other": SAMPLE_OTHER}
     rooms = ("home", "lte", "cafe", "train", "fibre")
     fronts = ("none", "route", "terminate", "none", "route")
@@ -35,22 +44,50 @@ def sample(seed: int) -> list[Settings]:
         # a little more than asked: not every connection carries two packets with payload
         more = {app: quota + 4 for app, quota in quotas.items()}
         name = f"day{day}-{network}-{tls}"
-        recordings.append(Settings(name, seed * 100 + day, tls, mtu, NETWORKS[network], day, front, more, drift=True, limit_s=400))
+        recordings.append(
+            Settings(
+                name,
+                seed * 100 + day,
+                tls,
+                mtu,
+                NETWORKS[network],
+                day,
+                front,
+                more,
+                drift=True,
+                limit_s=400,
+            )
+        )
     return recordings
 
 
-TABLE_1 = {"irc": 7_185, "matrix": 5_936, "mqtt": 8_000, "mumble": 7_962, "websocketchat": 7_991, "xmpp": 7_779}
-"""Flows per app in the paper's Table 1 (ChaoXin, DingTalk, MoMo, TanTan, WeChat, YiXin), given to our six in order."""
+TABLE_1 = {
+    "irc": 7_185,
+    "matrix": 5_936,
+    "mqtt": 8_000,
+    "mumble": 7_962,
+    "websocketchat": 7_991,
+    "xmpp": 7_779,
+}
+"""Flows per app in the paper's Table 1 (ChaoXin, DingTalk, MoMo, TanTan, WeChat, YiXin).
+
+Given to our six in order.
+"""
 PAPER_OTHER = 52_853
-PER_RECORDING = 1_500
+PER_RECORDING = 3_300
 N_DAYS = 5
 
 
 def shares(flows: int) -> dict[str, int]:
-    """``flows`` messaging flows in the proportions of Table 1, and background flows in proportion to it."""
-    total = sum(TABLE_1.values())
-    counts = {app: round(flows * share / total) for app, share in TABLE_1.items()}
-    return {**counts, "other": round(flows * PAPER_OTHER / total)}
+    """``flows`` in the proportions of Table 1 and its background.
+
+    The paper's own size gives its own numbers.
+    """
+    total = sum(TABLE_1.values()) + PAPER_OTHER
+    return {
+        app: round(flows * share / total)
+        for app, share in {**TABLE_1, "other": PAPER_OTHER}.items()
+    }
 
 
 def split(total: int, parts: int) -> list[int]:
@@ -58,8 +95,13 @@ def split(total: int, parts: int) -> list[int]:
     return [total * (part + 1) // parts - total * part // parts for part in range(parts)]
 
 
-def dataset(flows: int, seed: int, *, drift: bool, new_app: str | None, workers: int = 24) -> list[Settings]:
-    """The dataset's recordings. ``new_app`` is seen from the fourth of five days on; its flows are all there."""
+def dataset(
+    flows: int, seed: int, *, drift: bool, new_app: str | None, workers: int = 24
+) -> list[Settings]:
+    """The dataset's recordings. ``new_app`` is seen from the fourth of five days on.
+
+    Its flows are all there.
+    """
     n_recordings = max(N_DAYS, -(-flows // PER_RECORDING))
     days = [number * N_DAYS // n_recordings for number in range(n_recordings)]
     quotas: list[dict[str, int]] = [{} for _ in range(n_recordings)]
@@ -74,14 +116,28 @@ def dataset(flows: int, seed: int, *, drift: bool, new_app: str | None, workers:
         # the subnet changes too: two recordings of a network must not share an address
         network = replace(network, subnet=network.subnet + 7 * number)
         name = f"r{number:03d}-day{day}-{network.name}-{tls}"
-        recordings.append(Settings(
-            name, seed * 1_000 + number, tls, mtu, network, day, FRONTS[number % len(FRONTS)], quota,
-            workers=workers, drift=drift, limit_s=120 + sum(quota.values()), keep_payload=32,
-        ))
+        recordings.append(
+            Settings(
+                name,
+                seed * 1_000 + number,
+                tls,
+                mtu,
+                network,
+                day,
+                FRONTS[number % len(FRONTS)],
+                quota,
+                workers=workers,
+                drift=drift,
+                limit_s=120 + sum(quota.values()),
+                keep_payload=32,
+            )
+        )
     return recordings
 
 
 def quick(names: list[str], flows: int, front: str, tls: str, seed: int) -> Settings:
     """One recording to try something."""
     quotas = dict.fromkeys(names, flows)
-    return replace(sample(seed)[0], recording="try", quotas=quotas, front=front, tls=tls, drift=False)
+    return replace(
+        sample(seed)[0], recording="try", quotas=quotas, front=front, tls=tls, drift=False
+    )

@@ -1,4 +1,4 @@
-"""A recording's settings in; a folder with its capture, connections CSV, session log and ``recording.json`` out."""
+"""A recording's settings in; a folder with capture, connections, session log and settings out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import apps, behaviour, front, pcap, pcapdroid, sandbox
 from lab.background import BACKGROUND
@@ -22,32 +22,13 @@ from lab.behaviour import Habits
 from lab.host import Host
 from lab.ownership import Owned, Watch
 from lab.tls import PROFILES, Authority
-from lab.world import Network, World
+from lab.world import World
+
+if TYPE_CHECKING:
+    from lab.settings import Settings
 
 SNAPLEN = 1_640
 """Ethernet, the longest IP and TCP headers, 1,500 bytes of payload."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One recording: a device, a network, a day, and how many flows of each app."""
-
-    recording: str
-    seed: int
-    tls: str
-    mtu: int
-    network: Network
-    day: int
-    front: str
-    """``none``: each server on an address of its own; ``route`` or ``terminate``: one HAProxy before all."""
-    quotas: dict[str, int]
-    """Flows for each app; ``other`` is shared by the background."""
-    workers: int = 8
-    drift: bool = False
-    n_names: int = 12
-    limit_s: float = 900
-    keep_payload: int = 0
-    """Packets with payload kept of each flow in the capture; 0 keeps the capture whole."""
 
 
 @dataclass
@@ -71,10 +52,17 @@ class Recorder:
             return self.record()
         finally:
             self.world.stop()
-            subprocess.run("umount /etc/hosts /etc/resolv.conf", shell=True, check=False, capture_output=True)
+            subprocess.run(
+                "umount /etc/hosts /etc/resolv.conf", shell=True, check=False, capture_output=True
+            )
             keep = os.environ.get("APPTELL_LAB_LOGS")
             if keep:
-                shutil.copytree(scratch, keep, dirs_exist_ok=True, ignore=shutil.ignore_patterns("site", "store"))
+                shutil.copytree(
+                    scratch,
+                    keep,
+                    dirs_exist_ok=True,
+                    ignore=shutil.ignore_patterns("site", "store"),
+                )
             shutil.rmtree(scratch, ignore_errors=True)
 
     def kinds(self) -> dict[str, str]:
@@ -98,14 +86,28 @@ class Recorder:
                 number += 1
                 roles[role] = f"192.0.2.{number}"
                 self.world.ip("servers", f"addr add {roles[role]}/32 dev lo")
-                names[role] = [f"{behaviour.label(rng)}.{zone}" for _ in range(getattr(module, "N_NAMES", s.n_names))]
+                names[role] = [
+                    f"{behaviour.label(rng)}.{zone}"
+                    for _ in range(getattr(module, "N_NAMES", s.n_names))
+                ]
                 authority.issue(f"{app}-{role}", [f"*.{zone}"])
                 backend = f"{app}-{role}"
-                alpn[backend] = getattr(module, "ALPN", {}).get(role, "h2,http/1.1" if role == "h2" else "")
+                alpn[backend] = getattr(module, "ALPN", {}).get(
+                    role, "h2,http/1.1" if role == "h2" else ""
+                )
                 target = roles[role] if s.front == "none" else "192.0.2.9"
                 lines += [f"{target} {name}" for name in names[role]]
                 routes.update(dict.fromkeys(names[role], (backend, roles[role])))
-            host = Host(app, self.world, authority, random.Random(f"{s.seed}/{app}"), roles, names, s.workers * 2, s.day)
+            host = Host(
+                app,
+                self.world,
+                authority,
+                random.Random(f"{s.seed}/{app}"),
+                roles,
+                names,
+                s.workers * 2,
+                s.day,
+            )
             self.hosts[app] = host
         sandbox.cover_hosts(self.world.scratch, lines)
         for app, kind in self.kinds().items():
@@ -113,10 +115,14 @@ class Recorder:
         if s.front != "none":
             self.world.ip("servers", "addr add 192.0.2.9/32 dev lo")
             authority.issue("front", [f"*.{zone}"])
-            text = front.configuration(s.front, "192.0.2.9", routes, authority.folder / "front.both.pem", alpn)
+            text = front.configuration(
+                s.front, "192.0.2.9", routes, authority.folder / "front.both.pem", alpn
+            )
             front.start(self.world, authority.folder, text)
         self.authority = authority
-        self.wait_for_servers([address for host in self.hosts.values() for address in host.roles.values()])
+        self.wait_for_servers(
+            [address for host in self.hosts.values() for address in host.roles.values()]
+        )
         for app, kind in self.kinds().items():
             ready = getattr(load(kind, app), "ready", None)
             if ready is not None:
@@ -133,8 +139,12 @@ class Recorder:
             wild = "00000000:01BB 00000000:0000 0A" in text
             missing = {a for a in missing if not wild and _listening(a) not in text}
         if missing:
-            owners = {address: app for app, host in self.hosts.items() for address in host.roles.values()}
-            raise RuntimeError(f"servers that did not start: {', '.join(sorted(owners[a] for a in missing))}")
+            owners = {
+                address: app for app, host in self.hosts.items() for address in host.roles.values()
+            }
+            raise RuntimeError(
+                f"servers that did not start: {', '.join(sorted(owners[a] for a in missing))}"
+            )
 
     def uid(self, app: str) -> int:
         """An app's user id on the device, as Android gives them out."""
@@ -146,10 +156,22 @@ class Recorder:
         habits = Habits().drifted(s.day) if s.drift else Habits()
         kinds = self.kinds()
         listing = {
-            app: {"kind": kinds[app], "names": host.names, "accounts": host.accounts, "extra": host.extra, "workers": self.n_workers(app)}
+            app: {
+                "kind": kinds[app],
+                "names": host.names,
+                "accounts": host.accounts,
+                "extra": host.extra,
+                "workers": self.n_workers(app),
+            }
             for app, host in self.hosts.items()
         }
-        content = {"seed": s.seed, "tls": s.tls, "ca": str(self.authority.certificate), "habits": asdict(habits), "apps": listing}
+        content = {
+            "seed": s.seed,
+            "tls": s.tls,
+            "ca": str(self.authority.certificate),
+            "habits": asdict(habits),
+            "apps": listing,
+        }
         path = self.world.scratch / "spec.json"
         path.write_text(json.dumps(content))
         (self.world.scratch / "openssl.cnf").write_text(PROFILES[s.tls].openssl_conf())
@@ -163,22 +185,56 @@ class Recorder:
         """Start capture and clients, wait for the quotas, stop them in the opposite order."""
         s, world = self.settings, self.world
         path = self.specification()
-        place, interface = ("device", "wlan0") if s.network.tap == "device" else ("gateway", "cell0")
+        place, interface = (
+            ("device", "wlan0") if s.network.tap == "device" else ("gateway", "cell0")
+        )
         capture = self.folder / "capture.pcap"
-        tap = world.spawn(place, ["tcpdump", "-i", interface, "-s", str(SNAPLEN), "-B", "16384", "-U", "-w", str(capture), "-Z", "root", "tcp"], log="tcpdump")
+        tap = world.spawn(
+            place,
+            [
+                "tcpdump",
+                "-i",
+                interface,
+                "-s",
+                str(SNAPLEN),
+                "-B",
+                "16384",
+                "-U",
+                "-w",
+                str(capture),
+                "-Z",
+                "root",
+                "tcp",
+            ],
+            log="tcpdump",
+        )
         time.sleep(0.6)
         watch = Watch(world.holders["device"])
         watch.start()
         started = time.time()
         environment = {
-            **os.environ, "OPENSSL_CONF": str(world.scratch / "openssl.cnf"), "SSL_CERT_FILE": str(self.authority.certificate),
-            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python", "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1",
+            **os.environ,
+            "OPENSSL_CONF": str(world.scratch / "openssl.cnf"),
+            "SSL_CERT_FILE": str(self.authority.certificate),
+            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
+            "HOME": "/nonexistent",
+            "PYTHONDONTWRITEBYTECODE": "1",
         }
         crews = {}
         for app in self.kinds():
             sink = (self.world.scratch / f"sessions-{app}.jsonl").open("wb")
-            options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": sink, "env": environment, "uid": self.uid(app)}
-            crews[app] = world.spawn("device", [sys.executable, "-m", "lab.worker", app, str(path)], log=f"client-{app}", **options)
+            options: dict[str, Any] = {
+                "stdin": subprocess.PIPE,
+                "stdout": sink,
+                "env": environment,
+                "uid": self.uid(app),
+            }
+            crews[app] = world.spawn(
+                "device",
+                [sys.executable, "-m", "lab.worker", app, str(path)],
+                log=f"client-{app}",
+                **options,
+            )
         self.wait_for_quotas(crews, watch)
         for crew in crews.values():
             close(crew)
@@ -202,7 +258,12 @@ class Recorder:
                     close(open_crews.pop(app))
             if time.monotonic() > shown + 10:
                 shown = time.monotonic()
-                print(f"  {s.recording}: " + " ".join(f"{k} {v}/{s.quotas[k]}" for k, v in counts.items()), file=sys.stderr, flush=True)
+                print(
+                    f"  {s.recording}: "
+                    + " ".join(f"{k} {v}/{s.quotas[k]}" for k, v in counts.items()),
+                    file=sys.stderr,
+                    flush=True,
+                )
 
     def counts(self, watch: Watch) -> dict[str, int]:
         """Connections so far for each label."""
@@ -214,7 +275,10 @@ class Recorder:
     def write(self, owned: list[Owned], started: float, watch: Watch) -> dict[str, Any]:
         """The connections CSV, the session log and ``recording.json``."""
         s = self.settings
-        owners = {self.uid(app): ("other" if app in BACKGROUND else app, f"test.lab.{app}") for app in self.kinds()}
+        owners = {
+            self.uid(app): ("other" if app in BACKGROUND else app, f"test.lab.{app}")
+            for app in self.kinds()
+        }
         capture = self.folder / "capture.pcap"
         totals = pcap.totals(pcap.read(capture)[1])
         pcapdroid.write_csv(self.folder / "connections.csv", owned, owners, totals)
@@ -224,9 +288,20 @@ class Recorder:
             for app in self.kinds():
                 sink.write((self.world.scratch / f"sessions-{app}.jsonl").read_bytes())
         content = {
-            "recording": s.recording, "seed": s.seed, "device": f"{s.tls}-mtu{s.mtu}", "network": s.network.name, "day": s.day,
-            "front": s.front, "tap": s.network.tap, "started": round(started, 3), "seconds": round(time.time() - started, 1),
-            "capture_bytes": capture.stat().st_size, "flows": self.counts(watch), "drift": s.drift, "link": asdict(s.network), "versions": versions(),
+            "recording": s.recording,
+            "seed": s.seed,
+            "device": f"{s.tls}-mtu{s.mtu}",
+            "network": s.network.name,
+            "day": s.day,
+            "front": s.front,
+            "tap": s.network.tap,
+            "started": round(started, 3),
+            "seconds": round(time.time() - started, 1),
+            "capture_bytes": capture.stat().st_size,
+            "flows": self.counts(watch),
+            "drift": s.drift,
+            "link": asdict(s.network),
+            "versions": versions(),
         }
         (self.folder / "recording.json").write_text(json.dumps(content, indent=1) + "\n")
         return content
@@ -261,10 +336,39 @@ def _listening(address: str) -> str:
 
 def versions() -> dict[str, str]:
     """What the servers and libraries call themselves."""
-    names = ("aiohttp", "aiomqtt", "deltachat-rpc-server", "httpx", "irc", "matrix-nio", "matrix-synapse", "paho-mqtt", "pymumble", "slixmpp", "websockets")
+    names = (
+        "aiohttp",
+        "aiomqtt",
+        "deltachat-rpc-server",
+        "httpx",
+        "irc",
+        "matrix-nio",
+        "matrix-synapse",
+        "paho-mqtt",
+        "pymumble",
+        "slixmpp",
+        "websockets",
+    )
     found = {name: importlib.metadata.version(name) for name in names}
-    for package in ("chromium", "curl", "dovecot-core", "haproxy", "mosquitto", "mumble-server", "nginx", "ngircd", "openssl", "postfix", "prosody"):
-        asked = subprocess.run(["dpkg-query", "-W", "-f=${Version}", package], capture_output=True, text=True, check=False)
+    for package in (
+        "chromium",
+        "curl",
+        "dovecot-core",
+        "haproxy",
+        "mosquitto",
+        "mumble-server",
+        "nginx",
+        "ngircd",
+        "openssl",
+        "postfix",
+        "prosody",
+    ):
+        asked = subprocess.run(
+            ["dpkg-query", "-W", "-f=${Version}", package],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if asked.returncode == 0:
             found[package] = re.sub(r"^\d+:", "", asked.stdout)
     return found

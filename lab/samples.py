@@ -1,4 +1,4 @@
-"""Recordings in; the embedded samples out: ``<recording>/<app>.pcap.xz``, the first packets of chosen flows."""
+"""Recordings in; ``<recording>/<app>.pcap.xz``, the first packets of chosen flows, out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import json
 import lzma
 import random
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab import pcap
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 N_PAYLOAD = 8
 
@@ -27,7 +30,10 @@ class Row:
 
 
 def read_csv(path: Path) -> dict[pcap.Key, list[Row]]:
-    """Connections by tuple, in order of their first sight; app and info may hold commas, so read from both ends."""
+    """Connections by tuple, in order of their first sight.
+
+    App and info may hold commas, so read from both ends.
+    """
     rows: dict[pcap.Key, list[Row]] = {}
     for line in path.read_text().splitlines()[1:]:
         fields = line.split(",")
@@ -36,8 +42,13 @@ def read_csv(path: Path) -> dict[pcap.Key, list[Row]]:
     return rows
 
 
-def labelled(folder: Path, n_payload: int = N_PAYLOAD) -> tuple[int, dict[str, list[list[pcap.TcpPacket]]], int]:
-    """Link type, app → flows of at least two payload packets, and how many connections had no label."""
+def labelled(
+    folder: Path, n_payload: int = N_PAYLOAD
+) -> tuple[int, dict[str, list[list[pcap.TcpPacket]]], int]:
+    """Link type, app → flows of at least two payload packets.
+
+    And how many connections had no label.
+    """
     link, packets = pcap.read(folder / "capture.pcap")
     rows = read_csv(folder / "connections.csv")
     flows: dict[str, list[list[pcap.TcpPacket]]] = {}
@@ -53,7 +64,9 @@ def labelled(folder: Path, n_payload: int = N_PAYLOAD) -> tuple[int, dict[str, l
     return link, flows, unknown
 
 
-def cut(folder: Path, target: Path, quotas: dict[str, int], seed: int, n_payload: int = N_PAYLOAD) -> dict[str, int]:
+def cut(
+    folder: Path, target: Path, quotas: dict[str, int], seed: int, n_payload: int = N_PAYLOAD
+) -> dict[str, int]:
     """Write one recording's samples; returns flows per app."""
     link, flows, _ = labelled(folder, n_payload)
     target.mkdir(parents=True, exist_ok=True)

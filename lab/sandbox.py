@@ -1,4 +1,7 @@
-"""A command line in; the same command in its own namespaces out, so that everything ends with it."""
+"""A command line in; the same command in its own namespaces out.
+
+So that everything ends with it.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,19 @@ from pathlib import Path
 INSIDE = "APPTELL_LAB_INSIDE"
 PR_SET_PDEATHSIG = 1
 CLONE_NEWNET = 0x40000000
-NEEDED = ("unshare", "ip", "nsenter", "tcpdump", "haproxy", "nginx", "prosody", "mosquitto", "ngircd", "murmurd")
-_libc = ctypes.CDLL(None, use_errno=True)
+NEEDED = (
+    "unshare",
+    "ip",
+    "nsenter",
+    "tcpdump",
+    "haproxy",
+    "nginx",
+    "prosody",
+    "mosquitto",
+    "ngircd",
+    "murmurd",
+)
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 def root() -> Path:
@@ -41,12 +55,24 @@ def missing() -> str | None:
 
 
 def enter(arguments: list[str]) -> None:
-    """Replace this process by ``unshare``, which runs ``python -m lab`` in new namespaces and kills all of it.
+    """Replace this process by ``unshare``.
 
-    The process ids, mounts and network are new. The first process inside is the lab; when it ends, or when
-    ``unshare`` is killed, the kernel kills every process inside, and interfaces and mounts go with them.
+    Which runs ``python -m lab`` in new namespaces and kills all of it.
+
+    The process ids, mounts and network are new. The first process inside is the lab; when it ends,
+    or when
+    ``unshare`` is killed, the kernel kills every process inside, and interfaces and mounts go with
+    them.
     """
-    command = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"]
+    command = [
+        "unshare",
+        "--net",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child=KILL",
+        "--mount-proc",
+    ]
     environment = dict(os.environ, **{INSIDE: "1"})
     environment["PATH"] = environment.get("PATH", "") + ":/usr/sbin:/sbin"
     os.chdir(root())
@@ -59,10 +85,14 @@ def is_inside() -> bool:
 
 
 def furnish() -> Path:
-    """Private mounts for the lab; returns its scratch folder, a tmpfs that ends with the namespaces.
+    """Private mounts for the lab.
 
-    The interpreter may live under a home folder that other users cannot enter, and the lab's apps run under user
-    ids of their own, as on a phone: so that folder is covered by one that holds the interpreter and nothing else.
+    Returns its scratch folder, a tmpfs that ends with the namespaces.
+
+    The interpreter may live under a home folder that other users cannot enter, and the lab's apps
+    run under user
+    ids of their own, as on a phone: so that folder is covered by one that holds the interpreter and
+    nothing else.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     scratch = Path("/run/apptell-lab")
@@ -81,7 +111,9 @@ def _uncover(installation: Path, scratch: Path) -> None:
     keep = scratch / "interpreter"
     keep.mkdir()
     subprocess.run(["mount", "--bind", str(installation), str(keep)], check=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=64m", "tmpfs", str(closed)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "mode=755,size=64m", "tmpfs", str(closed)], check=True
+    )
     installation.mkdir(parents=True)
     subprocess.run(["mount", "--bind", str(keep), str(installation)], check=True)
 
@@ -99,15 +131,15 @@ def cover_hosts(scratch: Path, lines: list[str]) -> None:
 
 def become(holder: int | None, uid: int) -> None:
     """In a child before exec: die with the parent, enter a network namespace, drop to ``uid``."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.setpgrp()
     if holder is not None:
         descriptor = os.open(f"/proc/{holder}/ns/net", os.O_RDONLY)
-        if _libc.setns(descriptor, CLONE_NEWNET):
+        if libc.setns(descriptor, CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
         os.close(descriptor)
     if uid:
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ssl
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 
 @dataclass(frozen=True)
 class TlsProfile:
-    """What a device's TLS stack offers; read by every OpenSSL client of the device through ``OPENSSL_CONF``."""
+    """What a device's TLS stack offers.
+
+    Read by every OpenSSL client of the device through ``OPENSSL_CONF``.
+    """
 
     name: str
     groups: str
@@ -28,8 +34,19 @@ class TlsProfile:
 
     def openssl_conf(self) -> str:
         """The configuration file's text."""
-        lines = ["openssl_conf = main", "[main]", "ssl_conf = ssl", "[ssl]", "system_default = device", "[device]"]
-        lines += [f"Groups = {self.groups}", f"Ciphersuites = {self.ciphersuites}", f"CipherString = {self.ciphers}"]
+        lines = [
+            "openssl_conf = main",
+            "[main]",
+            "ssl_conf = ssl",
+            "[ssl]",
+            "system_default = device",
+            "[device]",
+        ]
+        lines += [
+            f"Groups = {self.groups}",
+            f"Ciphersuites = {self.ciphersuites}",
+            f"CipherString = {self.ciphers}",
+        ]
         lines += [f"SignatureAlgorithms = {self.signatures}", f"MaxProtocol = {self.max_version}"]
         lines += ["MinProtocol = TLSv1.2"] + ([f"Options = {self.options}"] if self.options else [])
         return "\n".join(lines) + "\n"
@@ -43,17 +60,40 @@ _CONSCRYPT = (
     "ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305:"
     "ECDHE-RSA-AES128-SHA:ECDHE-RSA-AES256-SHA:AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA:AES256-SHA"
 )
-_SHORT = "ECDSA+SHA256:RSA-PSS+SHA256:RSA+SHA256:ECDSA+SHA384:RSA-PSS+SHA384:RSA+SHA384:RSA-PSS+SHA512:RSA+SHA512"
-_LONG = "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:ed25519:" + _SHORT.replace("ECDSA+SHA256:", "").replace("ECDSA+SHA384:", "")
+_SHORT = (
+    "ECDSA+SHA256:RSA-PSS+SHA256:RSA+SHA256:"
+    "ECDSA+SHA384:RSA-PSS+SHA384:RSA+SHA384:RSA-PSS+SHA512:RSA+SHA512"
+)
+_LONG = "ECDSA+SHA256:ECDSA+SHA384:ECDSA+SHA512:ed25519:" + _SHORT.replace(
+    "ECDSA+SHA256:", ""
+).replace("ECDSA+SHA384:", "")
 
 PROFILES = {
     p.name: p
     for p in (
-        TlsProfile("openssl-default", "X25519:P-256:X448:P-521:P-384", _GCM, "DEFAULT:!aNULL", _LONG),
-        TlsProfile("android-like", "X25519:P-256:P-384", _GCM, _CONSCRYPT, _SHORT, options="-EncryptThenMac"),
+        TlsProfile(
+            "openssl-default", "X25519:P-256:X448:P-521:P-384", _GCM, "DEFAULT:!aNULL", _LONG
+        ),
+        TlsProfile(
+            "android-like",
+            "X25519:P-256:P-384",
+            _GCM,
+            _CONSCRYPT,
+            _SHORT,
+            options="-EncryptThenMac",
+        ),
         TlsProfile("chacha-first", "X25519:P-256", _CHACHA, "ECDHE+CHACHA20:ECDHE+AESGCM", _SHORT),
-        TlsProfile("tls12-only", "P-256:P-384:X25519", _GCM, "ECDHE+AESGCM:ECDHE+AES", _SHORT, max_version="TLSv1.2"),
-        TlsProfile("p256-first", "P-256:X25519:P-384", _GCM, _MODERN, _LONG, options="-SessionTicket"),
+        TlsProfile(
+            "tls12-only",
+            "P-256:P-384:X25519",
+            _GCM,
+            "ECDHE+AESGCM:ECDHE+AES",
+            _SHORT,
+            max_version="TLSv1.2",
+        ),
+        TlsProfile(
+            "p256-first", "P-256:X25519:P-384", _GCM, _MODERN, _LONG, options="-SessionTicket"
+        ),
     )
 }
 
@@ -78,12 +118,18 @@ class Authority:
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, title)])
         self.certificate = folder / "ca.pem"
-        signed = self._builder(self._name, self._key).add_extension(x509.BasicConstraints(True, 0), True)
-        self.certificate.write_bytes(signed.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        signed = self._builder(self._name, self._key).add_extension(
+            x509.BasicConstraints(True, 0), True
+        )
+        self.certificate.write_bytes(
+            signed.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        )
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-        now = datetime.datetime.now(datetime.UTC)
-        start, end = now - datetime.timedelta(days=30), now + datetime.timedelta(days=60)
+    def _builder(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey
+    ) -> x509.CertificateBuilder:
+        now = dt.datetime.now(dt.UTC)
+        start, end = now - dt.timedelta(days=30), now + dt.timedelta(days=60)
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name)
         builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
         return builder.not_valid_before(start).not_valid_after(end)
@@ -94,12 +140,22 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         alternatives = x509.SubjectAlternativeName([x509.DNSName(name) for name in names])
         builder = self._builder(subject, key).add_extension(alternatives, False)
-        certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+        certificate = builder.sign(self._key, hashes.SHA256()).public_bytes(
+            serialization.Encoding.PEM
+        )
         private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
         paths = self.folder / f"{label}.crt", self.folder / f"{label}.key"
-        for path, data in ((paths[0], certificate), (paths[1], private), (self.folder / f"{label}.both.pem", certificate + private)):
+        for path, data in (
+            (paths[0], certificate),
+            (paths[1], private),
+            (self.folder / f"{label}.both.pem", certificate + private),
+        ):
             path.write_bytes(data)
-            path.chmod(0o644)  # servers read it under users of their own; the keys live for one recording
+            path.chmod(
+                0o644
+            )  # servers read it under users of their own; the keys live for one recording
         return paths

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from lab import apps, plan, samples
 from lab.recording import Recorder
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def record(options: argparse.Namespace) -> int:
@@ -33,13 +36,22 @@ def sample(options: argparse.Namespace) -> int:
         target = options.output / settings.recording
         counts = samples.cut(folder, target, quotas, settings.seed)
         size = sum(file.stat().st_size for file in target.iterdir())
-        print(f"{settings.recording}: {counts}, {size} bytes, {time.monotonic() - begun:.0f} s", file=sys.stderr)
+        print(
+            f"{settings.recording}: {counts}, {size} bytes, {time.monotonic() - begun:.0f} s",
+            file=sys.stderr,
+        )
     return 0
 
 
 def dataset(options: argparse.Namespace) -> int:
     """The dataset, recording by recording; what is there already is kept."""
-    recordings = plan.dataset(options.flows, options.seed, drift=options.drift, new_app=options.new_app, workers=options.workers)
+    recordings = plan.dataset(
+        options.flows,
+        options.seed,
+        drift=options.drift,
+        new_app=options.new_app,
+        workers=options.workers,
+    )
     options.output.mkdir(parents=True, exist_ok=True)
     total = sum(sum(settings.quotas.values()) for settings in recordings)
     done = made = failed = 0
@@ -59,5 +71,9 @@ def dataset(options: argparse.Namespace) -> int:
         done, made = done + sum(counts.values()), made + sum(counts.values())
         rate = made / (time.monotonic() - begun)
         left = max(0, total - done) / rate
-        print(f"{number}/{len(recordings)} {settings.recording}: {counts}; {done}/{total} flows, {rate:.1f}/s, {left / 60:.0f} min left", file=sys.stderr)
+        print(
+            f"{number}/{len(recordings)} {settings.recording}: {counts}; "
+            f"{done}/{total} flows, {rate:.1f}/s, {left / 60:.0f} min left",
+            file=sys.stderr,
+        )
     return 1 if failed else 0

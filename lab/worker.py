@@ -1,6 +1,7 @@
 """A recording's settings in; one app's sessions on the device out, a JSON line for each.
 
-Run as ``python -m lab.worker APP SPEC`` inside the device's namespace under the app's user id; ends on end of input.
+Run as ``python -m lab.worker APP SPEC`` inside the device's namespace under the app's user id; ends
+on end of input.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ import importlib
 import json
 import logging
 import os
-import ssl
 import sys
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab.behaviour import Habits, Person
 from lab.tls import PROFILES, client_context
 
+if TYPE_CHECKING:
+    import ssl
+
 
 @dataclass
 class Client:
-    """What a session may use: the person, the account, the names of the servers and the device's TLS settings."""
+    """What a session may use.
+
+    The person, the account, the names of the servers and the device's TLS settings.
+    """
 
     app: str
     spec: dict[str, Any]
@@ -52,7 +58,9 @@ class Client:
     def peer(self) -> dict[str, str]:
         """Another account."""
         accounts = self.spec["apps"][self.app]["accounts"]
-        return dict(self.person.random.choice([a for a in accounts if a is not self.account] or accounts))
+        return dict(
+            self.person.random.choice([a for a in accounts if a is not self.account] or accounts)
+        )
 
     async def pause(self) -> None:
         """Between two actions."""
@@ -95,24 +103,34 @@ class Crew:
             except Exception as error:  # noqa: BLE001 - a failed session is recorded, whatever its cause
                 fault = f"{type(error).__name__}: {error}"[:200]
                 await asyncio.sleep(0.5)
-            self.report(account=index, plan=plan, start=start, seconds=round(time.time() - start, 3), fault=fault)
+            self.report(
+                account=index,
+                plan=plan,
+                start=start,
+                seconds=round(time.time() - start, 3),
+                fault=fault,
+            )
             await self.rest(person)
 
     async def rest(self, person: Person) -> None:
         """Between two sessions of one account."""
         try:
             await asyncio.wait_for(self.over.wait(), person.lognormal(0.8, 1.0, 0.05, 10))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
     async def run(self) -> None:
         """All accounts until the input ends, then the sessions in hand."""
         loop = asyncio.get_running_loop()
-        threading.Thread(target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(self.over.set)), daemon=True).start()
+        threading.Thread(
+            target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(self.over.set)), daemon=True
+        ).start()
         opening = getattr(self.module, "opening", None)
         if opening is not None:
             await opening(self.spec)
-        tasks = [asyncio.create_task(self.one(i)) for i in range(self.spec["apps"][self.app]["workers"])]
+        tasks = [
+            asyncio.create_task(self.one(i)) for i in range(self.spec["apps"][self.app]["workers"])
+        ]
         await self.over.wait()
         _, late = await asyncio.wait(tasks, timeout=25)
         for task in late:

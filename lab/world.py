@@ -1,6 +1,6 @@
-"""A network's settings in; four network namespaces joined by veth pairs and the user-space link out.
+"""A network's settings in; four joined network namespaces out.
 
-    device ──veth── radio ──tun ~link~ tun── gateway ──veth── servers
+In a line: device ──veth── radio ──tun ~link~ tun── gateway ──veth── servers.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import subprocess
 import time
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lab import sandbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PLACES = ("device", "radio", "gateway", "servers")
 
@@ -29,7 +31,10 @@ class Network:
     reorder: float
     nat: bool
     tap: str
-    """``gateway`` (packets as on the wire) or ``device`` (with the device's segmentation offload)."""
+    """``gateway`` (packets as on the wire) or ``device`` (with the device's segmentation offload.
+
+    `gateway`` (packets as on the wire) or ``device`` (with the device's segmentation offload).
+    """
     subnet: int
     """Second and third byte of the device's addresses, so that networks do not share them."""
     rate_mbit: int = 50
@@ -52,7 +57,9 @@ class World:
     def build(self) -> None:
         """Make the namespaces, the interfaces, the routes and the link."""
         for place in PLACES:
-            holder = subprocess.Popen(["unshare", "-n", "sleep", "infinity"], preexec_fn=partial(sandbox.become, None, 0))
+            holder = subprocess.Popen(
+                ["unshare", "-n", "sleep", "infinity"], preexec_fn=partial(sandbox.become, None, 0)
+            )
             self.children.append(holder)
             self.holders[place] = holder.pid
         time.sleep(0.2)
@@ -71,17 +78,45 @@ class World:
         self.ip("gateway", f"route add {outer}.0/24 via 198.18.0.1")
         self.run("servers", ["sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=0"])
         if self.network.nat:
-            self.run("gateway", ["iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "wan0", "-j", "MASQUERADE"])
-        settings = {k: v for k, v in asdict(self.network).items() if k in ("delay_ms", "jitter_ms", "loss", "reorder")}
+            self.run(
+                "gateway",
+                ["iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "wan0", "-j", "MASQUERADE"],
+            )
+        settings = {
+            k: v
+            for k, v in asdict(self.network).items()
+            if k in ("delay_ms", "jitter_ms", "loss", "reorder")
+        }
         python = str(sandbox.lab_python())
         ends = [f"{self.holders['radio']}:up0", f"{self.holders['gateway']}:cell0"]
         self.spawn(None, [python, "-m", "lab.link", json.dumps(settings), *ends], log="link")
-        self.run("radio", ["tc", "qdisc", "add", "dev", "up0", "root", "tbf", "rate",
-                           f"{self.network.rate_mbit}mbit", "burst", "64k", "latency", "200ms"])
+        self.run(
+            "radio",
+            [
+                "tc",
+                "qdisc",
+                "add",
+                "dev",
+                "up0",
+                "root",
+                "tbf",
+                "rate",
+                f"{self.network.rate_mbit}mbit",
+                "burst",
+                "64k",
+                "latency",
+                "200ms",
+            ],
+        )
 
-    def _veth(self, near: str, near_name: str, near_ip: str, far: str, far_name: str, far_ip: str) -> None:
+    def _veth(
+        self, near: str, near_name: str, near_ip: str, far: str, far_name: str, far_ip: str
+    ) -> None:
         names = ["name", near_name, "netns", str(self.holders[near]), "type", "veth", "peer"]
-        subprocess.run(["ip", "link", "add", *names, "name", far_name, "netns", str(self.holders[far])], check=True)
+        subprocess.run(
+            ["ip", "link", "add", *names, "name", far_name, "netns", str(self.holders[far])],
+            check=True,
+        )
         for place, name, address in ((near, near_name, near_ip), (far, far_name, far_ip)):
             self.ip(place, "link set lo up")
             self.ip(place, f"addr add {address} dev {name}")
@@ -91,19 +126,44 @@ class World:
         """One ``ip`` command in one namespace."""
         self.run(place, ["ip", *arguments.split()])
 
-    def run(self, place: str, command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, place: str, command: list[str], **options: Any
+    ) -> subprocess.CompletedProcess[bytes]:
         """Run a command in one namespace and wait for it."""
-        return subprocess.run(command, check=True, preexec_fn=partial(sandbox.become, self.holders[place], 0), **options)
+        return subprocess.run(
+            command,
+            check=True,
+            preexec_fn=partial(sandbox.become, self.holders[place], 0),
+            **options,
+        )
 
     def spawn(
-        self, place: str | None, command: list[str], *, log: str, uid: int = 0, env: dict[str, str] | None = None,
-        cwd: Path | None = None, **options: Any,
+        self,
+        place: str | None,
+        command: list[str],
+        *,
+        log: str,
+        uid: int = 0,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        **options: Any,
     ) -> subprocess.Popen[bytes]:
         """Start a process that lives until ``stop``; its output goes to ``<log>.log``."""
         holder = self.holders[place] if place else None
         with (self.scratch / f"{log}.log").open("ab") as output:
-            streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output, **options}
-            child = subprocess.Popen(command, env=env, cwd=cwd, preexec_fn=partial(sandbox.become, holder, uid), **streams)
+            streams: dict[str, Any] = {
+                "stdin": subprocess.DEVNULL,
+                "stdout": output,
+                "stderr": output,
+                **options,
+            }
+            child = subprocess.Popen(
+                command,
+                env=env,
+                cwd=cwd,
+                preexec_fn=partial(sandbox.become, holder, uid),
+                **streams,
+            )
         self.children.append(child)
         return child
 

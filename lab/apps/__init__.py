@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 APPS = ("irc", "matrix", "mqtt", "mumble", "websocketchat", "xmpp")
 
 
 def load(name: str) -> ModuleType:
-    """The module of one messaging system: ``serve``, ``session`` and, where it has any, ``ROLES``."""
+    """The module of one messaging system.
+
+    ``serve``, ``session`` and, where it has any, ``ROLES``.
+    """
     return importlib.import_module(f"lab.apps.{name}")

@@ -1,17 +1,31 @@
-"""IRC over TLS: ngIRCd (GnuTLS), and the irc library by way of asyncio; private messages, channels, lists, history of names."""
+"""IRC over TLS: ngIRCd (GnuTLS), and the irc library by way of asyncio.
+
+Private messages, channels, lists, history of names.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import irc.client_aio
 import irc.connection
 
-from lab.host import Host
-from lab.worker import Client
+if TYPE_CHECKING:
+    from lab.host import Host
+    from lab.worker import Client
 
-ACTIONS = {"text": 8, "group": 8, "join": 3, "names": 1.5, "whois": 1.5, "link": 1.5, "idle": 2, "paste": 0.8, "list": 0.7}
+ACTIONS = {
+    "text": 8,
+    "group": 8,
+    "join": 3,
+    "names": 1.5,
+    "whois": 1.5,
+    "link": 1.5,
+    "idle": 2,
+    "paste": 0.8,
+    "list": 0.7,
+}
 CONFIG = """[Global]
 Name = {name}
 Info = chat
@@ -46,8 +60,18 @@ def serve(host: Host) -> None:
     host.extra["password"] = f"{host.random.getrandbits(40):x}" if host.day % 2 else ""
     password = f"Password = {host.extra['password']}\n" if host.day % 2 else ""
     motd = "welcome " * host.random.randint(1, 20)
-    text = CONFIG.format(name=host.names["main"][0], address=host.roles["main"], motd=motd, password=password, ping=6 + host.day, certificate=certificate, key=key)
-    topics = "".join(f"[Channel]\nName = #{room}\nTopic = {room} talk\nModes = tn\n" for room in rooms)
+    text = CONFIG.format(
+        name=host.names["main"][0],
+        address=host.roles["main"],
+        motd=motd,
+        password=password,
+        ping=6 + host.day,
+        certificate=certificate,
+        key=key,
+    )
+    topics = "".join(
+        f"[Channel]\nName = #{room}\nTopic = {room} talk\nModes = tn\n" for room in rooms
+    )
     host.spawn(["ngircd", "-n", "-f", str(host.write("ngircd.conf", text + topics))])
     host.extra["rooms"] = rooms
 
@@ -59,7 +83,7 @@ class Chat(irc.client_aio.AioSimpleIRCClient):  # type: ignore[misc]
         super().__init__()
         self.welcome: asyncio.Event = asyncio.Event()
 
-    def on_welcome(self, connection: Any, event: Any) -> None:
+    def on_welcome(self, *_: Any) -> None:
         """The server has let us in."""
         self.welcome.set()
 
@@ -70,10 +94,21 @@ async def session(client: Client, plan: list[str]) -> None:
     factory = irc.connection.AioFactory(ssl=client.context(), server_hostname=name)
     nick = f"{client.account['user'][:12]}{client.number % 1000}"
     password = client.extra["password"] or None
-    await chat.connection.connect(name, 443, nick, password=password, username="phone", ircname=person.text()[:30], connect_factory=factory)
+    await chat.connection.connect(
+        name,
+        443,
+        nick,
+        password=password,
+        username="phone",
+        ircname=person.text()[:30],
+        connect_factory=factory,
+    )
     try:
         await asyncio.wait_for(chat.welcome.wait(), 20)
-        rooms = [f"#{r}" for r in person.random.sample(client.extra["rooms"], person.random.randint(1, 4))]
+        rooms = [
+            f"#{r}"
+            for r in person.random.sample(client.extra["rooms"], person.random.randint(1, 4))
+        ]
         if plan:
             for room in rooms[:2] if person.random.random() < 0.5 else [",".join(rooms)]:
                 chat.connection.join(room)
@@ -89,7 +124,10 @@ async def session(client: Client, plan: list[str]) -> None:
 
 async def _act(connection: Any, client: Client, action: str, rooms: list[str]) -> None:
     person = client.person
-    room, peer = person.random.choice(rooms), f"{client.peer()['user'][:12]}{person.random.randint(1, 9)}"
+    room, peer = (
+        person.random.choice(rooms),
+        f"{client.peer()['user'][:12]}{person.random.randint(1, 9)}",
+    )
     if action == "idle":
         await client.idle()
     elif action == "join":
@@ -101,7 +139,10 @@ async def _act(connection: Any, client: Client, action: str, rooms: list[str]) -
     elif action == "whois":
         connection.whois([peer])
     elif action == "link":
-        connection.privmsg(room, f"{person.text()[:80]} https://files.example.test/{person.random.getrandbits(64):x}.jpg")
+        connection.privmsg(
+            room,
+            f"{person.text()[:80]} https://files.example.test/{person.random.getrandbits(64):x}.jpg",
+        )
     elif action == "paste":
         for _ in range(person.random.randint(3, 8)):
             connection.privmsg(room, person.text()[:390])

@@ -1,4 +1,7 @@
-"""Matrix: Synapse behind nginx, and matrix-nio; sync by long poll, rooms, receipts, typing, media, history."""
+"""Matrix: Synapse behind nginx, and matrix-nio.
+
+Sync by long poll, rooms, receipts, typing, media, history.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,30 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nio
 
-from lab.host import Host
-from lab.worker import Client
+if TYPE_CHECKING:
+    from lab.host import Host
+    from lab.worker import Client
 
-ACTIONS = {"text": 9, "group": 3, "picture": 2, "voice": 1.2, "file": 0.5, "idle": 2, "history": 2.5, "typing": 2, "receipt": 2}
+ACTIONS = {
+    "text": 9,
+    "group": 3,
+    "picture": 2,
+    "voice": 1.2,
+    "file": 0.5,
+    "idle": 2,
+    "history": 2.5,
+    "typing": 2,
+    "receipt": 2,
+}
 CONFIG = """server_name: {name}
 pid_file: {dir}/synapse.pid
-listeners: [{{port: 8008, type: http, tls: false, x_forwarded: true, bind_addresses: [127.0.0.1], resources: [{{names: [client, media]}}]}}]
+listeners:
+- {{port: 8008, type: http, tls: false, x_forwarded: true, bind_addresses: [127.0.0.1],
+   resources: [{{names: [client, media]}}]}}
 database: {{name: sqlite3, args: {{database: {dir}/homeserver.db}}}}
 media_store_path: {dir}/media
 signing_key_path: {dir}/signing.key
@@ -40,24 +56,41 @@ presence: {{enabled: {presence}}}
 federation_domain_whitelist: []
 """
 LIMITS = (
-    "rc_message", "rc_registration", "rc_joins_per_room", "rc_room_creation", "rc_admin_redaction", "rc_3pid_validation",
+    "rc_message",
+    "rc_registration",
+    "rc_joins_per_room",
+    "rc_room_creation",
+    "rc_admin_redaction",
+    "rc_3pid_validation",
 )
 
 
 def serve(host: Host) -> None:
     """Synapse on SQLite, its limits out of the way, behind nginx."""
-    text = CONFIG.format(dir=host.dir, name=host.names["main"][0], presence=str(host.day % 2 == 0).lower())
+    text = CONFIG.format(
+        dir=host.dir, name=host.names["main"][0], presence=str(host.day % 2 == 0).lower()
+    )
     free = "{per_second: 10000, burst_count: 10000}"
     text += "".join(f"{name}: {free}\n" for name in LIMITS)
-    text += f"rc_login: {{address: {free}, account: {free}, failed_attempts: {free}}}\nrc_joins: {{local: {free}, remote: {free}}}\n"
+    text += f"rc_login: {{address: {free}, account: {free}, failed_attempts: {free}}}\n"
+    text += f"rc_joins: {{local: {free}, remote: {free}}}\n"
     text += f"rc_invites: {{per_room: {free}, per_user: {free}, per_issuer: {free}}}\n"
-    host.write("log.yaml", "version: 1\nhandlers: {c: {class: logging.StreamHandler}}\nroot: {level: ERROR, handlers: [c]}\n")
+    host.write(
+        "log.yaml",
+        "version: 1\nhandlers: {c: {class: logging.StreamHandler}}\n"
+        "root: {level: ERROR, handlers: [c]}\n",
+    )
     path = host.write("homeserver.yaml", text)
     host.make_accounts()
-    host.world.run("servers", [sys.executable, "-m", "synapse.app.homeserver", "-c", str(path), "--generate-keys"], capture_output=True)
+    host.world.run(
+        "servers",
+        [sys.executable, "-m", "synapse.app.homeserver", "-c", str(path), "--generate-keys"],
+        capture_output=True,
+    )
     host.spawn([sys.executable, "-m", "synapse.app.homeserver", "-c", str(path)])
-    timeout = "proxy_read_timeout 120s; proxy_set_header Host $host; proxy_http_version 1.1; client_max_body_size 20m;"
-    host.nginx(f"server {{ {host.nginx_tls()} location / {{ proxy_pass http://127.0.0.1:8008; {timeout} }} }}")
+    timeout = "proxy_read_timeout 120s; proxy_set_header Host $host; proxy_http_version 1.1;"
+    place = f"location / {{ proxy_pass http://127.0.0.1:8008; {timeout} }}"
+    host.nginx(f"server {{ {host.nginx_tls()} {place} }}")
 
 
 def ready(host: Host) -> None:
@@ -70,7 +103,12 @@ def ready(host: Host) -> None:
 
 def _ask(method: str, path: str, body: dict[str, Any], token: str = "") -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    request = urllib.request.Request(f"http://127.0.0.1:8008/_matrix/client/v3{path}", json.dumps(body).encode(), headers, method=method)
+    request = urllib.request.Request(
+        f"http://127.0.0.1:8008/_matrix/client/v3{path}",
+        json.dumps(body).encode(),
+        headers,
+        method=method,
+    )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return dict(json.load(answer))
 
@@ -79,17 +117,31 @@ def furnish(accounts: list[dict[str, str]]) -> dict[str, Any]:
     """Registered accounts with their tokens, and public rooms that all have joined."""
     for _ in range(200):
         try:
-            urllib.request.urlopen("http://127.0.0.1:8008/_matrix/client/versions", timeout=5).close()
+            urllib.request.urlopen(
+                "http://127.0.0.1:8008/_matrix/client/versions", timeout=5
+            ).close()
             break
         except (urllib.error.URLError, ConnectionError):
             time.sleep(0.3)
     for account in accounts:
-        made = _ask("POST", "/register", {"username": account["user"], "password": account["password"], "auth": {"type": "m.login.dummy"}})
+        made = _ask(
+            "POST",
+            "/register",
+            {
+                "username": account["user"],
+                "password": account["password"],
+                "auth": {"type": "m.login.dummy"},
+            },
+        )
         account.update(id=made["user_id"], token=made["access_token"], device=made["device_id"])
     rooms = []
     for number in range(4):
         token = accounts[number]["token"]
-        rooms.append(_ask("POST", "/createRoom", {"preset": "public_chat", "name": f"room {number}"}, token)["room_id"])
+        rooms.append(
+            _ask("POST", "/createRoom", {"preset": "public_chat", "name": f"room {number}"}, token)[
+                "room_id"
+            ]
+        )
     with ThreadPoolExecutor(4) as pool:
         for room in rooms:
             list(pool.map(lambda a, r=room: _ask("POST", f"/join/{r}", {}, a["token"]), accounts))
@@ -100,7 +152,9 @@ async def session(client: Client, plan: list[str]) -> None:
     """Sign in with the password or the kept token, sync, do what the plan says."""
     person, account = client.person, client.account
     config = nio.AsyncClientConfig(max_limit_exceeded=0, max_timeouts=1, request_timeout=30)
-    chat = nio.AsyncClient(f"https://{client.name()}", account["id"], config=config, ssl=client.context(["http/1.1"]))
+    chat = nio.AsyncClient(
+        f"https://{client.name()}", account["id"], config=config, ssl=client.context(["http/1.1"])
+    )
     try:
         if person.random.random() < 0.25 or not plan:
             answer = await chat.login(account["password"], device_name="phone")
@@ -111,7 +165,13 @@ async def session(client: Client, plan: list[str]) -> None:
         if not plan:
             return
         full = person.random.random() < 0.3
-        await chat.sync(timeout=0, full_state=full, sync_filter=None if full else {"room": {"timeline": {"limit": person.random.randint(1, 20)}}})
+        await chat.sync(
+            timeout=0,
+            full_state=full,
+            sync_filter=None
+            if full
+            else {"room": {"timeline": {"limit": person.random.randint(1, 20)}}},
+        )
         poll = asyncio.create_task(_poll(chat, person.random.choice((3_000, 8_000, 30_000))))
         for action in plan:
             await client.pause()
@@ -136,18 +196,29 @@ async def _act(chat: nio.AsyncClient, client: Client, action: str) -> None:
     elif action == "history":
         await chat.room_messages(room, chat.next_batch, limit=person.random.randint(5, 60))
     elif action in ("text", "group", "receipt"):
-        sent = await chat.room_send(room, "m.room.message", {"msgtype": "m.text", "body": person.text()}, ignore_unverified_devices=True)
+        sent = await chat.room_send(
+            room,
+            "m.room.message",
+            {"msgtype": "m.text", "body": person.text()},
+            ignore_unverified_devices=True,
+        )
         if action == "receipt" and isinstance(sent, nio.RoomSendResponse):
             await chat.room_read_markers(room, sent.event_id, sent.event_id)
     else:
         body = {"picture": person.picture, "voice": person.voice, "file": person.file}[action]()
-        sent, _ = await chat.upload(io.BytesIO(body), content_type="application/octet-stream", filename="x.bin", filesize=len(body))
+        sent, _ = await chat.upload(
+            io.BytesIO(body),
+            content_type="application/octet-stream",
+            filename="x.bin",
+            filesize=len(body),
+        )
         if isinstance(sent, nio.UploadError):
             raise ConnectionError(sent.message)
-        await chat.room_send(room, "m.room.message", {"msgtype": "m.file", "body": "x.bin", "url": sent.content_uri})
+        await chat.room_send(
+            room, "m.room.message", {"msgtype": "m.file", "body": "x.bin", "url": sent.content_uri}
+        )
         if person.random.random() < 0.4:
             await chat.download(sent.content_uri)
-
 
 
 if __name__ == "__main__":

@@ -1,16 +1,30 @@
-"""MQTT chat: Mosquitto, and paho by way of aiomqtt; rooms are topics, the retained message is a room's last word."""
+"""MQTT chat: Mosquitto, and paho by way of aiomqtt.
+
+Rooms are topics, the retained message is a room's last word.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from typing import TYPE_CHECKING
 
 import aiomqtt
 
-from lab.host import Host
-from lab.worker import Client
+if TYPE_CHECKING:
+    from lab.host import Host
+    from lab.worker import Client
 
-ACTIONS = {"text": 9, "picture": 2, "voice": 1.5, "file": 0.7, "group": 3, "idle": 2, "listen": 3, "reconnect": 0}
+ACTIONS = {
+    "text": 9,
+    "picture": 2,
+    "voice": 1.5,
+    "file": 0.7,
+    "group": 3,
+    "idle": 2,
+    "listen": 3,
+    "reconnect": 0,
+}
 CONFIG = """per_listener_settings false
 allow_anonymous false
 password_file {passwords}
@@ -26,10 +40,18 @@ user root
 
 def serve(host: Host) -> None:
     """A broker with one password file."""
-    passwords = host.write("passwords", "".join(f"{a['user']}:{a['password']}\n" for a in host.make_accounts()))
+    passwords = host.write(
+        "passwords", "".join(f"{a['user']}:{a['password']}\n" for a in host.make_accounts())
+    )
     host.world.run("servers", ["mosquitto_passwd", "-U", str(passwords)])
     certificate, key = host.certificate()
-    text = CONFIG.format(passwords=passwords, address=host.roles["main"], certificate=certificate, key=key, inflight=20 + host.day)
+    text = CONFIG.format(
+        passwords=passwords,
+        address=host.roles["main"],
+        certificate=certificate,
+        key=key,
+        inflight=20 + host.day,
+    )
     host.spawn(["mosquitto", "-c", str(host.write("mosquitto.conf", text))])
     host.extra["rooms"] = [f"r{host.random.getrandbits(32):x}" for _ in range(6)]
 
@@ -41,8 +63,16 @@ async def session(client: Client, plan: list[str]) -> None:
     version = person.random.choice((aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5))
     clean = person.random.random() < 0.3 if version is aiomqtt.ProtocolVersion.V311 else None
     async with aiomqtt.Client(
-        client.name(), 443, username=user, password=client.account["password"], identifier=f"phone-{user}", protocol=version,
-        clean_session=clean, keepalive=person.random.choice((4, 8, 15)), tls_context=client.context(), timeout=20,
+        client.name(),
+        443,
+        username=user,
+        password=client.account["password"],
+        identifier=f"phone-{user}",
+        protocol=version,
+        clean_session=clean,
+        keepalive=person.random.choice((4, 8, 15)),
+        tls_context=client.context(),
+        timeout=20,
     ) as mqtt:
         if not plan:
             return
@@ -60,7 +90,11 @@ async def _read(mqtt: aiomqtt.Client, client: Client) -> None:
     async for message in mqtt.messages:
         parts = str(message.topic).split("/")
         if parts[0] == "inbox" and parts[-1] == "m":
-            await mqtt.publish(f"inbox/{parts[1]}/seen", json.dumps({"by": client.account["user"], "n": client.number}), qos=0)
+            await mqtt.publish(
+                f"inbox/{parts[1]}/seen",
+                json.dumps({"by": client.account["user"], "n": client.number}),
+                qos=0,
+            )
 
 
 async def _act(mqtt: aiomqtt.Client, client: Client, action: str, rooms: list[str]) -> None:
@@ -68,13 +102,22 @@ async def _act(mqtt: aiomqtt.Client, client: Client, action: str, rooms: list[st
     if action in ("idle", "listen"):
         await client.idle()
         return
-    inbox = f"inbox/{client.peer()['user']}" if action != "group" else f"room/{person.random.choice(rooms)}"
+    inbox = (
+        f"inbox/{client.peer()['user']}"
+        if action != "group"
+        else f"room/{person.random.choice(rooms)}"
+    )
     head = {"from": client.account["user"], "id": person.random.getrandbits(64)}
     if action in ("text", "group"):
         if person.random.random() < 0.4:
             await mqtt.publish(f"{inbox}/typing", json.dumps(head), qos=0)
             await client.pause()
-        await mqtt.publish(f"{inbox}/m", json.dumps({**head, "text": person.text()}), qos=1, retain=action == "group")
+        await mqtt.publish(
+            f"{inbox}/m",
+            json.dumps({**head, "text": person.text()}),
+            qos=1,
+            retain=action == "group",
+        )
         return
     body = {"picture": person.picture, "voice": person.voice, "file": person.file}[action]()
     await mqtt.publish(f"{inbox}/m", json.dumps({**head, "kind": action, "size": len(body)}), qos=1)

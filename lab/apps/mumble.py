@@ -1,4 +1,7 @@
-"""Mumble: its server, and pymumble; text chat, channels, pictures in messages, speech through the TCP tunnel."""
+"""Mumble: its server, and pymumble.
+
+Text chat, channels, pictures in messages, speech through the TCP tunnel.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,22 @@ import ssl
 import sys
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lab.host import Host
-from lab.worker import Client
+if TYPE_CHECKING:
+    from lab.host import Host
+    from lab.worker import Client
 
-ACTIONS = {"text": 7, "group": 5, "picture": 1.5, "talk": 3, "move": 3, "idle": 3, "mute": 1.5, "comment": 1}
+ACTIONS = {
+    "text": 7,
+    "group": 5,
+    "picture": 1.5,
+    "talk": 3,
+    "move": 3,
+    "idle": 3,
+    "mute": 1.5,
+    "comment": 1,
+}
 CONFIG = """database={dir}/mumble.sqlite
 dbus=
 ice=
@@ -44,11 +57,22 @@ def serve(host: Host) -> None:
     certificate, key = host.certificate()
     host.make_accounts()
     welcome = "welcome " * host.random.randint(1, 30)
-    text = CONFIG.format(dir=host.dir, address=host.roles["main"], certificate=certificate, key=key, bandwidth=60_000 + 4_000 * host.day, welcome=welcome)
+    text = CONFIG.format(
+        dir=host.dir,
+        address=host.roles["main"],
+        certificate=certificate,
+        key=key,
+        bandwidth=60_000 + 4_000 * host.day,
+        welcome=welcome,
+    )
     path = host.write("murmur.ini", text)
-    host.world.run("servers", ["murmurd", "-fg", "-ini", str(path), "-supw", "lab"], capture_output=True)
+    host.world.run(
+        "servers", ["murmurd", "-fg", "-ini", str(path), "-supw", "lab"], capture_output=True
+    )
     host.spawn(["murmurd", "-fg", "-ini", str(path)])
-    host.extra["channels"] = [f"room {host.random.getrandbits(20):x}" for _ in range(host.random.randint(4, 14))]
+    host.extra["channels"] = [
+        f"room {host.random.getrandbits(20):x}" for _ in range(host.random.randint(4, 14))
+    ]
 
 
 def ready(host: Host) -> None:
@@ -163,7 +187,8 @@ async def _act(chat: Any, client: Client, action: str) -> None:
     else:
         body = person.text()
         if action == "picture":
-            body = f'<img src="data:image/jpeg;base64,{base64.b64encode(person.thumbnail() * 3).decode()}"/>'
+            picture = base64.b64encode(person.thumbnail() * 3).decode()
+            body = f'<img src="data:image/jpeg;base64,{picture}"/>'
         if action == "text" and others:
             person.random.choice(others).send_text_message(body)
         else:

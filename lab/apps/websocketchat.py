@@ -1,4 +1,7 @@
-"""A WebSocket chat behind nginx: the websockets library on both sides, JSON messages, pictures by HTTPS upload."""
+"""A WebSocket chat behind nginx.
+
+The websockets library on both sides, JSON messages, pictures by HTTPS upload.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,25 @@ import asyncio
 import base64
 import json
 import sys
+from typing import TYPE_CHECKING
 
 import aiohttp
 import websockets
 
-from lab.host import Host
-from lab.worker import Client
+if TYPE_CHECKING:
+    from lab.host import Host
+    from lab.worker import Client
 
-ACTIONS = {"text": 9, "group": 4, "picture": 2.2, "voice": 1.5, "file": 0.7, "idle": 2, "history": 2, "typing": 2}
+ACTIONS = {
+    "text": 9,
+    "group": 4,
+    "picture": 2.2,
+    "voice": 1.5,
+    "file": 0.7,
+    "idle": 2,
+    "history": 2,
+    "typing": 2,
+}
 
 
 def serve(host: Host) -> None:
@@ -21,8 +35,20 @@ def serve(host: Host) -> None:
     host.make_accounts()
     host.extra["rooms"] = [f"r{host.random.getrandbits(32):x}" for _ in range(6)]
     (host.dir / "store").mkdir(mode=0o777)
-    host.spawn([sys.executable, "-m", "lab.servers.websocketchat", "127.0.0.1", "9101", str(host.dir / "store")])
-    headers = "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $up; proxy_http_version 1.1;"
+    host.spawn(
+        [
+            sys.executable,
+            "-m",
+            "lab.servers.websocketchat",
+            "127.0.0.1",
+            "9101",
+            str(host.dir / "store"),
+        ]
+    )
+    headers = (
+        "proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $up; "
+        "proxy_http_version 1.1;"
+    )
     place = f"location / {{ proxy_pass http://127.0.0.1:9101; proxy_read_timeout 120s; {headers} }}"
     upgrade = "map $http_upgrade $up { default upgrade; '' close; }\n"
     host.nginx(f"server {{ {host.nginx_tls()} {place} }}", http=upgrade)
@@ -34,10 +60,23 @@ async def session(client: Client, plan: list[str]) -> None:
     name = client.name()
     token = base64.urlsafe_b64encode(person.blob(person.random.choice((24, 48, 96)))).decode()
     async with websockets.connect(
-        f"wss://{name}/live/{client.account['user']}", ssl=client.context(["http/1.1"]), ping_interval=person.random.choice((3, 5, 10)),
-        additional_headers={"Authorization": f"Bearer {token}"}, compression=person.random.choice((None, "deflate")), open_timeout=20,
+        f"wss://{name}/live/{client.account['user']}",
+        ssl=client.context(["http/1.1"]),
+        ping_interval=person.random.choice((3, 5, 10)),
+        additional_headers={"Authorization": f"Bearer {token}"},
+        compression=person.random.choice((None, "deflate")),
+        open_timeout=20,
     ) as socket:
-        await socket.send(json.dumps({"type": "hello", "user": client.account["user"], "since": client.number, "rooms": client.extra["rooms"]}))
+        await socket.send(
+            json.dumps(
+                {
+                    "type": "hello",
+                    "user": client.account["user"],
+                    "since": client.number,
+                    "rooms": client.extra["rooms"],
+                }
+            )
+        )
         await socket.recv()
         reader = asyncio.create_task(_read(socket))
         for action in plan:
@@ -54,28 +93,53 @@ async def _read(socket: websockets.ClientConnection) -> None:
             await socket.send(json.dumps({"type": "seen", "id": message["id"]}))
 
 
-async def _act(socket: websockets.ClientConnection, client: Client, action: str, name: str, token: str) -> None:
+async def _act(
+    socket: websockets.ClientConnection, client: Client, action: str, name: str, token: str
+) -> None:
     person = client.person
-    target = {"room": person.random.choice(client.extra["rooms"])} if action == "group" else {"to": client.peer()["user"]}
+    target = (
+        {"room": person.random.choice(client.extra["rooms"])}
+        if action == "group"
+        else {"to": client.peer()["user"]}
+    )
     message = {"type": "message", "id": person.random.getrandbits(53), **target}
     if action == "idle":
         await client.idle()
     elif action == "typing":
         await socket.send(json.dumps({"type": "typing", **target}))
     elif action == "history":
-        await socket.send(json.dumps({"type": "history", "count": person.random.randint(5, 60), **target}))
+        await socket.send(
+            json.dumps({"type": "history", "count": person.random.randint(5, 60), **target})
+        )
     elif action in ("text", "group"):
         await socket.send(json.dumps({**message, "text": person.text()}))
     else:
         body = {"picture": person.picture, "voice": person.voice, "file": person.file}[action]()
-        if action == "voice" or person.random.random() < 0.3:  # small things go down the socket itself
-            await socket.send(json.dumps({**message, "kind": action, "data": base64.b64encode(body[:60_000]).decode()}))
+        if (
+            action == "voice" or person.random.random() < 0.3
+        ):  # small things go down the socket itself
+            await socket.send(
+                json.dumps(
+                    {**message, "kind": action, "data": base64.b64encode(body[:60_000]).decode()}
+                )
+            )
             return
         connector = aiohttp.TCPConnector(ssl=client.context(["http/1.1"]))
-        async with aiohttp.ClientSession(connector=connector, headers={"Authorization": f"Bearer {token}"}) as http:
+        async with aiohttp.ClientSession(
+            connector=connector, headers={"Authorization": f"Bearer {token}"}
+        ) as http:
             async with http.post(f"https://{name}/upload", data=body) as answer:
                 place = (await answer.json())["path"]
-            await socket.send(json.dumps({**message, "kind": action, "path": place, "preview": base64.b64encode(person.thumbnail()).decode()}))
+            await socket.send(
+                json.dumps(
+                    {
+                        **message,
+                        "kind": action,
+                        "path": place,
+                        "preview": base64.b64encode(person.thumbnail()).decode(),
+                    }
+                )
+            )
             if person.random.random() < 0.4:
                 async with http.get(f"https://{name}{place}") as answer:
                     await answer.read()

@@ -1,16 +1,31 @@
-"""XMPP: Prosody with direct TLS, and slixmpp; carbons, archive, rooms, stream management, pictures by HTTP upload."""
+"""XMPP: Prosody with direct TLS, and slixmpp.
+
+Carbons, archive, rooms, stream management, pictures by HTTP upload.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import aiohttp
 import slixmpp
 
-from lab.host import Host
-from lab.worker import Client
+if TYPE_CHECKING:
+    from lab.host import Host
+    from lab.worker import Client
 
-ACTIONS = {"text": 9, "group": 4, "picture": 2, "voice": 1.3, "file": 0.6, "idle": 2, "history": 2, "ping": 1, "away": 1}
+ACTIONS = {
+    "text": 9,
+    "group": 4,
+    "picture": 2,
+    "voice": 1.3,
+    "file": 0.6,
+    "idle": 2,
+    "history": 2,
+    "ping": 1,
+    "away": 1,
+}
 ROLES = ("main", "upload")
 N_NAMES = 5
 ALPN = {"main": "xmpp-client"}
@@ -18,8 +33,9 @@ CONFIG = """run_as_root = true
 pidfile = "{dir}/prosody.pid"
 data_path = "{dir}/data"
 plugin_paths = {{}}
-modules_enabled = {{ "roster", "saslauth", "disco", "carbons", "pep", "mam", "smacks", "ping", "csi_simple", "presence",
-  "message", "iq", "blocklist", "vcard4", "bookmarks", "time", "version" }}
+modules_enabled = {{ "roster", "saslauth", "disco", "carbons", "pep", "mam", "smacks",
+  "ping", "csi_simple", "presence", "message", "iq", "blocklist", "vcard4", "bookmarks",
+  "time", "version" }}
 modules_disabled = {{ "s2s", "tls", "offline" }}
 authentication = "internal_plain"
 storage = "internal"
@@ -43,22 +59,34 @@ def serve(host: Host) -> None:
     """Prosody with a few domains, one room service and one upload service behind nginx."""
     data = host.dir / "data"
     certificate, key = host.certificate()
-    text = CONFIG.format(dir=host.dir, address=host.roles["main"], certificate=certificate, key=key, hibernate=60 + host.day)
+    text = CONFIG.format(
+        dir=host.dir,
+        address=host.roles["main"],
+        certificate=certificate,
+        key=key,
+        hibernate=60 + host.day,
+    )
     rooms = f"rooms.{host.names['main'][0]}"
     upload = host.names["upload"][0]
     for domain in host.names["main"]:
         text += f'VirtualHost "{domain}"\n'
-    text += f'Component "{rooms}" "muc"\nmodules_enabled = {{ "muc_mam" }}\nmuc_room_default_public = false\nmuc_room_locking = false\n'
-    text += f'Component "{upload}" "http_file_share"\nhttp_external_url = "https://{upload}/"\nhttp_paths = {{ file_share = "/share" }}\n'
+    text += f'Component "{rooms}" "muc"\nmodules_enabled = {{ "muc_mam" }}\n'
+    text += "muc_room_default_public = false\nmuc_room_locking = false\n"
+    text += f'Component "{upload}" "http_file_share"\nhttp_external_url = "https://{upload}/"\n'
+    text += 'http_paths = { file_share = "/share" }\n'
     for number, account in enumerate(host.make_accounts()):
         account["domain"] = host.names["main"][number % len(host.names["main"])]
         encoded = "".join(c if c.isalnum() else f"%{ord(c):02x}" for c in account["domain"])
         folder = data / encoded / "accounts"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{account['user']}.dat").write_text(f'return {{ password = "{account["password"]}" }};\n')
-    host.extra.update(rooms=[f"r{host.random.getrandbits(24):x}@{rooms}" for _ in range(5)], upload=upload)
+        (folder / f"{account['user']}.dat").write_text(
+            f'return {{ password = "{account["password"]}" }};\n'
+        )
+    host.extra.update(
+        rooms=[f"r{host.random.getrandbits(24):x}@{rooms}" for _ in range(5)], upload=upload
+    )
     host.spawn(["prosody", "--config", str(host.write("prosody.cfg.lua", text)), "-F"])
-    place = "location / { proxy_pass http://127.0.0.1:5280; proxy_set_header Host $host; client_max_body_size 20m; }"
+    place = "location / { proxy_pass http://127.0.0.1:5280; proxy_set_header Host $host; }"
     host.nginx(f"server {{ {host.nginx_tls('upload', http2=False)} {place} }}")
 
 
@@ -67,15 +95,35 @@ class Chat(slixmpp.ClientXMPP):
 
     def __init__(self, client: Client) -> None:
         account = client.account
-        super().__init__(f"{account['user']}@{account['domain']}/phone{client.number}", account["password"])
+        super().__init__(
+            f"{account['user']}@{account['domain']}/phone{client.number}", account["password"]
+        )
         self.ready: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.rooms: set[str] = set()
         self.enable_starttls = False
         self.ssl_context = client.context(["xmpp-client"] if client.index % 2 else None)
-        for plugin in ("xep_0030", "xep_0045", "xep_0085", "xep_0184", "xep_0198", "xep_0199", "xep_0280", "xep_0313", "xep_0352", "xep_0363"):
+        for plugin in (
+            "xep_0030",
+            "xep_0045",
+            "xep_0085",
+            "xep_0184",
+            "xep_0198",
+            "xep_0199",
+            "xep_0280",
+            "xep_0313",
+            "xep_0352",
+            "xep_0363",
+        ):
             self.register_plugin(plugin)
-        self.add_event_handler("session_start", lambda _: self.ready.done() or self.ready.set_result(True))
-        self.add_event_handler("failed_auth", lambda _: self.ready.done() or self.ready.set_exception(PermissionError("sign-in refused")))
+        self.add_event_handler(
+            "session_start", lambda _: self.ready.done() or self.ready.set_result(True)
+        )
+        self.add_event_handler(
+            "failed_auth",
+            lambda _: (
+                self.ready.done() or self.ready.set_exception(PermissionError("sign-in refused"))
+            ),
+        )
 
 
 async def session(client: Client, plan: list[str]) -> None:
@@ -107,14 +155,21 @@ async def _act(chat: Chat, client: Client, action: str) -> None:
     elif action == "ping":
         await chat["xep_0199"].ping(client.account["domain"], timeout=10)
     elif action == "away":
-        chat.send_presence(pshow=person.random.choice(("away", "dnd", "xa")), pstatus=person.text()[:80])
+        chat.send_presence(
+            pshow=person.random.choice(("away", "dnd", "xa")), pstatus=person.text()[:80]
+        )
     elif action == "history":
         await chat["xep_0313"].retrieve(rsm={"max": str(person.random.randint(5, 40))}, timeout=20)
     elif action == "group":
         room = person.random.choice(client.extra["rooms"])
         if room not in chat.rooms:
             chat.rooms.add(room)
-            await chat["xep_0045"].join_muc_wait(room, f"{client.account['user']}{client.number}", maxstanzas=person.random.randint(0, 15), timeout=15)
+            await chat["xep_0045"].join_muc_wait(
+                room,
+                f"{client.account['user']}{client.number}",
+                maxstanzas=person.random.randint(0, 15),
+                timeout=15,
+            )
         chat.send_message(mto=room, mbody=person.text(), mtype="groupchat")
     elif action == "text":
         if person.random.random() < 0.4:
@@ -124,14 +179,25 @@ async def _act(chat: Chat, client: Client, action: str) -> None:
             await client.pause()
         chat.send_message(mto=to, mbody=person.text(), mtype="chat")
     else:
-        await _share(chat, client, to, {"picture": person.picture, "voice": person.voice, "file": person.file}[action]())
+        await _share(
+            chat,
+            client,
+            to,
+            {"picture": person.picture, "voice": person.voice, "file": person.file}[action](),
+        )
 
 
 async def _share(chat: Chat, client: Client, to: str, body: bytes) -> None:
-    answer = await chat["xep_0363"].request_slot(client.extra["upload"], "x.bin", len(body), "application/octet-stream", timeout=15)
+    answer = await chat["xep_0363"].request_slot(
+        client.extra["upload"], "x.bin", len(body), "application/octet-stream", timeout=15
+    )
     put, get = answer["http_upload_slot"]["put"], answer["http_upload_slot"]["get"]["url"]
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client.context(["http/1.1"]))) as http:
-        async with http.put(put["url"], data=body, headers={h["name"]: h["value"] for h in put["headers"]}) as done:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=client.context(["http/1.1"]))
+    ) as http:
+        async with http.put(
+            put["url"], data=body, headers={h["name"]: h["value"] for h in put["headers"]}
+        ) as done:
             done.raise_for_status()
         chat.send_message(mto=to, mbody=get, mtype="chat")
         if client.person.random.random() < 0.4:

@@ -1,3 +1,3 @@
-"""One module per kind of traffic that is no messenger in; their names out. All of it is labelled ``other``."""
+"""Kinds of traffic that is no messenger in; the names of their modules out, all ``other``."""
 
 BACKGROUND = ("web", "api", "stream", "download")

@@ -1,14 +1,19 @@
-"""Web pages of several shapes by HTTP/1.1 and HTTP/2: a page, then its parts over a few parallel connections."""
+"""Web pages of several shapes by HTTP/1.1 and HTTP/2.
+
+A page, then its parts over a few parallel connections.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
 
-from lab.host import Host
-from lab.worker import Client
+if TYPE_CHECKING:
+    from lab.host import Host
+    from lab.worker import Client
 
 ACTIONS = {"page": 6, "scroll": 3, "form": 1, "pause": 1}
 
@@ -21,16 +26,26 @@ def serve(host: Host) -> None:
     for number in range(30):
         parts = []
         for part in range(host.random.randint(2, 18)):
-            suffix, median = host.random.choice((("css", 9_000), ("js", 22_000), ("jpg", 18_000), ("json", 1_500)))
+            suffix, median = host.random.choice(
+                (("css", 9_000), ("js", 22_000), ("jpg", 18_000), ("json", 1_500))
+            )
             size = int(min(300_000, max(300, host.random.lognormvariate(0, 1.0) * median)))
             name = f"{number}-{part}.{suffix}"
             (site / name).write_bytes(host.random.randbytes(size // 2) + b" " * (size // 2))
             parts.append(name)
-        html = "<html>" + "".join(f'<img src="{name}">' for name in parts) + "lorem ipsum " * host.random.randint(20, 3_000)
+        html = (
+            "<html>"
+            + "".join(f'<img src="{name}">' for name in parts)
+            + "lorem ipsum " * host.random.randint(20, 3_000)
+        )
         (site / f"{number}.html").write_text(html)
         pages.append(parts)
-    form = "location /form { if ($request_method = POST) { return 204; } return 200 'ok'; }"
-    blocks = (f"server {{ {host.nginx_tls(role, http2=role == 'h2')} root {site}; {form} gzip on; gzip_types text/css application/json; }}" for role in ROLES)
+    form = "gzip on; gzip_types text/css application/json; "
+    form += "location /form { if ($request_method = POST) { return 204; } return 200 'ok'; }"
+    blocks = (
+        f"server {{ {host.nginx_tls(role, http2=role == 'h2')} root {site}; {form} }}"
+        for role in ROLES
+    )
     host.nginx("\n".join(blocks))
 
 
@@ -40,7 +55,9 @@ ROLES = ("main", "h2")
 async def session(client: Client, plan: list[str]) -> None:
     """Visit pages."""
     if client.person.random.random() < 0.5:
-        connector = aiohttp.TCPConnector(ssl=client.context(["http/1.1"]), limit_per_host=client.person.random.choice((1, 2, 4)))
+        connector = aiohttp.TCPConnector(
+            ssl=client.context(["http/1.1"]), limit_per_host=client.person.random.choice((1, 2, 4))
+        )
         async with aiohttp.ClientSession(connector=connector, headers=_headers(client)) as http:
             base = f"https://{client.name('main')}"
 
@@ -54,7 +71,12 @@ async def session(client: Client, plan: list[str]) -> None:
 
             await _visit(client, plan or ["page"], get, post)
     else:
-        async with httpx.AsyncClient(http2=True, verify=client.context(["h2", "http/1.1"]), headers=_headers(client), timeout=30) as http2:
+        async with httpx.AsyncClient(
+            http2=True,
+            verify=client.context(["h2", "http/1.1"]),
+            headers=_headers(client),
+            timeout=30,
+        ) as http2:
             base = f"https://{client.name('h2')}"
 
             async def get2(path: str) -> None:
@@ -67,7 +89,7 @@ async def session(client: Client, plan: list[str]) -> None:
 
 
 def _headers(client: Client) -> dict[str, str]:
-    agent = f"Mozilla/5.0 (Linux; Android {9 + client.index % 6}; K) AppleWebKit/537.36 Mobile Safari/537.36"
+    agent = f"Mozilla/5.0 (Linux; Android {9 + client.index % 6}; K) AppleWebKit/537.36 Mobile"
     cookie = client.person.random.randbytes(client.person.random.choice((8, 40, 300))).hex()
     return {"User-Agent": agent, "Accept-Language": "en", "Cookie": f"s={cookie}"}
 

@@ -26,7 +26,11 @@ async def feed(socket: ServerConnection) -> None:
     while not reader.done():
         await asyncio.sleep(random.expovariate(rate))
         some = random.sample(names, min(len(names), random.randint(1, 6)))
-        await socket.send(json.dumps([{"n": name, "bid": random.random(), "ask": random.random()} for name in some]))
+        await socket.send(
+            json.dumps(
+                [{"n": name, "bid": random.random(), "ask": random.random()} for name in some]
+            )
+        )
 
 
 async def main() -> None:

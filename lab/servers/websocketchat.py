@@ -1,4 +1,4 @@
-"""JSON messages over WebSockets in; the same to the room or person they name out, with a history and an upload place."""
+"""JSON messages over WebSockets in; the same to the room or person they name out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-ROOMS: dict[str, collections.deque[dict[str, Any]]] = collections.defaultdict(lambda: collections.deque(maxlen=200))
+ROOMS: dict[str, collections.deque[dict[str, Any]]] = collections.defaultdict(
+    lambda: collections.deque(maxlen=200)
+)
 ONLINE: dict[str, set[web.WebSocketResponse]] = collections.defaultdict(set)
 MEMBERS: dict[str, set[str]] = collections.defaultdict(set)
 
@@ -39,7 +41,9 @@ async def answer(socket: web.WebSocketResponse, user: str, message: dict[str, An
         for room in message["rooms"]:
             MEMBERS[room].add(user)
         unread = {room: len(ROOMS[room]) for room in message["rooms"]}
-        await socket.send_json({"type": "welcome", "session": secrets.token_hex(16), "unread": unread})
+        await socket.send_json(
+            {"type": "welcome", "session": secrets.token_hex(16), "unread": unread}
+        )
     elif kind == "history":
         await socket.send_json({"type": "page", "items": list(ROOMS[key])[-message["count"] :]})
     elif kind == "message":
@@ -57,7 +61,7 @@ async def spread(key: str, message: dict[str, Any], but: str) -> None:
             if user != but:
                 try:
                     await asyncio.wait_for(socket.send_json(message), 5)
-                except (ConnectionError, asyncio.TimeoutError):
+                except (TimeoutError, ConnectionError):
                     ONLINE[user].discard(socket)
 
 
@@ -73,7 +77,9 @@ def main() -> None:
     address, port, store = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     app = web.Application(client_max_size=2**24)
     app["store"] = store
-    app.add_routes([web.get("/live/{user}", live), web.post("/upload", upload), web.static("/files", store)])
+    app.add_routes(
+        [web.get("/live/{user}", live), web.post("/upload", upload), web.static("/files", store)]
+    )
     web.run_app(app, host=address, port=port, print=lambda *_: None, access_log=None)
 
 

@@ -1,0 +1,34 @@
+"""What one recording is made from: a device, a network, a day and how many flows of each app."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lab.world import Network
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One recording: a device, a network, a day, and how many flows of each app."""
+
+    recording: str
+    seed: int
+    tls: str
+    mtu: int
+    network: Network
+    day: int
+    front: str
+    """``none``: each server on an address of its own; ``route`` or ``terminate``.
+
+    One HAProxy before all.
+    """
+    quotas: dict[str, int]
+    """Flows for each app; ``other`` is shared by the background."""
+    workers: int = 8
+    drift: bool = False
+    n_names: int = 12
+    limit_s: float = 900
+    keep_payload: int = 0
+    """Packets with payload kept of each flow in the capture; 0 keeps the capture whole."""

@@ -1,0 +1,46 @@
+import pytest
+
+from lab import plan
+
+
+def test_the_paper_s_size_has_the_paper_s_numbers():
+    counts = plan.shares(97_706)
+    assert sum(count for app, count in counts.items() if app != "other") == 44_853
+    assert counts["other"] == 52_853
+    assert sorted(counts.values())[:3] == [5_936, 7_185, 7_779]
+
+
+def test_parts_differ_by_at_most_one_and_add_up():
+    parts = plan.split(103, 10)
+    assert sum(parts) == 103
+    assert set(parts) == {10, 11}
+
+
+def test_every_recording_has_all_apps_and_they_share_no_address():
+    recordings = plan.dataset(20_000, 1, drift=False, new_app=None)
+    assert len({settings.recording for settings in recordings}) == len(recordings)
+    assert len({settings.network.subnet for settings in recordings}) == len(recordings)
+    assert {settings.day for settings in recordings} == set(range(5))
+    assert all(
+        min(settings.quotas.values()) > 0 and len(settings.quotas) == 7 for settings in recordings
+    )
+    totals = {app: sum(s.quotas[app] for s in recordings) for app in recordings[0].quotas}
+    assert totals == plan.shares(20_000)
+
+
+def test_a_new_app_appears_on_the_fourth_day_with_all_its_flows():
+    recordings = plan.dataset(5_000, 1, drift=False, new_app="irc")
+    assert {settings.day for settings in recordings if "irc" in settings.quotas} == {3, 4}
+    assert (
+        sum(settings.quotas.get("irc", 0) for settings in recordings) == plan.shares(5_000)["irc"]
+    )
+
+
+@pytest.mark.parametrize("settings", plan.sample(1), ids=lambda s: s.recording)
+def test_a_sample_recording_asks_for_more_than_is_kept(settings):
+    assert all(quota > plan.SAMPLE_FLOWS for quota in settings.quotas.values())
+
+
+def test_half_of_the_dataset_is_behind_one_front_end():
+    fronts = [settings.front for settings in plan.dataset(97_706, 1, drift=False, new_app=None)]
+    assert 0.5 <= sum(front != "none" for front in fronts) / len(fronts) <= 0.7
