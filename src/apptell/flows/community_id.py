@@ -28,14 +28,21 @@ _inline = njit(inline="always")
 
 
 def community_id(
-    protocol: int, client_address: str, client_port: int, server_address: str, server_port: int, seed: int = 0
+    protocol: int,
+    client_address: str,
+    client_port: int,
+    server_address: str,
+    server_port: int,
+    seed: int = 0,
 ) -> str:
     """The id of one flow, whichever side is named client.
 
     Args:
         protocol: IP protocol number (6, 17, 132).
-        client_address, server_address: IPv4 or IPv6 as text.
-        client_port, server_port: ports.
+        client_address: IPv4 or IPv6 as text.
+        client_port: its port.
+        server_address: IPv4 or IPv6 as text.
+        server_port: its port.
         seed: 16-bit seed; tools share 0.
 
     Raises:
@@ -57,12 +64,12 @@ def community_id(
 
 
 @_inline
-def _rotate(value, bits):  # type: ignore[no-untyped-def]
+def _rotate(value, bits):
     return ((value << np.uint32(bits)) | (value >> np.uint32(32 - bits))) & np.uint32(0xFFFFFFFF)
 
 
 @_kernel
-def write_ids(protocol, client, server, is_ipv6, client_port, server_port, seed, alphabet, out):  # type: ignore[no-untyped-def]
+def write_ids(protocol, client, server, is_ipv6, client_port, server_port, seed, alphabet, out):
     """Writes n ids of 30 characters into ``out``, shape (n, 30); addresses are (n, 16), IPv4 last."""
     block = np.zeros(64, dtype=np.uint8)
     word = np.zeros(80, dtype=np.uint32)
@@ -105,7 +112,9 @@ def write_ids(protocol, client, server, is_ipv6, client_port, server_port, seed,
                 | np.uint32(block[4 * index + 3])
             )
         for index in range(16, 80):
-            word[index] = _rotate(word[index - 3] ^ word[index - 8] ^ word[index - 14] ^ word[index - 16], 1)
+            word[index] = _rotate(
+                word[index - 3] ^ word[index - 8] ^ word[index - 14] ^ word[index - 16], 1
+            )
         a, b, c, d, e = (
             np.uint32(0x67452301),
             np.uint32(0xEFCDAB89),
@@ -133,7 +142,9 @@ def write_ids(protocol, client, server, is_ipv6, client_port, server_port, seed,
         )
         for index in range(5):
             for byte in range(4):
-                digest[4 * index + byte] = (state[index] >> np.uint32(24 - 8 * byte)) & np.uint32(255)
+                digest[4 * index + byte] = (state[index] >> np.uint32(24 - 8 * byte)) & np.uint32(
+                    255
+                )
         out[row, 0] = 49
         out[row, 1] = 58
         for group in range(7):
@@ -160,9 +171,11 @@ def community_ids(
 
     Args:
         protocol: shape (n,).
-        client, server: addresses, shape (n, 16), IPv4 in the last four bytes.
+        client: addresses, shape (n, 16), IPv4 in the last four bytes.
+        server: likewise.
         is_ipv6: shape (n,).
-        client_port, server_port: shape (n,).
+        client_port: shape (n,).
+        server_port: shape (n,).
         seed: 16-bit seed.
     """
     n = len(protocol)

@@ -43,14 +43,48 @@ _SERVICE_PORTS: Final = np.zeros(65536, dtype=np.bool_)
 _SERVICE_PORTS[:1024] = True
 _SERVICE_PORTS[
     [1194, 1433, 1521, 1701, 1723, 1883, 1935, 2049, 2195, 2196, 3128, 3306, 3389, 3478, 3479, 3544]
-    + [4244, 4443, 4500, 4789, 5004, 5060, 5061, 5222, 5223, 5228, 5229, 5230, 5242, 5269, 5280, 5349]
-    + [5353, 5432, 5938, 6379, 6443, 6667, 6697, 7275, 8000, 8008, 8009, 8080, 8081, 8443, 8448, 8883]
+    + [
+        4244,
+        4443,
+        4500,
+        4789,
+        5004,
+        5060,
+        5061,
+        5222,
+        5223,
+        5228,
+        5229,
+        5230,
+        5242,
+        5269,
+        5280,
+        5349,
+    ]
+    + [
+        5353,
+        5432,
+        5938,
+        6379,
+        6443,
+        6667,
+        6697,
+        7275,
+        8000,
+        8008,
+        8009,
+        8080,
+        8081,
+        8443,
+        8448,
+        8883,
+    ]
     + [8888, 9000, 9001, 9092, 9443, 14230, 19302, 25565, 27017, 51820, 64738]
 ] = True
 
 
 @_inline
-def _speaks_as(arena, at, stored, is_tcp):  # type: ignore[no-untyped-def]
+def _speaks_as(arena, at, stored, is_tcp):
     """What the first bytes of a segment say of their sender: 1 client, 2 server, 0 nothing."""
     if stored < 4:
         return 0
@@ -84,7 +118,9 @@ def _speaks_as(arena, at, stored, is_tcp):  # type: ignore[no-untyped-def]
         ):
             return 2
         return 0
-    if stored >= 20 and arena[at + 4] == 0x21 and arena[at + 5] == 0x12 and arena[at + 6] == 0xA4:  # STUN
+    if (
+        stored >= 20 and arena[at + 4] == 0x21 and arena[at + 5] == 0x12 and arena[at + 6] == 0xA4
+    ):  # STUN
         if b0 == 0 and b1 == 1:
             return 1
         if b0 == 1:
@@ -93,7 +129,7 @@ def _speaks_as(arena, at, stored, is_tcp):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _is_private(high, low, version):  # type: ignore[no-untyped-def]
+def _is_private(high, low, version):
     """Whether an address belongs to a site or link (RFC 1918, 6598, 3927, 4193, 4291)."""
     if version == 4:
         return (
@@ -108,7 +144,7 @@ def _is_private(high, low, version):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def tell_clients(ready, n, records, arena, arena32, service_ports, client, rule):  # type: ignore[no-untyped-def]
+def tell_clients(ready, n, records, arena, arena32, service_ports, client, rule):
     """Side (0 A, 1 B) of the client of each flow, and the rule that decided; what a live verdict knows."""
     for index in range(n):
         flow = records[ready[index]]
@@ -130,7 +166,9 @@ def tell_clients(ready, n, records, arena, arena32, service_ports, client, rule)
         if decided:
             continue
         low_serves, high_serves = service_ports[flow.low_port], service_ports[flow.high_port]
-        if low_serves == high_serves:  # else the dynamic range speaks (RFC 6335; Linux begins at 32768)
+        if (
+            low_serves == high_serves
+        ):  # else the dynamic range speaks (RFC 6335; Linux begins at 32768)
             low_serves, high_serves = flow.low_port < 32768, flow.high_port < 32768
         if low_serves != high_serves:
             client[index] = 1 if low_serves else 0
@@ -147,7 +185,7 @@ def tell_clients(ready, n, records, arena, arena32, service_ports, client, rule)
 
 
 @_inline
-def _write_decimal(value, text, at):  # type: ignore[no-untyped-def]
+def _write_decimal(value, text, at):
     if value >= 100:
         text[at] = 48 + value // 100
         at += 1
@@ -159,14 +197,16 @@ def _write_decimal(value, text, at):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def write_address(high, low, version, text, at):  # type: ignore[no-untyped-def]
+def write_address(high, low, version, text, at):
     """Writes an address as text (RFC 5952); returns where it ends."""
     if version == 4:
         for octet in range(4):
             if octet:
                 text[at] = 46
                 at += 1
-            at = _write_decimal(np.int64((low >> np.uint64(24 - 8 * octet)) & np.uint64(255)), text, at)
+            at = _write_decimal(
+                np.int64((low >> np.uint64(24 - 8 * octet)) & np.uint64(255)), text, at
+            )
         return at
     best_start, best_length, start, length = -1, 1, -1, 0
     for group in range(9):
@@ -191,10 +231,7 @@ def write_address(high, low, version, text, at):  # type: ignore[no-untyped-def]
             at += 2
             group += best_length
             continue
-        if group and group != best_start + best_length:
-            text[at] = 58
-            at += 1
-        elif group and best_start < 0:
+        if (group and group != best_start + best_length) or (group and best_start < 0):
             text[at] = 58
             at += 1
         word = high if group < 4 else low
@@ -211,7 +248,7 @@ def write_address(high, low, version, text, at):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def write_addresses(ready, n, records, client, of_server, text, ends, raw):  # type: ignore[no-untyped-def]
+def write_addresses(ready, n, records, client, of_server, text, ends, raw):
     """Addresses of one role as text with end offsets, and as 16 bytes each (IPv4 in the last four)."""
     at = 0
     for index in range(n):
@@ -227,7 +264,7 @@ def write_addresses(ready, n, records, client, of_server, text, ends, raw):  # t
 
 
 @_kernel
-def measure(ready, n, records, arena32, segment_ends, sequence_ends):  # type: ignore[no-untyped-def]
+def measure(ready, n, records, arena32, segment_ends, sequence_ends):
     """Row ends of the segment and sequence lists, shape (n + 1,); returns the bytes of all segments."""
     size = 0
     for index in range(n):
@@ -241,8 +278,21 @@ def measure(ready, n, records, arena32, segment_ends, sequence_ends):  # type: i
 
 @_kernel
 def write_lists(
-    ready, n, records, client, arena, arena32, arena64, length, to_server, time_ns, ends, data, signed, gap_us
-):  # type: ignore[no-untyped-def]
+    ready,
+    n,
+    records,
+    client,
+    arena,
+    arena32,
+    arena64,
+    length,
+    to_server,
+    time_ns,
+    ends,
+    data,
+    signed,
+    gap_us,
+):
     """Kept segments and the longer sequence of signed lengths, seen from the client."""
     row, at, entry = 0, 0, 0
     for index in range(n):
@@ -267,7 +317,9 @@ def write_lists(
                 block = np.int64(flow.more_sequence)
                 beyond = place - flow.n_segments
                 when = arena64[block * (UNIT // 8) + beyond]
-                value = flip * arena32[block * (UNIT // 4) + (MAX_SEQUENCE - MAX_SEGMENTS) * 2 + beyond]
+                value = (
+                    flip * arena32[block * (UNIT // 4) + (MAX_SEQUENCE - MAX_SEGMENTS) * 2 + beyond]
+                )
             signed[entry] = value
             gap_us[entry] = (when - before) // 1000 if place else 0
             before = when
@@ -347,12 +399,18 @@ def hand_out(
     if "labels" in groups:
         columns.update(_owners(owners, records))
     if "audit" in groups:
-        for column, name in (("ttl", "ttl"), ("sequence", "first_sequence"), ("checksum", "checksum")):
+        for column, name in (
+            ("ttl", "ttl"),
+            ("sequence", "first_sequence"),
+            ("checksum", "checksum"),
+        ):
             columns[f"client_{column}"] = records[name][every, client]
             columns[f"server_{column}"] = records[name][every, server]
     fields = [field for field in SCHEMA if field.name in columns or field.name in _wanted(groups)]
     arrays = [
-        _array(columns[field.name], field.type) if field.name in columns else pa.nulls(n, field.type)
+        _array(columns[field.name], field.type)
+        if field.name in columns
+        else pa.nulls(n, field.type)
         for field in fields
     ]
     return FlowBatch(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, SCHEMA.metadata)))

@@ -52,14 +52,14 @@ _inline = njit(inline="always")
 
 
 @_inline
-def _signed(difference):  # type: ignore[no-untyped-def]
+def _signed(difference):
     """Difference of two sequence numbers modulo 2**32, as a signed number."""
     value = np.int64(difference) & 0xFFFFFFFF
     return value - 0x100000000 if value >= 0x80000000 else value
 
 
 @_inline
-def _mix(value):  # type: ignore[no-untyped-def]
+def _mix(value):
     """Finaliser of MurmurHash3 (public domain): spreads 64 bits."""
     value ^= value >> np.uint64(33)
     value *= np.uint64(0xFF51AFD7ED558CCD)
@@ -70,7 +70,7 @@ def _mix(value):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _hash(low_high, low_low, high_high, high_low, ports):  # type: ignore[no-untyped-def]
+def _hash(low_high, low_low, high_high, high_low, ports):
     """Hash of a 5-tuple in canonical order."""
     value = _mix(low_low ^ (ports * np.uint64(0x9E3779B97F4A7C15)))
     value = _mix(value ^ high_low ^ (low_high * np.uint64(0xD6E8FEB86659FD93)))
@@ -78,7 +78,7 @@ def _hash(low_high, low_low, high_high, high_low, ports):  # type: ignore[no-unt
 
 
 @_inline
-def take_block(kind, arena32, free_blocks, counts):  # type: ignore[no-untyped-def]
+def take_block(kind, arena32, free_blocks, counts):
     """An arena block of a size class, as a unit index; -1 when the arena is full."""
     head = free_blocks[kind]
     if head >= 0:
@@ -92,14 +92,14 @@ def take_block(kind, arena32, free_blocks, counts):  # type: ignore[no-untyped-d
 
 
 @_inline
-def give_block(block, kind, arena32, free_blocks):  # type: ignore[no-untyped-def]
+def give_block(block, kind, arena32, free_blocks):
     """Hands a block of a size class back."""
     arena32[block * (UNIT // 4)] = free_blocks[kind]
     free_blocks[kind] = block
 
 
 @_inline
-def _unlink(record, records, buckets, counts):  # type: ignore[no-untyped-def]
+def _unlink(record, records, buckets, counts):
     """Takes a record out of the hash table, closing the gap it leaves (linear probing)."""
     mask = np.int64(len(buckets) - 1)
     hole = np.int64(records[record].bucket)
@@ -116,7 +116,8 @@ def _unlink(record, records, buckets, counts):  # type: ignore[no-untyped-def]
             | np.uint64(flow.protocol)
         )
         home = np.int64(
-            _hash(flow.low_high, flow.low_low, flow.high_high, flow.high_low, ports) & np.uint64(mask)
+            _hash(flow.low_high, flow.low_low, flow.high_high, flow.high_low, ports)
+            & np.uint64(mask)
         )
         # may it move to the hole? yes unless its home lies between hole and where it is
         if (at - home) & mask >= (at - hole) & mask:
@@ -129,7 +130,7 @@ def _unlink(record, records, buckets, counts):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def rebuild_buckets(records, buckets, counts):  # type: ignore[no-untyped-def]
+def rebuild_buckets(records, buckets, counts):
     """Fills a new, larger hash table from the records that are active or dormant."""
     mask = np.uint64(len(buckets) - 1)
     for record in range(counts[N_RECORDS]):
@@ -149,7 +150,7 @@ def rebuild_buckets(records, buckets, counts):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _end(record, reason, records, ready, counts):  # type: ignore[no-untyped-def]
+def _end(record, reason, records, ready, counts):
     """Puts a flow on the list of those to hand out."""
     flow = records[record]
     flow.state = ENDED
@@ -159,7 +160,7 @@ def _end(record, reason, records, ready, counts):  # type: ignore[no-untyped-def
 
 
 @_kernel
-def sweep(now_ns, idle_ns, forget_ns, records, buckets, free_records, ready, counts):  # type: ignore[no-untyped-def]
+def sweep(now_ns, idle_ns, forget_ns, records, buckets, free_records, ready, counts):
     """Ends the flows that were silent for ``idle_ns``, forgets connections silent for ``forget_ns``."""
     for record in range(counts[N_RECORDS]):
         flow = records[record]
@@ -172,7 +173,7 @@ def sweep(now_ns, idle_ns, forget_ns, records, buckets, free_records, ready, cou
 
 
 @_inline
-def _forget(record, records, buckets, free_records, counts):  # type: ignore[no-untyped-def]
+def _forget(record, records, buckets, free_records, counts):
     _unlink(record, records, buckets, counts)
     records[record].state = FREE
     counts[N_DORMANT] -= 1
@@ -181,7 +182,7 @@ def _forget(record, records, buckets, free_records, counts):  # type: ignore[no-
 
 
 @_kernel
-def evict(cutoff_ns, only_dormant, records, buckets, free_records, ready, counts):  # type: ignore[no-untyped-def]
+def evict(cutoff_ns, only_dormant, records, buckets, free_records, ready, counts):
     """Makes room: forgets dormant connections, ends active flows, not seen after ``cutoff_ns``."""
     for record in range(counts[N_RECORDS]):
         flow = records[record]
@@ -195,7 +196,7 @@ def evict(cutoff_ns, only_dormant, records, buckets, free_records, ready, counts
 
 
 @_kernel
-def end_all(reason, records, ready, counts):  # type: ignore[no-untyped-def]
+def end_all(reason, records, ready, counts):
     """Ends every active flow."""
     for record in range(counts[N_RECORDS]):
         if records[record].state == ACTIVE:
@@ -203,7 +204,7 @@ def end_all(reason, records, ready, counts):  # type: ignore[no-untyped-def]
 
 
 @_kernel
-def release(keep_dormant, n, records, buckets, free_records, ready, arena32, free_blocks, counts):  # type: ignore[no-untyped-def]
+def release(keep_dormant, n, records, buckets, free_records, ready, arena32, free_blocks, counts):
     """After the first ``n`` ready flows were handed out: their payload and, where nothing follows, records."""
     for index in range(n):
         record = ready[index]
@@ -232,7 +233,7 @@ def release(keep_dormant, n, records, buckets, free_records, ready, arena32, fre
 
 
 @_inline
-def _new_data(flow, way, sequence, length):  # type: ignore[no-untyped-def]
+def _new_data(flow, way, sequence, length):
     """What a segment adds to its direction: (skipped bytes, new bytes, filled a gap).
 
     Bytes below the highest one seen count only where they fill a remembered gap.
@@ -290,7 +291,7 @@ def _new_data(flow, way, sequence, length):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _begins_connection(flow, way, flags, sequence, acknowledgement):  # type: ignore[no-untyped-def]
+def _begins_connection(flow, way, flags, sequence, acknowledgement):
     """Whether a packet with SYN begins another connection than the flow's."""
     if flow.has_initial[way]:
         return flow.initial[way] != sequence
@@ -323,7 +324,7 @@ def add_packets(
     free_records,
     ready,
     counts,
-):  # type: ignore[no-untyped-def]
+):
     """Adds packets ``rows[first_row:]``; returns (next row to add, DONE or what is full).
 
     A row is taken whole or not at all: every block and record it needs is taken before it counts.
@@ -346,15 +347,26 @@ def add_packets(
             header.source_high == header.target_high
             and (
                 header.source_low > header.target_low
-                or (header.source_low == header.target_low and header.source_port > header.target_port)
+                or (
+                    header.source_low == header.target_low
+                    and header.source_port > header.target_port
+                )
             )
         ):
             way = 1
             low_high, low_low, low_port = header.target_high, header.target_low, header.target_port
-            high_high, high_low, high_port = header.source_high, header.source_low, header.source_port
+            high_high, high_low, high_port = (
+                header.source_high,
+                header.source_low,
+                header.source_port,
+            )
         else:
             low_high, low_low, low_port = header.source_high, header.source_low, header.source_port
-            high_high, high_low, high_port = header.target_high, header.target_low, header.target_port
+            high_high, high_low, high_port = (
+                header.target_high,
+                header.target_low,
+                header.target_port,
+            )
         ports = (
             (np.uint64(low_port) << np.uint64(32))
             | (np.uint64(high_port) << np.uint64(8))
@@ -386,17 +398,16 @@ def add_packets(
         reason = -1
         if record >= 0:
             flow = records[record]
-            if flow.state != ACTIVE:
-                begins_connection = False
-                reason = BY_IDLE
-            elif time_ns - flow.last_ns > timeout_ns:
+            if flow.state != ACTIVE or time_ns - flow.last_ns > timeout_ns:
                 begins_connection = False
                 reason = BY_IDLE
             if (
                 clean
                 and is_tcp
                 and header.flags & (_SYN | _RST) == _SYN
-                and _begins_connection(flow, way, header.flags, header.sequence, header.acknowledgement)
+                and _begins_connection(
+                    flow, way, header.flags, header.sequence, header.acknowledgement
+                )
             ):
                 begins_connection = True
                 reason = BY_HANDSHAKE if reason < 0 else reason
@@ -478,9 +489,11 @@ def add_packets(
             flow.start_ns = time_ns
             flow.last_ns = time_ns
             flow.part = part
-            flow.connection_id = (
-                connection_id if carries >= 0 else _mix(key ^ _mix(np.uint64(time_ns) + np.uint64(1)))
-            )
+            if carries >= 0:
+                flow.connection_id = connection_id
+            else:  # tuple, time and numbering: two connections of one tuple differ
+                begun = _mix(np.uint64(time_ns) ^ (np.uint64(header.sequence) << np.uint64(32)))
+                flow.connection_id = _mix(key ^ begun)
             flow.retransmissions = 0
             flow.out_of_order = 0
             flow.decided_ns = 0
@@ -558,7 +571,9 @@ def add_packets(
         flow.payload_bytes[way] += length
         signed = length if way == 0 else -length
         if keeps_bytes:
-            stored = max(min(min(length, np.int64(header.payload_captured) - skip), MAX_SEGMENT_BYTES), 0)
+            stored = max(
+                min(min(length, np.int64(header.payload_captured) - skip), MAX_SEGMENT_BYTES), 0
+            )
             start = header.payload_at + skip
             if start < 0 or start + stored > len(buffer):
                 stored = np.int64(0)
@@ -578,7 +593,10 @@ def add_packets(
             arena64[block * (UNIT // 8) + beyond] = time_ns
             arena32[block * (UNIT // 4) + (MAX_SEQUENCE - MAX_SEGMENTS) * 2 + beyond] = signed
             flow.n_sequence = n_sequence + 1
-        if not flow.decided and flow.payload_packets[0] + flow.payload_packets[1] >= DECISION_SEGMENTS:
+        if (
+            not flow.decided
+            and flow.payload_packets[0] + flow.payload_packets[1] >= DECISION_SEGMENTS
+        ):
             flow.decided = 1
             flow.decided_ns = time_ns
             for side in range(2):

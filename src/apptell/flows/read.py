@@ -107,7 +107,9 @@ class FlowReader:
                     batch = self._annotate(packets) if self._annotate else packets
                     headers = self._decoder(batch)
                     self.stats.count(headers)
-                    yield from self._count(self._table.add(headers, self._reader.name, batch.owners))
+                    yield from self._count(
+                        self._table.add(headers, self._reader.name, batch.owners)
+                    )
         except CaptureError as error:
             damage = error
         yield from self._count(self._table.finish())

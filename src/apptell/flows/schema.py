@@ -89,7 +89,9 @@ NAMES: Final = {
 LABELS: Final = {
     "label": pa.string(),  # "app" or "app/activity", lower case; null when unknown
     "label_from": pa.string(),  # which ground truth said so
-    "groups": pa.map_(pa.string(), pa.string()),  # source, session, device, network, day, version, ...
+    "groups": pa.map_(
+        pa.string(), pa.string()
+    ),  # source, session, device, network, day, version, ...
     "owner_uid": pa.int32(),  # where the capture itself names an owner. Consumer: labels
     "owner_package": pa.string(),
     "owner_name": pa.string(),
@@ -250,7 +252,8 @@ class FlowBatch:
 
     def to_pandas(self) -> pd.DataFrame:
         """A pandas table; needs pandas (``pip install 'apptell[pandas]'``)."""
-        return self._batch.to_pandas()
+        table: pd.DataFrame = self._batch.to_pandas()
+        return table
 
     def column(self, name: str) -> pa.Array:
         """One column as an Arrow array.
@@ -276,7 +279,11 @@ class FlowBatch:
             index = SCHEMA.get_field_index(name)
             if index < 0:
                 raise DatasetError(f"flows: unknown column {name!r}")
-            array = values if isinstance(values, pa.Array) else pa.array(values, SCHEMA.field(index).type)
+            array = (
+                values
+                if isinstance(values, pa.Array)
+                else pa.array(values, SCHEMA.field(index).type)
+            )
             at = batch.schema.get_field_index(name)
             if at < 0:
                 batch = batch.append_column(SCHEMA.field(index), array)
@@ -309,10 +316,12 @@ class FlowBatch:
             first - first[0],
             np.asarray(length.flatten().to_numpy(zero_copy_only=False), dtype=np.int32),
             np.asarray(
-                self.column("segment_to_server").flatten().to_numpy(zero_copy_only=False), dtype=np.bool_
+                self.column("segment_to_server").flatten().to_numpy(zero_copy_only=False),
+                dtype=np.bool_,
             ),
             np.asarray(
-                self.column("segment_time_ns").flatten().to_numpy(zero_copy_only=False), dtype=np.int64
+                self.column("segment_time_ns").flatten().to_numpy(zero_copy_only=False),
+                dtype=np.int64,
             ),
             start,
             buffer,
@@ -326,7 +335,8 @@ class FlowBatch:
             first - first[0],
             np.asarray(length.flatten().to_numpy(zero_copy_only=False), dtype=np.int32),
             np.asarray(
-                self.column("sequence_gap_us").flatten().to_numpy(zero_copy_only=False), dtype=np.int64
+                self.column("sequence_gap_us").flatten().to_numpy(zero_copy_only=False),
+                dtype=np.int64,
             ),
         )
 
@@ -356,6 +366,8 @@ def _binary(blobs: pa.BinaryArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]
     _, offsets, data = blobs.buffers()
     if n == 0 or offsets is None:
         return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
-    at = np.frombuffer(offsets, dtype=np.int32)[blobs.offset : blobs.offset + n + 1].astype(np.int64)
+    at = np.frombuffer(offsets, dtype=np.int32)[blobs.offset : blobs.offset + n + 1].astype(
+        np.int64
+    )
     raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
     return at - at[0], raw[at[0] : at[-1]]

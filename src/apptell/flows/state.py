@@ -6,13 +6,16 @@ a flow is handed out, so that warm memory is used again; nothing is reserved for
 
 from __future__ import annotations
 
+import contextlib
 import mmap
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from apptell.flows.schema import MAX_SEGMENTS, MAX_SEQUENCE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FREE, ACTIVE, ENDED, DORMANT = 0, 1, 2, 3
 """States of a record: unused; in the table; waiting to be handed out; handed out, but its connection is
@@ -117,13 +120,10 @@ class Memory:
 
 def _reserve(size: int) -> NDArray[np.uint8]:
     """Zeroed address space that costs memory only where it is touched, in large pages where they are."""
-    size = (size + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE
     space = mmap.mmap(-1, size)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with contextlib.suppress(OSError):  # a kernel without large pages
             space.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:  # a kernel without large pages
-            pass
     return np.frombuffer(space, dtype=np.uint8)
 
 

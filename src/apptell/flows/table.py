@@ -13,10 +13,15 @@ import numpy as np
 from apptell.errors import UsageError
 from apptell.flows import kernel, state
 from apptell.flows.handout import hand_out
+
 try:
     from apptell.flows.names import add_names
 except ImportError:
-    def add_names(batch): return batch
+
+    def add_names(batch):
+        return batch
+
+
 from apptell.flows.schema import GROUPS, MAX_SEGMENTS, FlowBatch
 from apptell.packets.headers import TCP, UDP
 
@@ -63,7 +68,9 @@ class FlowOptions:
         if self.mode not in ("clean", "paper"):
             raise UsageError(f"flow mode {self.mode!r} is neither 'clean' nor 'paper'")
         if not self.protocols or set(self.protocols) - {TCP, UDP}:
-            raise UsageError(f"protocols {self.protocols} are not some of {TCP} (TCP) and {UDP} (UDP)")
+            raise UsageError(
+                f"protocols {self.protocols} are not some of {TCP} (TCP) and {UDP} (UDP)"
+            )
         if not self.timeout_s > 0:
             raise UsageError(f"timeout of {self.timeout_s} s is not above 0")
         if not 1 <= self.segments <= MAX_SEGMENTS:
@@ -71,7 +78,9 @@ class FlowOptions:
         if self.max_flows < 64:
             raise UsageError(f"a table of {self.max_flows} flows is too small: at least 64")
         if self.segment_memory < 1 << 16:
-            raise UsageError(f"{self.segment_memory} bytes for segments are too few: at least 65536")
+            raise UsageError(
+                f"{self.segment_memory} bytes for segments are too few: at least 65536"
+            )
         if not 0 <= self.tunnels <= 8:
             raise UsageError(f"tunnel depth {self.tunnels} is not 0 to 8")
         unknown = set(self.groups) - set(GROUPS)

@@ -48,24 +48,28 @@ _ENCRYPTED, _CUT, _BAD_IP, _BAD_TRANSPORT = (
     int(Status.BAD_IP),
     int(Status.BAD_TRANSPORT),
 )
-_FRAGMENT, _OTHER, _TOO_DEEP = int(Status.FRAGMENT), int(Status.OTHER_PROTOCOL), int(Status.TOO_DEEP)
+_FRAGMENT, _OTHER, _TOO_DEEP = (
+    int(Status.FRAGMENT),
+    int(Status.OTHER_PROTOCOL),
+    int(Status.TOO_DEEP),
+)
 
 _kernel = njit(cache=True, nogil=True)
 _inline = njit(inline="always")
 
 
 @_inline
-def _be16(buffer, at):  # type: ignore[no-untyped-def]
+def _be16(buffer, at):
     return (np.int64(buffer[at]) << 8) | np.int64(buffer[at + 1])
 
 
 @_inline
-def _le16(buffer, at):  # type: ignore[no-untyped-def]
+def _le16(buffer, at):
     return (np.int64(buffer[at + 1]) << 8) | np.int64(buffer[at])
 
 
 @_inline
-def _be32(buffer, at):  # type: ignore[no-untyped-def]
+def _be32(buffer, at):
     return (
         (np.int64(buffer[at]) << 24)
         | (np.int64(buffer[at + 1]) << 16)
@@ -75,7 +79,7 @@ def _be32(buffer, at):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _le32(buffer, at):  # type: ignore[no-untyped-def]
+def _le32(buffer, at):
     return (
         (np.int64(buffer[at + 3]) << 24)
         | (np.int64(buffer[at + 2]) << 16)
@@ -85,12 +89,12 @@ def _le32(buffer, at):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _be64(buffer, at):  # type: ignore[no-untyped-def]
+def _be64(buffer, at):
     return (np.uint64(_be32(buffer, at)) << np.uint64(32)) | np.uint64(_be32(buffer, at + 4))
 
 
 @_inline
-def _wifi_payload(buffer, at, end):  # type: ignore[no-untyped-def]
+def _wifi_payload(buffer, at, end):
     """Start of the LLC header of an 802.11 data frame, or minus the Status that stops it."""
     if at + 24 > end:
         return -_CUT
@@ -119,7 +123,7 @@ def _wifi_payload(buffer, at, end):  # type: ignore[no-untyped-def]
 
 
 @_inline
-def _radiotap_pads(buffer, at, end):  # type: ignore[no-untyped-def]
+def _radiotap_pads(buffer, at, end):
     """Whether the flags field of a radiotap header (at least 8 bytes) says the 802.11 header is padded."""
     words = 4
     while at + words + 4 <= end and buffer[at + words + 3] & 0x80:  # bit 31: another word follows
@@ -133,8 +137,18 @@ def _radiotap_pads(buffer, at, end):  # type: ignore[no-untyped-def]
 
 @_kernel
 def decode_frames(
-    buffer, offset, captured, wire, time_ns, link_type, direction, owner, layer_of_link, max_depth, rows
-):  # type: ignore[no-untyped-def]
+    buffer,
+    offset,
+    captured,
+    wire,
+    time_ns,
+    link_type,
+    direction,
+    owner,
+    layer_of_link,
+    max_depth,
+    rows,
+):
     """Decodes n frames into ``rows``.
 
     ``end`` is where the captured bytes end, ``wire_end`` where the frame ended on the wire; both shrink
@@ -178,9 +192,14 @@ def decode_frames(
                 at += 14
                 layer = _ETHERTYPE
             elif layer == _ETHERTYPE:
-                if ethertype == 0x0800 or ethertype == 0x86DD:  # noqa: PLR1714 - no sets in kernels
+                if ethertype == 0x0800 or ethertype == 0x86DD:
                     layer = _IP
-                elif ethertype == 0x8100 or ethertype == 0x88A8 or ethertype == 0x9100 or ethertype == 0x9200:
+                elif (
+                    ethertype == 0x8100
+                    or ethertype == 0x88A8
+                    or ethertype == 0x9100
+                    or ethertype == 0x9200
+                ):
                     if at + 4 > end:
                         out.status = _CUT
                         break
@@ -198,7 +217,9 @@ def decode_frames(
                     layer = _PPP
                 elif ethertype == 0x6558:
                     layer = _ETHERNET
-                elif ethertype == 0x88E7:  # provider backbone bridging: service tag, then the inner frame
+                elif (
+                    ethertype == 0x88E7
+                ):  # provider backbone bridging: service tag, then the inner frame
                     at += 4
                     layer = _ETHERNET
                 elif ethertype == 0x88E5:
@@ -342,7 +363,9 @@ def decode_frames(
                     if depth >= max_depth or out.is_fragment:
                         break
                     layer = _UNKNOWN
-                    if target_port == 4789:  # VXLAN: the flag byte says that there is a network number
+                    if (
+                        target_port == 4789
+                    ):  # VXLAN: the flag byte says that there is a network number
                         if at + 8 <= end and buffer[at] == 0x08 and buffer[at + 7] == 0:
                             at += 8
                             layer = _ETHERNET
@@ -493,7 +516,11 @@ def decode_frames(
                     at += 1
                 if at + 2 <= end and buffer[at] == 0xFF and buffer[at + 1] == 0x03:
                     at += 2
-                elif at + 4 <= end and (buffer[at] == 0x0F or buffer[at] == 0x8F) and buffer[at + 1] == 0:
+                elif (
+                    at + 4 <= end
+                    and (buffer[at] == 0x0F or buffer[at] == 0x8F)
+                    and buffer[at + 1] == 0
+                ):
                     layer = _HDLC
                     continue
                 if at + 2 > end:
@@ -544,7 +571,12 @@ def decode_frames(
                 elif buffer[at] == 0x06 and buffer[at + 1] == 0x06:
                     at += 3
                     layer = _IP
-                elif buffer[at] == 0xFE and buffer[at + 1] == 0xFE and at + 4 <= end and buffer[at + 3] == 0xCC:
+                elif (
+                    buffer[at] == 0xFE
+                    and buffer[at + 1] == 0xFE
+                    and at + 4 <= end
+                    and buffer[at + 3] == 0xCC
+                ):
                     at += 4
                     layer = _IP
                 else:
@@ -582,10 +614,7 @@ def decode_frames(
                         break
                 if ethertype == 4:
                     layer = _LLC
-                elif ethertype == 0x0C:  # CAN
-                    out.status = _NOT_IP
-                    break
-                elif ethertype == 1 or ethertype <= 1500:
+                elif ethertype == 0x0C or ethertype == 1 or ethertype <= 1500:  # CAN
                     out.status = _NOT_IP
                     break
             elif layer == _RADIOTAP:
