@@ -182,7 +182,7 @@ class DecompressedStream:
             self._fail(f"compressed data is damaged ({error})")
             return
         if self._decoder.eof:
-            self._input = self._decoder.unused_data + self._input
+            self._input = (self._decoder.unused_data or b"") + self._input  # lz4 says None for none
             self._decoder = None
 
     def _next_member(self) -> None:

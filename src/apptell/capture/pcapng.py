@@ -305,7 +305,9 @@ def _unit(resolution: int) -> tuple[int, int]:
         return kernel.BINARY, power
     if power <= 9:
         return kernel.TIMES, int(10 ** (9 - power))
-    return kernel.OVER, int(min(10 ** (power - 9), 2**64 - 1))
+    if power > 28:
+        return kernel.BINARY, 127  # 2**64 ticks are less than 1 ns
+    return kernel.OVER, int(10 ** (power - 9))
 
 
 def _damage(status: int, detail: int) -> str:

@@ -15,7 +15,7 @@ from apptell.errors import CaptureError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK_BYTES: Final = 2 << 20
+BLOCK_BYTES: Final = 1 << 20
 """Bytes asked of a stream at a time."""
 RECORD_LIMIT: Final = 16 << 20
 """The largest record or block that is read; a longer one is damage."""

@@ -1,0 +1,190 @@
+import struct
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+import pytest
+
+from apptell.capture import Owner, pcapng_scan
+from apptell.capture.columns import Columns
+from tests.capture import crafted
+from tests.capture.crafted import FRAMES, START_S
+from tests.capture.test_pcap import frames_of, read, times_of
+
+ORDERS = pytest.mark.parametrize("order", ["<", ">"])
+PREAMBLE = crafted.section() + crafted.interface()
+
+
+@ORDERS
+def test_all_packet_blocks_are_read_and_the_others_counted(order):
+    batches, stats, message = read(crafted.rich_pcapng(order))
+    assert message is None
+    assert frames_of(batches) == FRAMES[:5]
+    base = START_S * 10**9
+    assert times_of(batches) == [base, base, base + 5_000, base + 9_000, base + 9_000]
+    assert batches[0].link_type.tolist() == [1, 101, 1, 1, 1]
+    assert batches[0].interface.tolist() == [0, 1, 0, 0, 0]
+    assert batches[0].direction.tolist() == [0, 1, 0, 0, 0]
+    assert stats.skipped_blocks == {"interface statistics": 1, "custom": 1}
+    assert stats.link_types == {"ETHERNET": 4, "RAW": 1}
+    assert stats.interfaces == 2
+
+
+@ORDERS
+def test_owners_come_from_comments_custom_blocks_and_process_blocks(order):
+    batches, _, _ = read(crafted.rich_pcapng(order))
+    owners = [
+        batches[0].owners[index] if index >= 0 else None for index in batches[0].owner.tolist()
+    ]
+    chat = Owner(uid=10123, package="org.example.chat", name="Chat")
+    assert owners == [chat, None, None, Owner(uid=812, name="nsurlsessiond"), None]
+
+
+def test_a_uid_without_a_name_is_an_owner_and_gets_its_name_when_it_comes():
+    data = PREAMBLE
+    for text in ("u-10001", "u--1", "u-x", "hello", "u-99999999999"):
+        data += crafted.enhanced(FRAMES[0], options=crafted.comment(text))
+    data += crafted.pcapdroid_owner(10001, "a.b", "B")
+    data += crafted.enhanced(FRAMES[0], options=crafted.comment("u-10001"))
+    (batch,), _, _ = read(data)
+    assert batch.owner.tolist() == [0, 1, -1, -1, -1, 2]
+    assert batch.owners == [Owner(uid=10001), Owner(uid=-1), Owner(10001, "a.b", "B")]
+
+
+def test_sections_of_both_byte_orders_count_interfaces_on_and_forget_owners():
+    data = crafted.rich_pcapng() + crafted.rich_pcapng(">")
+    data += PREAMBLE + crafted.enhanced(FRAMES[6], options=crafted.comment("u-10123"))
+    batches, stats, message = read(data)
+    assert message is None
+    assert frames_of(batches) == [*FRAMES[:5], *FRAMES[:5], FRAMES[6]]
+    assert stats.interfaces == 5
+    interfaces = [int(value) for batch in batches for value in batch.interface]
+    assert interfaces == [0, 1, 0, 0, 0, 2, 3, 2, 2, 2, 4]
+    last = batches[-1]
+    assert last.owners[int(last.owner[-1])] == Owner(uid=10123)
+
+
+@pytest.mark.parametrize("value", [0, 3, 6, 9, 10, 12, 18, 28, 40, 127])
+@pytest.mark.parametrize("binary", [False, True])
+@pytest.mark.parametrize("ticks", [0, 1, 999_999_999, 1 << 40, (1 << 63) + 12345, (1 << 64) - 1])
+def test_times_are_exact_for_every_resolution(value, binary, ticks):
+    options = crafted.resolution(value | 0x80 if binary else value)
+    data = crafted.section() + crafted.interface(options=options)
+    (batch,), _, _ = read(data + crafted.enhanced(FRAMES[0], ticks=ticks))
+    exact = floor(Fraction(ticks * 10**9, 2**value if binary else 10**value))
+    assert int(batch.time_ns[0]) == min(exact, 2**63 - 1)
+
+
+@pytest.mark.parametrize("offset", [5, -5, START_S, 2**63 - 1, -(2**63)])
+def test_the_time_offset_of_an_interface_is_added(offset):
+    data = crafted.section() + crafted.interface(options=crafted.time_offset(offset))
+    (batch,), _, _ = read(data + crafted.enhanced(FRAMES[0], ticks=7_000_000))
+    exact = 7 * 10**9 + offset * 10**9
+    if abs(offset) < 2**60:
+        assert int(batch.time_ns[0]) == exact
+    else:
+        assert (int(batch.time_ns[0]) > 0) == (offset > 0)
+
+
+def test_simple_packets_are_cut_by_the_snap_length():
+    data = crafted.section() + crafted.interface(snap_length=50)
+    (batch,), stats, _ = read(data + crafted.simple(FRAMES[0][:50], wire=900))
+    assert batch.frame(0) == FRAMES[0][:50]
+    assert batch.wire.tolist() == [900]
+    assert stats.cut_packets == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (struct.pack("<II", 6, 7) + bytes(64), "block length 7 is not a multiple of 4"),
+        (struct.pack("<II", 6, 8) + bytes(64), "block length 8 is too short"),
+        (struct.pack("<III", 6, 12, 12) + bytes(64), "block length 12 is too short"),
+        (struct.pack("<II", 6, 1 << 30) + bytes(64), "block length 1073741824 is too long"),
+        (struct.pack("<IIII", 9, 16, 0, 20) + bytes(64), "the two lengths of a block differ"),
+        (crafted.enhanced(FRAMES[0], number=3), "packet of interface 3, which is not described"),
+        (
+            crafted.block(6, struct.pack("<IIIII", 0, 0, 0, 500, 500) + bytes(60)),
+            "captured length 500 does not fit its block",
+        ),
+        (
+            crafted.block(6, struct.pack("<IIIII", 0, 0, 0, 262_145, 9) + bytes(262_145)),
+            "captured length 262145 is too large",
+        ),
+        (
+            struct.pack("<IIIHHq", 0x0A0D0D0A, 28, 0x1A2B3C4E, 1, 0, -1),
+            "no byte-order magic in the section header",
+        ),
+        (crafted.section(version=(2, 0)), "pcapng version 2 is not known"),
+        (struct.pack("<IIHH", 1, 16, 1, 0) + struct.pack("<I", 16), "block length 16 is too short"),
+    ],
+)
+def test_wrong_blocks_are_damage_that_names_what_and_where(bad, message):
+    data = PREAMBLE + crafted.enhanced(FRAMES[0]) + crafted.enhanced(FRAMES[1])
+    batches, _, found = read(data + bad + bytes(32))
+    assert frames_of(batches) == FRAMES[:2]
+    assert found == f"stream: {message} at byte {len(data)}"
+
+
+def test_millions_of_unknown_blocks_are_passed_over_in_the_kernel():
+    kinds = range(0x1000, 0x1000 + 80)  # more kinds than the kernel has slots for
+    unknown = b"".join(crafted.block(kind, b"\1\2\3\4") * 3 for kind in kinds)
+    batches, stats, message = read(PREAMBLE + unknown + crafted.enhanced(FRAMES[0]))
+    assert message is None
+    assert frames_of(batches) == FRAMES[:1]
+    assert stats.skipped_blocks == {f"0x{kind:08x}": 3 for kind in kinds}
+
+
+def test_options_that_do_not_fit_leave_the_packet_alone():
+    options = struct.pack("<HH", 1, 500) + b"u-12"
+    (batch,), _, message = read(PREAMBLE + crafted.enhanced(FRAMES[0], options=options))
+    assert message is None
+    assert batch.owner.tolist() == [-1]
+
+
+@ORDERS
+def test_the_kernel_in_plain_python_reads_within_bounds_and_agrees(order):
+    data = crafted.section(order) + crafted.interface(order)
+    body = b"".join(
+        crafted.enhanced(frame, order, ticks=i, options=crafted.flags(2, order))
+        for i, frame in enumerate(FRAMES)
+    )
+    interfaces = np.zeros(1, dtype=pcapng_scan.INTERFACE)
+    interfaces[0]["unit"], interfaces[0]["largest"] = 1000, 262_144
+    empty, none = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    for end in range(0, len(body) + 1, 3):
+        columns = Columns(16)
+        results = []
+        for scan in (pcapng_scan.scan_blocks.py_func, pcapng_scan.scan_blocks):
+            buffer = np.frombuffer(body[:end], dtype=np.uint8).copy()
+            with np.errstate(over="ignore"):
+                found = scan(
+                    buffer,
+                    0,
+                    end + 64,
+                    0,
+                    order == ">",
+                    interfaces,
+                    0,
+                    empty,
+                    empty,
+                    empty,
+                    none,
+                    none,
+                    1 << 24,
+                    columns.offset,
+                    columns.captured,
+                    columns.wire,
+                    columns.time_ns,
+                    columns.link_type,
+                    columns.interface,
+                    columns.direction,
+                    columns.owner,
+                    columns.totals,
+                )
+            results.append((tuple(map(int, found)), columns.time_ns[: found[0]].tolist()))
+        assert results[0] == results[1]
+        n = results[0][0][0]
+        assert results[0][1] == [i * 1000 for i in range(n)]
+    assert n == len(FRAMES)
+    assert frames_of(read(data + body)[0]) == FRAMES
