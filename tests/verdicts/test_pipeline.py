@@ -45,10 +45,10 @@ def test_flows_with_fewer_than_two_payload_packets_are_passed_over() -> None:
     said = [app_messages("zoom", n_messages=n) for n in (1, 2, 6)] + [[]]
     flows = flow_batch(["zoom"] * 4, messages=said)
     (verdicts,) = identify_flows([flows], SureModel())
-    assert [v["community_id"] for v in verdicts] == ["1:flow1", "1:flow2"]
-    assert [v["payload_packets_seen"] for v in verdicts] == [2, 5]
-    assert [v["threshold"] for v in verdicts] == [pytest.approx(0.85)] * 2
-    assert [v["model"] for v in verdicts] == ["sure@abc"] * 2
+    assert [v.community_id for v in verdicts] == ["1:flow1", "1:flow2"]
+    assert [v.payload_packets_seen for v in verdicts] == [2, 5]
+    assert [v.threshold for v in verdicts] == [pytest.approx(0.85)] * 2
+    assert [v.model for v in verdicts] == ["sure@abc"] * 2
 
 
 def test_a_batch_without_such_flows_gives_no_batch() -> None:

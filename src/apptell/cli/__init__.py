@@ -1,1 +1,10 @@
-"""cli"""
+"""Words typed at a prompt in, the house's work done: one module per verb, as in docs/cli.md."""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """The program ``apptell``."""
+    from apptell.cli.app import app
+
+    app(prog_name="apptell")

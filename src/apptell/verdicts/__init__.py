@@ -8,8 +8,13 @@ from apptell.verdicts.calibration import (
     threshold_for_precision,
 )
 from apptell.verdicts.decide import decide
-from apptell.verdicts.pipeline import DEFAULT_THRESHOLD, choose_threshold, identify_flows
-from apptell.verdicts.schema import OTHER, OUTCOMES, SCHEMA, SCHEMA_VERSION, VerdictBatch
+from apptell.verdicts.pipeline import (
+    DEFAULT_THRESHOLD,
+    choose_threshold,
+    identify,
+    identify_flows,
+)
+from apptell.verdicts.schema import OTHER, OUTCOMES, SCHEMA, SCHEMA_VERSION, Verdict, VerdictBatch
 
 __all__ = [
     "DEFAULT_THRESHOLD",
@@ -17,11 +22,13 @@ __all__ = [
     "OUTCOMES",
     "SCHEMA",
     "SCHEMA_VERSION",
+    "Verdict",
     "VerdictBatch",
     "calibrate",
     "choose_threshold",
     "decide",
     "fit_temperature",
+    "identify",
     "identify_flows",
     "threshold_for_precision",
 ]

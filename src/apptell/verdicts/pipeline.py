@@ -6,17 +6,19 @@ verdict whichever way it came in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from apptell.errors import UsageError
+from apptell.flows import read_flows
+from apptell.models import Model, load_model
 from apptell.verdicts.decide import decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from apptell.flows.schema import FlowBatch
-    from apptell.models import Model
-    from apptell.verdicts.schema import VerdictBatch
+    from apptell.verdicts.schema import Verdict, VerdictBatch
 
 DEFAULT_THRESHOLD: Final = 0.85
 """The paper's threshold (Section 4.2), when neither the caller nor the model names one."""
@@ -35,6 +37,30 @@ def choose_threshold(wished: float | None, model: Model) -> float:
             raise UsageError(f"threshold {wished} is not between 0 and 1")
         return wished
     return DEFAULT_THRESHOLD if model.threshold is None else model.threshold
+
+
+def identify(
+    source: Any, model: Model | str | Path | None = None, threshold: float | None = None
+) -> Iterator[Verdict]:
+    """Which app made each flow of a capture.
+
+    Args:
+        source: what ``read_flows`` takes: a path, a folder, several of them, ``-``, a binary file.
+        model: a model, its folder, or None for the model that ships with apptell.
+        threshold: smallest accepted confidence; the model's own, else 0.85, unless given.
+
+    Yields:
+        A verdict on each TCP flow with at least two payload packets, as the flows end.
+
+    Raises:
+        CaptureError: the capture is damaged; after the verdicts on all flows before the damage.
+        ModelError: the model cannot be loaded.
+        UsageError: the threshold is not between 0 and 1.
+    """
+    used = model if isinstance(model, Model) else load_model(model)
+    with read_flows(source) as flows:
+        for batch in identify_flows(flows, used, threshold):
+            yield from batch
 
 
 def identify_flows(

@@ -54,6 +54,32 @@ SCHEMA: Final = pa.schema(
 )
 
 
+class Verdict:
+    """One verdict, for people at a prompt: a view of one row, columns as attributes."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, row: dict[str, Any]) -> None:
+        self._row = row
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._row:
+            raise AttributeError(f"a verdict has no column {name!r}")
+        return self._row[name]
+
+    def __dir__(self) -> list[str]:
+        return list(self._row)
+
+    def __repr__(self) -> str:
+        app = self.app or f"declined, perhaps {self.best_guess}"
+        server = self.server_name or f"{self.server_address}:{self.server_port}"
+        return f"<Verdict {self.client_address}:{self.client_port} -> {server}: {app}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Column name to value."""
+        return dict(self._row)
+
+
 class VerdictBatch:
     """Some verdicts: an Arrow record batch with the columns of ``SCHEMA``."""
 
@@ -67,8 +93,8 @@ class VerdictBatch:
     def __len__(self) -> int:
         return int(self._batch.num_rows)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._batch.to_pylist())
+    def __iter__(self) -> Iterator[Verdict]:
+        return map(Verdict, self._batch.to_pylist())
 
     def __repr__(self) -> str:
         return f"<VerdictBatch of {len(self)} verdicts>"

@@ -1,0 +1,52 @@
+"""The verbs in, one command line out.
+
+A verb's module imports nothing heavy at its top: ``apptell --help`` must not wait for NumPy.
+"""
+
+from typing import Annotated
+
+import typer
+
+from apptell._version import __version__
+from apptell.cli import dataset, demo, evaluate, flows, identify, inspect, train
+from apptell.cli.verb import Verb, group
+
+_EXAMPLES = """
+  apptell identify phone.pcap
+  apptell demo
+"""
+
+app = typer.Typer(
+    name="apptell",
+    cls=group(_EXAMPLES),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"apptell {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _apptell(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Tells which app made each flow of a phone's network traffic, also when it is encrypted."""
+
+
+app.command("identify", cls=Verb)(identify.identify)
+app.command("flows", cls=Verb)(flows.flows)
+app.command("inspect", cls=Verb)(inspect.inspect)
+app.add_typer(dataset.app, name="dataset")
+app.command("train", cls=Verb)(train.train)
+app.command("evaluate", cls=Verb)(evaluate.evaluate)
+app.command("demo", cls=Verb)(demo.demo)

@@ -1,0 +1,165 @@
+"""``apptell demo``: the embedded samples in; a dataset, a model, a report and plain words out."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from apptell.cli.evaluate import example_images
+from apptell.cli.labelled import long_enough, measure, split_of
+from apptell.cli.options import Seed, flow_options
+from apptell.cli.screen import note, progress
+from apptell.cli.train import train_and_measure
+
+if TYPE_CHECKING:
+    from apptell.flows import FlowBatch
+    from apptell.models import Model
+
+_SHOWN_FLOWS = 24
+_EPOCHS = 20
+"""Enough for the samples; the paper trains for 100."""
+
+
+def demo(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Where dataset, model and report go."
+        ),
+    ] = Path("apptell-demo"),
+    epochs: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Passes over the training flows.")
+    ] = _EPOCHS,
+    seed: Seed = 0,
+) -> None:
+    """Shows the whole way on embedded samples: learn, measure, identify, report.
+
+    Examples:
+        apptell demo
+        apptell demo -o my-demo/
+    """
+    from apptell.dataset import build
+    from apptell.flows.schema import GROUPS
+    from apptell.labels import LabelOptions, flow_reader, sources
+    from apptell.reports.evaluation import write_report
+    from apptell.reports.html import Story
+    from apptell.reports.table import human_bytes
+
+    recordings = _recordings()
+    captures = [path for folder in recordings for path in sorted(folder.glob("*.pcap.xz"))]
+    size = human_bytes(sum(path.stat().st_size for path in captures))
+    note(
+        f"[1/4] Reading {len(captures)} embedded captures ({size}): real messaging servers and "
+        f"clients, recorded {len(recordings)} times, each on another network."
+    )
+    with progress("reading") as show:
+        built = build(
+            sources(
+                recordings,
+                flow_reader(flow_options("clean", tuple(GROUPS))),
+                LabelOptions(kind="folders"),
+            ),
+            output / "dataset",
+            replace=True,
+            progress=lambda source: show(-1, source.name),
+        )
+    flows = long_enough(built.dataset.read())
+    sides = split_of(flows, "source", seed)
+    held_out = sorted(set(_recording_of(flows.take(sides.test))))
+    apps = built.dataset.apps
+    note(f"      {len(flows):,} flows of {len(apps)} classes: {', '.join(apps)}.")
+
+    note(
+        f"[2/4] Training the paper's network for {epochs} epochs. Never shown to it: "
+        f"{', '.join(held_out)}."
+    )
+    model, result = train_and_measure(
+        flows,
+        output / "model",
+        model="paper-cnn",
+        split="source",
+        epochs=epochs,
+        seed=seed,
+        device="auto",
+        ports=True,
+        data={"dataset": "embedded samples", "dataset_hash": built.dataset.hash},
+    )
+
+    note(f"[3/4] Identifying {held_out[0]} flow by flow; {_SHOWN_FLOWS} of its flows:")
+    folder = next(path for path in recordings if path.name == held_out[0])
+    n_flows = _identify(folder, model, output / "verdicts.jsonl")
+
+    tested = flows.take(sides.test)
+    _, probabilities = measure(model, tested, None, seed)
+    story = Story(
+        title="The paper's network on recordings it never saw",
+        done=[
+            (
+                f"The network of Zhao and Chen learned for {epochs} epochs from "
+                f"{len(sides.train):,} flows of {len(recordings) - len(held_out)} recordings, and was "
+                f"then measured on {len(tested):,} flows of {', '.join(held_out)}, another network on "
+                "another day."
+            ),
+            "Each flow is known by the first bytes of at most its first five packets with payload.",
+        ],
+        command="apptell demo",
+        examples=example_images(tested, probabilities.argmax(axis=1), model.apps),
+    )
+    about = {"model": f"{model.name}@{model.hash}", "dataset": "embedded samples", "seed": seed}
+    write_report(output / "report", result, story, about)
+    note(
+        f"[4/4] The report: {output / 'report' / 'report.html'}\n\n"
+        f"What was done: {len(sides.train):,} flows of {len(recordings) - len(held_out)} recordings "
+        "were turned into pictures of 87 × 87 pixels, one a flow, and the network of the paper "
+        f"learned the apps from them. On {held_out[0]}, which it never saw, it names "
+        f"{result.scores.accuracy:.1%} of the flows rightly; of the {result.coverage:.1%} that it "
+        f"is at least {result.threshold:.0%} sure of, {result.at_threshold.accuracy:.1%}. "
+        f"All {n_flows:,} verdicts are in {output / 'verdicts.jsonl'}.\n\n"
+        "What to try next:\n"
+        f"  apptell identify YOUR.pcap -m {output / 'model'}    name the flows of your own capture\n"
+        f"  apptell train {output / 'dataset'} -o forest --model paper-rf --split source\n"
+        f"                                             the paper's forest on the same split\n"
+        "  apptell dataset build CAPTURES/ -o DATASET       a dataset of your own apps: one folder\n"
+        "                                             a recording, one capture an app"
+    )
+
+
+def _recordings() -> list[Path]:
+    """The folders of the embedded samples, a recording each, in order of name."""
+    samples = Path(__file__).parents[1] / "samples"
+    return sorted(path.parent for path in samples.glob("*/recording.json"))
+
+
+def _recording_of(flows: "FlowBatch") -> list[str]:
+    rows = flows.column("groups").to_pylist(maps_as_pydicts="strict")
+    return [groups["source"] for groups in rows]
+
+
+def _identify(folder: Path, model: "Model", path: Path) -> int:
+    """Writes the verdicts on a recording, prints some of them; how many there are."""
+    import pyarrow as pa
+
+    from apptell.flows import read_flows
+    from apptell.reports.records import VERDICT_RECORD, verdict_records
+    from apptell.reports.table import VERDICT_COLUMNS, Column, TableWriter
+    from apptell.reports.writers import open_writer
+    from apptell.verdicts import identify_flows
+
+    recorded_as = Column("recorded as", 14, lambda row: Path(row["capture"]).name.split(".")[0])
+    table = TableWriter(sys.stdout, (*VERDICT_COLUMNS[:-1], recorded_as))
+    batches = []
+    with (
+        read_flows([folder], flow_options("clean")) as reader,
+        open_writer(path, "jsonl", VERDICT_RECORD, lambda _: table) as writer,
+    ):
+        for verdicts in identify_flows(reader, model):
+            batches.append(verdict_records(verdicts))
+            writer.write(batches[-1])
+    records = pa.Table.from_batches(batches, schema=VERDICT_RECORD)
+    step = max(1, len(records) // _SHOWN_FLOWS)
+    shown = records.take(list(range(0, len(records), step))[:_SHOWN_FLOWS])
+    for batch in shown.to_batches():
+        table.write(batch)
+    table.close()
+    return len(records)

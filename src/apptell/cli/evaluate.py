@@ -1,0 +1,110 @@
+"""``apptell evaluate``: a model and a dataset in, how right the model is out."""
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apptell.cli.labelled import apps_of, long_enough, measure, split_of
+from apptell.cli.options import DatasetFolder, Json, Seed, SplitOption, Threshold
+from apptell.cli.screen import note, report
+from apptell.cli.train import show_figures
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from apptell.flows import FlowBatch
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's folder.")],
+    dataset: DatasetFolder,
+    threshold: Threshold = None,
+    split: SplitOption = None,
+    seed: Seed = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="REPORT", help="Write a report's folder there."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measures one model on one dataset: figures per app, means, confusion, also at the threshold.
+
+    Examples:
+        apptell evaluate model/ dataset/
+        apptell evaluate model/ dataset/ --split model/split.jsonl -o report/
+    """
+    from apptell.dataset import Dataset
+    from apptell.models import load_model
+    from apptell.reports.evaluation import write_report
+    from apptell.reports.html import Story
+
+    used = load_model(model)
+    opened = Dataset.open(dataset)
+    flows = long_enough(opened.read())
+    known = used.info["data"].get("dataset_hash") == opened.hash
+    if split is not None:
+        flows = flows.take(split_of(flows, split, seed).test)
+    elif known:
+        note(
+            "The model learned from flows of this very dataset: these figures flatter it. "
+            f"Measure what it did not see: --split {model / 'split.jsonl'}"
+        )
+    result, probabilities = measure(used, flows, threshold, seed)
+    if result.unknown_apps:
+        note(
+            f"The model does not know {', '.join(result.unknown_apps)}: their flows count as wrong."
+        )
+    about = {
+        "model": f"{used.name}@{used.hash}",
+        "dataset": opened.path.resolve().name,
+        "dataset_hash": opened.hash,
+        "split": split,
+        "seed": seed,
+        "seen_in_training": known and split is None,
+    }
+    if output is not None:
+        which = "all flows" if split is None else f"the test side of split {split}"
+        story = Story(
+            title=f"{used.name} on {opened.path.resolve().name}",
+            done=[
+                (
+                    f"The model {used.name}@{used.hash} was given {which} of the dataset "
+                    f"{opened.path.resolve().name}: {len(flows):,} flows with at least two payload "
+                    f"packets. Each verdict rests on at most the first five of them."
+                ),
+                *(
+                    ["The model learned from flows of this very dataset: these figures flatter it."]
+                    if about["seen_in_training"]
+                    else []
+                ),
+            ],
+            command=shlex.join(["apptell", *sys.argv[1:]]),
+            examples=example_images(flows, probabilities.argmax(axis=1), used.apps),
+        )
+        found = write_report(output, result, story, about)
+        note(f"Report: {output / 'report.html'}")
+    else:
+        found = {**about, **result.to_json()}
+    report(found, lambda console: show_figures(result, console), as_json=as_json)
+
+
+def example_images(
+    flows: "FlowBatch", guess: "NDArray[np.int64]", apps: list[str]
+) -> "list[tuple[str, NDArray[Any]]]":
+    """The image of one rightly told flow of each app, with as many payload packets as there are."""
+    import numpy as np
+
+    from apptell.encoding import images
+
+    truth = np.array(apps_of(flows))
+    found = []
+    for number, app in enumerate(apps):
+        rows = np.flatnonzero((truth == app) & (guess == number))
+        if len(rows):
+            row = rows[flows.payload_packets[rows].argmax()]
+            found.append((app, images(flows.take([int(row)]))[0]))
+    return found

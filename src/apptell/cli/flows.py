@@ -1,0 +1,53 @@
+"""``apptell flows``: captures in, a table of flows out."""
+
+from typing import Annotated
+
+import typer
+
+from apptell.cli.options import Captures, Follow, Form, Mode, OutputFile, flow_options
+from apptell.cli.screen import note, on_terminal
+
+
+def flows(
+    captures: Captures,
+    columns: Annotated[
+        str,
+        typer.Option(
+            metavar="GROUPS",
+            help="Column groups by commas: core, segments (payload bytes), names, labels, audit.",
+        ),
+    ] = "core,names",
+    form: Form = None,
+    output: OutputFile = None,
+    mode: Mode = "clean",
+    follow: Follow = False,
+) -> None:
+    """Puts packets together into bidirectional TCP flows by 5-tuple and 90 s of silence.
+
+    Examples:
+        apptell flows phone.pcap
+        apptell flows captures/ -o flows.parquet --columns core,segments
+    """
+    from apptell.flows import read_flows
+    from apptell.reports.records import flow_record_schema, flow_records
+    from apptell.reports.table import FLOW_COLUMNS, TableWriter
+    from apptell.reports.writers import choose_form, open_writer
+
+    groups = tuple(name.strip() for name in columns.split(",") if name.strip())
+    options = flow_options(mode, groups)
+    chosen = choose_form(form, output, terminal=on_terminal())
+    if chosen == "table":
+        groups = tuple(dict.fromkeys(("core", *groups)))  # a table shows columns of the core
+    with (
+        read_flows(captures, options, follow=follow) as reader,
+        open_writer(
+            output, chosen, flow_record_schema(groups), lambda s: TableWriter(s, FLOW_COLUMNS)
+        ) as writer,
+    ):
+        for batch in reader:
+            writer.write(flow_records(batch, groups))
+    stats = reader.stats
+    note(
+        f"{stats.flows:,} flows of {stats.in_flows:,} packets; {stats.packets - stats.in_flows:,} "
+        "packets are no part of a flow (apptell inspect says why)."
+    )

@@ -1,0 +1,120 @@
+"""``apptell identify``: captures and a model in, which app made each flow out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from apptell.cli.options import Captures, Follow, Form, Mode, OutputFile, Threshold, flow_options
+from apptell.cli.screen import note, on_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from apptell.flows import FlowBatch
+    from apptell.models import Model
+    from apptell.verdicts import VerdictBatch
+
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", "-m", metavar="FOLDER", help="A trained model; the embedded one unless given."
+    ),
+]
+
+
+def identify(
+    captures: Captures,
+    model: ModelFolder = None,
+    threshold: Threshold = None,
+    form: Form = None,
+    output: OutputFile = None,
+    summary: Annotated[
+        bool,
+        typer.Option("--summary", help="Instead: flows, packets and bytes per app and per client."),
+    ] = False,
+    mode: Mode = "clean",
+    follow: Follow = False,
+) -> None:
+    """Tells which app made each flow: one record for each TCP flow with at least two payload packets.
+
+    Examples:
+        apptell identify phone.pcap
+        tcpdump -i any -w - | apptell identify - --format jsonl
+    """
+    from apptell.flows import read_flows
+    from apptell.models import load_model
+    from apptell.reports.records import VERDICT_RECORD, verdict_records
+    from apptell.reports.summary import SUMMARY_RECORD, Summary
+    from apptell.reports.table import SUMMARY_COLUMNS, VERDICT_COLUMNS, TableWriter
+    from apptell.reports.writers import choose_form, open_writer
+    from apptell.verdicts import choose_threshold, identify_flows
+
+    chosen = choose_form(form, output, terminal=on_terminal())
+    used = load_model(model)
+    limit = choose_threshold(threshold, used)
+    say_what_it_knows(used, embedded=model is None)
+    counts = Counts()
+    with read_flows(captures, flow_options(mode), follow=follow) as reader:
+        verdicts = counts.named(identify_flows(counts.seen(reader), used, limit))
+        if summary:
+            total = Summary()
+            with open_writer(
+                output, chosen, SUMMARY_RECORD, lambda s: TableWriter(s, SUMMARY_COLUMNS)
+            ) as writer:
+                try:
+                    for batch in verdicts:
+                        total.add(batch)
+                finally:
+                    writer.write(total.records())
+        else:
+            with open_writer(
+                output, chosen, VERDICT_RECORD, lambda s: TableWriter(s, VERDICT_COLUMNS)
+            ) as writer:
+                for batch in verdicts:
+                    writer.write(verdict_records(batch))
+    note(str(counts))
+
+
+def say_what_it_knows(model: "Model", *, embedded: bool) -> None:
+    """Which apps a model knows, that it knows no others, and how to make one's own."""
+    known = [app for app in model.apps if app != "other"]
+    other = " and background traffic (other)" if "other" in model.apps else ""
+    whose = "The embedded model" if embedded else "The model"
+    note(
+        f"{whose} {model.name}@{model.hash} knows {', '.join(known)}{other}; it knows no other app "
+        "and may take one for these.\n"
+        "Your own: apptell dataset build CAPTURES/ -o DATASET, then "
+        "apptell train DATASET -o MODEL, then apptell identify -m MODEL."
+    )
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the flows."""
+
+    flows: int = 0
+    verdicts: int = 0
+    accepted: int = 0
+
+    def seen(self, batches: "Iterable[FlowBatch]") -> "Iterator[FlowBatch]":
+        """The same flows, counted."""
+        for batch in batches:
+            self.flows += len(batch)
+            yield batch
+
+    def named(self, batches: "Iterable[VerdictBatch]") -> "Iterator[VerdictBatch]":
+        """The same verdicts, counted."""
+        for batch in batches:
+            self.verdicts += len(batch)
+            self.accepted += len(batch) - batch.column("app").null_count
+            yield batch
+
+    def __str__(self) -> str:
+        short = self.flows - self.verdicts
+        return (
+            f"{self.verdicts:,} flows: {self.accepted:,} named, "
+            f"{self.verdicts - self.accepted:,} declined; "
+            f"{short:,} more with fewer than two payload packets passed over."
+        )

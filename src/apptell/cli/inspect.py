@@ -1,0 +1,164 @@
+"""``apptell inspect``: captures in, what is in them and what was passed over out."""
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from apptell.cli.options import Captures, Json, Mode, flow_options
+from apptell.cli.screen import report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from apptell.flows import FlowBatch, FlowStats
+
+_TOP_SERVERS = 10
+
+
+def inspect(captures: Captures, mode: Mode = "clean", as_json: Json = False) -> None:
+    """Says what is in a capture: packets, flows, servers, and what was passed over and why.
+
+    Examples:
+        apptell inspect phone.pcap
+        apptell inspect captures/ --json
+    """
+    from apptell.errors import CaptureError
+    from apptell.flows import read_flows
+
+    tally = _Tally()
+    damage: CaptureError | None = None
+    with read_flows(captures, flow_options(mode)) as reader:
+        try:
+            for batch in reader:
+                tally.add(batch)
+        except CaptureError as error:
+            damage = error
+    found = {**_packets(reader.stats), **tally.found()}
+    report(found, lambda console: _show(found, console), as_json=as_json)
+    if damage is not None:
+        raise damage
+
+
+class _Tally:
+    """Sums over flows."""
+
+    def __init__(self) -> None:
+        self.sums: Counter[str] = Counter()
+        self.client_by: Counter[str] = Counter()
+        self.end_reason: Counter[str] = Counter()
+        self.server_bytes: Counter[str] = Counter()
+        self.server_flows: Counter[str] = Counter()
+
+    def add(self, flows: "FlowBatch") -> None:
+        """Counts some flows in."""
+        self.sums["flows"] += len(flows)
+        self.sums["with_handshake"] += int(flows.numpy("has_handshake").sum())
+        self.sums["with_two_payload_packets"] += int((flows.payload_packets >= 2).sum())
+        self.sums["payload_packets"] += int(flows.payload_packets.sum())
+        self.sums["retransmissions"] += int(flows.numpy("retransmissions").sum())
+        self.sums["out_of_order"] += int(flows.numpy("out_of_order").sum())
+        self.client_by.update(flows.column("client_by").to_pylist())
+        self.end_reason.update(flows.column("end_reason").to_pylist())
+        both = flows.numpy("bytes_to_server") + flows.numpy("bytes_to_client")
+        for name, address, n_bytes in zip(
+            flows.column("server_name").to_pylist(),
+            flows.column("server_address").to_pylist(),
+            both.tolist(),
+            strict=True,
+        ):
+            self.server_bytes[name or address] += n_bytes
+            self.server_flows[name or address] += 1
+
+    def found(self) -> dict[str, Any]:
+        """What was counted, as JSON values."""
+        return {
+            "flows": dict(self.sums)
+            | {
+                "client_by": dict(self.client_by.most_common()),
+                "ended_by": dict(self.end_reason.most_common()),
+            },
+            "top_servers": [
+                {"server": server, "flows": self.server_flows[server], "bytes": n_bytes}
+                for server, n_bytes in self.server_bytes.most_common(_TOP_SERVERS)
+            ],
+        }
+
+
+def _packets(stats: "FlowStats") -> dict[str, Any]:
+    """Where every packet went, as JSON values."""
+    capture = stats.capture
+    not_ok = {reason: n for reason, n in stats.status.items() if reason != "ok"}
+    passed_over = not_ok | ({"protocol_not_asked_for": stats.not_asked} if stats.not_asked else {})
+    return {
+        "captures": capture.names,
+        "formats": capture.formats,
+        "link_types": capture.link_types,
+        "first_ns": capture.first_ns,
+        "last_ns": capture.last_ns,
+        "packets": {
+            "read": capture.packets,
+            "captured_bytes": capture.captured_bytes,
+            "wire_bytes": capture.wire_bytes,
+            "cut_by_snap_length": capture.cut_packets,
+            "in_flows": stats.in_flows,
+            "passed_over": dict(sorted(passed_over.items(), key=lambda item: -item[1])),
+            "by_ip_protocol": {str(number): n for number, n in sorted(stats.protocols.items())},
+            "fragments": stats.fragments,
+            "in_tunnels": stats.tunnelled,
+        },
+        "blocks_passed_over": capture.skipped_blocks,
+        "files_that_are_no_captures": capture.files_skipped,
+        "flows_evicted": stats.evicted,
+        "damage": capture.damage,
+    }
+
+
+def _show(found: dict[str, Any], console: "Console") -> None:
+    from rich.table import Table
+
+    from apptell.reports.table import fit, human_bytes
+    from apptell.reports.writers import rfc3339
+
+    packets, flows = found["packets"], found["flows"]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+
+    def row(name: str, text: str) -> None:
+        table.add_row(name, fit(text, max(console.width - 20, 20)), style=None)
+
+    def counts(numbers: dict[str, int]) -> str:
+        return ", ".join(f"{str(n).replace('_', ' ')} {v:,}" for n, v in numbers.items()) or "none"
+
+    names = found["captures"]
+    row("captures", ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else ""))
+    row("format", f"{counts(found['formats'])}; link types: {counts(found['link_types'])}")
+    if found["first_ns"] is not None:
+        seconds = (found["last_ns"] - found["first_ns"]) / 1e9
+        row("time", f"{rfc3339(found['first_ns'])}, {seconds:,.1f} s")
+    row("packets", f"{packets['read']:,}, {human_bytes(packets['wire_bytes'])} on the wire")
+    row("in flows", f"{packets['in_flows']:,}")
+    row("passed over", counts(packets["passed_over"]))
+    row(
+        "also",
+        counts({name: packets[name] for name in ("cut_by_snap_length", "fragments", "in_tunnels")}),
+    )
+    row(
+        "flows",
+        f"{flows.get('flows', 0):,}, {flows.get('with_handshake', 0):,} from their handshake on, "
+        f"{flows.get('with_two_payload_packets', 0):,} with two payload packets or more",
+    )
+    row("client told by", counts(flows["client_by"]))
+    row("ended by", counts(flows["ended_by"]))
+    row("retransmissions", f"{flows.get('retransmissions', 0):,}")
+    if found["damage"]:
+        row("damage", found["damage"])
+    console.print(table)
+    if found["top_servers"]:
+        servers = Table("server", box=None, pad_edge=False, header_style="bold")
+        servers.add_column("flows", justify="right")
+        servers.add_column("bytes", justify="right")
+        for server in found["top_servers"]:
+            name = fit(server["server"], 60).replace("[", r"\[")
+            servers.add_row(name, f"{server['flows']:,}", human_bytes(server["bytes"]))
+        console.print()
+        console.print(servers)

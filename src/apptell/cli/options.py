@@ -1,0 +1,72 @@
+"""The options that several verbs share, so that each means one thing everywhere (docs/cli.md)."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from apptell.flows import FlowOptions
+
+Captures = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CAPTURE", help="Captures, folders of captures, or - for standard input."
+    ),
+]
+DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="Decline verdicts whose confidence is below P; the model's own, else 0.85.",
+    ),
+]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORM",
+        help="table, jsonl, csv or parquet; else by the output's ending, a table on a terminal, "
+        "JSON lines in a pipe.",
+    ),
+]
+OutputFile = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the records there.")
+]
+Mode = Annotated[
+    str,
+    typer.Option(
+        "--flows",
+        metavar="MODE",
+        help="clean: retransmissions and probes are not payload; paper: 5-tuple and 90 s alone.",
+    ),
+]
+Follow = Annotated[
+    bool, typer.Option("--follow", help="Go on reading while the capture is being written.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Seed = Annotated[int, typer.Option(metavar="N", help="The one seed of every random choice.", min=0)]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="PROTOCOL|FILE",
+        help="Which flows train and which test: paper, session, source, device, network, day, "
+        "version, time, capture-point, domain, group:COLUMN, or a file of splits.",
+    ),
+]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
+
+
+def flow_options(
+    mode: str, groups: tuple[str, ...] = ("core", "segments", "names")
+) -> "FlowOptions":
+    """How packets become flows, by the option ``--flows``.
+
+    Raises:
+        UsageError: no such mode or column group.
+    """
+    from apptell.flows import FlowOptions
+
+    return FlowOptions(mode=cast("Literal['clean', 'paper']", mode), groups=groups)

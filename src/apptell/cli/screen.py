@@ -1,0 +1,57 @@
+"""What a verb has to say in; text on the right stream out: data to stdout, the rest to stderr."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+
+def note(text: str) -> None:
+    """A line for people, on stderr."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal."""
+    return sys.stdout.isatty()
+
+
+def report(found: Mapping[str, Any], text: Callable[[Console], None], *, as_json: bool) -> None:
+    """A report on stdout: text for a terminal, one JSON object for a pipe or when asked for."""
+    if as_json or not on_terminal():
+        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+    else:
+        text(Console(highlight=False))
+
+
+@contextmanager
+def progress(words: str) -> Iterator[Callable[[float, str], None]]:
+    """A bar on stderr while the block runs, where stderr is a terminal.
+
+    Yields:
+        A function of the share done, 0 to 1 (-1: not known), and of words beside the bar.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[beside]}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as bar:
+        task = bar.add_task(words, total=None, beside="")
+
+        def show(done: float, beside: str) -> None:
+            if done < 0:
+                bar.update(task, beside=beside)
+            else:
+                bar.update(task, total=1.0, completed=done, beside=beside)
+
+        yield show

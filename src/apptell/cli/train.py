@@ -1,0 +1,184 @@
+"""``apptell train``: a dataset in, a model and its figures on flows it did not learn from out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apptell.cli.labelled import apps_of, long_enough, measure, split_of
+from apptell.cli.options import DatasetFolder, Device, Json, Seed, SplitOption
+from apptell.cli.screen import note, progress, report
+from apptell.cli.verb import INTERRUPTED
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from apptell.evaluation import Evaluation
+    from apptell.flows import FlowBatch
+    from apptell.models import Model
+
+
+def train(
+    dataset: DatasetFolder,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="MODEL", help="The model's folder.")
+    ],
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="NAME", help="paper-cnn or paper-rf.")
+    ] = "paper-cnn",
+    split: SplitOption = "paper",
+    epochs: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Passes over the training flows.")
+    ] = 100,
+    seed: Seed = 0,
+    device: Device = "auto",
+    ports: Annotated[
+        str, typer.Option(metavar="on|off", help="Whether paper-rf sees the two ports.")
+    ] = "on",
+    as_json: Json = False,
+) -> None:
+    """Trains a model on one side of a split and measures it on the other.
+
+    Examples:
+        apptell train dataset/ -o model/
+        apptell train dataset/ -o model/ --model paper-rf --split source --seed 1
+    """
+    from apptell.dataset import Dataset
+    from apptell.errors import UsageError
+
+    if ports not in ("on", "off"):
+        raise UsageError(f"--ports {ports!r} is neither on nor off")
+    opened = Dataset.open(dataset)
+    flows = long_enough(opened.read())
+    trained, result = train_and_measure(
+        flows,
+        output,
+        model=model,
+        split=split or "paper",
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        ports=ports == "on",
+        data={"dataset": opened.path.resolve().name, "dataset_hash": opened.hash},
+    )
+    interrupted = bool(trained.info.get("training", {}).get("interrupted"))
+    found = {
+        "model": f"{trained.name}@{trained.hash}",
+        "folder": str(output),
+        "interrupted": interrupted,
+        "test": result.to_json(),
+    }
+    report(found, lambda console: show_figures(result, console), as_json=as_json)
+    note(f"The model is in {output}. Try: apptell identify CAPTURE -m {output}")
+    if interrupted:
+        note("Interrupted: this is the best model so far.")
+        raise typer.Exit(INTERRUPTED)
+
+
+def train_and_measure(
+    flows: "FlowBatch",
+    output: Path,
+    *,
+    model: str,
+    split: str,
+    epochs: int,
+    seed: int,
+    device: str,
+    ports: bool,
+    data: dict[str, Any],
+) -> "tuple[Model, Evaluation]":
+    """Trains on one side of a split, measures on the other; writes model, figures and split.
+
+    Returns:
+        The model, and its figures on the test side.
+    """
+    from apptell.dataset import save_split
+    from apptell.learning import Progress, recipe_of, train_model
+    from apptell.learning.card import model_card
+    from apptell.models import read_model, write_model
+
+    sides = split_of(flows, split, seed)
+    recipe = recipe_of(model)
+    learned, tested = flows.take(sides.train), flows.take(sides.test)
+    warning = " (random by flow: optimistic on networks it never saw)" if sides.optimistic else ""
+    note(
+        f"{model}: {len(learned):,} flows to learn from, {len(tested):,} to measure on, "
+        f"split {sides.protocol}{warning}."
+    )
+    with progress(f"training {model}") as show:
+
+        def step(state: Progress) -> None:
+            beside = f"epoch {state.epoch} of {state.epochs}, {state.remaining_s:.0f} s left"
+            show(state.done, beside)
+
+        trained = train_model(
+            learned,
+            apps_of(learned),
+            model=model,
+            ports=ports,
+            epochs=epochs,
+            seed=seed,
+            device=device,
+            out=output,
+            progress=step,
+            extra_info={"data": {**data, "split": sides.protocol, "split_seed": seed}},
+        )
+    result, _ = measure(trained, tested, None, seed)
+    # The figures belong into the model's own folder, and are known only now.
+    info, weights = read_model(output)
+    info["metrics"] = {
+        "measured_on": f"test side of split {sides.protocol}, {len(tested)} flows",
+        "accuracy": round(result.scores.accuracy, 4),
+        "macro_f1": round(result.scores.macro_f1, 4),
+        "coverage": round(result.coverage, 4),
+        "accuracy_at_threshold": round(result.at_threshold.accuracy, 4),
+    }
+    write_model(output, weights, info, model_card(info, recipe.description))
+    save_split(sides, flows, output / "split.jsonl")
+    return trained, result
+
+
+def show_figures(result: "Evaluation", console: "Console") -> None:
+    """The per-app table and the means of an evaluation, on a terminal."""
+    from rich.table import Table
+
+    scores, accepted = result.scores, result.at_threshold
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("app")
+    limit = f"{result.threshold:g}"
+    for title in (
+        "flows",
+        "precision",
+        "recall",
+        "F",
+        f"at {limit}: flows",
+        "precision",
+        "recall",
+        "F",
+    ):
+        table.add_column(title, justify="right")
+
+    def shares(*values: float) -> list[str]:
+        return [f"{value:.1%}" for value in values]
+
+    for i, app in enumerate(scores.apps):
+        table.add_row(
+            app,
+            f"{scores.confusion[i].sum():,}",
+            *shares(scores.precision[i], scores.recall[i], scores.f1[i]),
+            f"{accepted.confusion[i].sum():,}",
+            *shares(accepted.precision[i], accepted.recall[i], accepted.f1[i]),
+        )
+    table.add_row(
+        "mean",
+        f"{scores.n_flows:,}",
+        *shares(scores.macro_precision, scores.macro_recall, scores.macro_f1),
+        f"{accepted.n_flows:,}",
+        *shares(accepted.macro_precision, accepted.macro_recall, accepted.macro_f1),
+        style="bold",
+    )
+    console.print(table)
+    console.print(
+        f"accuracy {scores.accuracy:.1%}; at threshold {limit}: {accepted.accuracy:.1%} of the "
+        f"accepted flows right, coverage {result.coverage:.1%}"
+    )
