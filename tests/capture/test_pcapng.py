@@ -149,10 +149,10 @@ def test_the_kernel_in_plain_python_reads_within_bounds_and_agrees(order):
         crafted.enhanced(frame, order, ticks=i, options=crafted.flags(2, order))
         for i, frame in enumerate(FRAMES)
     )
-    interfaces = np.zeros(1, dtype=pcapng_scan.INTERFACE)
+    interfaces = np.zeros(1, dtype=pcapng_scan.INTERFACE).view(np.recarray)
     interfaces[0]["unit"], interfaces[0]["largest"] = 1000, 262_144
     empty, none = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
-    for end in range(0, len(body) + 1, 3):
+    for end in range(0, len(body) + 1, 4):
         columns = Columns(16)
         results = []
         for scan in (pcapng_scan.scan_blocks.py_func, pcapng_scan.scan_blocks):

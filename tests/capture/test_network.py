@@ -1,0 +1,186 @@
+import http.server
+import socket
+import threading
+import time
+
+import pytest
+
+from apptell.capture import Owner, open_capture
+from apptell.errors import CaptureError, UsageError
+from tests.capture import crafted
+from tests.capture.crafted import FRAMES
+from tests.capture.test_pcap import frames_of
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def in_background(work):
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def send_slowly(connection, data):
+    with connection:
+        for at in range(0, len(data), 50):
+            connection.sendall(data[at : at + 50])
+            time.sleep(0.0005)
+
+
+def frames(reader):
+    return [batch.frame(row) for batch in reader for row in range(len(batch))]
+
+
+def test_a_sender_is_connected_to():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sender = in_background(lambda: send_slowly(server.accept()[0], crafted.rich_pcapng()))
+        with open_capture(f"pcap+tcp://127.0.0.1:{server.getsockname()[1]}") as reader:
+            assert frames(reader) == FRAMES[:5]
+        sender.join()
+
+
+def test_one_sender_is_accepted():
+    port = free_port()
+
+    def send():
+        for _ in range(100):
+            try:
+                connection = socket.create_connection(("127.0.0.1", port))
+            except OSError:
+                time.sleep(0.02)
+                continue
+            send_slowly(connection, crafted.pcap())
+            return
+
+    sender = in_background(send)
+    with open_capture(f"pcap+listen://127.0.0.1:{port}") as reader:
+        assert frames(reader) == FRAMES
+    sender.join()
+
+
+def datagrams(parts, n_packets):
+    """What a reader makes of datagrams that are sent until it has so many packets."""
+    port, stop = free_port(socket.SOCK_DGRAM), threading.Event()
+    reader = open_capture(f"pcapdroid+udp://127.0.0.1:{port}", stop=stop)
+    got, owners = [], []
+
+    def receive():
+        for batch in reader:
+            got.extend(frames_of([batch]))
+            owners.extend(
+                batch.owners[index] if index >= 0 else None for index in batch.owner.tolist()
+            )
+
+    receiver = in_background(receive)
+    time.sleep(0.2)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for part in parts:
+            sender.sendto(part, ("127.0.0.1", port))
+    deadline = time.monotonic() + 5
+    while len(got) < n_packets and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stop.set()
+    receiver.join()
+    return got, owners, reader.stats
+
+
+RECORDS = [crafted.pcap_record(frame) for frame in FRAMES]
+
+
+def test_datagrams_of_pcap_are_read():
+    got, _, stats = datagrams([crafted.pcap_header(), *RECORDS], len(FRAMES))
+    assert got == FRAMES
+    assert stats.link_types == {"ETHERNET": len(FRAMES)}
+
+
+def test_a_late_receiver_makes_up_the_header_and_junk_does_no_harm():
+    late = [RECORDS[0], b"junk", b"", crafted.pcap_header(link_type=101), *RECORDS[1:]]
+    got, _, stats = datagrams(late, len(FRAMES))
+    assert got == FRAMES
+    assert stats.link_types == {"RAW": len(FRAMES)}
+
+
+def test_a_late_receiver_knows_frames_with_the_exporter_s_trailer():
+    frame = bytes(12) + b"\x08\x00" + bytes([0x45]) + bytes(60)
+    _, _, stats = datagrams([crafted.pcap_record(frame)] * 2, 2)
+    assert stats.link_types == {"ETHERNET": 2}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_datagrams_of_pcapng_are_read(late):
+    start = [] if late else [crafted.section() + crafted.interface(link_type=101)]
+    blocks = [
+        crafted.pcapdroid_owner(10123, "org.example.chat", "Chat"),
+        *(crafted.enhanced(frame, options=crafted.comment("u-10123")) for frame in FRAMES),
+    ]
+    got, owners, stats = datagrams(start + blocks, len(FRAMES))
+    assert got == FRAMES
+    assert set(owners) == {Owner(10123, "org.example.chat", "Chat")}
+    assert stats.link_types == {"RAW": len(FRAMES)}
+
+
+class Chunks(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        data = crafted.pcap()
+        pieces = [data[at : at + 90] for at in range(0, len(data), 90)]
+        if self.path == "/cut":
+            pieces = pieces[:3]
+        for piece in pieces:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+        if self.path == "/cut":
+            self.close_connection = True
+        else:
+            self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Chunks) as server:
+        thread = in_background(lambda: server.serve_forever(0.02))
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_http_server_s_chunks_are_read(server):
+    for address in (server, f"{server}/", f"{server}/any.pcap"):
+        with open_capture(address) as reader:
+            assert frames(reader) == FRAMES
+
+
+def test_an_answer_that_is_cut_short_is_damage_after_its_packets(server):
+    got = []
+    with open_capture(f"{server}/cut") as reader, pytest.raises(CaptureError, match="cut short"):
+        got.extend(frame for batch in reader for frame in frames_of([batch]))
+    assert got == FRAMES[: len(got)] != []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["pcap+tcp://127.0.0.1", "pcap+tcp://:5", "pcap+listen://:99999", "pcapdroid+udp://"],
+)
+def test_an_address_without_its_parts_is_wrong_usage(address):
+    with pytest.raises(UsageError), open_capture(address) as reader:
+        next(reader)
+
+
+def test_nobody_there_is_an_error():
+    with pytest.raises(CaptureError, match="refused"):
+        frames(open_capture(f"pcap+tcp://127.0.0.1:{free_port()}"))
+    with pytest.raises(CaptureError, match="nobody connected"):
+        frames(open_capture(f"pcap+listen://127.0.0.1:{free_port()}", stop=lambda: True))
