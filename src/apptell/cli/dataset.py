@@ -1,5 +1,6 @@
 """``apptell dataset``: captures and their ground truth in, a labelled dataset out, and what to do with it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,6 +63,12 @@ def build(
         Path | None,
         typer.Option(metavar="FILE", help="Lines of OLD,NEW: packages or titles and their labels."),
     ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="How captures are named: (?P<app>...), (?P<version>...), ..."
+        ),
+    ] = None,
     groups: Annotated[
         list[str] | None,
         typer.Option("--group", metavar="NAME=VALUE", help="A group of everything in this build."),
@@ -107,6 +114,7 @@ def build(
         columns=parse_columns(columns) if columns else {},
         zone=_zone(zone),
         rename=_renames(rename),
+        pattern=_pattern(pattern),
         groups=_pairs(groups or []),
     )
     flow_options = FlowOptions(
@@ -278,20 +286,69 @@ def services(
     """
     from apptell.dataset import Dataset
     from apptell.dataset.services import move_shared, service_table
-    from apptell.reports.table import TableWriter
+    from apptell.reports.table import Column, TableWriter
     from apptell.reports.writers import choose_form, open_writer
 
+    columns = [
+        Column("app", 22, lambda row: str(row["app"])),
+        Column("flows", 7, lambda row: f"{row['flows']:,}", right=True),
+        Column("apps", 5, lambda row: str(row["apps"]), right=True),
+        Column("shared", 6, lambda row: "shared" if row["is_shared"] else ""),
+        Column("contradicts", 18, lambda row: row["contradicts"] or ""),
+        Column("server", 0, lambda row: str(row["server"])),
+    ]
     data = Dataset.open(dataset)
     table = service_table(data, least)
     chosen = choose_form(form, None, terminal=on_terminal())
     with open_writer(
-        None, chosen, table.schema, lambda stream: TableWriter(stream, table.schema.names)
+        None, chosen, table.schema, lambda stream: TableWriter(stream, columns)
     ) as writer:
         for batch in table.to_batches():
             writer.write(batch)
     if shared != "keep":
         moved = move_shared(data, output or dataset, shared, least)
         note(f"{output or dataset}: {len(moved):,} of {len(data):,} flows ({shared})")
+
+
+def record(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A live source.")],
+    output: Output,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option("--group", metavar="NAME=VALUE", help="A group of everything recorded."),
+    ] = None,
+    udp: Annotated[bool, typer.Option("--udp", help="Flows of UDP too.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Stop after so long.", min=0.001)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Records a phone that names the owner of each packet, until Ctrl-C, and adds it to a dataset.
+
+    Examples:
+        apptell dataset record pcapdroid+udp://:1234 -o dataset/
+        apptell dataset record pcapdroid+udp://:1234 -o dataset/ --group network=home
+    """
+    from apptell.cli.dataset_record import record as record_live
+
+    done = record_live(source, output, _pairs(groups or []), udp=udp, seconds=seconds)
+    for damage in done.damaged:
+        note(f"apptell: {damage}")
+    found = {
+        "dataset": str(output),
+        "flows": len(done.dataset),
+        "added": done.n_added,
+        "dropped": done.dataset.info["dropped"],
+    }
+    report(
+        found,
+        lambda console: console.print(
+            f"{output}: {found['flows']:,} flows, {found['added']:,} of them new"
+        ),
+        as_json=as_json,
+    )
+    if done.damaged:
+        raise typer.Exit(1)
 
 
 def _changes(
@@ -337,6 +394,18 @@ def _zone(name: str | None) -> Any:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise UsageError(f"--zone {name}: no such time zone") from error
+
+
+def _pattern(text: str | None) -> re.Pattern[str] | None:
+    from apptell.errors import UsageError
+
+    try:
+        compiled = None if text is None else re.compile(text)
+    except re.error as error:
+        raise UsageError(f"--pattern: {error}") from error
+    if compiled is not None and "app" not in compiled.groupindex:
+        raise UsageError("--pattern: has no (?P<app>...)")
+    return compiled
 
 
 def _renames(path: Path | None) -> dict[str, str]:
@@ -405,5 +474,5 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Labelled flows on disk: build a dataset, look into it.",
 )
-for _verb in (build, info, validate, merge, sample, export, services):
+for _verb in (build, info, validate, merge, sample, export, services, record):
     app.command(_verb.__name__, cls=Verb)(_verb)

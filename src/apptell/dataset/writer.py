@@ -156,6 +156,10 @@ class DatasetWriter:
         self._sources.append({**entry, "n_flows": self._n_source})
         self._n_source = 0
 
+    def keep_source(self, entry: Mapping[str, Any]) -> None:
+        """Takes over a source of another dataset, its own counts and all."""
+        self._sources.append(dict(entry))
+
     def note(self, deed: str) -> None:
         """Puts a line into ``done``: what was done to the flows (anonymised, sampled, merged)."""
         self._done.append(deed)

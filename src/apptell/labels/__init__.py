@@ -5,7 +5,7 @@ from __future__ import annotations
 from apptell.labels.join import LogIndex, Offset
 from apptell.labels.log import Lines, LogTable
 from apptell.labels.recognise import KINDS, LabelOptions, sources
-from apptell.labels.source import JoinLabeller, OwnerLabeller, Source
+from apptell.labels.source import JoinLabeller, OwnerLabeller, Source, flow_reader
 
 __all__ = [
     "KINDS",
@@ -17,5 +17,6 @@ __all__ = [
     "Offset",
     "OwnerLabeller",
     "Source",
+    "flow_reader",
     "sources",
 ]

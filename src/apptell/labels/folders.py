@@ -7,8 +7,10 @@ the one that was named and the file are the group ``source``. A folder ``name=va
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
+from apptell.errors import LabelError
 from apptell.labels.naming import plain
 
 if TYPE_CHECKING:
@@ -29,15 +31,22 @@ def bare_name(path: Path) -> str:
     return name
 
 
-def app_and_groups(path: Path, root: Path) -> tuple[str, dict[str, str]]:
+def app_and_groups(
+    path: Path, root: Path, pattern: re.Pattern[str] | None = None
+) -> tuple[str, dict[str, str]]:
     """The app and the groups of a capture.
 
     Args:
         path: the capture.
         root: the folder that was named (or the capture itself): what lies below it is group.
+        pattern: how file names are made, matched against the name without suffixes; its named group
+            ``app`` is the app, ``activity`` what it did, and any other a group of that name.
+
+    Raises:
+        LabelError: the pattern does not match a name.
     """
-    name, _, run = bare_name(path).partition("__")
-    app = plain(name) or "unnamed"
+    parts = _parts(path, pattern)
+    app = plain(parts.pop("app")) or "unnamed"
     if path == root:
         folders = [path.resolve().parent.name]
     else:
@@ -48,6 +57,19 @@ def app_and_groups(path: Path, root: Path) -> tuple[str, dict[str, str]]:
         if equals and key and value:
             groups[key] = value
     groups.setdefault("source", "/".join(folders))
-    if run:
-        groups["session"] = f"{app}/{run}"
-    return app, groups
+    if "session" in parts:
+        # A run's number means nothing but within its folder and app.
+        parts["session"] = f"{groups['source']}/{app}/{parts['session']}"
+    activity = plain(parts.pop("activity", None))
+    return f"{app}/{activity}" if activity else app, {**groups, **parts}
+
+
+def _parts(path: Path, pattern: re.Pattern[str] | None) -> dict[str, str]:
+    name = bare_name(path)
+    if pattern is None:
+        app, _, run = name.partition("__")
+        return {"app": app, "session": run} if run else {"app": app}
+    match = pattern.fullmatch(name)
+    if match is None or not match.groupdict().get("app"):
+        raise LabelError(f"{path}: its name does not fit the pattern {pattern.pattern!r}")
+    return {key: value for key, value in match.groupdict().items() if value}

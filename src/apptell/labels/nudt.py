@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from apptell.flows.schema import FlowBatch
+
 APP_LIST: Final = "APPList.csv"
 USER_INFO: Final = "userinfo.csv"
 ALIASES: Final = {
@@ -62,7 +64,8 @@ class _DaySource(Source):
 
     day: _Day | None = None
 
-    def flows(self) -> Iterator[object]:  # type: ignore[override]
+    def flows(self) -> Iterator[FlowBatch]:
+        """The labelled flows; the day's logs are read now."""
         if self.day is not None:
             self.labeller = JoinLabeller("nudt", self.day.index())
         return Source.flows(self)
@@ -148,7 +151,7 @@ def read_users(path: Path) -> dict[str, dict[str, str]]:
             if i is not None and i < len(row) and row[i].strip()
         }
         if "user" in cell:
-            groups = {key: cell[key] for key in ("brand", "version") if key in cell}
+            groups: dict[str, str] = {key: cell[key] for key in ("brand", "version") if key in cell}
             device = " ".join(cell[key] for key in ("brand", "model") if key in cell)
             users[cell["user"]] = {**groups, "device": device} if device else groups
     return users

@@ -6,11 +6,12 @@ nothing else speaks, the names of folder and file.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from apptell.errors import LabelError, UsageError
+from apptell.capture import open_capture
+from apptell.errors import CaptureError, LabelError, UsageError
 from apptell.labels import networklog, nudt, pcapdroid_csv, public, table
 from apptell.labels.folders import CAPTURE_SUFFIXES, app_and_groups, bare_name
 from apptell.labels.join import DEFAULT_TOLERANCE_S
@@ -18,10 +19,9 @@ from apptell.labels.pcapdroid import TrailerReader, has_trailers
 from apptell.labels.source import ConstantLabeller, JoinLabeller, OwnerLabeller, Reader, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import tzinfo
-
-    from apptell.capture.batch import PacketBatch
+    from pathlib import Path
 
 KINDS: Final = (
     "folders", "pcapdroid", "pcapdroid-csv", "networklog", "table", "zeek", "pktap", "nudt", "fgnet",
@@ -45,6 +45,8 @@ class LabelOptions:
     """The phone's time zone, for logs that do not say theirs."""
     rename: Mapping[str, str] = field(default_factory=dict)
     """Lower-case package or title to label."""
+    pattern: re.Pattern[str] | None = None
+    """How the names of captures are made, for the kind ``folders``."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Groups of everything, such as ``network=home``."""
 
@@ -52,7 +54,6 @@ class LabelOptions:
 def sources(
     paths: Sequence[Path],
     reader: Reader,
-    peek: Callable[[Path], PacketBatch | None],
     options: LabelOptions | None = None,
 ) -> Iterator[Source | public.PublicSource]:
     """A source for every capture or data-set file below the paths, in order of name.
@@ -60,7 +61,6 @@ def sources(
     Args:
         paths: files and folders; a log among them is for all captures among them.
         reader: reads a capture's flows.
-        peek: the first packets of a capture, None when it has none.
         options: what the user says.
 
     Raises:
@@ -82,7 +82,7 @@ def sources(
             continue
         for path in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
             found = _data_set(path, root, options) or _capture(
-                path, root, given_logs, reader, peek, options
+                path, root, given_logs, reader, options
             )
             if found is not None:
                 n_found += 1
@@ -109,18 +109,17 @@ def _capture(
     root: Path,
     given_logs: Sequence[Path],
     reader: Reader,
-    peek: Callable[[Path], PacketBatch | None],
     options: LabelOptions,
 ) -> Source | None:
     if not any(suffix in CAPTURE_SUFFIXES for suffix in path.suffixes):
         return None
-    app, groups = app_and_groups(path, root)
+    app, groups = app_and_groups(path, root, options.pattern)
     groups = {**groups, **options.groups}
     name = _name(path, root)
     logs = list(given_logs) or [log for log in _beside(path) if log_kind(log, options) is not None]
-    kind = options.kind or _kind(path, logs, peek, options)
+    kind = options.kind or _kind(path, logs, options)
     if kind == "folders":
-        return Source(name, path, ConstantLabeller(app), reader, groups)
+        return Source(name, path, ConstantLabeller(options.rename.get(app, app)), reader, groups)
     # The file's name is no label here, but it is one recording.
     groups.setdefault("session", name)
     if kind == "pktap":
@@ -179,20 +178,30 @@ def _join(kind: str, log: Path, options: LabelOptions) -> JoinLabeller:
 def _kind(
     path: Path,
     logs: Sequence[Path],
-    peek: Callable[[Path], PacketBatch | None],
     options: LabelOptions,
 ) -> str:
-    batch = peek(path)
-    if batch is not None and len(batch):
-        if has_trailers(batch):
-            return "pcapdroid"
-        if bool((batch.owner >= 0).any()):
-            return "pktap" if int(batch.link_type[0]) in _PKTAP else "pcapdroid"
+    own = own_kind(path)
+    if own is not None:
+        return own
     for log in logs:
         kind = log_kind(log, options)
         if kind is not None:
             return kind
     return "folders"
+
+
+def own_kind(path: Path) -> str | None:
+    """``pcapdroid`` or ``pktap`` when a capture's first packets name their owners."""
+    try:
+        with open_capture(path, batch_packets=4096) as packets:
+            batch = next(iter(packets), None)
+            if batch is None or not len(batch):
+                return None
+            if int(batch.link_type[0]) in _PKTAP:
+                return "pktap"
+            return "pcapdroid" if (batch.owner >= 0).any() or has_trailers(batch) else None
+    except CaptureError:
+        return None  # whoever reads its flows will say what is wrong
 
 
 def _beside(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.errors import CaptureError, LabelError
+from apptell.flows import FlowOptions, read_flows
 from apptell.flows.schema import LABELS, FlowBatch
 from apptell.labels.join import (
     AMBIGUOUS,
@@ -21,6 +22,7 @@ from apptell.labels.join import (
     Offset,
 )
 from apptell.labels.naming import label_of
+from apptell.labels.pcapdroid import TrailerReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,7 +40,9 @@ _SAMPLE_FLOWS: Final = 20_000
 class Labeller(Protocol):
     """Puts labels on the flows of one capture."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """The ground truth's name."""
 
     def label(self, batches: Iterable[FlowBatch], source: Source) -> Iterator[FlowBatch]:
         """The flows that have a label, with it; what is dropped is counted in ``source``."""
@@ -49,7 +53,20 @@ class Reader(Protocol):
 
     def __call__(
         self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
-    ) -> Iterable[FlowBatch]: ...
+    ) -> Iterable[FlowBatch]:
+        """The flows; a CaptureError comes after what precedes the damage."""
+
+
+def flow_reader(options: FlowOptions) -> Reader:
+    """A reader of captures that makes flows by these options."""
+
+    def read(
+        path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
+    ) -> Iterator[FlowBatch]:
+        with read_flows(path, options, annotate=annotate) as flows:
+            yield from flows
+
+    return read
 
 
 @dataclass(slots=True)
@@ -80,10 +97,13 @@ class Source:
 
     def flows(self) -> Iterator[FlowBatch]:
         """The labelled flows; a CaptureError comes after what precedes the damage."""
+        if self.logs:
+            self.facts["logs"] = [log.name for log in self.logs]
         for batch in self.labeller.label(self.reader(self.capture, self.annotate), self):
             yield with_groups(batch, self.groups)
-        for log in self.logs:
-            self.facts.setdefault("logs", []).append(log.name)
+        if isinstance(self.annotate, TrailerReader):
+            self.facts["trailers"] = self.annotate.n_trailers
+            self.facts["bad_fcs"] = self.annotate.n_bad_fcs
 
 
 @dataclass(frozen=True, slots=True)

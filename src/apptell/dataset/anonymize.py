@@ -1,0 +1,194 @@
+"""Flows enter; the same flows leave with addresses replaced and, if asked, names gone.
+
+Addresses: Crypto-PAn (J. Fan, J. Xu, M. Ammar, S. Moon, "Prefix-preserving IP address anonymization",
+Computer Networks 46, 2004): two addresses that share their first k bits share the first k bits of what
+replaces them. The same key gives the same replacement in every dataset. Link-layer addresses are never
+in a dataset. Addresses that an app itself puts into its payload stay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from apptell.errors import UsageError
+from apptell.flows.community_id import community_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from apptell.flows.schema import FlowBatch
+
+KEY_BYTES: Final = 32
+"""16 of AES-128, 16 that the padding is made of."""
+# Names in payload: host names of two parts or more, and DNS' form of them, a length before each part.
+_HOST: Final = re.compile(rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)+[A-Za-z]{2,24}")
+_HTTP_HOST: Final = re.compile(rb"(?im)^(?:host|:authority):[ \t]*([^\r\n]+)")
+
+
+class CryptoPan:
+    """Replaces addresses, prefixes kept."""
+
+    def __init__(self, key: bytes) -> None:
+        """Raises UsageError when the key has not KEY_BYTES bytes."""
+        if len(key) != KEY_BYTES:
+            raise UsageError(f"key: {len(key)} bytes, not {KEY_BYTES}")
+        self._cipher = Cipher(algorithms.AES(key[:16]), modes.ECB())  # noqa: S305
+        self._pad = int.from_bytes(self._encrypt(key[16:]), "big")
+
+    def address(self, text: str) -> str:
+        """What replaces one address.
+
+        Raises:
+            ValueError: it is no address.
+        """
+        parsed = ipaddress.ip_address(text)
+        width = parsed.max_prefixlen
+        value = int(parsed) << (128 - width)
+        blocks = []
+        for i in range(width):
+            low = (1 << (128 - i)) - 1
+            blocks.append(((value & ~low) | (self._pad & low)).to_bytes(16, "big"))
+        coded = self._encrypt(b"".join(blocks))
+        mask = 0
+        for i in range(width):
+            mask = mask << 1 | coded[16 * i] >> 7
+        return str(type(parsed)(int(parsed) ^ mask))
+
+    def _encrypt(self, data: bytes) -> bytes:
+        encryptor = self._cipher.encryptor()
+        return bytes(encryptor.update(data) + encryptor.finalize())
+
+
+class Anonymizer:
+    """Replaces the addresses of flows, and everything in a flow's columns that tells them."""
+
+    def __init__(self, key: bytes) -> None:
+        self._pan = CryptoPan(key)
+        self._secret = hashlib.blake2b(key, digest_size=32).digest()
+        self._known: dict[str, str] = {}
+
+    @classmethod
+    def from_file(cls, path: Path) -> Anonymizer:
+        """With the key in a file: 32 bytes, or 64 hexadecimal digits.
+
+        Raises:
+            UsageError: the file cannot be read, or holds no key.
+        """
+        try:
+            key = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be read: {error}") from error
+        if len(key) != KEY_BYTES:
+            try:
+                key = bytes.fromhex(key.decode("ascii").strip())
+            except ValueError:
+                raise UsageError(f"{path}: neither 32 bytes nor 64 hexadecimal digits") from None
+        return cls(key)
+
+    def __call__(self, flows: FlowBatch) -> FlowBatch:
+        """The flows with other addresses; Community IDs and connection ids follow them."""
+        client, server = (self._column(flows, f"{side}_address") for side in ("client", "server"))
+        changed = flows.with_columns(client_address=client, server_address=server)
+        ids = zip(
+            *(
+                changed.column(name).to_pylist()
+                for name in (
+                    "protocol",
+                    "client_address",
+                    "client_port",
+                    "server_address",
+                    "server_port",
+                )
+            ),
+            strict=True,
+        )
+        hashed = [None if None in row else community_id(*row) for row in ids]
+        connections = [self._number(value) for value in flows.column("connection_id").to_pylist()]
+        return changed.with_columns(
+            community_id=pa.array(hashed, pa.string()),
+            connection_id=pa.array(connections, pa.uint64()),
+        )
+
+    def _column(self, flows: FlowBatch, name: str) -> pa.Array:
+        column = flows.column(name).dictionary_encode()
+        new = [self._address(text) for text in column.dictionary.to_pylist()]
+        return pa.DictionaryArray.from_arrays(
+            column.indices, pa.array(new, pa.string())
+        ).dictionary_decode()
+
+    def _address(self, text: str) -> str:
+        if text not in self._known:
+            self._known[text] = self._pan.address(text)
+        return self._known[text]
+
+    def _number(self, value: int | None) -> int | None:
+        """A connection's id is made of its tuple and time: whoever guesses these could check it."""
+        if value is None:
+            return None
+        data = value.to_bytes(8, "big")
+        return int.from_bytes(
+            hashlib.blake2b(data, digest_size=8, key=self._secret).digest(), "big"
+        )
+
+
+def mask_server_names(flows: FlowBatch) -> FlowBatch:
+    """The flows without names: columns null, and zeros of equal length in the kept payload.
+
+    Zeroed are every host name in text (server name, certificate names, HTTP host), names in DNS' form,
+    the value of Host headers, and, in flows of UDP, QUIC's Initial packets behind their version, since
+    anyone can decrypt these and read the server name.
+    """
+    segments = flows.column("segment_bytes")
+    if segments.null_count == len(segments):
+        return _without_names(flows)
+    protocol = np.asarray(flows.column("protocol").fill_null(0))
+    known = [_known_names(flows, row) for row in range(len(flows))]
+    masked = [
+        None if blobs is None else [_mask(blob, known[row], protocol[row] == 17) for blob in blobs]
+        for row, blobs in enumerate(segments.to_pylist())
+    ]
+    return _without_names(flows.with_columns(segment_bytes=pa.array(masked, segments.type)))
+
+
+def _known_names(flows: FlowBatch, row: int) -> set[bytes]:
+    there = [flows.column(name)[row].as_py() for name in ("server_name", "http_host", "dns_name")]
+    names = {name.encode("utf-8", "replace").lower() for name in there if name}
+    return names | {_dns_form(name) for name in names}
+
+
+def _mask(blob: bytes, names: set[bytes], is_udp: bool) -> bytes:
+    # Long header, fixed bit, a version: QUIC before its keys are secret (RFC 9001, section 5.2).
+    if is_udp and len(blob) > 5 and blob[0] & 0xC0 == 0xC0 and any(blob[1:5]):
+        return blob[:5] + bytes(len(blob) - 5)
+    out = bytearray(blob)
+    for found in (*_HOST.finditer(blob), *_HTTP_HOST.finditer(blob)):
+        start, stop = found.span(found.re.groups)
+        out[start:stop] = bytes(stop - start)
+    small = blob.lower()
+    for name in names:
+        at = small.find(name)
+        while at >= 0 and name:
+            out[at : at + len(name)] = bytes(len(name))
+            at = small.find(name, at + len(name))
+    return bytes(out)
+
+
+def _dns_form(name: bytes) -> bytes:
+    """A name with a length before each part (RFC 1035, section 3.1)."""
+    return b"".join(bytes([min(len(part), 63)]) + part for part in name.split(b".") if part)
+
+
+def _without_names(flows: FlowBatch) -> FlowBatch:
+    gone: dict[str, Any] = {
+        name: pa.nulls(len(flows), pa.string())
+        for name in ("server_name", "http_host", "dns_name")
+        if name in flows.columns
+    }
+    return flows.with_columns(**gone)

@@ -1,0 +1,154 @@
+"""Datasets enter; merged, sampled or checked datasets leave. Everything streams."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from apptell.dataset.store import Dataset, dataset_hash, file_sha256
+from apptell.dataset.writer import DatasetWriter
+from apptell.errors import DatasetError
+from apptell.flows.schema import GROUPS, SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from apptell.flows.schema import FlowBatch
+
+ALL_GROUPS = tuple(GROUPS)
+
+
+def validate(data: Dataset) -> list[str]:
+    """Reads every shard; one line per thing that is wrong, none when the dataset is whole."""
+    wrong: list[str] = []
+    apps: Counter[str] = Counter()
+    n_flows = 0
+    for shard in data.info["shards"]:
+        file = data.path / shard["file"]
+        if not file.is_file():
+            wrong.append(f"{file}: missing")
+            continue
+        if file_sha256(file) != shard["sha256"]:
+            wrong.append(f"{file}: its content is not what was written (SHA-256 differs)")
+            continue
+        if not pq.read_schema(file).equals(SCHEMA):
+            wrong.append(f"{file}: is not in the flow schema")
+    if wrong:
+        return wrong
+    for batch in data.batches(("labels",)):
+        n_flows += len(batch)
+        apps.update(batch.column("label").to_pylist())
+    if n_flows != len(data):
+        wrong.append(f"{data.path}: {n_flows} flows, not the {len(data)} that dataset.json says")
+    if dict(apps) != data.info["apps"]:
+        wrong.append(f"{data.path}: flows per app differ from those in dataset.json")
+    if dataset_hash(data.info["shards"]) != data.hash:
+        wrong.append(f"{data.path}: the content hash is not that of its shards")
+    return wrong
+
+
+def rewrite(
+    data: Dataset,
+    path: str | Path,
+    change: Callable[[FlowBatch], FlowBatch],
+    deed: str,
+) -> Dataset:
+    """The dataset with every batch changed, written elsewhere or over itself, by one rename.
+
+    Args:
+        data: what is changed.
+        path: the folder of the result; may be the dataset's own.
+        change: may drop flows; keeps order.
+        deed: the line that says so in ``dataset.json``.
+    """
+    with DatasetWriter(path, replace=True) as writer:
+        for old in data.info.get("done", ()):
+            writer.note(old)
+        for batch in data.batches(ALL_GROUPS):
+            writer.write(change(batch))
+        _take_over(writer, data)
+        writer.note(deed)
+        return writer.commit()
+
+
+def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
+    """Several datasets as one; a source that two of them have comes from the first alone.
+
+    A flow's source is known by the capture it began in, so a repeated source must bring the same
+    captures.
+
+    Raises:
+        DatasetError: fewer than two datasets, or the result's folder is one of them.
+    """
+    if len(datasets) < 2:
+        raise DatasetError("merge: two datasets at least are needed")
+    with DatasetWriter(path, replace=True) as writer:
+        seen: set[int] = set()
+        for data in datasets:
+            n_twice = 0
+            own: set[int] = set()
+            for batch in data.batches(ALL_GROUPS):
+                keys = [
+                    hash(key)
+                    for key in zip(
+                        *(
+                            batch.column(n).to_pylist()
+                            for n in ("connection_id", "part", "start_ns")
+                        ),
+                        strict=True,
+                    )
+                ]
+                own.update(keys)
+                fresh = np.array([key not in seen for key in keys], dtype=bool)
+                n_twice += int((~fresh).sum())
+                writer.write(batch.filter(fresh))
+            seen |= own
+            for deed in data.info.get("done", ()):
+                writer.note(f"{data.path.name}: {deed}")
+            _take_over(writer, data)
+            writer.note(
+                f"merged {data.path.name} ({len(data)} flows, {n_twice} of them there already)"
+            )
+        return writer.commit()
+
+
+def sample(data: Dataset, path: str | Path, per_app: int, seed: int = 0) -> Dataset:
+    """At most ``per_app`` flows of each label, drawn at random over the whole dataset, in its order.
+
+    Raises:
+        DatasetError: ``per_app`` is below 1.
+    """
+    if per_app < 1:
+        raise DatasetError(f"sample: {per_app} flows per app; at least 1")
+    labels: list[NDArray[Any]] = [
+        np.asarray(batch.column("label").to_pylist(), dtype=object)
+        for batch in data.batches(("labels",))
+    ]
+    whole = np.concatenate(labels) if labels else np.zeros(0, dtype=object)
+    keep = np.zeros(len(whole), dtype=bool)
+    noise = np.random.default_rng(seed)
+    for label in sorted(set(whole)):
+        rows = np.flatnonzero(whole == label)
+        keep[noise.choice(rows, min(per_app, len(rows)), replace=False)] = True
+    at = 0
+
+    def some(batch: FlowBatch) -> FlowBatch:
+        nonlocal at
+        at += len(batch)
+        return batch.filter(keep[at - len(batch) : at])
+
+    deed = f"sampled at most {per_app} flows per label of {data.path.name}, seed {seed}"
+    return rewrite(data, path, some, deed)
+
+
+def _take_over(writer: DatasetWriter, data: Dataset) -> None:
+    """The old sources stay in the record, with the numbers they had."""
+    for source in data.info["sources"]:
+        if not writer.has(source["sha256"]):
+            writer.keep_source(source)
