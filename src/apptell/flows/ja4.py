@@ -1,0 +1,54 @@
+"""Parts of ClientHello messages in, JA4 TLS client fingerprints out.
+
+Source: the published JA4 specification (technical details of JA4, version 0.18 or later): ten readable
+characters, then SHA-256 cut to twelve characters over the sorted ciphers, and over the sorted extensions
+and the signature algorithms in their own order. GREASE is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from functools import lru_cache
+from typing import Final
+
+import pyarrow as pa
+
+_EMPTY: Final = "000000000000"
+
+
+@lru_cache(maxsize=1 << 16)
+def fingerprint(part: bytes) -> str:
+    """JA4 of one hello.
+
+    Args:
+        part: ten characters, the numbers of ciphers and of extensions (u16), then the sorted ciphers, the
+            sorted extensions without server_name and ALPN, and the signature algorithms (u16 each).
+    """
+    n_ciphers, n_extensions = struct.unpack_from(">2H", part, 10)
+    codes = [code.hex() for code in _pairs(part[14:])]
+    ciphers = ",".join(codes[:n_ciphers])
+    extensions = ",".join(codes[n_ciphers : n_ciphers + n_extensions])
+    algorithms = ",".join(codes[n_ciphers + n_extensions :])
+    # without signature algorithms the string ends without an underscore
+    second = f"{extensions}_{algorithms}" if algorithms else extensions
+    return f"{part[:10].decode('ascii')}_{_cut_hash(ciphers)}_{_cut_hash(extensions and second)}"
+
+
+def fingerprints(parts: pa.Array) -> pa.Array:
+    """JA4 of n hellos as strings; each distinct input is hashed once; null stays null.
+
+    Args:
+        parts: binary, as ``fingerprint`` takes them.
+    """
+    encoded = parts.dictionary_encode()
+    values = pa.array([fingerprint(part) for part in encoded.dictionary.to_pylist()], pa.string())
+    return values.take(encoded.indices)
+
+
+def _pairs(data: bytes) -> list[bytes]:
+    return [data[at : at + 2] for at in range(0, len(data), 2)]
+
+
+def _cut_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:12] if text else _EMPTY

@@ -1,0 +1,66 @@
+"""Flows with kept segments in, the same flows with server name, ALPN, JA4 and HTTP host out.
+
+The flow table knows no TLS: names are parsed when a flow is handed out. They are evidence, never input.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apptell.flows.http import read_hosts
+from apptell.flows.ja4 import fingerprints
+from apptell.flows.quic import find_initials
+from apptell.flows.tls import find_hellos, read_hellos
+
+if TYPE_CHECKING:
+    from apptell.flows.schema import FlowBatch
+    from apptell.flows.tls import Messages
+
+_TCP: Final = 6
+_UDP: Final = 17
+
+
+def add_names(flows: FlowBatch) -> FlowBatch:
+    """The same flows with ``server_name``, ``alpn``, ``ja4`` and ``http_host``; null where unseen.
+
+    A hello is searched in the client's segments, then in the other side's. A server name is given when
+    all of it was kept, JA4 when all of the hello was.
+
+    Args:
+        flows: n flows with the core and segments groups.
+    """
+    segments = flows.segments()
+    protocol = flows.numpy("protocol")
+    is_tcp, is_udp = protocol == _TCP, protocol == _UDP
+    found = find_hellos(segments, is_tcp)
+    columns = [_hello_columns(found, "t", len(flows))]
+    host = read_hosts(segments, is_tcp)
+    if is_udp.any():
+        initials, google = find_initials(segments, is_udp)
+        columns.append(_hello_columns(initials, "q", len(flows)))
+        if google:
+            names = pa.array([google.get(row) for row in range(len(flows))], pa.string())
+            columns.append((names, *(pa.nulls(len(flows), pa.string()) for _ in range(2))))
+    server_name, alpn, ja4 = (
+        pc.coalesce(*column) if len(column) > 1 else column[0]
+        for column in zip(*columns, strict=True)
+    )
+    return flows.with_columns(server_name=server_name, alpn=alpn, ja4=ja4, http_host=host)
+
+
+def _hello_columns(messages: Messages, kind: str, n_flows: int) -> tuple[pa.Array, ...]:
+    """Server name, ALPN and JA4 of n flows, from the messages that some of them have."""
+    hellos = read_hellos(messages, kind)
+    if len(messages.rows) == n_flows:
+        return hellos.server_name, hellos.alpn, fingerprints(hellos.parts)
+    at = np.full(n_flows, -1, dtype=np.int64)
+    at[messages.rows] = np.arange(len(messages.rows))
+    take = pa.array(at, mask=at < 0)
+    return tuple(
+        column.take(take)
+        for column in (hellos.server_name, hellos.alpn, fingerprints(hellos.parts))
+    )
