@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.evaluate import example_images
-from apptell.cli.labelled import long_enough, measure, split_of
+from apptell.cli.labelled import long_enough, split_of
 from apptell.cli.options import Seed, flow_options
 from apptell.cli.screen import note, progress
 from apptell.cli.train import train_and_measure
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from apptell.flows import FlowBatch
     from apptell.models import Model
 
-_SHOWN_FLOWS = 24
+_SHOWN_OF_EACH = 3
 _EPOCHS = 20
 """Enough for the samples; the paper trains for 100."""
 
@@ -74,7 +74,7 @@ def demo(
         f"[2/4] Training the paper's network for {epochs} epochs. Never shown to it: "
         f"{', '.join(held_out)}."
     )
-    model, result = train_and_measure(
+    trained = train_and_measure(
         flows,
         output / "model",
         model="paper-cnn",
@@ -85,13 +85,12 @@ def demo(
         ports=True,
         data={"dataset": "embedded samples", "dataset_hash": built.dataset.hash},
     )
+    model, result, tested = trained.model, trained.result, trained.tested
 
-    note(f"[3/4] Identifying {held_out[0]} flow by flow; {_SHOWN_FLOWS} of its flows:")
     folder = next(path for path in recordings if path.name == held_out[0])
-    n_flows = _identify(folder, model, output / "verdicts.jsonl")
+    note(f"[3/4] Identifying {held_out[0]} flow by flow; some of its flows:")
+    n_flows = _identify(sorted(folder.glob("*.pcap.xz")), model, output / "verdicts.jsonl")
 
-    tested = flows.take(sides.test)
-    _, probabilities = measure(model, tested, None, seed)
     story = Story(
         title="The paper's network on recordings it never saw",
         done=[
@@ -104,7 +103,7 @@ def demo(
             "Each flow is known by the first bytes of at most its first five packets with payload.",
         ],
         command="apptell demo",
-        examples=example_images(tested, probabilities.argmax(axis=1), model.apps),
+        examples=example_images(tested, trained.probabilities.argmax(axis=1), model.apps),
     )
     about = {"model": f"{model.name}@{model.hash}", "dataset": "embedded samples", "seed": seed}
     write_report(output / "report", result, story, about)
@@ -117,11 +116,12 @@ def demo(
         f"is at least {result.threshold:.0%} sure of, {result.at_threshold.accuracy:.1%}. "
         f"All {n_flows:,} verdicts are in {output / 'verdicts.jsonl'}.\n\n"
         "What to try next:\n"
-        f"  apptell identify YOUR.pcap -m {output / 'model'}    name the flows of your own capture\n"
-        f"  apptell train {output / 'dataset'} -o forest --model paper-rf --split source\n"
-        f"                                             the paper's forest on the same split\n"
-        "  apptell dataset build CAPTURES/ -o DATASET       a dataset of your own apps: one folder\n"
-        "                                             a recording, one capture an app"
+        "  Name the flows of a capture of your own:\n"
+        f"    apptell identify YOUR.pcap -m {output / 'model'}\n"
+        "  Train the paper's forest on the same flows and the same split:\n"
+        f"    apptell train {output / 'dataset'} -o forest/ --model paper-rf --split source\n"
+        "  Teach it your own apps: a folder for each recording, in it a capture for each app:\n"
+        "    apptell dataset build CAPTURES/ -o DATASET/"
     )
 
 
@@ -136,10 +136,8 @@ def _recording_of(flows: "FlowBatch") -> list[str]:
     return [groups["source"] for groups in rows]
 
 
-def _identify(folder: Path, model: "Model", path: Path) -> int:
-    """Writes the verdicts on a recording, prints some of them; how many there are."""
-    import pyarrow as pa
-
+def _identify(captures: list[Path], model: "Model", path: Path) -> int:
+    """Writes the verdicts on a recording, prints a few of each capture; how many there are."""
     from apptell.flows import read_flows
     from apptell.reports.records import VERDICT_RECORD, verdict_records
     from apptell.reports.table import VERDICT_COLUMNS, Column, TableWriter
@@ -148,18 +146,16 @@ def _identify(folder: Path, model: "Model", path: Path) -> int:
 
     recorded_as = Column("recorded as", 14, lambda row: Path(row["capture"]).name.split(".")[0])
     table = TableWriter(sys.stdout, (*VERDICT_COLUMNS[:-1], recorded_as))
-    batches = []
-    with (
-        read_flows([folder], flow_options("clean")) as reader,
-        open_writer(path, "jsonl", VERDICT_RECORD, lambda _: table) as writer,
-    ):
-        for verdicts in identify_flows(reader, model):
-            batches.append(verdict_records(verdicts))
-            writer.write(batches[-1])
-    records = pa.Table.from_batches(batches, schema=VERDICT_RECORD)
-    step = max(1, len(records) // _SHOWN_FLOWS)
-    shown = records.take(list(range(0, len(records), step))[:_SHOWN_FLOWS])
-    for batch in shown.to_batches():
-        table.write(batch)
+    n_flows = 0
+    with open_writer(path, "jsonl", VERDICT_RECORD, lambda _: table) as writer:
+        for capture in captures:
+            n_shown = 0
+            with read_flows(capture, flow_options("clean")) as reader:
+                for verdicts in identify_flows(reader, model):
+                    records = verdict_records(verdicts)
+                    writer.write(records)
+                    table.write(records.slice(0, _SHOWN_OF_EACH - n_shown))
+                    n_flows += len(records)
+                    n_shown = min(_SHOWN_OF_EACH, n_shown + len(records))
     table.close()
-    return len(records)
+    return n_flows

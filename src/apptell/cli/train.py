@@ -1,5 +1,6 @@
 """``apptell train``: a dataset in, a model and its figures on flows it did not learn from out."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +12,11 @@ from apptell.cli.screen import note, progress, report
 from apptell.cli.verb import INTERRUPTED
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import Console
 
+    from apptell.dataset import Split
     from apptell.evaluation import Evaluation
     from apptell.flows import FlowBatch
     from apptell.models import Model
@@ -50,7 +54,7 @@ def train(
         raise UsageError(f"--ports {ports!r} is neither on nor off")
     opened = Dataset.open(dataset)
     flows = long_enough(opened.read())
-    trained, result = train_and_measure(
+    trained = train_and_measure(
         flows,
         output,
         model=model,
@@ -61,9 +65,10 @@ def train(
         ports=ports == "on",
         data={"dataset": opened.path.resolve().name, "dataset_hash": opened.hash},
     )
-    interrupted = bool(trained.info.get("training", {}).get("interrupted"))
+    used, result = trained.model, trained.result
+    interrupted = bool(used.info.get("training", {}).get("interrupted"))
     found = {
-        "model": f"{trained.name}@{trained.hash}",
+        "model": f"{used.name}@{used.hash}",
         "folder": str(output),
         "interrupted": interrupted,
         "test": result.to_json(),
@@ -73,6 +78,19 @@ def train(
     if interrupted:
         note("Interrupted: this is the best model so far.")
         raise typer.Exit(INTERRUPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A model and how it does on the flows that were kept from it."""
+
+    model: "Model"
+    sides: "Split"
+    tested: "FlowBatch"
+    """The flows of the test side."""
+    result: "Evaluation"
+    probabilities: "NDArray[np.float32]"
+    """Of the test side, shape (n, k)."""
 
 
 def train_and_measure(
@@ -86,12 +104,8 @@ def train_and_measure(
     device: str,
     ports: bool,
     data: dict[str, Any],
-) -> "tuple[Model, Evaluation]":
-    """Trains on one side of a split, measures on the other; writes model, figures and split.
-
-    Returns:
-        The model, and its figures on the test side.
-    """
+) -> Trained:
+    """Trains on one side of a split, measures on the other; writes model, figures and split."""
     from apptell.dataset import save_split
     from apptell.learning import Progress, recipe_of, train_model
     from apptell.learning.card import model_card
@@ -123,7 +137,7 @@ def train_and_measure(
             progress=step,
             extra_info={"data": {**data, "split": sides.protocol, "split_seed": seed}},
         )
-    result, _ = measure(trained, tested, None, seed)
+    result, probabilities = measure(trained, tested, None, seed)
     # The figures belong into the model's own folder, and are known only now.
     info, weights = read_model(output)
     info["metrics"] = {
@@ -135,7 +149,7 @@ def train_and_measure(
     }
     write_model(output, weights, info, model_card(info, recipe.description))
     save_split(sides, flows, output / "split.jsonl")
-    return trained, result
+    return Trained(trained, sides, tested, result, probabilities)
 
 
 def show_figures(result: "Evaluation", console: "Console") -> None:
