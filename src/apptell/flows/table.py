@@ -176,7 +176,7 @@ class FlowTable:
                 yield from self._make_room(full)
         if self.clock_ns - int(memory.counts[state.SWEPT]) > _SECOND:
             self._sweep(self.clock_ns, self._timeout_ns + _REORDERING_NS)
-        if self.n_ready >= 4096:
+        if self.n_ready >= 2048:
             yield from self.take()
 
     def advance(self, now_ns: int) -> Iterator[FlowBatch]:
@@ -190,7 +190,7 @@ class FlowTable:
         kernel.end_all(kernel.BY_CAPTURE, memory.records, memory.ready, memory.counts)
         yield from self.take()
 
-    def take(self, batch_flows: int = 8192) -> Iterator[FlowBatch]:
+    def take(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
         """Finished flows, in batches."""
         memory = self._memory
         while self.n_ready:

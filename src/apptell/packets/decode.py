@@ -34,7 +34,7 @@ _PPP_DIRECTION, _HDLC, _WIFI, _RADIOTAP = (
 _PRISM, _AVS, _PPI, _PKTAP, _NFLOG = links.PRISM, links.AVS, links.PPI, links.PKTAP, links.NFLOG
 _LLC, _TOKEN_RING, _FDDI, _FRAME_RELAY = links.LLC, links.TOKEN_RING, links.FDDI, links.FRAME_RELAY
 _ENC, _PFLOG, _MPACKET, _ETHERTYPE = links.ENC, links.PFLOG, links.MPACKET, links.ETHERTYPE
-_MPLS, _IP_OVER_FC = links.MPLS, links.IP_OVER_FC
+_MPLS, _IP_OVER_FC, _IPOIB = links.MPLS, links.IP_OVER_FC, links.IP_OVER_INFINIBAND
 
 _OK, _UNKNOWN_LINK, _NOT_IP, _NOT_DATA = (
     int(Status.OK),
@@ -222,6 +222,15 @@ def decode_frames(
                 ):  # provider backbone bridging: service tag, then the inner frame
                     at += 4
                     layer = _ETHERNET
+                elif ethertype == 0x8903:  # Cisco FabricPath: its tag, then the inner frame
+                    at += 2
+                    layer = _ETHERNET
+                elif ethertype == 0x8926:  # VN-Tag
+                    if at + 6 > end:
+                        out.status = _CUT
+                        break
+                    ethertype = _be16(buffer, at + 4)
+                    at += 6
                 elif ethertype == 0x88E5:
                     out.status = _ENCRYPTED
                     break
@@ -408,7 +417,7 @@ def decode_frames(
                                     at += 4
                                 if bits & 0x0200 and at + 2 <= end:
                                     # the offset field closes the header
-                                    at += _be16(buffer, at - 0) + 2
+                                    at += _be16(buffer, at) + 2
                                 layer = _PPP
                     elif target_port == 3544 or source_port == 3544:
                         inner = at
@@ -716,6 +725,13 @@ def decode_frames(
             elif layer == _FDDI:
                 at += 13
                 layer = _LLC
+            elif layer == _IPOIB:  # global routing header, then an EtherType and two reserved bytes
+                if at + 44 > end:
+                    out.status = _CUT
+                    break
+                ethertype = _be16(buffer, at + 40)
+                at += 44
+                layer = _ETHERTYPE
             elif layer == _IP_OVER_FC:
                 at += 16
                 layer = _LLC

@@ -38,6 +38,7 @@ MPACKET: Final = 23
 ETHERTYPE: Final = 24
 MPLS: Final = 25
 IP_OVER_FC: Final = 26
+IP_OVER_INFINIBAND: Final = 27
 
 FIRST_LAYER: Final[dict[int, int]] = {
     0: NULL,
@@ -72,6 +73,7 @@ FIRST_LAYER: Final[dict[int, int]] = {
     228: IP,
     229: IP,
     239: NFLOG,
+    242: IP_OVER_INFINIBAND,
     258: PKTAP,
     274: MPACKET,
     276: LINUX_SLL2,
