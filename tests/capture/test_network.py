@@ -102,6 +102,7 @@ def test_a_late_receiver_makes_up_the_header_and_junk_does_no_harm():
     got, _, stats = datagrams(late, len(FRAMES))
     assert got == FRAMES
     assert stats.link_types == {"RAW": len(FRAMES)}
+    assert stats.skipped_blocks == {"datagram": 2}
 
 
 def test_a_late_receiver_knows_frames_with_the_exporter_s_trailer():

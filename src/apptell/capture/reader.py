@@ -14,6 +14,7 @@ from apptell.capture.columns import (
     Columns,
 )
 from apptell.capture.link_types import link_type_name
+from apptell.capture.network import DatagramStream
 from apptell.capture.stats import CaptureStats
 from apptell.capture.stream_reader import StreamReader
 from apptell.errors import CaptureError
@@ -129,6 +130,8 @@ class CaptureReader:
                 yield batch
         finally:
             stream.close()
+            if isinstance(stream, DatagramStream) and stream.dropped:
+                _add(self._skipped, {"datagram": stream.dropped})
             if self._current is not None:
                 parser = self._current.parser
                 self._interfaces += parser.interfaces

@@ -47,11 +47,12 @@ def open_capture(
         stop: asked while nothing arrives, at least every 100 ms; when it says so the stream ends.
 
     Returns:
-        An iterator of PacketBatch. It raises CaptureError after everything that precedes the
-        damage.
+        An iterator of PacketBatch. It raises CaptureError after everything that precedes the damage,
+        which is nothing where a single file or stream is no capture.
 
     Raises:
-        CaptureError: nothing is there, or it is no capture.
+        CaptureError: nothing is there; among several, a file that is named is no capture, or a folder
+            holds none.
         UsageError: ``follow`` with several files, no file at all, or a file object that gives text.
     """
     asked = Stop(stop)

@@ -22,7 +22,7 @@ class CaptureStats:
     cut_packets: int = 0
     """Packets of which the files hold only the beginning (snap length)."""
     skipped_blocks: dict[str, int] = field(default_factory=dict)
-    """pcapng blocks passed over, by name."""
+    """pcapng blocks passed over, by name; ``datagram`` for datagrams that were no records."""
     link_types: dict[str, int] = field(default_factory=dict)
     """Packets by the name of their link type."""
     first_ns: int | None = None
