@@ -4,10 +4,11 @@ from math import floor
 
 import numpy as np
 import pytest
+from benchmarks.fuzz_captures import mutants
 
 from apptell.capture import Owner, pcapng_scan
 from apptell.capture.columns import Columns
-from tests.capture import crafted
+from tests.capture import crafted, pcapng_twin
 from tests.capture.crafted import FRAMES, START_S
 from tests.capture.test_pcap import frames_of, read, times_of
 
@@ -188,3 +189,30 @@ def test_the_kernel_in_plain_python_reads_within_bounds_and_agrees(order):
         assert results[0][1] == [i * 1000 for i in range(n)]
     assert n == len(FRAMES)
     assert frames_of(read(data + body)[0]) == FRAMES
+
+
+def test_spoiled_captures_give_what_the_plain_twin_gives():
+    captures = {
+        "little": crafted.rich_pcapng(),
+        "big": crafted.rich_pcapng(">"),
+        "mixed": crafted.rich_pcapng() + crafted.rich_pcapng(">"),
+    }
+    n_with_packets = 0
+    for _, data in mutants(captures, 1500, 11):
+        if data[:4] != b"\n\r\r\n":
+            continue
+        batches, _, _ = read(data)
+        got = [
+            (
+                batch.frame(row),
+                int(batch.wire[row]),
+                int(batch.time_ns[row]),
+                int(batch.link_type[row]),
+                int(batch.direction[row]),
+            )
+            for batch in batches
+            for row in range(len(batch))
+        ]
+        assert got == pcapng_twin.packets(data)
+        n_with_packets += bool(got)
+    assert n_with_packets > 300
