@@ -39,7 +39,7 @@ class CryptoPan:
         """Raises UsageError when the key has not KEY_BYTES bytes."""
         if len(key) != KEY_BYTES:
             raise UsageError(f"key: {len(key)} bytes, not {KEY_BYTES}")
-        self._cipher = Cipher(algorithms.AES(key[:16]), modes.ECB())  # noqa: S305
+        self._cipher = Cipher(algorithms.AES(key[:16]), modes.ECB())
         self._pad = int.from_bytes(self._encrypt(key[16:]), "big")
 
     def address(self, text: str) -> str:

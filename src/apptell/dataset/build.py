@@ -7,7 +7,6 @@ Where labels come from is none of this module's business; a source only has to l
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -16,6 +15,7 @@ from apptell.dataset.writer import DatasetWriter
 from apptell.errors import CaptureError
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
     from pathlib import Path
 

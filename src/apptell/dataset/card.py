@@ -17,12 +17,16 @@ def card(name: str, info: Mapping[str, Any]) -> str:
     lines = [
         f"# {name}",
         "",
-        f"{info['n_flows']:,} labelled flows of {len(apps)} apps from {len(info['sources'])} sources, in the "
-        f"flow schema of version {info['flow_schema']}. Written by {info['written_by']}; "
-        f"content hash `{info['hash'][:16]}`.",
+        (
+            f"{info['n_flows']:,} labelled flows of {len(apps)} apps from {len(info['sources'])} sources, in the "
+            f"flow schema of version {info['flow_schema']}. Written by {info['written_by']}; "
+            f"content hash `{info['hash'][:16]}`."
+        ),
         "",
-        "Open it with `apptell.dataset.Dataset.open(path)`, `apptell dataset info`, or read the Parquet files "
-        "that `dataset.json` lists with any tool.",
+        (
+            "Open it with `apptell.dataset.Dataset.open(path)`, `apptell dataset info`, or read the Parquet files "
+            "that `dataset.json` lists with any tool."
+        ),
         "",
         "## Apps",
         "",
@@ -65,13 +69,17 @@ def card(name: str, info: Mapping[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        f"A flow keeps its first {limits['segments']} payload segments with up to {limits['segment_bytes']:,} "
-        f"bytes each, and the lengths and gaps of its first {limits['sequence']} payload packets.",
+        (
+            f"A flow keeps its first {limits['segments']} payload segments with up to {limits['segment_bytes']:,} "
+            f"bytes each, and the lengths and gaps of its first {limits['sequence']} payload packets."
+        ),
         "",
         "## Privacy",
         "",
-        "Flows hold addresses, names and the first bytes of what was said. Share a dataset only after "
-        "`--anonymize` and `--mask-names`, and only if everyone recorded agreed.",
+        (
+            "Flows hold addresses, names and the first bytes of what was said. Share a dataset only after "
+            "`--anonymize` and `--mask-names`, and only if everyone recorded agreed."
+        ),
         "",
     ]
     return "\n".join(lines)

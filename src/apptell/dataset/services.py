@@ -41,8 +41,25 @@ SERVICES: Final = pa.schema(
 )
 # Words of package names that name no app.
 _WORDLESS: Final = frozenset(
-    "android mobile mobil client messenger main lite google apps application katana online player "
-    "phone free live social".split()
+    [
+        "android",
+        "mobile",
+        "mobil",
+        "client",
+        "messenger",
+        "main",
+        "lite",
+        "google",
+        "apps",
+        "application",
+        "katana",
+        "online",
+        "player",
+        "phone",
+        "free",
+        "live",
+        "social",
+    ]
 )
 
 

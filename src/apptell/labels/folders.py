@@ -7,13 +7,13 @@ the one that was named and the file are the group ``source``. A folder ``name=va
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import LabelError
 from apptell.labels.naming import plain
 
 if TYPE_CHECKING:
+    import re
     from pathlib import Path
 
 CAPTURE_SUFFIXES: Final = (".pcap", ".pcapng", ".cap", ".pktap", ".ntar", ".dmp")

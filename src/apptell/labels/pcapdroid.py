@@ -99,7 +99,7 @@ def has_trailers(batch: PacketBatch) -> bool:
 
 
 def _owner(key: bytes) -> Owner:
-    """uid (big-endian, signed) and name (NUL-padded UTF-8, perhaps cut in mid-character)."""
+    """Uid (big-endian, signed) and name (NUL-padded UTF-8, perhaps cut in mid-character)."""
     uid = int.from_bytes(key[:4], "big", signed=True)
     name = key[4:].split(b"\0", 1)[0].decode("utf-8", errors="ignore")
     return Owner(uid=uid, name=name or None)

@@ -6,7 +6,6 @@ nothing else speaks, the names of folder and file.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +18,7 @@ from apptell.labels.pcapdroid import TrailerReader, has_trailers
 from apptell.labels.source import ConstantLabeller, JoinLabeller, OwnerLabeller, Reader, Source
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import tzinfo
     from pathlib import Path
