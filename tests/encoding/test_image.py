@@ -11,7 +11,7 @@ import pytest
 from apptell.encoding.image import draw_images, images
 from apptell.errors import DatasetError
 from apptell.flows.schema import FlowBatch
-from encoding.crafted import CraftedFlow, Packet, batch, random_flow
+from tests.encoding.crafted import CraftedFlow, Packet, batch, random_flow
 
 
 def image_from_the_paper(flow: CraftedFlow) -> np.ndarray:
@@ -89,7 +89,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from apptell.encoding import images, sequences, statistics
-from encoding.crafted import batch, random_flow
+from tests.encoding.crafted import batch, random_flow
 flows = batch([random_flow(np.random.default_rng(seed)) for seed in range(40)])
 print(images(flows).sum(), statistics(flows).shape, sequences(flows).shape)
 """
@@ -97,7 +97,7 @@ print(images(flows).sum(), statistics(flows).shape, sequences(flows).shape)
 
 def test_the_kernels_stay_within_their_arrays(tmp_path):
     run = subprocess.run(
-        [sys.executable, "-c", BOUNDS, str(Path(__file__).resolve().parents[1])],
+        [sys.executable, "-c", BOUNDS, str(Path(__file__).resolve().parents[2])],
         env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
         capture_output=True,
         text=True,

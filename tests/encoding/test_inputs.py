@@ -5,7 +5,7 @@ import pytest
 
 from apptell.encoding import ENCODINGS, complete_options, encode, images, sequences, statistics
 from apptell.errors import UsageError
-from encoding.crafted import batch, random_flow
+from tests.encoding.crafted import batch, random_flow
 
 FLOWS = batch([random_flow(np.random.default_rng(seed)) for seed in range(8)])
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from apptell.encoding.sequence import sequences
-from encoding.crafted import CraftedFlow, Packet, batch, random_flow
+from tests.encoding.crafted import CraftedFlow, Packet, batch, random_flow
 
 
 def sequence_as_documented(flow: CraftedFlow, length: int, packets: int) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 
 from apptell.encoding.statistics import STATISTICS, statistics, statistics_names
 from apptell.flows.schema import FlowBatch
-from encoding.crafted import CraftedFlow, Packet, batch, random_flow
+from tests.encoding.crafted import CraftedFlow, Packet, batch, random_flow
 
 
 def summary(values: list[float]) -> list[float]:

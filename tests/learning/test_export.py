@@ -39,10 +39,14 @@ def test_a_forest_gives_the_same_probabilities_outside_scikit_learn(n_classes):
     np.testing.assert_allclose(run(forest_to_onnx(forest), X), expected, atol=1e-5)
 
 
-def test_a_feature_exactly_at_a_threshold_goes_the_same_way():
-    low, high = np.float32(0.1), np.nextafter(np.float32(0.1), np.float32(1))
-    X = np.array([[low], [high]] * 20, dtype=np.float32)  # a threshold between neighbours
-    y = np.array([0, 1] * 20)
+def test_a_threshold_between_two_float32_sorts_both_as_before():
+    steps = 1 + np.arange(4, dtype=np.float32) * np.finfo(np.float32).eps
+    X, y = np.tile(steps[[0, 3]], 20)[:, None], np.tile([0, 1], 20)
     forest = RandomForestClassifier(10, random_state=0).fit(X, y)
-    np.testing.assert_allclose(run(forest_to_onnx(forest), X), forest.predict_proba(X), atol=1e-6)
-    assert forest.score(X, y) == 1
+    assert forest.estimators_[0].tree_.threshold[0] == (steps[1] + np.float64(steps[2])) / 2
+    found, expected = (
+        run(forest_to_onnx(forest), steps[:, None]),
+        forest.predict_proba(steps[:, None]),
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert expected[1, 0] > expected[2, 0]

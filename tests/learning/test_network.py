@@ -51,11 +51,11 @@ def test_the_gradients_are_those_of_table_2_layer_by_layer():
 def test_weights_begin_glorot_uniform_and_biases_zero():
     network = PaperNetwork(6)
     limit = (6 / (25600 + 128)) ** 0.5
-    weight = network.dense1.weight
+    weight = network.dense1.weight.detach()
     assert limit * 0.99 < float(weight.abs().max()) <= limit
     assert float(weight.var()) == pytest.approx(limit**2 / 3, rel=0.01)
     limit = (6 / (9 * 32 + 9 * 64)) ** 0.5
-    assert limit * 0.99 < float(network.convolution2.weight.abs().max()) <= limit
+    assert limit * 0.99 < float(network.convolution2.weight.detach().abs().max()) <= limit
     for layer in (network.convolution1, network.convolution2, network.dense1, network.dense2):
         assert not layer.bias.any()
 

@@ -7,7 +7,7 @@ import pytest
 
 from apptell.errors import ModelError, OutputError
 from apptell.models import read_model, write_model
-from models.tiny import info
+from tests.models.tiny import info
 
 
 @pytest.fixture

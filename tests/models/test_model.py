@@ -10,8 +10,8 @@ from apptell.encoding import statistics
 from apptell.errors import DatasetError, ModelError
 from apptell.flows.schema import FlowBatch
 from apptell.models import load_model, write_model
-from encoding.crafted import batch, random_flow
-from models.tiny import APPS, info, network, weights
+from tests.encoding.crafted import batch, random_flow
+from tests.models.tiny import APPS, info, network, weights
 
 FLOWS = batch([random_flow(np.random.default_rng(seed)) for seed in range(600)])
 

@@ -78,10 +78,10 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         """
         X, y = validate_data(self, _flat(X), y, dtype=[np.uint8, np.float32])
         check_classification_targets(y)
-        images = _square(X)
+        images = self._images(X)
         self.classes_, targets = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_[0]!r}; two are needed")
+            raise ValueError(f"y has one class, {self.classes_[0]}; two are needed")
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31))
         self.network_, self.history_ = train_network(
@@ -101,7 +101,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         """Probabilities of the classes, shape (n, classes), columns as in ``classes_``."""
         check_is_fitted(self)
         X = validate_data(self, _flat(X), dtype=[np.uint8, np.float32], reset=False)
-        return predict(self.network_, _square(X))
+        return predict(self.network_, self._images(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest class, shape (n,)."""
@@ -112,6 +112,14 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         """The network as an ONNX model; its probabilities are in the order of ``classes_``."""
         check_is_fitted(self)
         return network_to_onnx(self.network_)
+
+    def _images(self, X: NDArray[Any]) -> NDArray[Any]:
+        """Rows of pixels as images, shape (n, 87, 87)."""
+        if X.shape[1] != _PIXELS:
+            raise ValueError(
+                f"X has {X.shape[1]} features, but an image has {_PIXELS} pixels (87 x 87)"
+            )
+        return X.reshape(-1, IMAGE_SIDE, IMAGE_SIDE)
 
     def _watched(
         self, targets: NDArray[np.int64], groups: ArrayLike | None, seed: int
@@ -128,11 +136,3 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
 def _flat(X: Any) -> Any:
     """Images as rows, whatever else as it is."""
     return X.reshape(len(X), -1) if isinstance(X, np.ndarray) and X.ndim == 3 else X
-
-
-def _square(X: NDArray[Any]) -> NDArray[Any]:
-    if X.shape[1] != _PIXELS:
-        raise ValueError(
-            f"X has {X.shape[1]} features, but an image has {_PIXELS} pixels (87 x 87)"
-        )
-    return X.reshape(-1, IMAGE_SIDE, IMAGE_SIDE)

@@ -14,7 +14,6 @@ import numpy as np
 from apptell.encoding import complete_options, encode, encoding_of
 from apptell.errors import DatasetError, MissingError, UsageError
 from apptell.learning.card import model_card
-from apptell.learning.progress import Progress
 from apptell.learning.registry import Settings, recipe_of
 from apptell.models import Model, load_model, write_model
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch
+    from apptell.learning.progress import Progress
 
 MIN_PAYLOAD_PACKETS: Final = 2
 """Flows with fewer payload packets are removed (Section 3.1)."""
@@ -63,7 +63,7 @@ def train_model(
         device: ``auto``, ``cpu`` or ``cuda``.
         threshold: confidence below which the model declines; None leaves it to whoever runs it.
         out: the folder.
-        progress: called about twice a second.
+        progress: called about twice a second by models that learn in passes.
         extra_info: entries for ``model.json``: ``data`` (joined with what is known here),
             ``metrics``, ``calibration``, ``notes``.
 
@@ -114,8 +114,6 @@ def train_model(
         **extra.get("data", {}),
     }
     write_model(out, learner.to_onnx(), info, model_card(info, recipe.description))
-    if progress is not None:
-        progress(Progress(1.0, epochs, epochs, None, None, 0.0, 0.0))
     return load_model(out)
 
 

@@ -146,8 +146,8 @@ class _Run:
                 self.history.rows.append(row)
                 watched = row.get("validation_loss", -float(epoch))
                 if math.isfinite(row["loss"]) and watched < least:
-                    least, self.history.best_epoch = watched, epoch
                     best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+                    least, self.history.best_epoch = watched, epoch
                 self._report(epoch, len(self.rows), force=True)
         except KeyboardInterrupt:
             if not best:

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import numpy as np
+import pytest
+
+from apptell.errors import DatasetError
+from apptell.learning.make_default import make_default, read_samples
+from apptell.models import load_model
+
+
+def test_the_model_in_the_package_is_what_the_script_makes(tmp_path):
+    shipped = load_model()
+    made = make_default(tmp_path / "default")
+    assert made.info["data"] == shipped.info["data"]
+    assert made.info["options"] == {"ports": False}
+    if shipped.info["versions"]["scikit-learn"] == version("scikit-learn"):
+        assert made.hash == shipped.hash
+    flows, apps, _ = read_samples()
+    found = np.array(shipped.apps)[shipped.predict_proba(flows).argmax(axis=1)]
+    assert (found == apps).mean() > 0.95  # it learned these very flows
+
+
+def test_no_samples_are_said(tmp_path):
+    with pytest.raises(DatasetError, match="there are no samples$"):
+        make_default(tmp_path / "out", tmp_path)
