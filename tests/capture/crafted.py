@@ -105,6 +105,16 @@ def darwin_process(pid, name, order="<"):
     return block(0x80000001, struct.pack(order + "I", pid) + option(2, name.encode(), order), order)
 
 
+def snoop(frames=FRAMES, *, link=4, version=2):
+    records = [
+        struct.pack(">IIIIII", len(f), len(f), 24 + len(f) + -len(f) % 4, 0, START_S + i, i * 1000)
+        + f
+        + bytes(-len(f) % 4)
+        for i, f in enumerate(frames)
+    ]
+    return b"snoop\0\0\0" + struct.pack(">II", version, link) + b"".join(records)
+
+
 def rich_pcapng(order="<"):
     """A section with everything that the reader knows, and blocks that it passes over."""
     ticks = START_S * 10**6
@@ -145,6 +155,7 @@ def good_captures():
         "pcap-android": pcap(extra=bytes(8)),
         "pcap-nokia": pcap(extra=bytes(4)),
         "pcap-ixia": pcap_header(magic=0x1C0001AC, extra=bytes(4)) + pcap()[24:],
+        "snoop": snoop(),
         "pcapng": rich_pcapng(),
         "pcapng-big": rich_pcapng(">"),
         "pcapng-mixed": rich_pcapng() + rich_pcapng(">") + rich_pcapng(),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 from apptell.capture.compress import MAGIC_BYTES, DecompressedStream, compression
 from apptell.capture.pcap import MAGICS, PcapParser
 from apptell.capture.pcapng import SECTION_MAGIC, PcapngParser
+from apptell.capture.snoop import MAGIC as SNOOP_MAGIC
+from apptell.capture.snoop import SnoopParser
 from apptell.capture.window import BLOCK_BYTES, Window
 from apptell.errors import CaptureError
 
@@ -81,6 +83,8 @@ class StreamReader:
             return PcapParser(window)
         if head[:4] == SECTION_MAGIC:
             return PcapngParser(window, self._owners)
+        if len(head) == MAGIC_BYTES and SNOOP_MAGIC.startswith(head):
+            return SnoopParser(window)
         if window.damage is not None:
             raise window.damage
         if not head:
