@@ -1,20 +1,33 @@
-"""The device's socket tables in; which user id owned which connection and when, out.
+"""What the device's kernel logs of sockets in; which user owned which connection and when, out.
 
-Every app has a user id of its own, as on Android. The kernel's tables name the owner of each
-socket; they are read
-about fifty times a second, so that no connection that exchanges data over the link is missed.
+Every app has a user id of its own, as on Android, and netfilter hands each opening and closing
+packet to user space with the user id of the socket that sent it. That is how the paper's Network
+Log works too: no connection is too short to be seen.
 """
 
 from __future__ import annotations
 
-import socket
-import struct
+import subprocess
 import threading
-import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
-TCP_TIME_WAIT = "06"
+from lab import pcap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lab.world import World
+
+GROUP = 5
+NFULA_PAYLOAD, NFULA_UID = 9, 11
+RULES = (
+    ("OUTPUT", "SYN,ACK", "SYN"),
+    ("OUTPUT", "FIN", "FIN"),
+    ("OUTPUT", "RST", "RST"),
+    ("INPUT", "FIN", "FIN"),
+    ("INPUT", "RST", "RST"),
+)
 
 
 @dataclass
@@ -29,64 +42,79 @@ class Owned:
     uid: int
     first_ns: int
     last_ns: int
-    inode: int = 0
 
 
-def _address(text: str) -> tuple[str, int]:
-    raw, port = text.split(":")
-    words = [int(raw[i : i + 8], 16) for i in range(0, len(raw), 8)]
-    packed = b"".join(struct.pack("=I", word) for word in words)
-    family = socket.AF_INET if len(packed) == 4 else socket.AF_INET6
-    return socket.inet_ntop(family, packed), int(port, 16)
+def parse_log(record: bytes) -> tuple[int, bytes]:
+    """User id (−1 when the kernel names none) and IP packet of one NFLOG record."""
+    uid, packet, at = -1, b"", 4
+    while at + 4 <= len(record):
+        length = int.from_bytes(record[at : at + 2], "little")
+        kind = int.from_bytes(record[at + 2 : at + 4], "little") & 0x7FFF
+        if length < 4:
+            break
+        value = record[at + 4 : at + length]
+        if kind == NFULA_UID:
+            uid = int.from_bytes(value, "big")
+        elif kind == NFULA_PAYLOAD:
+            packet = value
+        at += (length + 3) & ~3
+    return uid, packet
 
 
-def parse_table(text: str) -> list[tuple[str, int, str, int, int, int]]:
-    """Rows (local, port, remote, port, uid, inode) of a ``/proc/net/tcp`` table.
+def records(stream: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Time in ns and bytes of each record of a little-endian microsecond pcap stream."""
+    if len(stream.read(24)) < 24:
+        return
+    while len(head := stream.read(16)) == 16:
+        seconds, micros, length = (int.from_bytes(head[i : i + 4], "little") for i in (0, 4, 8))
+        yield seconds * 1_000_000_000 + micros * 1000, stream.read(length)
 
-    Sockets without an owner left out.
-    """
-    rows = []
-    for line in text.splitlines()[1:]:
-        fields = line.split()
-        if len(fields) < 10 or fields[3] == TCP_TIME_WAIT or fields[9] == "0":
-            continue
-        local, remote = _address(fields[1]), _address(fields[2])
-        if remote[1]:
-            rows.append((*local, *remote, int(fields[7]), int(fields[9])))
-    return rows
+
+class Ledger:
+    """Connections in the order of their opening packets."""
+
+    def __init__(self) -> None:
+        self.owned: list[Owned] = []
+        self.counts: dict[int, int] = {}
+        self._last: dict[pcap.Key, tuple[int, Owned]] = {}
+
+    def note(self, time_ns: int, record: bytes) -> None:
+        """One logged packet: a first SYN opens a connection, anything else moves its end."""
+        uid, data = parse_log(record)
+        p = pcap.decode(time_ns, data, len(data), pcap.RAW)
+        if p is None or p.source.startswith("127.") or p.source == "::1":
+            return
+        sequence, owned = self._last.get(p.key) or self._last.get(p.back) or (None, None)
+        if p.flags & (pcap.SYN | pcap.ACK) == pcap.SYN and sequence != p.sequence:
+            owned = Owned(6, *p.key, uid, time_ns, time_ns)
+            self._last[p.key] = p.sequence, owned
+            self.owned.append(owned)
+            self.counts[uid] = self.counts.get(uid, 0) + 1
+        elif owned is not None:
+            owned.last_ns = time_ns
 
 
 class Watch(threading.Thread):
-    """Polls the tables of one namespace until ``stop``."""
+    """Fills a ledger from the device's log until ``stop``."""
 
-    def __init__(self, holder: int, interval_s: float = 0.02) -> None:
+    def __init__(self, world: World) -> None:
         super().__init__(daemon=True)
-        self.tables = [Path(f"/proc/{holder}/net/{name}") for name in ("tcp", "tcp6")]
-        self.interval_s = interval_s
-        self.owned: dict[tuple[str, int, str, int, int], Owned] = {}
-        self.counts: dict[int, int] = {}
-        self._over = threading.Event()
+        self.ledger = Ledger()
+        for chain, mask, flags in RULES:
+            rule = f"iptables -A {chain} -p tcp --tcp-flags {mask} {flags} -j NFLOG"
+            world.run("device", [*rule.split(), "--nflog-group", str(GROUP)])
+        command = ["tcpdump", "-i", f"nflog:{GROUP}", "-U", "-B", "8192", "-w", "-", "-Z", "root"]
+        self._log = world.spawn("device", command, log="nflog", stdout=subprocess.PIPE)
 
     def run(self) -> None:
-        """Read, remember, sleep."""
-        while not self._over.wait(self.interval_s):
-            self.look()
-
-    def look(self) -> None:
-        """One reading of the tables."""
-        now = time.time_ns()
-        for table in self.tables:
-            for local, lport, remote, rport, uid, inode in parse_table(table.read_text()):
-                if remote.startswith("127.") or remote == "::1":
-                    continue
-                key = (local, lport, remote, rport, inode)
-                if key not in self.owned:
-                    self.owned[key] = Owned(6, local, lport, remote, rport, uid, now, now, inode)
-                    self.counts[uid] = self.counts.get(uid, 0) + 1
-                self.owned[key].last_ns = now
+        """Read the log to its end."""
+        if self._log.stdout is not None:
+            for time_ns, record in records(self._log.stdout):
+                self.ledger.note(time_ns, record)
 
     def stop(self) -> list[Owned]:
-        """End the thread; every connection seen, in order of its first sight."""
-        self._over.set()
+        """End the log; every connection of the device."""
+        self._log.terminate()
+        self._log.wait()
         self.join()
-        return sorted(self.owned.values(), key=lambda o: o.first_ns)
+        return self.ledger.owned

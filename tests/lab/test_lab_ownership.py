@@ -1,34 +1,60 @@
-from lab.ownership import parse_table
+import io
+import struct
 
-HEAD = (
-    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   "
-    "uid  timeout inode\n"
-)
+from lab.ownership import Ledger, parse_log, records
 
+from lab import pcap
 
-def row(local, remote, state="01", uid=10_101, inode=77):
-    return (
-        f"   0: {local} {remote} {state} 00000000:00000000 00:00000000 00000000 "
-        f"{uid:5d}        0 {inode} 1 0 20 4 30 10 -1\n"
-    )
+CLIENT, SERVER = ("10.0.0.2", 40_000), ("192.0.2.9", 443)
 
 
-def test_a_row_names_both_ends_and_the_owner():
-    text = HEAD + row("0201A8C0:C350", "090200C0:01BB")
-    assert parse_table(text) == [("192.168.1.2", 50_000, "192.0.2.9", 443, 10_101, 77)]
+def ip_tcp(source, target, flags, sequence=1):
+    tcp = struct.pack(">HHIIBBHHH", source[1], target[1], sequence, 0, 5 << 4, flags, 1_000, 0, 0)
+    addresses = bytes(map(int, source[0].split("."))) + bytes(map(int, target[0].split(".")))
+    return struct.pack(">BBHHHBBH", 0x45, 0, 40, 0, 0, 64, 6, 0) + addresses + tcp
 
 
-def test_an_ipv6_row_is_read_in_words_of_the_machine():
-    text = HEAD + row(
-        "B80D0120000000000000000001000000:C350", "B80D0120000000000000000002000000:01BB"
-    )
-    assert parse_table(text) == [("2001:db8::1", 50_000, "2001:db8::2", 443, 10_101, 77)]
+def attribute(kind, value):
+    return struct.pack("<HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
 
 
-def test_sockets_without_an_owner_or_a_far_end_are_left_out():
-    text = (
-        HEAD
-        + row("0201A8C0:C350", "090200C0:01BB", state="06")
-        + row("0201A8C0:C351", "090200C0:01BB", inode=0)
-    )
-    assert parse_table(text + row("00000000:01BB", "00000000:0000", state="0A")) == []
+def log(packet, uid=10_107):
+    owner = b"" if uid is None else attribute(11, struct.pack(">I", uid))
+    return b"\x02\x00\x00\x05" + attribute(10, b"a\x00") + owner + attribute(9, packet)
+
+
+def test_a_record_holds_the_owner_and_the_packet_among_other_attributes():
+    assert parse_log(log(b"packet!")) == (10_107, b"packet!")
+    assert parse_log(log(b"packet!", uid=None)) == (-1, b"packet!")
+    assert parse_log(b"\x02\x00\x00\x05\x00\x00\x09\x00abcd") == (-1, b"")
+
+
+def test_a_stream_cut_in_its_header_or_a_record_head_ends_quietly():
+    header = bytes(24)
+    whole = struct.pack("<IIII", 3, 5, 2, 2) + b"xy"
+    assert list(records(io.BytesIO(header + whole + whole[:9]))) == [(3_000_005_000, b"xy")]
+    assert list(records(io.BytesIO(header[:20]))) == []
+
+
+def test_a_connection_lasts_from_its_syn_to_the_last_closing_packet_of_either_side():
+    ledger = Ledger()
+    ledger.note(1_000, log(ip_tcp(CLIENT, SERVER, pcap.SYN)))
+    ledger.note(2_000, log(ip_tcp(CLIENT, SERVER, pcap.SYN)))  # sent again, not opened again
+    ledger.note(8_000, log(ip_tcp(SERVER, CLIENT, pcap.FIN | pcap.ACK), uid=None))
+    (owned,) = ledger.owned
+    assert (owned.local, owned.local_port, owned.remote, owned.remote_port) == (*CLIENT, *SERVER)
+    assert (owned.uid, owned.first_ns, owned.last_ns) == (10_107, 1_000, 8_000)
+    assert ledger.counts == {10_107: 1}
+
+
+def test_ports_used_again_by_another_app_are_another_connection():
+    ledger = Ledger()
+    ledger.note(1_000, log(ip_tcp(CLIENT, SERVER, pcap.SYN, sequence=5), uid=10_100))
+    ledger.note(9_000, log(ip_tcp(CLIENT, SERVER, pcap.SYN, sequence=6), uid=10_101))
+    assert [owned.uid for owned in ledger.owned] == [10_100, 10_101]
+
+
+def test_what_stays_on_the_device_is_not_its_traffic():
+    ledger = Ledger()
+    ledger.note(1_000, log(ip_tcp(("127.0.0.1", 1), ("127.0.0.1", 2), pcap.SYN)))
+    assert ledger.owned == []

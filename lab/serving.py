@@ -1,0 +1,118 @@
+"""A recording's settings in; every server of it running on the server side, with names and keys, out."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import apps, behaviour, front, sandbox
+from lab.background import BACKGROUND
+from lab.host import Host
+from lab.tls import Authority
+
+if TYPE_CHECKING:
+    from lab.settings import Settings
+    from lab.world import World
+
+FRONT_ADDRESS = "192.0.2.9"
+
+
+def kinds(settings: Settings) -> dict[str, str]:
+    """App → the package that holds its module, for the apps of a recording."""
+    messaging = [name for name in settings.quotas if name in apps.APPS]
+    background = BACKGROUND if settings.quotas.get("other") else ()
+    return {**dict.fromkeys(messaging, "apps"), **dict.fromkeys(background, "background")}
+
+
+def load(kind: str, app: str) -> Any:
+    """The module of an app or of a kind of background."""
+    return importlib.import_module(f"lab.{kind}.{app}")
+
+
+class Serving:
+    """The servers of one recording."""
+
+    def __init__(self, settings: Settings, world: World) -> None:
+        self.settings, self.world = settings, world
+        self.random = random.Random(f"{settings.seed}/servers")
+        self.zone = f"{behaviour.label(self.random)}.test"
+        self.authority = Authority(world.scratch / "keys", f"{behaviour.label(self.random)} root")
+        self.hosts: dict[str, Host] = {}
+        self.modules = {app: load(kind, app) for app, kind in kinds(settings).items()}
+        self._lines: list[str] = []
+        self._routes: dict[str, tuple[str, str]] = {}
+        self._alpn: dict[str, str] = {}
+        self._doors: dict[tuple[str, int], str] = {}
+
+    def start(self) -> None:
+        """Names and certificates, servers, the front end, and what an app must have ready."""
+        for app in self.modules:
+            self.hosts[app] = self._place(app)
+        sandbox.cover_hosts(self.world.scratch, self._lines)
+        for app, module in self.modules.items():
+            module.serve(self.hosts[app])
+        if self.settings.front != "none":
+            self._start_front()
+        self._wait()
+        for app, module in self.modules.items():
+            if hasattr(module, "ready"):
+                module.ready(self.hosts[app])
+
+    def _place(self, app: str) -> Host:
+        """Addresses, names and certificates for each role of an app."""
+        s, module = self.settings, self.modules[app]
+        ports = getattr(module, "PORTS", {})
+        roles, names = {}, {}
+        for role in getattr(module, "ROLES", ("main",)):
+            address = roles[role] = f"192.0.2.{11 + len(self._doors)}"
+            self._doors[address, ports.get(role, 443)] = app
+            self.world.ip("servers", f"addr add {address}/32 dev lo")
+            n_names = getattr(module, "N_NAMES", s.n_names)
+            names[role] = [f"{behaviour.label(self.random)}.{self.zone}" for _ in range(n_names)]
+            self.authority.issue(f"{app}-{role}", [f"*.{self.zone}"])
+            backend = f"{app}-{role}"
+            usual = "h2,http/1.1" if role == "h2" else ""
+            self._alpn[backend] = getattr(module, "ALPN", {}).get(role, usual)
+            # what has a port of its own never stands behind the front end
+            target = address if s.front == "none" or role in ports else FRONT_ADDRESS
+            self._lines += [f"{target} {name}" for name in names[role]]
+            if target == FRONT_ADDRESS:
+                self._routes.update(dict.fromkeys(names[role], (backend, address)))
+        rng = random.Random(f"{s.seed}/{app}")
+        n_accounts = s.workers * 2
+        return Host(app, self.world, self.authority, rng, roles, names, n_accounts, s.day)
+
+    def _start_front(self) -> None:
+        self.world.ip("servers", f"addr add {FRONT_ADDRESS}/32 dev lo")
+        folder = self.authority.folder
+        self.authority.issue("front", [f"*.{self.zone}"])
+        wildcard = folder / "front.both.pem"
+        text = front.configuration(
+            self.settings.front, FRONT_ADDRESS, self._routes, wildcard, self._alpn
+        )
+        front.start(self.world, folder, text)
+
+    def _wait(self, limit_s: float = 40) -> None:
+        """Until every server listens."""
+        deadline = time.monotonic() + limit_s
+        folder = Path(f"/proc/{self.world.holders['servers']}/net")
+        missing = dict(self._doors)
+        while missing and time.monotonic() < deadline:
+            time.sleep(0.2)
+            text = (folder / "tcp").read_text() + (folder / "tcp6").read_text()
+            missing = {
+                door: app for door, app in missing.items() if not listening(*door).search(text)
+            }
+        if missing:
+            absent = ", ".join(sorted(set(missing.values())))
+            raise RuntimeError(f"servers that did not start: {absent}")
+
+
+def listening(address: str, port: int) -> re.Pattern[str]:
+    """What ``/proc/net/tcp``, or ``tcp6`` with a mapped address, says of a socket listening there."""
+    a, b, c, d = (int(part) for part in address.split("."))
+    return re.compile(f"{d:02X}{c:02X}{b:02X}{a:02X}:{port:04X} 0+:0000 0A")
