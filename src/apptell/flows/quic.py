@@ -46,10 +46,11 @@ SALTS: Final = {
     0xFACEB00E: _DRAFT_23,
     0xFACEB003: _DRAFT_29,
     0x51303530: bytes.fromhex("504574efd066fe2f9d945cfcdbd3a7f0d3b56b45"),  # Q050
-    0x54303530: bytes.fromhex("7ff579e5acd07291558030 4c43a2367c60488310"),  # T050
+    0x54303530: bytes.fromhex("7ff579e5acd072915580304c43a2367c60488310"),  # T050
     0x54303531: bytes.fromhex("7a4edef4e7ccee5fa4506c19124fc8ccda6e033d"),  # T051
 }
 """Version to the salt of its Initial secrets."""
+_GOOGLE_TLS: Final = frozenset({0x54303530, 0x54303531})
 _VERSION_2: Final = frozenset({0x6B3343CF, 0x709A50C4})
 _MAX_CRYPTO: Final = 1 << 16
 _kernel = njit(cache=True, nogil=True)
@@ -138,7 +139,7 @@ def read_flow(datagrams: Iterable[bytes]) -> bytes:
             return datagram  # Google QUIC before Q050 seals its hello with no key
         n_before = len(pieces)
         for version, packet_type, connection, header_end, packet in _long_packets(datagram):
-            if packet_type != 0 or version not in SALTS:
+            if packet_type != 0 or _salt(version) is None:
                 continue
             plain = None
             # keys come from the first Initial's id; after a Retry from the new one
@@ -149,7 +150,7 @@ def read_flow(datagrams: Iterable[bytes]) -> bytes:
             if plain is not None:
                 if version == 0x51303530:
                     return plain
-                pieces.extend(_crypto_frames(plain))
+                pieces.extend(_crypto_frames(plain, 8 if version in _GOOGLE_TLS else 6))
         if len(pieces) > n_before:
             stream = _join(pieces)
             if len(stream) >= 4 and len(stream) >= 4 + int.from_bytes(stream[1:4], "big"):
@@ -205,7 +206,8 @@ def _expand(secret: bytes, label: str, size: int) -> bytes:
 @lru_cache(maxsize=64)
 def _derive(version: int, connection: bytes) -> _Keys:
     """The client's Initial keys (RFC 9001, section 5.2)."""
-    secret = _expand(hmac.digest(SALTS[version], connection, sha256), "client in", 32)
+    extracted = hmac.digest(_salt(version) or b"", connection, sha256)
+    secret = _expand(extracted, "client in", 32)
     prefix = "quicv2" if version in _VERSION_2 else "quic"
     return _Keys(
         AESGCM(_expand(secret, f"{prefix} key", 16)),
@@ -234,15 +236,26 @@ def _open(version: int, connection: bytes, packet: bytes, header_end: int) -> by
         return None
 
 
-def _crypto_frames(plain: bytes) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each CRYPTO frame; stops at a frame that no Initial packet may hold."""
+def _salt(version: int) -> bytes | None:
+    if version & 0x0F0F0F0F == 0x0A0A0A0A:
+        return (
+            _DRAFT_29  # reserved to force version negotiation: clients of that time used this one
+        )
+    return SALTS.get(version)
+
+
+def _crypto_frames(plain: bytes, crypto: int) -> Iterator[tuple[int, bytes]]:
+    """Offset and bytes of each CRYPTO frame; stops at a frame that no Initial packet may hold.
+
+    ``crypto`` is the frame's type: 6, or 8 in Google's T050 and T051.
+    """
     at = 0
     while at < len(plain):
         kind = plain[at]
         at += 1
         if kind <= 1:  # PADDING, PING
             continue
-        n_fields = {2: 4, 3: 4, 6: 2}.get(kind, 0)
+        n_fields = {2: 4, 3: 4, crypto: 2}.get(kind, 0)
         if not n_fields:
             return
         fields = []
@@ -251,7 +264,7 @@ def _crypto_frames(plain: bytes) -> Iterator[tuple[int, bytes]]:
             if value < 0:
                 return
             fields.append(value)
-        if kind == 6:
+        if kind == crypto:
             offset, size = fields
             if offset + size > _MAX_CRYPTO:
                 return
