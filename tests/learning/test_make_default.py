@@ -23,5 +23,5 @@ def test_the_model_in_the_package_is_what_the_script_makes(tmp_path):
 
 
 def test_no_samples_are_said(tmp_path):
-    with pytest.raises(DatasetError, match="there are no samples$"):
+    with pytest.raises(DatasetError, match=r"there are no samples$"):
         make_default(tmp_path / "out", tmp_path)
