@@ -315,6 +315,8 @@ def add_packets(
     want_udp,
     timeout_ns,
     max_segments,
+    share,
+    n_shares,
     records,
     buckets,
     arena,
@@ -373,6 +375,10 @@ def add_packets(
             | np.uint64(header.protocol)
         )
         key = _hash(low_high, low_low, high_high, high_low, ports)
+        if time_ns > counts[CLOCK]:
+            counts[CLOCK] = time_ns
+        if n_shares > 1 and (key >> np.uint64(40)) % np.uint64(n_shares) != np.uint64(share):
+            continue  # another table's tuple
         at = key & mask
         record = np.int64(-1)
         while True:
@@ -432,8 +438,6 @@ def add_packets(
             spare = take_block(kind, arena32, free_blocks, counts)
             if spare < 0:
                 return row, FULL_ARENA
-        if time_ns > counts[CLOCK]:
-            counts[CLOCK] = time_ns
         counts[N_FLOW_PACKETS] += 1
         if is_new:
             part = np.int32(0)

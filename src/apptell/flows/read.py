@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from apptell.capture import CaptureReader, CaptureStats, open_capture
 from apptell.errors import CaptureError
 from apptell.flows.schema import SCHEMA, FlowBatch
 from apptell.flows.table import FlowOptions, FlowTable
-from apptell.packets import Decoder, Status
+from apptell.packets import Decoder, Reassembler, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,6 +38,8 @@ class FlowStats:
     """Packets by IP protocol number."""
     fragments: int = 0
     """Packets that are fragments, first ones included."""
+    reassembled: int = 0
+    """Datagrams put together again from their fragments."""
     tunnelled: int = 0
     """Packets found inside a tunnel."""
     in_flows: int = 0
@@ -81,15 +83,17 @@ class FlowReader:
         reader: CaptureReader,
         options: FlowOptions,
         annotate: Callable[[PacketBatch], PacketBatch] | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self._reader = reader
         self._annotate = annotate
-        self._table = FlowTable(options)
+        self._table = FlowTable(options, share)
         self._decoder = Decoder(options.tunnels)
+        self._reassembler = Reassembler(self._decoder) if options.mode == "clean" else None
         self.options = options
         self.stats = FlowStats(capture=reader.stats)
 
-    def __enter__(self) -> FlowReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,6 +119,13 @@ class FlowReader:
         yield from self._count(self._table.finish())
         if damage is not None:
             raise damage
+
+    def _whole(self, headers: HeaderBatch) -> Iterator[HeaderBatch]:
+        if self._reassembler is None:
+            yield headers
+            return
+        yield from self._reassembler(headers)
+        self.stats.reassembled = self._reassembler.n_datagrams
 
     def _count(self, batches: Iterator[FlowBatch]) -> Iterator[FlowBatch]:
         for batch in batches:
@@ -152,6 +163,7 @@ def read_flows(
     *,
     follow: bool = False,
     annotate: Callable[[PacketBatch], PacketBatch] | None = None,
+    jobs: int = 1,
 ) -> FlowReader:
     """Flows of a capture.
 
@@ -161,8 +173,16 @@ def read_flows(
         options: how packets become flows.
         follow: wait for more at the end of a file that is still written.
         annotate: called with each PacketBatch before it is decoded, to name owners of packets.
+        jobs: processes to share the work; more than one for files and folders alone.
 
     Raises:
         CaptureError: the source cannot be opened or is no capture; while iterating, where it is damaged.
+        UsageError: several jobs were asked of something that is no file, that is followed or annotated.
     """
+    if jobs > 1:
+        from apptell.flows.parallel import ParallelFlowReader
+
+        return ParallelFlowReader(
+            source, options or FlowOptions(), jobs, follow or annotate is not None
+        )
     return FlowReader(open_capture(source, follow=follow), options or FlowOptions(), annotate)

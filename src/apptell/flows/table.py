@@ -13,15 +13,7 @@ import numpy as np
 from apptell.errors import UsageError
 from apptell.flows import kernel, state
 from apptell.flows.handout import hand_out
-
-try:
-    from apptell.flows.names import add_names
-except ImportError:
-
-    def add_names(batch):
-        return batch
-
-
+from apptell.flows.names import add_names
 from apptell.flows.schema import GROUPS, MAX_SEGMENTS, FlowBatch
 from apptell.packets.headers import TCP, UDP
 
@@ -93,10 +85,13 @@ class FlowTable:
 
     Args:
         options: how packets become flows.
+        share: ``(i, n)``: take only the i-th of n shares of all tuples, told by a hash of the tuple. The
+            flows of n such tables that see the same packets are the flows of one table.
     """
 
-    def __init__(self, options: FlowOptions | None = None) -> None:
+    def __init__(self, options: FlowOptions | None = None, share: tuple[int, int] = (0, 1)) -> None:
         self.options = options or FlowOptions()
+        self._share = share
         self._memory = state.Memory(self.options.max_flows, self.options.segment_memory)
         self._timeout_ns = int(self.options.timeout_s * _SECOND)
         self._groups = frozenset(self.options.groups) | {"core"}
@@ -157,6 +152,7 @@ class FlowTable:
                 UDP in options.protocols,
                 self._timeout_ns,
                 options.segments,
+                *self._share,
                 memory.records,
                 memory.buckets,
                 memory.arena,

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from apptell.packets.decode import Decoder, decode
 from apptell.packets.headers import HEADER, TCP, UDP, HeaderBatch, Status
+from apptell.packets.reassembly import Reassembler
 
-__all__ = ["HEADER", "TCP", "UDP", "Decoder", "HeaderBatch", "Status", "decode"]
+__all__ = ["HEADER", "TCP", "UDP", "Decoder", "HeaderBatch", "Reassembler", "Status", "decode"]
