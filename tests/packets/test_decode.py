@@ -310,9 +310,10 @@ from tests.packets.test_decode import batch_of, SEGMENT, IP4, IP6, ipv4, udp, gr
 from apptell.packets import decode
 from apptell.packets.links import FIRST_LAYER
 rng = np.random.default_rng(7)
-seeds = [SEGMENT, IP4, IP6, ipv4(47, gre(0x6558, SEGMENT)), 
+seeds = [SEGMENT, IP4, IP6, ipv4(47, gre(0x6558, SEGMENT)),
          ipv4(17, udp(4789, b"\\x08" + bytes(7) + SEGMENT)),
-         ipv4(17, udp(2152, b"\\x34\\xff" + bytes(10) + IP4)), ipv4(17, udp(1701, b"\\xff\\x02" + bytes(12) + IP4)),
+         ipv4(17, udp(2152, b"\\x34\\xff" + bytes(10) + IP4)),
+         ipv4(17, udp(1701, b"\\xff\\x02" + bytes(12) + IP4)),
          ipv4(17, udp(6081, bytes(2) + b"\\x65\\x58" + bytes(8) + SEGMENT)), ipv4(17, udp(3544, IP6)),
          ether(0x8847, bytes(12) + IP4), ether(0x8864, b"\\x11" + bytes(5) + b"\\0\\x21" + IP4)]
 for round in range(60):

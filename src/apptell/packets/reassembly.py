@@ -125,6 +125,7 @@ class Reassembler:
 
 def _parse(packet: bytes) -> tuple[tuple[bytes, ...], bytes, int, bool, bytes] | None:
     """A fragment's key, header, offset, whether more follow, and body; None where it is cut."""
+    key: tuple[bytes, ...]
     if packet[0] >> 4 == 4:
         header = (packet[0] & 15) * 4
         total, _, fragment = struct.unpack(">HHH", packet[2:8])
