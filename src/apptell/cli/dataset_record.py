@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apptell.dataset import BuildReport, build
+from apptell.capture import open_capture
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions, FlowReader
 from apptell.flows.schema import GROUPS
 from apptell.labels import OwnerLabeller, Source
 from apptell.labels.pcapdroid import TrailerReader
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
     from apptell.flows import FlowBatch
 
 
-class _StoppedError(CaptureError):
-    """The user, or the clock, ended the recording; all that came before counts."""
-
-
 @dataclass(slots=True)
 class _Live:
     """Reads a live source until it is told to stop; the flows then still open are handed out."""
@@ -34,13 +31,10 @@ class _Live:
     address: str
     options: FlowOptions
     is_stopped: bool = False
-    _is_waiting: bool = field(default=False)
 
     def stop(self, *_: object) -> None:
         """Ends the recording, from a signal's handler."""
         self.is_stopped = True
-        if self._is_waiting:
-            raise _StoppedError(f"{self.address}: stopped")
 
     def __call__(
         self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
@@ -48,24 +42,18 @@ class _Live:
         del path  # a live source has none
 
         def check(batch: PacketBatch) -> PacketBatch:
+            # The reader asks only while nothing arrives; a busy phone is cut off here.
             if self.is_stopped:
-                raise _StoppedError(f"{self.address}: stopped")
+                raise CaptureError(f"{self.address}: stopped")
             return annotate(batch) if annotate is not None else batch
 
-        with read_flows(self.address, self.options, annotate=check) as reader:
-            flows = iter(reader)
-            while True:
-                # Only while packets are awaited may a signal cut in; never while flows are written.
-                self._is_waiting = not self.is_stopped
-                try:
-                    batch = next(flows, None)
-                except _StoppedError:
-                    return
-                finally:
-                    self._is_waiting = False
-                if batch is None:
-                    return
-                yield batch
+        packets = open_capture(self.address, stop=lambda: self.is_stopped)
+        with FlowReader(packets, self.options, check) as flows:
+            try:
+                yield from flows
+            except CaptureError:
+                if not self.is_stopped:
+                    raise
 
 
 @dataclass(slots=True)
@@ -74,6 +62,7 @@ class _LiveSource(Source):
 
     @property
     def files(self) -> list[Path]:
+        """None: what a phone says is said once."""
         return []
 
 

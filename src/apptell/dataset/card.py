@@ -18,14 +18,14 @@ def card(name: str, info: Mapping[str, Any]) -> str:
         f"# {name}",
         "",
         (
-            f"{info['n_flows']:,} labelled flows of {len(apps)} apps from {len(info['sources'])} sources, in the "
-            f"flow schema of version {info['flow_schema']}. Written by {info['written_by']}; "
+            f"{info['n_flows']:,} labelled flows of {len(apps)} apps from {len(info['sources'])} sources, in "
+            f"the flow schema of version {info['flow_schema']}. Written by {info['written_by']}; "
             f"content hash `{info['hash'][:16]}`."
         ),
         "",
         (
-            "Open it with `apptell.dataset.Dataset.open(path)`, `apptell dataset info`, or read the Parquet files "
-            "that `dataset.json` lists with any tool."
+            "Open it with `apptell.dataset.Dataset.open(path)`, `apptell dataset info`, or read the Parquet "
+            "files that `dataset.json` lists with any tool."
         ),
         "",
         "## Apps",
@@ -70,8 +70,8 @@ def card(name: str, info: Mapping[str, Any]) -> str:
         "## Limits",
         "",
         (
-            f"A flow keeps its first {limits['segments']} payload segments with up to {limits['segment_bytes']:,} "
-            f"bytes each, and the lengths and gaps of its first {limits['sequence']} payload packets."
+            f"A flow keeps its first {limits['segments']} payload segments with up to "
+            f"{limits['segment_bytes']:,} bytes each, and the lengths and gaps of its first {limits['sequence']} payload packets."
         ),
         "",
         "## Privacy",

@@ -113,7 +113,7 @@ class ConstantLabeller:
     app: str
     kind: str = "folders"
 
-    def label(self, batches: Iterable[FlowBatch], source: Source) -> Iterator[FlowBatch]:
+    def label(self, batches: Iterable[FlowBatch], source: Source) -> Iterator[FlowBatch]:  # noqa: ARG002
         """All flows, labelled."""
         for batch in batches:
             yield labelled(batch, np.full(len(batch), self.app, dtype=object), self.kind)

@@ -1,0 +1,192 @@
+import csv
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from apptell.cli.dataset import app
+from apptell.cli.dataset_export import png_bytes
+from apptell.dataset import Dataset
+from apptell.encoding import images
+from apptell.testing import START_NS, conversation, pcap_bytes, write_pcap
+
+TALK = [(True, b"hello there"), (False, b"general"), (True, b"more")]
+
+
+def run(*arguments, code=0):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def captures(folder):
+    for source, port in (("home", 1000), ("work", 2000)):
+        (folder / source).mkdir(parents=True)
+        for i, name in enumerate(("Chat", "mail")):
+            packets = [
+                packet
+                for n in range(3)
+                for packet in conversation(
+                    ("10.0.0.2", port + 100 * i + n),
+                    ("192.0.2.1", 443),
+                    TALK,
+                    start_ns=START_NS + n,
+                )
+            ]
+            write_pcap(folder / source / f"{name}.pcap", sorted(packets))
+    return folder
+
+
+def test_a_folder_of_captures_becomes_a_dataset_once(tmp_path):
+    found = json.loads(run("build", captures(tmp_path / "c"), "-o", tmp_path / "d").stdout)
+    assert found["apps"] == {"chat": 6, "mail": 6}
+    again = json.loads(run("build", tmp_path / "c", "-o", tmp_path / "d").stdout)
+    assert (again["added"], again["skipped"]) == (0, 4)
+    about = json.loads(run("info", tmp_path / "d").stdout)
+    assert about["groups"] == {"source": {"home": 6, "work": 6}}
+    assert json.loads(run("validate", tmp_path / "d").stdout)["whole"] is True
+
+
+def test_a_damaged_capture_gives_exit_code_1_and_what_precedes_it(tmp_path):
+    path = captures(tmp_path / "c") / "home" / "Chat.pcap"
+    path.write_bytes(path.read_bytes()[:-5])
+    found = json.loads(run("build", tmp_path / "c", "-o", tmp_path / "d", code=1).stdout)
+    assert found["damaged"] == 1
+    assert found["flows"] == 12
+
+
+def test_wrong_usage_is_said_in_one_line_with_code_2(tmp_path):
+    folder = captures(tmp_path / "c")
+    out = ("-o", tmp_path / "d")
+    for wrong in (
+        ("--labels", "luck"), ("--zone", "Mars/Base"), ("--group", "x"), ("--pattern", "("),
+        ("--pattern", "x"), ("--map", "x"), ("--system", "x"), ("--anonymize", tmp_path / "none"),
+    ):  # fmt: skip
+        assert run("build", folder, *out, *wrong, code=2).stderr.startswith("apptell: ")
+    assert "no such dataset" in run("info", tmp_path / "none", code=1).stderr
+
+
+def test_options_of_a_build_reach_the_flows(tmp_path):
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "names").write_text("# old,new\nchat,Talk/Text\n")
+    run(
+        "build", captures(tmp_path / "c"), "-o", tmp_path / "d", "--anonymize", tmp_path / "key",
+        "--mask-names", "--rename", tmp_path / "names", "--group", "network=lab",
+    )  # fmt: skip
+    data = Dataset.open(tmp_path / "d")
+    assert data.apps == ["mail", "talk"]
+    assert data.info["groups"]["network"] == {"lab": 12}
+    assert len(data.info["done"]) == 2
+    assert "10.0.0.2" not in data.read().column("client_address").to_pylist()
+
+
+def test_sample_merge_and_services(tmp_path):
+    run("build", captures(tmp_path / "c"), "-o", tmp_path / "d")
+    run("sample", tmp_path / "d", "-n", 2, "-o", tmp_path / "s")
+    assert len(Dataset.open(tmp_path / "s")) == 4
+    run("merge", tmp_path / "d", tmp_path / "s", "-o", tmp_path / "m")
+    assert len(Dataset.open(tmp_path / "m")) == 12
+    rows = [json.loads(line) for line in run("services", tmp_path / "d").stdout.splitlines()]
+    assert {(row["app"], row["server"], row["flows"]) for row in rows} == {
+        ("chat", "192.0.2.1", 6),
+        ("mail", "192.0.2.1", 6),
+    }
+    run("services", tmp_path / "d", "--least", 2, "--shared", "other", "-o", tmp_path / "o")
+    assert Dataset.open(tmp_path / "o").apps == ["other"]
+
+
+def test_exports_are_what_the_encodings_give(tmp_path):
+    run("build", captures(tmp_path / "c"), "-o", tmp_path / "d")
+    flows = Dataset.open(tmp_path / "d").read()
+    run("export", tmp_path / "d", "--to", "csv", "-o", tmp_path / "csv")
+    with (tmp_path / "csv" / "flows.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == flows.column("label").to_pylist()
+    run("export", tmp_path / "d", "--to", "arrays", "-o", tmp_path / "arrays")
+    assert np.array_equal(np.load(tmp_path / "arrays" / "images.npy", mmap_mode="r"), images(flows))
+    about = json.loads((tmp_path / "arrays" / "arrays.json").read_text())
+    numbers = np.load(tmp_path / "arrays" / "labels.npy")
+    assert [about["labels"][i] for i in numbers] == flows.column("label").to_pylist()
+    run("export", tmp_path / "d", "--to", "images", "-o", tmp_path / "images")
+    assert len(list((tmp_path / "images" / "chat").glob("*.png"))) == 6
+    assert (
+        "is there already" in run("export", tmp_path / "d", "-o", tmp_path / "csv", code=1).stderr
+    )
+    run("export", tmp_path / "d", "--to", "gold", "-o", tmp_path / "x", code=2)
+
+
+def test_a_png_is_read_back_by_its_specification():
+    image = np.random.default_rng(0).integers(0, 256, (87, 87), dtype=np.uint8)
+    raw = png_bytes(image)
+    assert raw[:8] == b"\x89PNG\r\n\x1a\n"
+    at, chunks = 8, {}
+    while at < len(raw):
+        size, kind = struct.unpack(">I4s", raw[at : at + 8])
+        body = raw[at + 8 : at + 8 + size]
+        assert struct.unpack(">I", raw[at + 8 + size : at + 12 + size])[0] == zlib.crc32(
+            kind + body
+        )
+        chunks[kind], at = body, at + 12 + size
+    assert struct.unpack(">IIBBBBB", chunks[b"IHDR"]) == (87, 87, 8, 0, 0, 0, 0)
+    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(87, 88)
+    assert np.array_equal(rows[:, 1:], image)
+
+
+def trailed(ip, uid, name):
+    frame = bytes(12) + b"\x08\x00" + ip
+    frame += bytes(-len(frame) % 4) + struct.pack(">Ii20s", 0x01072021, uid, name)
+    return frame + struct.pack("<I", zlib.crc32(frame))
+
+
+@pytest.mark.parametrize("ending", ["stream", signal.SIGINT, signal.SIGTERM])
+def test_a_phone_is_recorded_until_it_or_the_user_stops(tmp_path, ending):
+    """A phone in small: it sends a capture with trailers over TCP; the last flow is still open."""
+    talk = conversation(("10.215.173.1", 40001), ("192.0.2.1", 443), TALK, close=False)
+    content = pcap_bytes([(t, trailed(frame[14:], 10123, b"Chat")) for t, frame in talk])
+    server = socket.create_server(("127.0.0.1", 0))
+    port, over = server.getsockname()[1], threading.Event()
+
+    def phone():
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(content)
+            if ending != "stream":
+                over.wait(60)
+
+    thread = threading.Thread(target=phone, daemon=True)
+    thread.start()
+    program = "from apptell.cli.dataset import app; app()"
+    arguments = [
+        "record",
+        f"pcap+tcp://127.0.0.1:{port}",
+        "-o",
+        tmp_path / "d",
+        "--group",
+        "network=home",
+    ]
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    if ending != "stream":
+        time.sleep(4)
+        child.send_signal(ending)
+    out, _ = child.communicate(timeout=60)
+    over.set()
+    server.close()
+    assert child.returncode == 0
+    assert json.loads(out)["added"] == 1
+    data = Dataset.open(Path(tmp_path / "d"))
+    assert data.info["apps"] == {"chat": 1}
+    assert data.info["groups"]["network"] == {"home": 1}

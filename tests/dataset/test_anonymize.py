@@ -1,0 +1,123 @@
+import ipaddress
+import struct
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apptell.dataset.anonymize import Anonymizer, CryptoPan, mask_server_names
+from apptell.errors import UsageError
+from apptell.flows import FlowOptions, read_flows
+from apptell.flows.community_id import community_id
+from apptell.flows.schema import GROUPS, FlowBatch
+from apptell.testing import client_hello, conversation, write_pcap
+
+# The key and addresses of the sample that Crypto-PAn is published with.
+KEY = bytes(
+    [21, 34, 23, 141, 51, 164, 207, 128, 19, 10, 91, 22, 73, 144, 125, 16, 216, 152, 143, 131, 121]
+    + [121, 101, 39, 98, 87, 76, 45, 42, 132, 34, 2]
+)
+VECTORS = {
+    "128.11.68.132": "135.242.180.132",
+    "129.118.74.4": "134.136.186.123",
+    "130.132.252.244": "133.68.164.234",
+    "141.223.7.43": "141.167.8.160",
+    "152.163.225.39": "151.140.114.167",
+    "192.102.249.13": "252.138.62.131",
+    "198.36.213.5": "249.7.21.132",
+    "::1": "78ff:f001:9fc0:20df:8380:b1f1:704:ed",
+    "2001:db8::1": "4401:2bc:603f:d91d:27f:ff8e:e6f1:dc1e",
+}
+
+
+@pytest.mark.parametrize(("before", "after"), VECTORS.items())
+def test_published_vectors(before, after):
+    assert CryptoPan(KEY).address(before) == after
+
+
+@given(st.ip_addresses(), st.integers(0, 127))
+def test_a_common_prefix_stays_exactly_as_long(address, bit):
+    width = address.max_prefixlen
+    other = type(address)(int(address) ^ (1 << bit % width))
+    pan = CryptoPan(KEY)
+    a, b = (int(ipaddress.ip_address(pan.address(str(x)))) for x in (address, other))
+    assert (a ^ b).bit_length() == (int(address) ^ int(other)).bit_length()
+
+
+def flows(tmp_path):
+    hello = client_hello("chat.example.org")
+    talk = [
+        (True, hello),
+        (False, b"cert: *.cdn.example.net, ok"),
+        (True, b"\x04chat\x07example\x03org\0"),
+    ]
+    web = [
+        (True, b"GET / HTTP/1.1\r\nHost: intranet\r\nX: www.example.com\r\n\r\n"),
+        (False, b"200"),
+    ]
+    packets = conversation(("10.0.0.2", 40001), ("192.0.2.1", 443), talk)
+    packets += conversation(("10.0.0.2", 40002), ("192.0.2.9", 80), web)
+    path = write_pcap(tmp_path / "x.pcap", sorted(packets))
+    return read_flows(path, FlowOptions(groups=tuple(GROUPS))).to_flows()
+
+
+def test_addresses_and_everything_made_of_them_change_together(tmp_path):
+    before = flows(tmp_path)
+    after = Anonymizer(KEY)(before)
+    pan = CryptoPan(KEY)
+    for old, new in zip(before, after, strict=True):
+        assert new.client_address == pan.address(old.client_address)
+        assert new.server_address == pan.address(old.server_address)
+        ends = (new.client_address, new.client_port, new.server_address, new.server_port)
+        assert new.community_id == community_id(6, *ends)
+        assert new.connection_id != old.connection_id
+    assert after.column("segment_bytes").equals(before.column("segment_bytes"))
+    again = Anonymizer(KEY)(before)
+    assert again.to_arrow().equals(after.to_arrow())
+
+
+def test_masking_leaves_no_name_and_no_length_changed(tmp_path):
+    before = flows(tmp_path)
+    after = mask_server_names(before)
+    for name in ("server_name", "http_host", "dns_name"):
+        assert after.column(name).null_count == 2
+    old, new = (f.column("segment_bytes").to_pylist() for f in (before, after))
+    for a, b in zip(chain(*old), chain(*new), strict=True):
+        assert len(a) == len(b)
+        for word in (b"chat", b"example", b"intranet"):
+            assert word not in b
+        kept = np.frombuffer(b, np.uint8) != 0
+        assert (np.frombuffer(a, np.uint8)[kept] == np.frombuffer(b, np.uint8)[kept]).all()
+    assert b"cert: *" in b"".join(chain(*new))
+    assert b"GET / HTTP/1.1\r\nHost: " in b"".join(chain(*new))
+
+
+def test_quics_initial_packets_are_zeroed_because_anyone_can_decrypt_them():
+    initial = b"\xc3" + struct.pack(">I", 1) + b"\x08" + bytes(range(1, 60))
+    short = b"\x43" + bytes(range(1, 60))
+    batch = FlowBatch.from_columns({"protocol": [17], "segment_bytes": [[initial, short]]})
+    first, second = mask_server_names(batch).column("segment_bytes")[0].as_py()
+    assert first == initial[:5] + bytes(len(initial) - 5)
+    assert second == short
+
+
+def test_flows_without_payload_can_be_masked():
+    assert (
+        len(mask_server_names(FlowBatch.from_columns({"protocol": [6], "server_name": ["x.y"]})))
+        == 1
+    )
+
+
+def test_a_key_file_holds_32_bytes_or_64_digits(tmp_path):
+    path = tmp_path / "key"
+    for content in (KEY, KEY.hex().encode() + b"\n"):
+        path.write_bytes(content)
+        assert Anonymizer.from_file(path)._pan.address("128.11.68.132") == "135.242.180.132"
+    for content in (b"short", b"z" * 64):
+        path.write_bytes(content)
+        with pytest.raises(UsageError, match="key"):
+            Anonymizer.from_file(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        Anonymizer.from_file(tmp_path / "none")

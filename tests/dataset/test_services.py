@@ -1,0 +1,108 @@
+import pytest
+
+from apptell.dataset import Dataset, DatasetWriter
+from apptell.dataset.change import merge, sample, validate
+from apptell.dataset.services import move_shared, service_table, system_as
+from apptell.errors import DatasetError, UsageError
+from apptell.flows.schema import FlowBatch
+
+ROWS = [
+    ("org.chat", "chat.example.org"),
+    ("org.chat", "a.tracker.com"),
+    ("mailer/send", "b.tracker.com"),
+    ("mailer", "api.mailer.net"),
+    ("viewer", "tracker.com"),
+    ("viewer", "mailer.net"),
+    ("viewer", None),
+    ("system", "tracker.com"),
+    ("other", "tracker.com"),
+]
+
+
+def made(path, rows=ROWS, start=0):
+    with DatasetWriter(path) as writer:
+        writer.write(
+            FlowBatch.from_columns(
+                {
+                    "connection_id": list(range(start, start + len(rows))),
+                    "part": [0] * len(rows),
+                    "start_ns": list(range(len(rows))),
+                    "server_name": [name for _, name in rows],
+                    "server_address": ["192.0.2.7"] * len(rows),
+                    "label": [label for label, _ in rows],
+                    "label_from": ["table"] * len(rows),
+                }
+            )
+        )
+        writer.end_source(
+            {"name": "x", "sha256": str(start), "labels": "table", "dropped": {"why": 1}}
+        )
+        return writer.commit()
+
+
+def test_servers_shared_services_and_contradictions_are_listed(tmp_path):
+    rows = service_table(made(tmp_path / "d")).to_pylist()
+    by_name = {(row["app"], row["server"]): row for row in rows}
+    assert by_name["mailer", "b.tracker.com"]["service"] == "tracker.com"
+    assert {row["service"] for row in rows if row["is_shared"]} == {"tracker.com"}
+    assert by_name["viewer", "tracker.com"]["apps"] == 3  # system and other are no apps
+    assert by_name["viewer", "mailer.net"]["contradicts"] == "mailer"
+    assert by_name["mailer", "api.mailer.net"]["contradicts"] is None
+    assert by_name["viewer", "192.0.2.7"]["flows"] == 1
+
+
+def test_flows_to_shared_services_become_other_or_go(tmp_path):
+    data = made(tmp_path / "d")
+    moved = move_shared(data, tmp_path / "o", "other")
+    assert moved.info["apps"] == {"mailer": 1, "org.chat": 1, "other": 4, "system": 1, "viewer": 2}
+    assert "tracker.com" in moved.info["done"][0]
+    assert len(move_shared(data, tmp_path / "p", "drop")) == 5
+    assert len(move_shared(data, tmp_path / "q", "keep")) == 9
+    assert len(Dataset.open(tmp_path / "d")) == 9
+    move_shared(data, tmp_path / "d", "drop")  # onto itself
+    assert len(Dataset.open(tmp_path / "d").read()) == 5
+    with pytest.raises(UsageError, match="there are keep, other and drop"):
+        move_shared(data, tmp_path / "q", "sell")
+
+
+def test_system_traffic_becomes_other_or_goes(tmp_path):
+    flows = made(tmp_path / "d").read()
+    assert system_as(flows, "other").column("label").to_pylist()[-2:] == ["other", "other"]
+    assert len(system_as(flows, "drop")) == 8
+
+
+def test_merging_takes_a_flow_once_and_keeps_the_record(tmp_path):
+    one, two = made(tmp_path / "a"), made(tmp_path / "b", ROWS[:3], start=100)
+    both = merge([one, two], tmp_path / "m")
+    assert len(both.read()) == 12
+    assert len(both.info["sources"]) == 2
+    assert both.info["dropped"] == {"why": 2}
+    again = merge([both, two], tmp_path / "n")
+    assert len(again.read()) == 12
+    assert len(again.info["sources"]) == 2
+    with pytest.raises(DatasetError, match="two datasets at least"):
+        merge([one], tmp_path / "x")
+
+
+def test_a_sample_has_as_many_of_each_label_as_asked_and_is_repeatable(tmp_path):
+    data = made(tmp_path / "d", ROWS * 20)
+    small = sample(data, tmp_path / "s", 7, seed=3)
+    assert set(small.info["apps"].values()) == {7}
+    assert sample(data, tmp_path / "t", 7, seed=3).hash == small.hash
+    assert sample(data, tmp_path / "u", 7, seed=4).hash != small.hash
+    assert "seed 3" in small.info["done"][-1]
+
+
+def test_a_whole_dataset_is_valid_and_a_spoiled_one_is_not(tmp_path):
+    data = made(tmp_path / "d")
+    assert validate(data) == []
+    shard = next((tmp_path / "d").glob("*.parquet"))
+    good = shard.read_bytes()
+    shard.write_bytes(good[:50] + bytes([good[50] ^ 1]) + good[51:])
+    assert "SHA-256 differs" in validate(data)[0]
+    shard.unlink()
+    assert "missing" in validate(data)[0]
+    shard.write_bytes(good)
+    data.info["n_flows"] = 7
+    data.info["apps"] = {}
+    assert len(validate(data)) == 2
