@@ -270,6 +270,26 @@ def flow_batch(
     return FlowBatch.from_columns(columns, n_flows=n)
 
 
+def tiny_model(
+    folder: Path,
+    apps: Sequence[str] = ("signal", "zoom"),
+    *,
+    flows_per_app: int = 12,
+    seed: int = 0,
+) -> Path:
+    """Trains the paper's forest, without ports, on invented flows; the model's folder.
+
+    Raises:
+        MissingError: the ``train`` extra is not installed.
+    """
+    from apptell.learning import train_model  # needed by no other factory
+
+    labels = [app for app in apps for _ in range(flows_per_app)]
+    flows = flow_batch(labels, seed=seed)
+    train_model(flows, labels, model="paper-rf", ports=False, seed=seed, out=folder)
+    return Path(folder)
+
+
 def _sized(width: int, body: bytes) -> bytes:
     return len(body).to_bytes(width, "big") + body
 

@@ -1,11 +1,14 @@
 """``apptell flows``: captures in, a table of flows out."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from apptell.cli.options import Captures, Follow, Form, Mode, OutputFile, flow_options
 from apptell.cli.screen import note, on_terminal
+
+if TYPE_CHECKING:
+    from apptell.flows import FlowStats
 
 
 def flows(
@@ -44,10 +47,27 @@ def flows(
             output, chosen, flow_record_schema(groups), lambda s: TableWriter(s, FLOW_COLUMNS)
         ) as writer,
     ):
-        for batch in reader:
-            writer.write(flow_records(batch, groups))
-    stats = reader.stats
-    note(
-        f"{stats.flows:,} flows of {stats.in_flows:,} packets; {stats.packets - stats.in_flows:,} "
-        "packets are no part of a flow (apptell inspect says why)."
-    )
+        try:
+            for batch in reader:
+                writer.write(flow_records(batch, groups))
+        finally:
+            stats = reader.stats
+            note(
+                f"{stats.flows:,} flows of {stats.in_flows:,} packets; of the {stats.packets:,} "
+                f"packets {stats.packets - stats.in_flows:,} are no part of a flow "
+                "(apptell inspect says why)."
+            )
+    refuse_no_flows(stats)
+
+
+def refuse_no_flows(stats: "FlowStats") -> None:
+    """Says so when there was nothing to make flows of.
+
+    Raises:
+        CaptureError: no packet became part of a flow.
+    """
+    from apptell.errors import CaptureError
+
+    if not stats.in_flows:
+        names = ", ".join(stats.capture.names[:3]) or "-"
+        raise CaptureError(f"{names}: no TCP flow among {stats.packets:,} packets")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from apptell.cli.flows import refuse_no_flows
 from apptell.cli.options import Captures, Follow, Form, Mode, OutputFile, Threshold, flow_options
 from apptell.cli.screen import note, on_terminal
 
@@ -52,29 +53,30 @@ def identify(
     from apptell.verdicts import choose_threshold, identify_flows
 
     chosen = choose_form(form, output, terminal=on_terminal())
+    options = flow_options(mode)
     used = load_model(model)
     limit = choose_threshold(threshold, used)
     say_what_it_knows(used, embedded=model is None)
-    counts = Counts()
-    with read_flows(captures, flow_options(mode), follow=follow) as reader:
-        verdicts = counts.named(identify_flows(counts.seen(reader), used, limit))
-        if summary:
-            total = Summary()
-            with open_writer(
-                output, chosen, SUMMARY_RECORD, lambda s: TableWriter(s, SUMMARY_COLUMNS)
-            ) as writer:
-                try:
-                    for batch in verdicts:
-                        total.add(batch)
-                finally:
-                    writer.write(total.records())
-        else:
-            with open_writer(
-                output, chosen, VERDICT_RECORD, lambda s: TableWriter(s, VERDICT_COLUMNS)
-            ) as writer:
-                for batch in verdicts:
+    schema, columns = VERDICT_RECORD, VERDICT_COLUMNS
+    if summary:
+        schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
+    counts, total = Counts(), Summary()
+    with (
+        read_flows(captures, options, follow=follow) as reader,
+        open_writer(output, chosen, schema, lambda s: TableWriter(s, columns)) as writer,
+    ):
+        try:
+            for batch in identify_flows(counts.seen(reader), used, limit):
+                counts.add(batch)
+                if summary:
+                    total.add(batch)
+                else:
                     writer.write(verdict_records(batch))
-    note(str(counts))
+        finally:
+            if summary:
+                writer.write(total.records())
+            note(str(counts))
+    refuse_no_flows(reader.stats)
 
 
 def say_what_it_knows(model: "Model", *, embedded: bool) -> None:
@@ -104,12 +106,10 @@ class Counts:
             self.flows += len(batch)
             yield batch
 
-    def named(self, batches: "Iterable[VerdictBatch]") -> "Iterator[VerdictBatch]":
-        """The same verdicts, counted."""
-        for batch in batches:
-            self.verdicts += len(batch)
-            self.accepted += len(batch) - batch.column("app").null_count
-            yield batch
+    def add(self, batch: "VerdictBatch") -> None:
+        """Counts some verdicts in."""
+        self.verdicts += len(batch)
+        self.accepted += len(batch) - batch.column("app").null_count
 
     def __str__(self) -> str:
         short = self.flows - self.verdicts

@@ -103,7 +103,7 @@ def _app_style(row: _ROW) -> str:
     return "dim" if row["app"] is None or row["app"] == "other" else "bold green"
 
 
-VERDICT_COLUMNS: Final = (
+VERDICT_COLUMNS: Final[tuple[Column, ...]] = (
     Column("time (UTC)", 12, lambda r: _clock(r["time"]), style=lambda _: "dim"),
     Column("client", 21, lambda r: _endpoint(r["client_address"], r["client_port"])),
     Column(
@@ -123,7 +123,7 @@ VERDICT_COLUMNS: Final = (
 )
 """What ``identify`` shows on a terminal."""
 
-FLOW_COLUMNS: Final = (
+FLOW_COLUMNS: Final[tuple[Column, ...]] = (
     Column("time (UTC)", 12, lambda r: _clock(r["start_ns"]), style=lambda _: "dim"),
     Column("client", 21, lambda r: _endpoint(r["client_address"], r["client_port"])),
     Column(
@@ -151,7 +151,7 @@ FLOW_COLUMNS: Final = (
 )
 """What ``flows`` shows on a terminal."""
 
-SUMMARY_COLUMNS: Final = (
+SUMMARY_COLUMNS: Final[tuple[Column, ...]] = (
     Column(
         "client",
         0,

@@ -1,0 +1,85 @@
+"""docs/cli.md and ``--help`` are held equal, verb by verb and option by option."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from apptell.cli.app import app
+
+DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+_HEADING = re.compile(r"^#{2,3} apptell (.+)$", re.MULTILINE)
+
+
+def _verbs() -> dict[str, Any]:
+    def walk(command: Any, name: str) -> Iterator[tuple[str, Any]]:
+        for verb, inner in getattr(command, "commands", {}).items():
+            yield from walk(inner, f"{name} {verb}".strip())
+        if not hasattr(command, "commands"):
+            yield name, command
+
+    return dict(walk(typer.main.get_command(app), ""))
+
+
+def _sections() -> dict[str, str]:
+    text = DOCS.read_text(encoding="utf-8")
+    heads = list(_HEADING.finditer(text))
+    ends = [*(head.start() for head in heads[1:]), len(text)]
+    return {head[1]: text[head.end() : end] for head, end in zip(heads, ends, strict=True)}
+
+
+VERBS = _verbs()
+SECTIONS = _sections()
+
+
+def _options(section: str) -> set[str]:
+    """Options of a section's table that are not marked later."""
+    rows = [line for line in section.splitlines() if line.startswith("| `")]
+    return {
+        option
+        for row in rows
+        if not row.rstrip(" |").endswith("(later)")
+        for option in re.findall(r"(?<![\w-])--?[a-z][\w-]*", row.split(" | ")[0])
+    }
+
+
+def test_every_verb_that_stands_is_in_the_docs_and_the_other_way_round() -> None:
+    described = {
+        verb
+        for verb, text in SECTIONS.items()
+        if not text.lstrip().startswith("*Later.*") and verb != "dataset"
+    }
+    assert described == set(VERBS)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_option_is_in_the_docs_and_the_other_way_round(verb: str) -> None:
+    there = {
+        option
+        for parameter in VERBS[verb].params
+        if parameter.param_type_name == "option" and parameter.name != "help"
+        for option in parameter.opts
+    }
+    assert _options(SECTIONS[verb]) == there
+
+
+def test_the_table_of_verbs_says_of_each_whether_it_stands() -> None:
+    rows = re.findall(r"^\| \[`(.+?)`\].*\| (yes|later) \|$", DOCS.read_text(), re.MULTILINE)
+    assert {verb for verb, stands in rows if stands == "yes"} == set(VERBS)
+    assert {verb for verb, _ in rows} == set(SECTIONS) - {"dataset"}
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_opens_with_examples_to_copy(verb: str) -> None:
+    from typer.testing import CliRunner
+
+    done = CliRunner().invoke(app, [*verb.split(), "--help"])
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("  ")
+    assert "apptell " in lines[0]
+    assert len([line for line in lines[:2] if line.startswith("  ")]) == 2
+    assert "Examples:" not in done.stdout

@@ -1,0 +1,56 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from apptell.testing import START_NS, app_capture, udp_frame, write_pcap
+
+from .conftest import Run
+
+
+def test_every_packet_is_accounted_for(run: Run, tmp_path: Path) -> None:
+    packets = app_capture(["signal"], 2)
+    lookup = udp_frame(("10.0.0.1", 5), ("10.0.0.2", 53), b"x" * 9)
+    packets += [(START_NS + 10**11 + i, lookup) for i in range(3)]
+    packets += [(START_NS + 2 * 10**11, b"\x02" * 12 + b"\x08\x06" + b"\x00" * 28)]  # ARP
+    done = run("inspect", write_pcap(tmp_path / "a.pcap", packets))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["packets"]["read"] == 28
+    assert found["packets"]["in_flows"] == 24
+    assert sum(found["packets"]["passed_over"].values()) == 4
+    assert found["flows"]["flows"] == 2
+    assert found["flows"]["client_by"] == {"handshake": 2}
+    assert found["top_servers"][0]["flows"] == 2
+
+
+def test_a_damaged_capture_is_described_up_to_the_damage(
+    run: Run, capture: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.pcap"
+    cut.write_bytes(capture.read_bytes()[:-40])
+    done = run("inspect", cut)
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["packets"]["read"] == 95
+    assert found["damage"]
+    assert "apptell: cut.pcap:" in done.stderr
+
+
+def test_on_a_terminal_it_is_text(capture: Path) -> None:
+    script = (
+        "import sys; sys.argv = ['apptell', 'inspect', sys.argv[1]];"
+        "sys.stdout.isatty = lambda: True; from apptell.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(capture)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"},
+    )
+    assert "packets" in done.stdout
+    assert re.search(r"client told by +handshake 8", done.stdout)
+    assert not done.stdout.startswith("{")

@@ -1,0 +1,139 @@
+"""Captures to dataset to model to figures to verdicts, as a user walks it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from apptell.testing import app_capture, write_pcap
+
+from .conftest import Run
+
+
+@pytest.fixture(scope="module")
+def trained(run: Run, dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    done = run(
+        "train", dataset, "-o", folder, "--model", "paper-rf", "--split", "source", "--seed", "1"
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["test"]["accuracy"] > 0.8
+    return folder
+
+
+def test_a_dataset_knows_its_apps_and_groups(run: Run, dataset: Path) -> None:
+    info = json.loads(run("dataset", "info", dataset).stdout)
+    assert info["apps"] == {"signal": 20, "zoom": 20}
+    assert len(info["groups"]["source"]) == 5
+
+
+def test_the_same_captures_twice_change_nothing(run: Run, dataset: Path, recordings: Path) -> None:
+    before = (dataset / "dataset.json").read_bytes()
+    done = run("dataset", "build", recordings, "-o", dataset, "--labels", "folders")
+    assert done.returncode == 0, done.stderr
+    assert (dataset / "dataset.json").read_bytes() == before
+
+
+def test_training_leaves_a_model_with_its_figures_and_its_split(trained: Path) -> None:
+    assert {"model.onnx", "model.json", "README.md", "split.jsonl"} <= {
+        file.name for file in trained.iterdir()
+    }
+    info = json.loads((trained / "model.json").read_text())
+    assert info["data"]["split"] == "source"
+    assert info["metrics"]["accuracy"] > 0.8
+    lines = (trained / "split.jsonl").read_text().splitlines()
+    sides = [json.loads(line)["side"] for line in lines]
+    assert (sides.count("train"), sides.count("test")) == (32, 8)
+
+
+def test_the_report_has_one_set_of_numbers_in_every_form(
+    run: Run, trained: Path, dataset: Path, tmp_path: Path
+) -> None:
+    report = tmp_path / "report"
+    done = run("evaluate", trained, dataset, "--split", trained / "split.jsonl", "-o", report)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((report / "metrics.json").read_text())
+    assert json.loads(done.stdout) == metrics
+    assert {"macro_f1", "accuracy", "coverage", "per_app", "confusion"} <= set(metrics)
+    assert metrics["flows"] == 8
+    assert metrics["seen_in_training"] is False
+    per_app = (report / "per_app.csv").read_text().splitlines()
+    assert per_app[1].split(",")[:2] == ["signal", "4"]
+    assert float(per_app[1].split(",")[4]) == metrics["per_app"]["signal"]["f1"]
+    page = (report / "report.html").read_text()
+    assert f"{metrics['accuracy']:.1%}" in page
+    assert "<svg" in page
+    assert "data:image/png;base64," in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_measuring_on_the_training_flows_is_said_to_flatter(
+    run: Run, trained: Path, dataset: Path
+) -> None:
+    done = run("evaluate", trained, dataset)
+    assert "flatter" in done.stderr
+    assert json.loads(done.stdout)["seen_in_training"] is True
+
+
+def test_the_trained_model_names_a_new_capture(run: Run, trained: Path, tmp_path: Path) -> None:
+    capture = write_pcap(tmp_path / "new.pcap", app_capture(["zoom"], 5, seed=9000))
+    done = run("identify", capture, "-m", trained, "--threshold", "0.5")
+    assert [json.loads(line)["app"] for line in done.stdout.splitlines()] == ["zoom"] * 5
+
+
+def test_an_app_the_model_does_not_know_counts_as_wrong(
+    run: Run, trained: Path, recordings: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new" / "home9").mkdir(parents=True)
+    write_pcap(tmp_path / "new" / "home9" / "viber.pcap", app_capture(["viber"], 4))
+    built = run("dataset", "build", tmp_path / "new", "-o", tmp_path / "d", "--labels", "folders")
+    assert built.returncode == 0, built.stderr
+    done = run("evaluate", trained, tmp_path / "d")
+    assert "does not know viber" in done.stderr
+    assert json.loads(done.stdout)["accuracy"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("apps", "message"),
+    [({"zoom": 12}, "one app only"), ({"zoom": 12, "signal": 2}, "app signal has")],
+)
+def test_a_dataset_with_too_little_to_learn_is_one_line_and_exit_code_1(
+    run: Run, tmp_path: Path, apps: dict[str, int], message: str
+) -> None:
+    for app, n in apps.items():
+        (tmp_path / "captures" / "home").mkdir(parents=True, exist_ok=True)
+        write_pcap(tmp_path / "captures" / "home" / f"{app}.pcap", app_capture([app], n))
+    built = run("dataset", "build", tmp_path / "captures", "-o", tmp_path / "d")
+    assert built.returncode == 0, built.stderr
+    done = run("train", tmp_path / "d", "-o", tmp_path / "m", "--model", "paper-rf")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--model", "paper-xyz"], 2, "no model is called 'paper-xyz'"),
+        (["--split", "moon"], 2, "moon"),
+        (["--ports", "maybe"], 2, "--ports 'maybe' is neither on nor off"),
+        (["--device", "abacus", "--model", "paper-cnn"], 2, "no device is called 'abacus'"),
+        (["--epochs", "0"], 2, "'--epochs'"),
+    ],
+)
+def test_wrong_words_to_train_are_exit_code_2(
+    run: Run, dataset: Path, tmp_path: Path, options: list[str], code: int, message: str
+) -> None:
+    done = run("train", dataset, "-o", tmp_path / "m", *options)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_folder_that_is_no_dataset_is_one_line(run: Run, tmp_path: Path) -> None:
+    for verb in (["dataset", "info"], ["train", "-o", tmp_path / "m"]):
+        done = run(*verb, tmp_path)
+        assert done.returncode == 1
+        assert "not a dataset" in done.stderr
