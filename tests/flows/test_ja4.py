@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from apptell.flows.hello import read_hellos
 from apptell.flows.ja4 import fingerprint, fingerprints
-from apptell.flows.tls import Messages, read_hellos
+from apptell.flows.tls import Messages
 from tests.flows.hellos import (
     CHROME_ALGORITHMS,
     CHROME_CIPHERS,

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apptell.flows.hello import read_hellos
 from apptell.flows.quic import SALTS, find_initials, read_flow
-from apptell.flows.tls import read_hellos
 from tests.flows.hellos import alpn, flows, hello, server_name, sized
 
 ID = bytes.fromhex("8394c8f03e515708")

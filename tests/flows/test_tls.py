@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apptell.flows.tls import Messages, find_hellos, read_hellos
-from tests.flows.hellos import alpn, flows, hello, read_plainly, records, server_name, versions
+from apptell.flows.hello import read_hellos
+from apptell.flows.tls import find_hellos
+from tests.flows.hellos import alpn, flows, hello, records, server_name, versions
 
 HELLO = hello([server_name(b"chat.example.org"), alpn(b"h2", b"http/1.1"), versions(0x0304)])
 BIG = hello([(51, bytes(1700)), server_name(b"pq.example.org"), alpn(b"h2")])
@@ -22,14 +23,6 @@ def found(*conversation, lengths=None):
     segments = flows([list(conversation)], lengths=lengths).segments()
     messages = find_hellos(segments, np.ones(1, dtype=bool))
     hellos = read_hellos(messages, "t")
-    return list(zip(hellos.server_name.to_pylist(), hellos.alpn.to_pylist(), strict=True))
-
-
-def parse(*messages):
-    start = np.zeros(len(messages) + 1, dtype=np.int64)
-    np.cumsum([len(message) for message in messages], out=start[1:])
-    data = np.frombuffer(b"".join(messages), dtype=np.uint8)
-    hellos = read_hellos(Messages(np.arange(len(messages)), start, data), "t")
     return list(zip(hellos.server_name.to_pylist(), hellos.alpn.to_pylist(), strict=True))
 
 
@@ -119,47 +112,6 @@ def test_flows_that_are_not_wanted_are_passed_over():
     assert messages.rows.tolist() == [0, 2]
 
 
-def test_odd_names_lose_their_invalid_bytes_and_empty_ones_are_null():
-    assert parse(hello([server_name(b"a\xffb\x00.org")])) == [("ab.org", None)]
-    assert parse(hello([server_name(b"")])) == [(None, None)]
-    assert parse(hello([(0, b"")])) == [(None, None)]
-    assert parse(hello([alpn(b"\x0a\x0a", b"h2")])) == [(None, "h2")]
-    assert parse(hello(None)) == [(None, None)]
-
-
-def test_only_host_names_count():
-    assert parse(hello([(0, b"\0\6\1\0\3abc")])) == [(None, None)]
-
-
-def test_neighbours_do_not_mix():
-    messages = [HELLO, hello(None), HELLO[:60], BIG]
-    assert parse(*messages) == [read_plainly(message) for message in messages]
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(
-        st.sampled_from([HELLO, BIG]).flatmap(
-            lambda base: st.tuples(
-                st.just(base),
-                st.lists(st.tuples(st.integers(0, 260), st.integers(0, 255)), max_size=6),
-                st.integers(4, len(base)),
-            )
-        ),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_spoiled_hellos_are_read_as_the_plain_reader_reads_them(cases):
-    messages = []
-    for base, changes, size in cases:
-        message = bytearray(base)
-        for place, value in changes:
-            message[place % len(message)] = value
-        messages.append(bytes(message[:size]))
-    assert parse(*messages) == [read_plainly(message) for message in messages]
-
-
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=80)), max_size=12))
 def test_random_segments_never_raise(segments):
@@ -172,14 +124,17 @@ BOUNDS = """
 import numpy as np
 from apptell.flows.names import add_names
 from tests.flows.hellos import *
+from tests.flows.test_dtls import record
+from tests.flows.test_quic import SHORT, crypto, initial
 random = np.random.default_rng(1)
 base = hello([server_name(b"chat.example.org"), alpn(b"h2"), algorithms(0x403), versions(0x304)])
-seeds = [records(base), records(base, 60), b"GET / HTTP/1.1\\r\\nHost: a.org\\r\\n\\r\\n",
+seeds = [record(0, 60) + record(60, 999), initial(crypto(0, SHORT)),
+         records(base), records(base, 60), b"GET / HTTP/1.1\\r\\nHost: a.org\\r\\n\\r\\n",
          b"PROXY TCP4 1 2 3 4\\r\\n" + records(base),
          b"\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x21\\x11\\0\\x0c" + bytes(30)]
 for protocol in (6, 17):
     conversations = []
-    for _ in range(400):
+    for _ in range(800):
         data = bytearray(seeds[random.integers(len(seeds))])
         for _ in range(random.integers(0, 8)):
             data[random.integers(len(data))] = random.integers(256)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numba import njit
 
-from apptell.flows.tls import arrow_text
+from apptell.flows.hello import arrow_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apptell.flows.dtls import find_dtls_hellos
+from apptell.flows.hello import read_hellos
 from apptell.flows.http import read_hosts
 from apptell.flows.ja4 import fingerprints
 from apptell.flows.quic import find_initials
-from apptell.flows.tls import find_hellos, read_hellos
+from apptell.flows.tls import find_hellos
 
 if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
@@ -42,6 +44,7 @@ def add_names(flows: FlowBatch) -> FlowBatch:
     if is_udp.any():
         initials, google = find_initials(segments, is_udp)
         columns.append(_hello_columns(initials, "q", len(flows)))
+        columns.append(_hello_columns(find_dtls_hellos(segments, is_udp), "d", len(flows)))
         if google:
             names = pa.array([google.get(row) for row in range(len(flows))], pa.string())
             columns.append((names, *(pa.nulls(len(flows), pa.string()) for _ in range(2))))
