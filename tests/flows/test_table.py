@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -325,3 +329,27 @@ def test_fin_in_both_directions_closes():
 def test_options_that_cannot_be_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         FlowOptions(**options)
+
+
+def test_the_kernels_stay_inside_their_arrays(tmp_path):
+    code = (
+        "from tests.flows import test_table as t\n"
+        "from apptell.flows import FlowOptions\n"
+        "for seed in range(8):\n"
+        "    for mode in ('clean', 'paper'):\n"
+        "        t.run(t.frames_of(t.random_packets(seed)), FlowOptions(mode=mode), block=50)\n"
+        "t.test_a_full_table_ends_its_oldest_flows_and_counts_them()\n"
+        "t.test_a_full_arena_loses_no_segment()\n"
+        "print('inside')\n"
+    )
+    root = str(Path(__file__).resolve().parents[2])
+    environment = {
+        **os.environ,
+        "NUMBA_BOUNDSCHECK": "1",
+        "NUMBA_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": root,
+    }
+    run_ = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert run_.stdout.strip() == "inside", run_.stderr
