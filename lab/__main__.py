@@ -44,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
         "--drift", action="store_true", help="settings and habits change from day to day"
     )
     dataset.add_argument(
-        "--new-app", metavar="NAME", help="an app that appears on the fourth of five days"
+        "--new-app",
+        metavar="NAME",
+        help="an app that appears on the fourth of five days; one of the six, or deltachat",
     )
     dataset.add_argument(
         "--workers", type=int, default=24, help="accounts of each app at work at the same time"

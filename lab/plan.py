@@ -105,7 +105,10 @@ def dataset(
     n_recordings = max(N_DAYS, -(-flows // PER_RECORDING))
     days = [number * N_DAYS // n_recordings for number in range(n_recordings)]
     quotas: list[dict[str, int]] = [{} for _ in range(n_recordings)]
-    for app, total in shares(flows).items():
+    totals = shares(flows)
+    if new_app is not None and new_app not in totals:
+        totals[new_app] = sum(n for app, n in totals.items() if app != "other") // len(TABLE_1)
+    for app, total in totals.items():
         where = [number for number, day in enumerate(days) if app != new_app or day >= 3]
         for number, part in zip(where, split(total, len(where)), strict=True):
             quotas[number][app] = part

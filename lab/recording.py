@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import pcap, pcapdroid
-from lab.background import BACKGROUND
+from lab.background import BACKGROUND, SHARES
 from lab.behaviour import Habits
 from lab.ownership import Owned, Watch
 from lab.serving import Serving, kinds
@@ -99,7 +99,7 @@ class Recorder:
 
     def n_workers(self, app: str) -> int:
         """How many accounts of an app are at work at the same time."""
-        usual = max(2, self.settings.workers // 3) if app in BACKGROUND else self.settings.workers
+        usual = max(3, self.settings.workers // 2) if app in BACKGROUND else self.settings.workers
         return int(getattr(self.serving.modules[app], "WORKERS", usual))
 
     def record(self) -> dict[str, Any]:
@@ -166,21 +166,27 @@ class Recorder:
             )
 
     def wait_for_quotas(self, crews: dict[str, subprocess.Popen[bytes]], watch: Watch) -> None:
-        """Tell each crew to stop when its app has its flows; the background shares one quota."""
+        """Tell each crew to stop when its app has its flows."""
         s, shown = self.settings, 0.0
         deadline = time.monotonic() + s.limit_s
         waiting = dict(crews)
         while waiting and time.monotonic() < deadline:
             time.sleep(0.2)
-            counts = self.counts(watch)
             for app in list(waiting):
-                label = "other" if app in BACKGROUND else app
-                if counts[label] >= s.quotas[label] or waiting[app].poll() is not None:
+                n_flows = watch.ledger.counts.get(self.uid(app), 0)
+                if n_flows >= self.quota(app) or waiting[app].poll() is not None:
                     close(waiting.pop(app))
+            counts = self.counts(watch)
             if time.monotonic() > shown + 10:
                 shown = time.monotonic()
                 state = " ".join(f"{app} {n}/{s.quotas[app]}" for app, n in counts.items())
                 print(f"  {s.recording}: {state}", file=sys.stderr, flush=True)
+
+    def quota(self, app: str) -> int:
+        """Flows of an app; each kind of background has its share of ``other``."""
+        if app not in SHARES:
+            return self.settings.quotas[app]
+        return -(-self.settings.quotas["other"] * SHARES[app] // sum(SHARES.values()))
 
     def counts(self, watch: Watch) -> dict[str, int]:
         """Connections so far for each label."""

@@ -23,7 +23,7 @@ FRONT_ADDRESS = "192.0.2.9"
 
 def kinds(settings: Settings) -> dict[str, str]:
     """App → the package that holds its module, for the apps of a recording."""
-    messaging = [name for name in settings.quotas if name in apps.APPS]
+    messaging = [name for name in settings.quotas if name in (*apps.APPS, *apps.MORE)]
     background = BACKGROUND if settings.quotas.get("other") else ()
     return {**dict.fromkeys(messaging, "apps"), **dict.fromkeys(background, "background")}
 

@@ -1,3 +1,14 @@
 """Kinds of traffic that is no messenger in; the names of their modules out, all ``other``."""
 
-BACKGROUND = ("web", "api", "stream", "download", "remote", "names", "mail", "browser")
+SHARES = {
+    "web": 3,
+    "api": 3,
+    "stream": 2,
+    "download": 2,
+    "remote": 2,
+    "names": 1,
+    "mail": 2,
+    "browser": 3,
+}
+"""Each kind's part of the background's flows."""
+BACKGROUND = tuple(SHARES)

@@ -36,6 +36,13 @@ def test_a_new_app_appears_on_the_fourth_day_with_all_its_flows():
     )
 
 
+def test_an_app_beyond_the_six_comes_with_their_mean_and_leaves_theirs_alone():
+    recordings = plan.dataset(97_706, 1, drift=False, new_app="deltachat")
+    assert sum(settings.quotas.get("deltachat", 0) for settings in recordings) == 44_853 // 6
+    assert sum(settings.quotas["irc"] for settings in recordings) == plan.shares(97_706)["irc"]
+    assert {settings.day for settings in recordings if "deltachat" in settings.quotas} == {3, 4}
+
+
 @pytest.mark.parametrize("settings", plan.sample(1), ids=lambda s: s.recording)
 def test_a_sample_recording_asks_for_more_than_is_kept(settings):
     assert all(quota > plan.SAMPLE_FLOWS for quota in settings.quotas.values())
