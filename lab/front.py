@@ -1,8 +1,8 @@
 """Server names and the servers behind them in; one HAProxy that serves them all on one address out.
 
 ``route`` passes TLS through, by the server name in the hello; ``terminate`` ends TLS at the front
-with one wildcard
-certificate and speaks TLS again behind, so that every app has the same server stack.
+with one wildcard certificate and speaks TLS again behind, so that every app has the same server
+stack.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""One messaging system's place on the server side.
-
-Addresses, certificates, accounts, folder and process starter.
-"""
+"""One messaging system's settings in; its addresses, keys, accounts, files and servers out."""
 
 from __future__ import annotations
 

@@ -26,9 +26,8 @@ class LinkModel:
     """Decides for each packet of one direction when it arrives; ``None`` means that it is lost.
 
     Delay is ``delay_ms`` plus a gamma-distributed extra of mean ``jitter_ms``. Packets stay in
-    order, as on most
-    access links, except that a share ``reorder`` is held back by up to four more milliseconds and
-    let be overtaken.
+    order, as on most access links, except that a share ``reorder`` is held back by up to four more
+    milliseconds and let be overtaken.
     """
 
     def __init__(

@@ -1,10 +1,7 @@
-"""Connections and packets with their owners in.
-
-PCAPdroid's CSV and its pcap with per-packet trailers out.
+"""Connections and packets with their owners in; PCAPdroid's CSV and pcap with trailers out.
 
 The forms are those of PCAPdroid 1.7.4 and later: unquoted CSV with ISO times, and Ethernet frames
-whose last 32 bytes
-name the owner.
+whose last 32 bytes name the owner.
 """
 
 from __future__ import annotations

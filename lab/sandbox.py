@@ -1,7 +1,4 @@
-"""A command line in; the same command in its own namespaces out.
-
-So that everything ends with it.
-"""
+"""A command line in; the same command in namespaces of its own, which end with it, out."""
 
 from __future__ import annotations
 
@@ -60,9 +57,8 @@ def enter(arguments: list[str]) -> None:
     Which runs ``python -m lab`` in new namespaces and kills all of it.
 
     The process ids, mounts and network are new. The first process inside is the lab; when it ends,
-    or when
-    ``unshare`` is killed, the kernel kills every process inside, and interfaces and mounts go with
-    them.
+    or when ``unshare`` is killed, the kernel kills every process inside, and interfaces and mounts
+    go with them.
     """
     command = [
         "unshare",
@@ -90,9 +86,8 @@ def furnish() -> Path:
     Returns its scratch folder, a tmpfs that ends with the namespaces.
 
     The interpreter may live under a home folder that other users cannot enter, and the lab's apps
-    run under user
-    ids of their own, as on a phone: so that folder is covered by one that holds the interpreter and
-    nothing else.
+    run under user ids of their own, as on a phone: so that folder is covered by one that holds the
+    interpreter and nothing else.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     scratch = Path("/run/apptell-lab")

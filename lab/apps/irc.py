@@ -1,7 +1,4 @@
-"""IRC over TLS: ngIRCd (GnuTLS), and the irc library by way of asyncio.
-
-Private messages, channels, lists, history of names.
-"""
+"""IRC over TLS: ngIRCd (GnuTLS) and the irc library; messages, channels, lists, long pastes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Matrix: Synapse behind nginx, and matrix-nio.
-
-Sync by long poll, rooms, receipts, typing, media, history.
-"""
+"""Matrix: Synapse behind nginx, and matrix-nio; long polls, rooms, receipts, media, history."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""MQTT chat: Mosquitto, and paho by way of aiomqtt.
-
-Rooms are topics, the retained message is a room's last word.
-"""
+"""MQTT chat: Mosquitto, and paho by way of aiomqtt; a retained message is a room's last word."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Mumble: its server, and pymumble.
-
-Text chat, channels, pictures in messages, speech through the TCP tunnel.
-"""
+"""Mumble: its server, and pymumble; text, channels, pictures, speech through the TCP tunnel."""
 
 from __future__ import annotations
 

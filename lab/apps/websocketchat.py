@@ -1,7 +1,4 @@
-"""A WebSocket chat behind nginx.
-
-The websockets library on both sides, JSON messages, pictures by HTTPS upload.
-"""
+"""A WebSocket chat behind nginx: JSON messages, pictures by HTTPS upload."""
 
 from __future__ import annotations
 

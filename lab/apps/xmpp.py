@@ -1,7 +1,4 @@
-"""XMPP: Prosody with direct TLS, and slixmpp.
-
-Carbons, archive, rooms, stream management, pictures by HTTP upload.
-"""
+"""XMPP: Prosody with direct TLS, and slixmpp; carbons, archive, rooms, pictures by upload."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What apps say to their own services.
-
-REST calls, token refreshes, analytics beacons, update checks, weather.
-"""
+"""What apps say to their own services: REST calls, beacons, update checks."""
 
 from __future__ import annotations
 

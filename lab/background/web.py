@@ -1,7 +1,4 @@
-"""Web pages of several shapes by HTTP/1.1 and HTTP/2.
-
-A page, then its parts over a few parallel connections.
-"""
+"""Web pages by HTTP/1.1 and HTTP/2: a page, then its parts over a few parallel connections."""
 
 from __future__ import annotations
 
