@@ -51,8 +51,10 @@ def write(path, *lines):
         ),
         (
             NEW + ",Malicious",
-            (f"{ENDS},10123,A, B & C,org.example.chat,TLS,Active,x,y,z,1,2,3,4,{ISO},"
-            "2023-11-14T22:13:20.900Z,false"),
+            (
+                f"{ENDS},10123,A, B & C,org.example.chat,TLS,Active,x,y,z,1,2,3,4,{ISO},"
+                "2023-11-14T22:13:20.900Z,false"
+            ),
             "org.example.chat",
         ),
         (

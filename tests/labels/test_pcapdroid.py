@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apptell.capture import PacketBatch
 from apptell.dataset import build
@@ -107,12 +109,32 @@ def test_other_link_types_are_left_alone():
     assert TrailerReader()(batch_of([with_trailer(IP, 1, b"x")], 101)).owner.tolist() == [-1]
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 63, 1500])
-def test_the_checksum_kernel_is_zlibs(size):
-    data = np.frombuffer(np.random.default_rng(size).bytes(size + 5), dtype=np.uint8)
-    expected = zlib.crc32(data[3 : 3 + size].tobytes())
-    assert pcapdroid._crc32(data, 3, 3 + size, pcapdroid._CRC) == expected
-    assert pcapdroid._crc32(data, 3, size + 6, pcapdroid._CRC) == 0
+def plain_twin(batch):
+    """What a frame has, from the description: 1 a trailer, 2 one without checksum, 3 bare IP."""
+    out = []
+    for row in range(len(batch)):
+        frame = batch.frame(row)
+        if len(frame) >= 66 and frame[-32:-28] == b"\x01\x07\x20\x21":
+            out.append(1)
+        elif len(frame) >= 62 and frame[-28:-24] == b"\x01\x07\x20\x21":
+            out.append(2)
+        else:
+            out.append(3 if len(frame) >= 20 and frame[0] >> 4 in (4, 6) else 0)
+    return out
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([True, False]), st.integers(0, 140), st.binary(max_size=9)))
+)
+def test_the_kernel_finds_what_its_plain_twin_finds(cuts):
+    frames = [
+        (with_trailer(IP, 1, b"x", fcs=fcs)[:size] if fcs else IP[:size]) + tail
+        for fcs, size, tail in cuts
+    ]
+    batch = batch_of(frames)
+    found, at = np.zeros(len(frames), np.uint8), np.zeros(len(frames), np.int64)
+    pcapdroid._find_trailers(batch.buffer, batch.offset, batch.captured, batch.link_type, found, at)
+    assert found.tolist() == plain_twin(batch)
 
 
 def test_the_kernels_stay_within_bounds_on_spoiled_frames():

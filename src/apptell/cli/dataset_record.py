@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apptell.dataset import BuildReport, build
 from apptell.capture import open_capture
+from apptell.dataset import BuildReport, build
 from apptell.errors import CaptureError
 from apptell.flows import FlowOptions, FlowReader
 from apptell.flows.schema import GROUPS

@@ -71,7 +71,8 @@ def card(name: str, info: Mapping[str, Any]) -> str:
         "",
         (
             f"A flow keeps its first {limits['segments']} payload segments with up to "
-            f"{limits['segment_bytes']:,} bytes each, and the lengths and gaps of its first {limits['sequence']} payload packets."
+            f"{limits['segment_bytes']:,} bytes each, and the lengths and gaps of its first "
+            f"{limits['sequence']} payload packets."
         ),
         "",
         "## Privacy",
