@@ -124,7 +124,10 @@ def plain_twin(batch):
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([True, False]), st.integers(0, 140), st.binary(max_size=9)))
+    st.lists(
+        st.tuples(st.sampled_from([True, False]), st.integers(0, 140), st.binary(max_size=9)),
+        min_size=1,
+    )
 )
 def test_the_kernel_finds_what_its_plain_twin_finds(cuts):
     frames = [

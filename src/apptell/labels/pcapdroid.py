@@ -87,7 +87,7 @@ def has_trailers(batch: PacketBatch) -> bool:
 
 def _count_bad(batch: PacketBatch, rows: NDArray[np.int64]) -> int:
     """How many of these frames end in another checksum than theirs (IEEE CRC-32, little-endian)."""
-    data = memoryview(batch.buffer)
+    data = batch.buffer.data
     stop = batch.offset[rows] + batch.captured[rows] - _FCS_BYTES
     stored = np.ascontiguousarray(batch.buffer[stop[:, None] + np.arange(_FCS_BYTES)]).view("<u4")
     frames = zip(batch.offset[rows].tolist(), stop.tolist(), stored.ravel().tolist(), strict=True)
