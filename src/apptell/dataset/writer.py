@@ -162,7 +162,8 @@ class DatasetWriter:
 
     def note(self, deed: str) -> None:
         """Puts a line into ``done``: what was done to the flows (anonymised, sampled, merged)."""
-        self._done.append(deed)
+        if deed not in self._done:
+            self._done.append(deed)
 
     def commit(self) -> Dataset:
         """Makes what was written the folder's dataset, by one rename.
