@@ -21,7 +21,7 @@ from apptell.flows.schema import (
     SCHEMA,
     FlowBatch,
 )
-from apptell.flows.state import BLOCK_HEADER, KIND_SHIFT, UNIT, Memory
+from apptell.flows.state import BLOCK_HEADER, KIND_SHIFT, UNDECIDED, UNIT, Memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,6 +37,7 @@ _STORED_MASK: Final = (1 << KIND_SHIFT) - 1
 _ADDRESS_TEXT: Final = 46
 
 BY_HANDSHAKE, BY_SIGNATURE, BY_PORT, BY_PRIVATE, BY_FIRST = range(len(CLIENT_RULES))
+_BY_CLOSE, _BY_RESET = END_REASONS.index("closed"), END_REASONS.index("reset")
 
 _SERVICE_PORTS: Final = np.zeros(65536, dtype=np.bool_)
 """Ports that servers listen on: the system ports and the registered ones that phones meet."""
@@ -309,7 +310,8 @@ def write_lists(
                 to_server[row] = value > 0
                 time_ns[row] = when
                 start = block * UNIT + BLOCK_HEADER
-                data[at : at + stored] = arena[start : start + stored]
+                for byte in range(stored):
+                    data[at + byte] = arena[start + byte]
                 at += stored
                 ends[row + 1] = at
                 row += 1
@@ -326,79 +328,159 @@ def write_lists(
             entry += 1
 
 
+# Rows of the matrix that ``write_totals`` fills.
+_TOTALS: Final = (
+    "start_ns",
+    "end_ns",
+    "packets_to_server",
+    "packets_to_client",
+    "bytes_to_server",
+    "bytes_to_client",
+    "payload_packets_to_server",
+    "payload_packets_to_client",
+    "payload_bytes_to_server",
+    "payload_bytes_to_client",
+    "retransmissions",
+    "out_of_order",
+    "decided_ns",
+    "decided_packets_to_server",
+    "decided_packets_to_client",
+    "decided_bytes_to_server",
+    "decided_bytes_to_client",
+)
+
+
+@_kernel
+def write_totals(ready, n, records, client, totals):
+    """Times and counters seen from the client, shape (len(_TOTALS), n); at the end where undecided."""
+    for index in range(n):
+        flow = records[ready[index]]
+        here, there = client[index], 1 - client[index]
+        totals[0, index] = flow.start_ns
+        totals[1, index] = flow.last_ns
+        totals[2, index] = flow.packets[here]
+        totals[3, index] = flow.packets[there]
+        totals[4, index] = flow.bytes[here]
+        totals[5, index] = flow.bytes[there]
+        totals[6, index] = flow.payload_packets[here]
+        totals[7, index] = flow.payload_packets[there]
+        totals[8, index] = flow.payload_bytes[here]
+        totals[9, index] = flow.payload_bytes[there]
+        totals[10, index] = flow.retransmissions
+        totals[11, index] = flow.out_of_order
+        if flow.decided != UNDECIDED:
+            totals[12, index] = flow.decided_ns
+            totals[13, index] = flow.decided_packets[here]
+            totals[14, index] = flow.decided_packets[there]
+            totals[15, index] = flow.decided_bytes[here]
+            totals[16, index] = flow.decided_bytes[there]
+        else:
+            totals[12, index] = flow.last_ns
+            for row in range(4):
+                totals[13 + row, index] = totals[2 + row, index]
+
+
+@_kernel
+def write_marks(
+    ready,
+    n,
+    records,
+    client,
+    protocol,
+    is_ipv6,
+    ports,
+    peers,
+    part,
+    connection,
+    capture,
+    reason,
+    handshake,
+):
+    """The small columns: protocol, ports, connection, and why the flow ended."""
+    for index in range(n):
+        flow = records[ready[index]]
+        protocol[index] = flow.protocol
+        is_ipv6[index] = flow.ip_version == 6
+        ports[index] = flow.high_port if client[index] else flow.low_port
+        peers[index] = flow.low_port if client[index] else flow.high_port
+        part[index] = flow.part
+        connection[index] = flow.connection_id
+        capture[index] = flow.capture
+        handshake[index] = flow.client > 0
+        if flow.finished & 4:
+            reason[index] = _BY_RESET
+        elif flow.finished & 3 == 3:
+            reason[index] = _BY_CLOSE
+        else:
+            reason[index] = flow.end_reason
+
+
 def hand_out(
-    memory: Memory, n: int, captures: Sequence[str], owners: Sequence[Owner], groups: frozenset[str]
+    memory: Memory,
+    ready: NDArray[np.int32],
+    captures: Sequence[str],
+    owners: Sequence[Owner],
+    groups: frozenset[str],
 ) -> FlowBatch:
-    """The first ``n`` ready flows as a FlowBatch with the column groups asked for.
+    """Some flows as a FlowBatch with the column groups asked for.
 
     Args:
-        memory: the table's; its ready list names the records.
-        n: how many.
+        memory: the table's.
+        ready: the records of the flows, shape (n,).
         captures: names that the records' capture numbers stand for.
         owners: what the records' owner numbers stand for.
         groups: of ``schema.GROUPS``; *core* is always there.
     """
-    ready = memory.ready[:n]
-    records = memory.records[ready]  # one gather; columns below are strided views of it
+    n = len(ready)
     client = np.zeros(n, dtype=np.int64)
     rule = np.zeros(n, dtype=np.int8)
     tell_clients(
-        memory.ready, n, memory.records, memory.arena, memory.arena32, _SERVICE_PORTS, client, rule
+        ready, n, memory.records, memory.arena, memory.arena32, _SERVICE_PORTS, client, rule
     )
-    server = 1 - client
-    every = np.arange(n)
-    columns: dict[str, Any] = {}
-
-    def by_role(name: str, column: str) -> None:
-        columns[f"{column}_to_server"] = records[name][every, client]
-        columns[f"{column}_to_client"] = records[name][every, server]
-
-    is_low = client == 0
-    ports = np.where(is_low, records["low_port"], records["high_port"])
-    peers = np.where(is_low, records["high_port"], records["low_port"])
-    client_text, client_raw = _addresses(memory, n, client, of_server=False)
-    server_text, server_raw = _addresses(memory, n, client, of_server=True)
-    columns["capture"] = _names(captures, records["capture"])
-    columns["connection_id"] = np.ascontiguousarray(records["connection_id"])
-    columns["part"] = np.ascontiguousarray(records["part"])
-    columns["community_id"] = community_ids(
-        np.ascontiguousarray(records["protocol"]),
-        client_raw,
-        server_raw,
-        records["ip_version"] == 6,
+    protocol = np.empty(n, dtype=np.uint8)
+    is_ipv6, handshake = np.empty(n, dtype=np.bool_), np.empty(n, dtype=np.bool_)
+    ports, peers = np.empty(n, dtype=np.uint16), np.empty(n, dtype=np.uint16)
+    part, capture = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
+    connection = np.empty(n, dtype=np.uint64)
+    reason = np.empty(n, dtype=np.int8)
+    write_marks(
+        ready,
+        n,
+        memory.records,
+        client,
+        protocol,
+        is_ipv6,
         ports,
         peers,
+        part,
+        connection,
+        capture,
+        reason,
+        handshake,
     )
-    columns["protocol"] = np.ascontiguousarray(records["protocol"])
+    totals = np.empty((len(_TOTALS), n), dtype=np.int64)
+    write_totals(ready, n, memory.records, client, totals)
+    client_text, client_raw = _addresses(memory, ready, client, of_server=False)
+    server_text, server_raw = _addresses(memory, ready, client, of_server=True)
+    columns: dict[str, Any] = dict(zip(_TOTALS, totals, strict=True))
+    columns["capture"] = _names(captures, capture)
+    columns["connection_id"] = connection
+    columns["part"] = part
+    columns["community_id"] = community_ids(protocol, client_raw, server_raw, is_ipv6, ports, peers)
+    columns["protocol"] = protocol
     columns["client_address"] = client_text
     columns["client_port"] = ports
     columns["server_address"] = server_text
     columns["server_port"] = peers
     columns["client_by"] = _dictionary(rule, CLIENT_RULES)
-    columns["has_handshake"] = records["client"] > 0
-    columns["start_ns"] = np.ascontiguousarray(records["start_ns"])
-    columns["end_ns"] = np.ascontiguousarray(records["last_ns"])
-    reason = records["end_reason"].astype(np.int8)
-    reason[records["finished"] & 3 == 3] = END_REASONS.index("closed")
-    reason[records["finished"] & 4 == 4] = END_REASONS.index("reset")
+    columns["has_handshake"] = handshake
     columns["end_reason"] = _dictionary(reason, END_REASONS)
-    by_role("packets", "packets")
-    by_role("bytes", "bytes")
-    by_role("payload_packets", "payload_packets")
-    by_role("payload_bytes", "payload_bytes")
-    columns["retransmissions"] = np.ascontiguousarray(records["retransmissions"])
-    columns["out_of_order"] = np.ascontiguousarray(records["out_of_order"])
-    undecided = records["decided"] == 0
-    columns["decided_ns"] = np.where(undecided, records["last_ns"], records["decided_ns"])
-    by_role("decided_packets", "decided_packets")
-    by_role("decided_bytes", "decided_bytes")
-    for total in ("packets_to_server", "packets_to_client", "bytes_to_server", "bytes_to_client"):
-        columns[f"decided_{total}"][undecided] = columns[total][undecided]
     if "segments" in groups:
-        columns.update(_segments(memory, n, client))
+        columns.update(_segments(memory, ready, client))
     if "labels" in groups:
-        columns.update(_owners(owners, records))
+        columns.update(_owners(owners, memory.records[ready]))
     if "audit" in groups:
+        records, every, server = memory.records[ready], np.arange(n), 1 - client
         for column, name in (
             ("ttl", "ttl"),
             ("sequence", "first_sequence"),
@@ -437,30 +519,36 @@ def _names(names: Sequence[str], codes: NDArray[np.int32]) -> pa.Array:
 
 
 def _addresses(
-    memory: Memory, n: int, client: NDArray[np.int64], *, of_server: bool
+    memory: Memory, ready: NDArray[np.int32], client: NDArray[np.int64], *, of_server: bool
 ) -> tuple[pa.Array, NDArray[np.uint8]]:
+    n = len(ready)
     text = np.empty(n * _ADDRESS_TEXT, dtype=np.uint8)
     ends = np.zeros(n + 1, dtype=np.int32)
     raw = np.zeros((n, 16), dtype=np.uint8)
-    write_addresses(memory.ready, n, memory.records, client, of_server, text, ends, raw)
+    write_addresses(ready, n, memory.records, client, of_server, text, ends, raw)
     used = text[: ends[-1]]
     return pa.StringArray.from_buffers(n, pa.py_buffer(ends), pa.py_buffer(used)), raw
 
 
-def _segments(memory: Memory, n: int, client: NDArray[np.int64]) -> dict[str, pa.Array]:
+def _segments(
+    memory: Memory, ready: NDArray[np.int32], client: NDArray[np.int64]
+) -> dict[str, pa.Array]:
+    n = len(ready)
     segment_ends = np.zeros(n + 1, dtype=np.int32)
     sequence_ends = np.zeros(n + 1, dtype=np.int32)
-    size = measure(memory.ready, n, memory.records, memory.arena32, segment_ends, sequence_ends)
+    size = measure(ready, n, memory.records, memory.arena32, segment_ends, sequence_ends)
     m, k = int(segment_ends[-1]), int(sequence_ends[-1])
     length = np.empty(m, dtype=np.int32)
     to_server = np.empty(m, dtype=np.bool_)
     time_ns = np.empty(m, dtype=np.int64)
     ends = np.zeros(m + 1, dtype=np.int32)
-    data = np.empty(size, dtype=np.uint8)
+    # Arrow's pool gives warm pages back that earlier batches used; the system would zero new ones
+    payload = pa.allocate_buffer(size)
+    data = np.frombuffer(payload, dtype=np.uint8)
     signed = np.empty(k, dtype=np.int32)
     gap_us = np.empty(k, dtype=np.int64)
     write_lists(
-        memory.ready,
+        ready,
         n,
         memory.records,
         client,
@@ -477,7 +565,7 @@ def _segments(memory: Memory, n: int, client: NDArray[np.int64]) -> dict[str, pa
     )
     by_segment, by_entry = pa.array(segment_ends), pa.array(sequence_ends)
     blobs = pa.BinaryArray.from_buffers(
-        pa.binary(), m, [None, pa.py_buffer(ends), pa.py_buffer(data)]
+        pa.binary(), m, [None, pa.py_buffer(ends), payload]
     )
     return {
         "segment_length": pa.ListArray.from_arrays(by_segment, pa.array(length)),

@@ -19,9 +19,11 @@ from apptell.flows.state import (
     CLASS_OF_UNITS,
     CLASS_UNITS,
     CLOCK,
+    DECIDED,
     DORMANT,
     ENDED,
     FREE,
+    HANDED_OUT,
     KIND_SHIFT,
     MAX_HOLES,
     N_DORMANT,
@@ -33,9 +35,11 @@ from apptell.flows.state import (
     N_READY,
     N_RECORDS,
     N_UNITS,
+    N_YOUNG,
     SEQUENCE_BLOCK,
     SEQUENCE_KIND,
     SWEPT,
+    UNDECIDED,
     UNIT,
 )
 
@@ -157,6 +161,53 @@ def _end(record, reason, records, ready, counts):
     flow.end_reason = reason
     ready[counts[N_READY]] = record
     counts[N_READY] += 1
+
+
+@_inline
+def _decide(record, time_ns, records, young, counts):
+    """Freezes what a verdict may rest on; lists the flow where open flows are asked for."""
+    flow = records[record]
+    flow.decided = DECIDED
+    flow.decided_ns = time_ns
+    for side in range(2):
+        flow.decided_packets[side] = flow.packets[side]
+        flow.decided_bytes[side] = flow.bytes[side]
+    if len(young) > 0:
+        young[counts[N_YOUNG]] = record
+        counts[N_YOUNG] += 1
+
+
+@_kernel
+def decide_waiting(now_ns, after_ns, min_payload_packets, records, young, counts):
+    """Decides open flows that began ``after_ns`` ago and have enough payload packets, up to the list's room."""
+    for record in range(counts[N_RECORDS]):
+        flow = records[record]
+        if counts[N_YOUNG] == len(young):
+            break
+        if (
+            flow.state == ACTIVE
+            and flow.decided == UNDECIDED
+            and now_ns - flow.start_ns >= after_ns
+            and flow.payload_packets[0] + flow.payload_packets[1] >= min_payload_packets
+        ):
+            _decide(record, now_ns, records, young, counts)
+
+
+@_kernel
+def open_ones(records, young, counts):
+    """Moves the listed flows that are still open to the list's beginning and empties it; how many.
+
+    The others were or will be handed out as finished flows; a record may be listed again for a later flow.
+    """
+    n = 0
+    for index in range(counts[N_YOUNG]):
+        flow = records[young[index]]
+        if flow.state == ACTIVE and flow.decided == DECIDED:
+            flow.decided = HANDED_OUT
+            young[n] = young[index]
+            n += 1
+    counts[N_YOUNG] = 0
+    return n
 
 
 @_kernel
@@ -325,6 +376,7 @@ def add_packets(
     free_blocks,
     free_records,
     ready,
+    young,
     counts,
 ):
     """Adds packets ``rows[first_row:]``; returns (next row to add, DONE or what is full).
@@ -601,9 +653,5 @@ def add_packets(
             not flow.decided
             and flow.payload_packets[0] + flow.payload_packets[1] >= DECISION_SEGMENTS
         ):
-            flow.decided = 1
-            flow.decided_ns = time_ns
-            for side in range(2):
-                flow.decided_packets[side] = flow.packets[side]
-                flow.decided_bytes[side] = flow.bytes[side]
+            _decide(record, time_ns, records, young, counts)
     return len(rows), DONE

@@ -21,6 +21,9 @@ FREE, ACTIVE, ENDED, DORMANT = 0, 1, 2, 3
 """States of a record: unused; in the table; waiting to be handed out; handed out, but its connection is
 remembered so that later parts carry its id."""
 
+UNDECIDED, DECIDED, HANDED_OUT = 0, 1, 2
+"""Whether a verdict is due on a flow: not yet; its totals are frozen; it was handed out for one while open."""
+
 MAX_HOLES: Final = 4
 """Gaps in a direction's sequence space that are remembered; the oldest is forgotten first."""
 
@@ -48,7 +51,7 @@ FLOW: Final = np.dtype(
         ("owner_conflict", np.uint8),
         ("n_segments", np.uint8),
         ("n_sequence", np.uint8),
-        ("decided", np.uint8),
+        ("decided", np.uint8),  # UNDECIDED, DECIDED or HANDED_OUT
         ("only_handshake", np.uint8),  # nothing but SYN and SYN-ACK so far
         ("owner", np.int32),
         ("capture", np.int32),
@@ -101,9 +104,10 @@ class Memory:
     Args:
         max_flows: records; address space only, memory is touched as it is used.
         segment_bytes: size of the arena.
+        lists_decided: whether open flows are listed as they are decided.
     """
 
-    def __init__(self, max_flows: int, segment_bytes: int) -> None:
+    def __init__(self, max_flows: int, segment_bytes: int, *, lists_decided: bool = False) -> None:
         units = max(segment_bytes // UNIT, 1024)
         self.records: NDArray[Any] = _reserve(max_flows * FLOW.itemsize).view(FLOW)
         buckets = 1 << (max(max_flows, 2) * 2 - 1).bit_length()
@@ -115,7 +119,17 @@ class Memory:
         self.free_blocks: NDArray[np.int64] = np.full(len(CLASS_UNITS), -1, dtype=np.int64)
         self.free_records: NDArray[np.int32] = _reserve(max_flows * 4).view(np.int32)
         self.ready: NDArray[np.int32] = np.zeros(max_flows, dtype=np.int32)
+        self.young: NDArray[np.int32] = np.zeros(1 if lists_decided else 0, dtype=np.int32)
+        """Records that were decided lately, in that order; empty where nobody asks for them."""
         self.counts: NDArray[np.int64] = np.zeros(N_COUNTS, dtype=np.int64)
+
+    def list_more(self, n: int) -> None:
+        """Room for ``n`` more entries in ``young``."""
+        wanted = int(self.counts[N_YOUNG]) + n
+        if wanted > len(self.young):
+            longer = np.zeros(max(wanted, 2 * len(self.young)), dtype=np.int32)
+            longer[: len(self.young)] = self.young
+            self.young = longer
 
 
 def _reserve(size: int) -> NDArray[np.uint8]:
@@ -140,5 +154,6 @@ def _reserve(size: int) -> NDArray[np.uint8]:
     N_DORMANT,
     N_FLOW_PACKETS,  # packets that became part of a flow
     N_NOT_ASKED,  # TCP or UDP, but not of a protocol that was asked for
+    N_YOUNG,
     N_COUNTS,
-) = range(12)
+) = range(13)

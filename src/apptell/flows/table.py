@@ -56,6 +56,9 @@ class FlowOptions:
     tunnels: int = 4
     """Tunnels within tunnels to open; 0 leaves all closed."""
 
+    lists_decided: bool = False
+    """Whether flows are also handed out while they are open, as soon as a verdict is due: live use."""
+
     def __post_init__(self) -> None:
         if self.mode not in ("clean", "paper"):
             raise UsageError(f"flow mode {self.mode!r} is neither 'clean' nor 'paper'")
@@ -92,7 +95,11 @@ class FlowTable:
     def __init__(self, options: FlowOptions | None = None, share: tuple[int, int] = (0, 1)) -> None:
         self.options = options or FlowOptions()
         self._share = share
-        self._memory = state.Memory(self.options.max_flows, self.options.segment_memory)
+        self._memory = state.Memory(
+            self.options.max_flows,
+            self.options.segment_memory,
+            lists_decided=self.options.lists_decided,
+        )
         self._timeout_ns = int(self.options.timeout_s * _SECOND)
         self._groups = frozenset(self.options.groups) | {"core"}
         if "names" in self._groups:
@@ -141,6 +148,8 @@ class FlowTable:
         if not self._captures or self._captures[-1] != capture:
             self._captures.append(capture)
         row = 0
+        if options.lists_decided:
+            memory.list_more(len(headers.rows))
         while True:
             row, full = kernel.add_packets(
                 headers.rows,
@@ -161,6 +170,7 @@ class FlowTable:
                 memory.free_blocks,
                 memory.free_records,
                 memory.ready,
+                memory.young,
                 memory.counts,
             )
             if full == kernel.DONE:
@@ -191,7 +201,7 @@ class FlowTable:
         memory = self._memory
         while self.n_ready:
             n = min(self.n_ready, batch_flows)
-            batch = hand_out(memory, n, self._captures, self._owners, self._groups)
+            batch = hand_out(memory, memory.ready[:n], self._captures, self._owners, self._groups)
             kernel.release(
                 True,
                 n,
@@ -204,6 +214,39 @@ class FlowTable:
                 memory.counts,
             )
             yield add_names(batch) if "names" in self._groups else batch
+
+    def take_decided(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
+        """Open flows whose verdict became due since the last call, each once, in the order they became so.
+
+        A flow that has ended meanwhile is not among them: it comes, or came, as a finished one. Needs the
+        option ``lists_decided``. What a verdict rests on (``decided_*`` and the first five segments) is the
+        same when the flow ends; totals are those so far.
+        """
+        memory = self._memory
+        n = kernel.open_ones(memory.records, memory.young, memory.counts)
+        for start in range(0, n, batch_flows):
+            listed = memory.young[start : min(start + batch_flows, n)]
+            batch = hand_out(memory, listed, self._captures, self._owners, self._groups)
+            yield add_names(batch) if "names" in self._groups else batch
+
+    def decide_after(self, seconds: float, now_ns: int, min_payload_packets: int = 2) -> None:
+        """Makes a verdict due on open flows that began so long ago and have fewer than five payload packets.
+
+        Args:
+            seconds: since the flow's first packet.
+            now_ns: the time, ns since 1970 UTC.
+            min_payload_packets: flows with fewer wait on.
+        """
+        memory = self._memory
+        memory.list_more(int(memory.counts[state.N_RECORDS]))
+        kernel.decide_waiting(
+            now_ns,
+            int(seconds * _SECOND),
+            min_payload_packets,
+            memory.records,
+            memory.young,
+            memory.counts,
+        )
 
     def _sweep(self, now_ns: int, idle_ns: int) -> None:
         memory = self._memory

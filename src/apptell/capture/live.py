@@ -1,0 +1,382 @@
+"""An interface's name in, PacketBatches out: a ring that the Linux kernel fills, read block by block in place.
+
+AF_PACKET with TPACKET_V3 (Linux, Documentation/networking/packet_mmap.rst and linux/if_packet.h): the
+kernel writes frames into blocks of a shared ring and hands over a whole block when it is full or a few
+milliseconds old. A batch is columns over the ring itself: no frame is copied, no system call is made per
+packet, and the block goes back to the kernel when the next batch is asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import select
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from numba import njit
+
+from apptell.capture.batch import DIRECTION_INBOUND, DIRECTION_OUTBOUND
+from apptell.capture.columns import CAPTURED_BYTES, CUT_PACKETS, WIRE_BYTES, Columns
+from apptell.capture.link_types import link_type_name
+from apptell.capture.stats import CaptureStats
+from apptell.errors import CaptureError, MissingError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from apptell.capture.batch import PacketBatch
+
+SNAP_BYTES: Final = 2048
+"""Bytes captured of each packet unless asked otherwise: headers and the 1,500 payload bytes a flow keeps."""
+BLOCK_BYTES: Final = 1 << 20
+N_BLOCKS: Final = 32
+RETIRE_MS: Final = 4
+"""Age at which the kernel hands over a block that is not full."""
+ANY: Final = "any"
+"""The name that stands for all interfaces."""
+
+# linux/if_packet.h, linux/if_ether.h, asm-generic/socket.h
+_SOL_PACKET, _ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _FANOUT = 263, 1, 5, 6, 10, 18
+_TPACKET_V3, _MR_PROMISC, _FANOUT_HASH, _FANOUT_DEFRAG = 2, 1, 0, 0x8000
+_ETH_P_ALL, _SO_ATTACH_FILTER = 3, 26
+_STATUS_USER: Final = 1
+_BLOCK_HEAD: Final = 48  # struct tpacket_block_desc
+_PACKET_HEAD: Final = 48  # struct tpacket3_hdr
+_ADDRESS: Final = 20  # struct sockaddr_ll behind it
+_OUTGOING: Final = 4  # sll_pkttype
+_LOOPBACK: Final = 772  # ARPHRD_LOOPBACK
+_LINK_OF_HARDWARE: Final = {1: 1, _LOOPBACK: 1, 801: 105, 803: 127, 519: 101, 65534: 101}
+"""ARPHRD_ of an interface to LINKTYPE_; others are captured from their IP headers on, as RAW."""
+_RAW: Final = 101
+_TCPDUMP_LINK: Final = {1: "EN10MB", 101: "RAW", 105: "IEEE802_11", 127: "IEEE802_11_RADIO"}
+
+
+@njit(cache=True, nogil=True)
+def read_block(
+    ring: NDArray[np.uint8],
+    ring16: NDArray[np.uint16],
+    ring32: NDArray[np.uint32],
+    start: int,
+    size: int,
+    ip_only: bool,
+    offset: NDArray[np.int64],
+    captured: NDArray[np.int32],
+    wire: NDArray[np.int32],
+    time_ns: NDArray[np.int64],
+    direction: NDArray[np.uint8],
+    totals: NDArray[np.int64],
+) -> int:
+    """Columns of the packets in one block of the ring; returns how many there are.
+
+    Args:
+        ring: the whole ring, shape (bytes,).
+        ring16: the same bytes as 16-bit words.
+        ring32: the same bytes as 32-bit words.
+        start: first byte of the block, a multiple of 4.
+        size: bytes of the block.
+        ip_only: whether packets other than IP are left out: without a link header nobody could tell.
+        offset: first byte of each frame, filled; shape (capacity,), as the next four.
+        captured: bytes of each frame in the ring, filled.
+        wire: bytes of each frame on the wire, filled.
+        time_ns: time of each frame, ns since 1970 UTC, filled.
+        direction: 1 inbound, 2 outbound, filled.
+        totals: sums as in ``Columns.totals``.
+    """
+    n = 0
+    end = start + size
+    if start < 0 or end > len(ring) or size < _BLOCK_HEAD:
+        return 0
+    at = start + np.int64(ring32[(start + 16) // 4])
+    for _ in range(np.int64(ring32[(start + 12) // 4])):
+        if at < start + _BLOCK_HEAD or at & 3 or at + _PACKET_HEAD + _ADDRESS > end:
+            break
+        if n == len(offset):
+            break
+        word = at // 4
+        step = np.int64(ring32[word])
+        stored, length = np.int64(ring32[word + 3]), np.int64(ring32[word + 4])
+        begin = at + np.int64(ring16[(at + 24) // 2])
+        address = at + _PACKET_HEAD
+        protocol = (np.int64(ring[address + 2]) << 8) | np.int64(ring[address + 3])
+        hardware = np.int64(ring16[(address + 8) // 2])
+        outgoing = ring[address + 10] == _OUTGOING
+        if begin + stored > end:
+            break
+        # the loopback interface shows every packet as it goes out and again as it comes in
+        wanted = not (outgoing and hardware == _LOOPBACK)
+        if ip_only and protocol != 0x0800 and protocol != 0x86DD:
+            wanted = False
+        if wanted:
+            offset[n] = begin
+            captured[n] = stored
+            wire[n] = length
+            time_ns[n] = np.int64(ring32[word + 1]) * 1_000_000_000 + np.int64(ring32[word + 2])
+            direction[n] = DIRECTION_OUTBOUND if outgoing else DIRECTION_INBOUND
+            totals[CAPTURED_BYTES] += stored
+            totals[WIRE_BYTES] += length
+            if stored < length:
+                totals[CUT_PACKETS] += 1
+            n += 1
+        if step == 0:
+            break
+        at += step
+    return n
+
+
+class LiveCapture:
+    """Packets of an interface as they pass; a context manager.
+
+    Args:
+        interface: its name, or ``any``.
+        snap: bytes captured of each packet, 64 to 65535.
+        expression: a capture filter in tcpdump's language; needs tcpdump, which compiles it.
+        promiscuous: also take frames that are not for this machine.
+        fanout: a number 0 to 65535; sockets of all processes with the same number share the packets, each
+            flow going to one of them.
+        n_blocks: blocks of 1 MiB in the ring.
+
+    Raises:
+        MissingError: no permission, another system than Linux, or no tcpdump to compile a filter with.
+        CaptureError: no such interface, or the kernel refuses the ring.
+        UsageError: the filter does not compile or a value cannot be.
+    """
+
+    def __init__(
+        self,
+        interface: str,
+        *,
+        snap: int = SNAP_BYTES,
+        expression: str | None = None,
+        promiscuous: bool = False,
+        fanout: int | None = None,
+        n_blocks: int = N_BLOCKS,
+    ) -> None:
+        if not 64 <= snap <= 65_535:
+            raise UsageError(f"a snap length of {snap} bytes is not 64 to 65535")
+        if fanout is not None and not 0 <= fanout <= 65_535:
+            raise UsageError(f"fan-out number {fanout} is not 0 to 65535")
+        self.name = interface
+        self.stats = CaptureStats(names=[interface], formats={"live": 1}, interfaces=1)
+        self._dropped = 0
+        self._block = 0
+        self._held = False
+        self._n_blocks = n_blocks
+        self._link_type, cooked = _link_type(interface)
+        self._ip_only = cooked
+        program = _program(expression, self._link_type, snap)
+        self._socket = _open_socket(interface, cooked=cooked)
+        try:
+            self._set_up(program, promiscuous=promiscuous, fanout=fanout)
+        except OSError as error:
+            self._socket.close()
+            raise CaptureError(f"{interface}: {error.strerror or error}") from error
+        # a packet takes at least its header, rounded up to 16 bytes, behind the block's
+        self._columns = Columns(BLOCK_BYTES // 80)
+        self._columns.set_constants(self._link_type)
+
+    def _set_up(self, program: bytes, *, promiscuous: bool, fanout: int | None) -> None:
+        """Ring, filter and binding; nothing arrives before the binding, so nothing slips past the filter.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        live = self._socket
+        live.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3)
+        request = struct.pack(
+            "=7I",
+            BLOCK_BYTES,
+            self._n_blocks,
+            2048,
+            BLOCK_BYTES // 2048 * self._n_blocks,
+            RETIRE_MS,
+            0,
+            0,
+        )
+        live.setsockopt(_SOL_PACKET, _RX_RING, request)
+        held = ctypes.create_string_buffer(program, len(program))
+        filter_ = struct.pack("@HP", len(program) // 8, ctypes.addressof(held))
+        live.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+        space = mmap.mmap(live.fileno(), BLOCK_BYTES * self._n_blocks)
+        self._ring: NDArray[np.uint8] = np.frombuffer(space, dtype=np.uint8)
+        self._ring16, self._ring32 = self._ring.view(np.uint16), self._ring.view(np.uint32)
+        index = 0 if self.name == ANY else socket.if_nametoindex(self.name)
+        _bind(live, index)
+        if promiscuous:
+            member = struct.pack("=iHH8x", index, _MR_PROMISC, 0)
+            live.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, member)
+        if fanout is not None:
+            kind = _FANOUT_HASH | _FANOUT_DEFRAG  # fragments go where their datagram goes
+            live.setsockopt(_SOL_PACKET, _FANOUT, struct.pack("=HH", fanout, kind))
+        self._poll = select.poll()
+        self._poll.register(live.fileno(), select.POLLIN | select.POLLERR)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    @property
+    def dropped(self) -> int:
+        """Packets that the kernel dropped since the beginning because the ring was full."""
+        if self._socket.fileno() >= 0:
+            # struct tpacket_stats_v3; reading it sets it to zero
+            _, drops, _ = struct.unpack(
+                "=3I", self._socket.getsockopt(_SOL_PACKET, _STATISTICS, 12)
+            )
+            self._dropped += drops
+        return self._dropped
+
+    def read(self, timeout_s: float) -> PacketBatch | None:
+        """The next packets, or None when none came in time.
+
+        The batch is valid until the next call: then its block goes back to the kernel.
+
+        Args:
+            timeout_s: how long to wait for the first packet.
+
+        Raises:
+            CaptureError: the interface is gone. One that is only down is waited for.
+        """
+        if self._held:
+            self._ring32[(self._block * BLOCK_BYTES + 8) // 4] = 0
+            self._block = (self._block + 1) % self._n_blocks
+            self._held = False
+        start = self._block * BLOCK_BYTES
+        if not self._ring32[(start + 8) // 4] & _STATUS_USER:
+            for _, event in self._poll.poll(timeout_s * 1000):
+                if event & select.POLLERR:
+                    self._look_at_error()
+            if not self._ring32[(start + 8) // 4] & _STATUS_USER:
+                return None
+        columns = self._columns
+        n = read_block(
+            self._ring,
+            self._ring16,
+            self._ring32,
+            start,
+            BLOCK_BYTES,
+            self._ip_only,
+            columns.offset,
+            columns.captured,
+            columns.wire,
+            columns.time_ns,
+            columns.direction,
+            columns.totals,
+        )
+        self._held = True
+        self._count(n)
+        return columns.batch(self._ring, n, [])
+
+    def _count(self, n: int) -> None:
+        stats, columns = self.stats, self._columns
+        stats.packets += n
+        stats.captured_bytes = int(columns.totals[CAPTURED_BYTES])
+        stats.wire_bytes = int(columns.totals[WIRE_BYTES])
+        stats.cut_packets = int(columns.totals[CUT_PACKETS])
+        stats.link_types = {link_type_name(self._link_type): stats.packets}
+        if n:
+            stats.first_ns = stats.first_ns or int(columns.time_ns[0])
+            stats.last_ns = int(columns.time_ns[n - 1])
+
+    def _look_at_error(self) -> None:
+        """An interface that goes down says so once and comes back by itself; one that is removed does not.
+
+        Raises:
+            CaptureError: the interface is gone, or another error.
+        """
+        error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error not in (0, errno.ENETDOWN):
+            raise CaptureError(f"{self.name}: {os.strerror(error)}")
+        if self.name != ANY and not _hardware(self.name).exists():
+            raise CaptureError(f"{self.name}: the interface is gone")
+
+    def close(self) -> None:
+        """Gives the ring back. May be called again."""
+        self._socket.close()
+
+
+def _hardware(interface: str) -> Path:
+    return Path("/sys/class/net", interface, "type")
+
+
+def _link_type(interface: str) -> tuple[int, bool]:
+    """LINKTYPE_ of an interface's frames, and whether they are taken from their IP headers on.
+
+    Raises:
+        MissingError: this is not Linux.
+        CaptureError: no such interface.
+    """
+    if not hasattr(socket, "AF_PACKET"):
+        raise MissingError(
+            f"interfaces are read on Linux alone, this is {sys.platform}: "
+            f"tcpdump -i {interface} -w - | apptell live -"
+        )
+    if interface == ANY:
+        return _RAW, True
+    try:
+        hardware = int(_hardware(interface).read_text())
+    except (OSError, ValueError) as error:
+        there = ", ".join(name for _, name in socket.if_nameindex())
+        raise CaptureError(f"{interface}: no such interface: {there}") from error
+    link_type = _LINK_OF_HARDWARE.get(hardware)
+    return (_RAW, True) if link_type is None else (link_type, False)
+
+
+def _open_socket(interface: str, *, cooked: bool) -> socket.socket:
+    kind = socket.SOCK_DGRAM if cooked else socket.SOCK_RAW
+    try:
+        return socket.socket(socket.AF_PACKET, kind, 0)  # protocol 0: nothing arrives until bound
+    except PermissionError as error:
+        raise MissingError(
+            f"{interface}: capturing needs the capability CAP_NET_RAW (docs/live.md), or "
+            f"sudo tcpdump -i {interface} -w - | apptell live -"
+        ) from error
+
+
+def _bind(live: socket.socket, index: int) -> None:
+    """Binds to an interface by its index; ``socket.bind`` takes no index, and 0 means all interfaces.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    address = struct.pack("=HHi12x", socket.AF_PACKET, socket.htons(_ETH_P_ALL), index)
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.bind(live.fileno(), address, len(address)):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _program(expression: str | None, link_type: int, snap: int) -> bytes:
+    """A classic BPF program that takes ``snap`` bytes of the packets a filter lets through.
+
+    Raises:
+        MissingError: tcpdump is not there to compile the filter.
+        UsageError: the filter does not compile.
+    """
+    if expression is None:
+        return struct.pack("=HBBI", 6, 0, 0, snap)  # ret #snap
+    tcpdump = shutil.which("tcpdump", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
+    if tcpdump is None:
+        raise MissingError("a capture filter is compiled by tcpdump: sudo apt install tcpdump")
+    link = _TCPDUMP_LINK[link_type]
+    command: list[Any] = [tcpdump, "-ddd", "-s", str(snap), "-y", link, "--", expression]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or ["it does not compile"]
+        raise UsageError(f"filter {expression!r}: {reason[0].removeprefix('tcpdump: ')}")
+    lines = done.stdout.splitlines()[1:]
+    return b"".join(struct.pack("=HBBI", *map(int, line.split())) for line in lines)
