@@ -13,7 +13,10 @@ import numpy as np
 from numba import njit
 
 from apptell.packets import links
+from apptell.packets.fields import be16, be32, be64, le16, le32
 from apptell.packets.headers import HEADER, HeaderBatch, Status
+from apptell.packets.tunnels import gre_tunnel, udp_tunnel
+from apptell.packets.wifi import radiotap_pads, wifi_payload
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,84 +58,6 @@ _FRAGMENT, _OTHER, _TOO_DEEP = (
 )
 
 _kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
-
-
-@_inline
-def _be16(buffer, at):
-    return (np.int64(buffer[at]) << 8) | np.int64(buffer[at + 1])
-
-
-@_inline
-def _le16(buffer, at):
-    return (np.int64(buffer[at + 1]) << 8) | np.int64(buffer[at])
-
-
-@_inline
-def _be32(buffer, at):
-    return (
-        (np.int64(buffer[at]) << 24)
-        | (np.int64(buffer[at + 1]) << 16)
-        | (np.int64(buffer[at + 2]) << 8)
-        | np.int64(buffer[at + 3])
-    )
-
-
-@_inline
-def _le32(buffer, at):
-    return (
-        (np.int64(buffer[at + 3]) << 24)
-        | (np.int64(buffer[at + 2]) << 16)
-        | (np.int64(buffer[at + 1]) << 8)
-        | np.int64(buffer[at])
-    )
-
-
-@_inline
-def _be64(buffer, at):
-    return (np.uint64(_be32(buffer, at)) << np.uint64(32)) | np.uint64(_be32(buffer, at + 4))
-
-
-@_inline
-def _wifi_payload(buffer, at, end):
-    """Start of the LLC header of an 802.11 data frame, or minus the Status that stops it."""
-    if at + 24 > end:
-        return -_CUT
-    control = np.int64(buffer[at])
-    flags = np.int64(buffer[at + 1])
-    if (control >> 2) & 3 != 2:  # only type 2 is data
-        return -_NOT_DATA
-    subtype = control >> 4
-    if subtype & 4:  # null data: no body
-        return -_NOT_DATA
-    if flags & 0x40:
-        return -_ENCRYPTED
-    start = at + 24
-    if flags & 3 == 3:  # to and from the distribution system: a fourth address
-        start += 6
-    if subtype & 8:  # quality of service
-        if start + 2 > end:
-            return -_CUT
-        aggregated = buffer[start] & 0x80
-        start += 2
-        if flags & 0x80:  # order bit: HT control
-            start += 4
-        if aggregated:  # first subframe of an A-MSDU: addresses and length
-            start += 14
-    return start
-
-
-@_inline
-def _radiotap_pads(buffer, at, end):
-    """Whether the flags field of a radiotap header (at least 8 bytes) says the 802.11 header is padded."""
-    words = 4
-    while at + words + 4 <= end and buffer[at + words + 3] & 0x80:  # bit 31: another word follows
-        words += 4
-    field = words + 4
-    present = buffer[at + 4]
-    if present & 1:  # time stamp, aligned to 8 bytes
-        field = (field + 7) // 8 * 8 + 8
-    return bool(present & 2 and at + field < end and buffer[at + field] & 0x20)
 
 
 @_kernel
@@ -188,7 +113,7 @@ def decode_frames(
                 if at + 14 > end:
                     out.status = _CUT
                     break
-                ethertype = _be16(buffer, at + 12)
+                ethertype = be16(buffer, at + 12)
                 at += 14
                 layer = _ETHERTYPE
             elif layer == _ETHERTYPE:
@@ -203,7 +128,7 @@ def decode_frames(
                     if at + 4 > end:
                         out.status = _CUT
                         break
-                    ethertype = _be16(buffer, at + 2)
+                    ethertype = be16(buffer, at + 2)
                     at += 4
                 elif ethertype <= 1500:  # IEEE 802.3: a length
                     wire_end = min(wire_end, at + ethertype) if ethertype else wire_end
@@ -229,7 +154,7 @@ def decode_frames(
                     if at + 6 > end:
                         out.status = _CUT
                         break
-                    ethertype = _be16(buffer, at + 4)
+                    ethertype = be16(buffer, at + 4)
                     at += 6
                 elif ethertype == 0x88E5:
                     out.status = _ENCRYPTED
@@ -245,35 +170,35 @@ def decode_frames(
                 ip_at = at
                 if version == 4:
                     header = (np.int64(buffer[at]) & 15) * 4
-                    total = _be16(buffer, at + 2)
+                    total = be16(buffer, at + 2)
                     if header < 20 or (total != 0 and total < header):
                         out.status = _BAD_IP
                         break
                     if total != 0:  # 0: the network card was to cut the segment (offload)
                         wire_end = min(wire_end, at + total)
-                    fragment = _be16(buffer, at + 6)
+                    fragment = be16(buffer, at + 6)
                     out.is_fragment = 1 if fragment & 0x3FFF else 0
                     protocol = np.int64(buffer[at + 9])
                     out.ttl = buffer[at + 8]
                     out.source_high = 0
-                    out.source_low = np.uint64(_be32(buffer, at + 12))
+                    out.source_low = np.uint64(be32(buffer, at + 12))
                     out.target_high = 0
-                    out.target_low = np.uint64(_be32(buffer, at + 16))
+                    out.target_low = np.uint64(be32(buffer, at + 16))
                     at += header
                     later_fragment = fragment & 0x1FFF != 0
                 elif version == 6:
                     if at + 40 > end:
                         out.status = _CUT
                         break
-                    total = _be16(buffer, at + 4)
+                    total = be16(buffer, at + 4)
                     if total != 0:  # 0: a jumbogram or offload
                         wire_end = min(wire_end, at + 40 + total)
                     protocol = np.int64(buffer[at + 6])
                     out.ttl = buffer[at + 7]
-                    out.source_high = _be64(buffer, at + 8)
-                    out.source_low = _be64(buffer, at + 16)
-                    out.target_high = _be64(buffer, at + 24)
-                    out.target_low = _be64(buffer, at + 32)
+                    out.source_high = be64(buffer, at + 8)
+                    out.source_low = be64(buffer, at + 16)
+                    out.target_high = be64(buffer, at + 24)
+                    out.target_low = be64(buffer, at + 32)
                     out.is_fragment = 0
                     at += 40
                     later_fragment = False
@@ -296,7 +221,7 @@ def decode_frames(
                         if at + 8 > end:
                             cut = True
                             break
-                        fragment = _be16(buffer, at + 2)
+                        fragment = be16(buffer, at + 2)
                         out.is_fragment = 1 if fragment & 0xFFF9 else 0
                         later_fragment = fragment & 0xFFF8 != 0
                         protocol = np.int64(buffer[at])
@@ -333,12 +258,12 @@ def decode_frames(
                     if header < 20 or at + header > wire_end:
                         out.status = _BAD_TRANSPORT
                         break
-                    out.source_port = _be16(buffer, at)
-                    out.target_port = _be16(buffer, at + 2)
-                    out.sequence = _be32(buffer, at + 4)
-                    out.acknowledgement = _be32(buffer, at + 8)
+                    out.source_port = be16(buffer, at)
+                    out.target_port = be16(buffer, at + 2)
+                    out.sequence = be32(buffer, at + 4)
+                    out.acknowledgement = be32(buffer, at + 8)
                     out.flags = buffer[at + 13]
-                    out.checksum = _be16(buffer, at + 16)
+                    out.checksum = be16(buffer, at + 16)
                     at += header
                     out.payload_at = at
                     out.payload = wire_end - at
@@ -352,15 +277,15 @@ def decode_frames(
                     if at + 8 > end:
                         out.status = _CUT
                         break
-                    source_port = _be16(buffer, at)
-                    target_port = _be16(buffer, at + 2)
-                    length = _be16(buffer, at + 4)
+                    source_port = be16(buffer, at)
+                    target_port = be16(buffer, at + 2)
+                    length = be16(buffer, at + 4)
                     if length != 0 and length < 8:
                         out.status = _BAD_TRANSPORT
                         break
                     out.source_port = source_port
                     out.target_port = target_port
-                    out.checksum = _be16(buffer, at + 6)
+                    out.checksum = be16(buffer, at + 6)
                     if length != 0:
                         wire_end = min(wire_end, at + length)
                         end = min(end, wire_end)
@@ -371,67 +296,9 @@ def decode_frames(
                     out.status = _OK
                     if depth >= max_depth or out.is_fragment:
                         break
-                    layer = _UNKNOWN
-                    if (
-                        target_port == 4789
-                    ):  # VXLAN: the flag byte says that there is a network number
-                        if at + 8 <= end and buffer[at] == 0x08 and buffer[at + 7] == 0:
-                            at += 8
-                            layer = _ETHERNET
-                    elif target_port == 2152 or source_port == 2152:
-                        # GTP-U: version 1, G-PDU, and a length that fits
-                        if (
-                            at + 12 <= end
-                            and buffer[at] & 0xF0 == 0x30
-                            and buffer[at + 1] == 0xFF
-                            and at + 8 + _be16(buffer, at + 2) <= wire_end
-                        ):
-                            inner = at + 8
-                            if buffer[at] & 0x07:  # sequence, N-PDU number and next extension type
-                                following = np.int64(buffer[at + 11]) if buffer[at] & 0x04 else 0
-                                inner += 4
-                                while following != 0 and inner < end:
-                                    length = np.int64(buffer[inner]) * 4
-                                    if length == 0 or inner + length > end:
-                                        inner = end
-                                        break
-                                    following = np.int64(buffer[inner + length - 1])
-                                    inner += length
-                            if inner < end and (buffer[inner] >> 4 == 4 or buffer[inner] >> 4 == 6):
-                                at = inner
-                                layer = _IP
-                    elif target_port == 6081:
-                        if at + 8 <= end and buffer[at] >> 6 == 0:
-                            ethertype = _be16(buffer, at + 2)
-                            if ethertype == 0x6558 or ethertype == 0x0800 or ethertype == 0x86DD:
-                                at += 8 + (np.int64(buffer[at]) & 63) * 4
-                                layer = _ETHERTYPE
-                    elif target_port == 1701 or source_port == 1701:
-                        if at + 6 <= end:
-                            bits = _be16(buffer, at)
-                            if bits & 0x800F == 2:  # a data message of version 2
-                                at += 6
-                                if bits & 0x4000:
-                                    at += 2
-                                if bits & 0x0800:
-                                    at += 4
-                                if bits & 0x0200 and at + 2 <= end:
-                                    # the offset field closes the header
-                                    at += _be16(buffer, at) + 2
-                                layer = _PPP
-                    elif target_port == 3544 or source_port == 3544:
-                        inner = at
-                        if inner + 4 <= end and _be16(buffer, inner) == 1:  # authentication
-                            inner += 13 + np.int64(buffer[inner + 2]) + np.int64(buffer[inner + 3])
-                        if inner + 2 <= end and _be16(buffer, inner) == 0:  # origin indication
-                            inner += 8
-                        if (
-                            inner + 40 <= end
-                            and buffer[inner] >> 4 == 6
-                            and inner + 40 + _be16(buffer, inner + 4) == wire_end
-                        ):
-                            at = inner
-                            layer = _IP
+                    layer, at, ethertype = udp_tunnel(
+                        buffer, at, end, wire_end, source_port, target_port
+                    )
                     if layer == _UNKNOWN:
                         break
                     depth += 1
@@ -445,42 +312,9 @@ def decode_frames(
                 if protocol == 4 or protocol == 41:
                     layer = _IP
                 elif protocol == 47:
-                    if at + 4 > end:
-                        out.status = _CUT
+                    layer, at, ethertype = gre_tunnel(buffer, at, end)
+                    if layer == _UNKNOWN:
                         break
-                    bits = _be16(buffer, at)
-                    ethertype = _be16(buffer, at + 2)
-                    version = bits & 7
-                    start = at
-                    at += 4
-                    if version == 0:
-                        if bits & 0xC000:  # checksum, or routing that nobody uses
-                            at += 4
-                    elif version != 1:
-                        break
-                    if bits & 0x2000:
-                        at += 4
-                    has_sequence = bits & 0x1000 != 0
-                    if has_sequence:
-                        at += 4
-                    if version == 1 and bits & 0x80:
-                        at += 4
-                    layer = _ETHERTYPE
-                    if version == 1 and start + 6 <= end and _be16(buffer, start + 4) == 0:
-                        break  # PPTP acknowledgement alone
-                    if ethertype == 0x88BE:  # ERSPAN: type II has a sequence number and 8 bytes
-                        at += 8 if has_sequence else 0
-                        layer = _ETHERNET
-                    elif ethertype == 0x22EB:  # ERSPAN type III
-                        if at + 12 > end:
-                            out.status = _CUT
-                            break
-                        at += 20 if buffer[at + 11] & 1 else 12
-                        layer = _ETHERNET
-                    elif ethertype == 0x883E:  # WCCP: a redirect header unless IP begins at once
-                        if at < end and buffer[at] >> 4 != 4:
-                            at += 4
-                        layer = _IP
                 elif protocol == 97:
                     at += 2
                     layer = _ETHERNET
@@ -516,7 +350,7 @@ def decode_frames(
                 if buffer[at + 1] != 0:  # discovery
                     out.status = _NOT_IP
                     break
-                wire_end = min(wire_end, at + 6 + _be16(buffer, at + 4))
+                wire_end = min(wire_end, at + 6 + be16(buffer, at + 4))
                 end = min(end, wire_end)
                 at += 6
                 layer = _PPP
@@ -539,7 +373,7 @@ def decode_frames(
                     ethertype = np.int64(buffer[at])
                     at += 1
                 else:
-                    ethertype = _be16(buffer, at)
+                    ethertype = be16(buffer, at)
                     at += 2
                 if ethertype == 0x21 or ethertype == 0x57:
                     layer = _IP
@@ -552,7 +386,7 @@ def decode_frames(
                 if at + 4 > end:
                     out.status = _CUT
                     break
-                ethertype = _be16(buffer, at + 2)
+                ethertype = be16(buffer, at + 2)
                 at += 4
                 layer = _ETHERTYPE
                 if ethertype <= 1500:
@@ -566,7 +400,7 @@ def decode_frames(
                     if at + 8 > end:
                         out.status = _CUT
                         break
-                    ethertype = _be16(buffer, at + 6)
+                    ethertype = be16(buffer, at + 6)
                     # organisation 00-80-C2 bridges whole frames (RFC 2684); 1 and 7 are Ethernet
                     if buffer[at + 4] == 0x80 and buffer[at + 5] == 0xC2:
                         at += 10
@@ -595,9 +429,9 @@ def decode_frames(
                 if at + 4 > end:
                     out.status = _CUT
                     break
-                family = _le32(buffer, at)
+                family = le32(buffer, at)
                 if family > 0xFFFF:  # written by a machine of the other byte order
-                    family = _be32(buffer, at)
+                    family = be32(buffer, at)
                 at += 4
                 if family == 2 or family == 10 or family == 24 or family == 28 or family == 30:
                     layer = _IP
@@ -612,8 +446,8 @@ def decode_frames(
                 if at + start > end:
                     out.status = _CUT
                     break
-                hardware = _be16(buffer, at + 2) if layer == _SLL else _be16(buffer, at + 8)
-                ethertype = _be16(buffer, at + 14) if layer == _SLL else _be16(buffer, at)
+                hardware = be16(buffer, at + 2) if layer == _SLL else be16(buffer, at + 8)
+                ethertype = be16(buffer, at + 14) if layer == _SLL else be16(buffer, at)
                 at += start
                 layer = _ETHERTYPE
                 if hardware == 824 or hardware == 778:
@@ -630,12 +464,12 @@ def decode_frames(
                 if at + 8 > end:
                     out.status = _CUT
                     break
-                header = _le16(buffer, at + 2)
+                header = le16(buffer, at + 2)
                 if header < 8 or at + header > end:
                     out.status = _CUT
                     break
-                pads = _radiotap_pads(buffer, at, at + header)
-                start = _wifi_payload(buffer, at + header, end)
+                pads = radiotap_pads(buffer, at, at + header)
+                start = wifi_payload(buffer, at + header, end)
                 if start < 0:
                     out.status = -start
                     break
@@ -644,7 +478,7 @@ def decode_frames(
                 at = start
                 layer = _LLC
             elif layer == _WIFI:
-                start = _wifi_payload(buffer, at, end)
+                start = wifi_payload(buffer, at, end)
                 if start < 0:
                     out.status = -start
                     break
@@ -655,15 +489,15 @@ def decode_frames(
                     out.status = _CUT
                     break
                 if layer == _PPI:
-                    header = _le16(buffer, at + 2)
-                    inner_link = _le32(buffer, at + 4)
+                    header = le16(buffer, at + 2)
+                    inner_link = le32(buffer, at + 4)
                     layer = np.int64(0)
                     if inner_link < len(layer_of_link):
                         layer = np.int64(layer_of_link[inner_link])
                 else:
-                    header = _be32(buffer, at + 4)
-                    if layer == _PRISM and _be32(buffer, at) >> 12 != 0x80211:
-                        header = _le32(buffer, at + 4)
+                    header = be32(buffer, at + 4)
+                    if layer == _PRISM and be32(buffer, at) >> 12 != 0x80211:
+                        header = le32(buffer, at + 4)
                     layer = _WIFI
                 if header < 8:
                     out.status = _CUT
@@ -673,8 +507,8 @@ def decode_frames(
                 if at + 12 > end:
                     out.status = _CUT
                     break
-                header = _le32(buffer, at)
-                inner_link = _le32(buffer, at + 8)
+                header = le32(buffer, at)
+                inner_link = le32(buffer, at + 8)
                 layer = np.int64(0)
                 if header < 12:
                     out.status = _CUT
@@ -692,11 +526,11 @@ def decode_frames(
                 found = False
                 while at + 4 <= end:
                     # host byte order: a length that fits is the right reading
-                    length = _le16(buffer, at)
-                    kind = _le16(buffer, at + 2)
+                    length = le16(buffer, at)
+                    kind = le16(buffer, at + 2)
                     if length < 4 or at + length > wire_end:
-                        length = _be16(buffer, at)
-                        kind = _be16(buffer, at + 2)
+                        length = be16(buffer, at)
+                        kind = be16(buffer, at + 2)
                     if length < 4:
                         break
                     if kind & 0x7FFF == 9:
@@ -729,7 +563,7 @@ def decode_frames(
                 if at + 44 > end:
                     out.status = _CUT
                     break
-                ethertype = _be16(buffer, at + 40)
+                ethertype = be16(buffer, at + 40)
                 at += 44
                 layer = _ETHERTYPE
             elif layer == _IP_OVER_FC:
@@ -743,7 +577,7 @@ def decode_frames(
                     out.status = _CUT
                     break
                 if buffer[at] != 0x03:  # Cisco's form: an EtherType at once
-                    ethertype = _be16(buffer, at)
+                    ethertype = be16(buffer, at)
                     at += 2
                     layer = _ETHERTYPE
                     if ethertype <= 1500:
@@ -760,7 +594,7 @@ def decode_frames(
                     at += 1
                     layer = _IP
                 elif buffer[at] == 0x80 and at + 6 <= end:
-                    ethertype = _be16(buffer, at + 4)
+                    ethertype = be16(buffer, at + 4)
                     at += 6
                     layer = _ETHERTYPE
                 else:

@@ -1,0 +1,48 @@
+"""Bytes of a buffer in, numbers out; whoever calls has checked that the bytes are there."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+_inline = njit(inline="always")
+
+
+@_inline
+def be16(buffer, at):
+    """Big-endian unsigned number of 16 bits at a place."""
+    return (np.int64(buffer[at]) << 8) | np.int64(buffer[at + 1])
+
+
+@_inline
+def le16(buffer, at):
+    """Little-endian unsigned number of 16 bits at a place."""
+    return (np.int64(buffer[at + 1]) << 8) | np.int64(buffer[at])
+
+
+@_inline
+def be32(buffer, at):
+    """Big-endian unsigned number of 32 bits at a place."""
+    return (
+        (np.int64(buffer[at]) << 24)
+        | (np.int64(buffer[at + 1]) << 16)
+        | (np.int64(buffer[at + 2]) << 8)
+        | np.int64(buffer[at + 3])
+    )
+
+
+@_inline
+def le32(buffer, at):
+    """Little-endian unsigned number of 32 bits at a place."""
+    return (
+        (np.int64(buffer[at + 3]) << 24)
+        | (np.int64(buffer[at + 2]) << 16)
+        | (np.int64(buffer[at + 1]) << 8)
+        | np.int64(buffer[at])
+    )
+
+
+@_inline
+def be64(buffer, at):
+    """Big-endian unsigned number of 64 bits at a place."""
+    return (np.uint64(be32(buffer, at)) << np.uint64(32)) | np.uint64(be32(buffer, at + 4))
