@@ -58,17 +58,18 @@ class TrailerReader:
         self.n_bad_fcs += _count_bad(batch, np.flatnonzero(found == _WHOLE))
         bare = found == _BARE_IP
         self.n_bare += int(bare.sum())
-        owner = batch.owner.copy()
-        rows = np.flatnonzero(has)
-        if len(rows):
-            # uid and name, 24 bytes each: (rows, 24)
-            fields = np.ascontiguousarray(batch.buffer[at[rows, None] + np.arange(4, 28)])
-            raw = [None, pa.py_buffer(fields)]
-            keys = pa.FixedSizeBinaryArray.from_buffers(pa.binary(24), len(rows), raw)
-            coded = keys.dictionary_encode()
-            numbers = [self._number(key) for key in coded.dictionary.to_pylist()]
-            owner[rows] = np.array(numbers, dtype=np.int32)[np.asarray(coded.indices)]
         link_type = np.where(bare, np.uint16(_LINKTYPE_RAW), batch.link_type)
+        rows = np.flatnonzero(has)
+        if not len(rows):  # pcapng names owners in its own way
+            return replace(batch, link_type=link_type)
+        # uid and name, 24 bytes each: (rows, 24)
+        fields = np.ascontiguousarray(batch.buffer[at[rows, None] + np.arange(4, 28)])
+        raw = [None, pa.py_buffer(fields)]
+        keys = pa.FixedSizeBinaryArray.from_buffers(pa.binary(24), len(rows), raw)
+        coded = keys.dictionary_encode()
+        numbers = [self._number(key) for key in coded.dictionary.to_pylist()]
+        owner = np.full(len(batch), -1, dtype=np.int32)
+        owner[rows] = np.array(numbers, dtype=np.int32)[np.asarray(coded.indices)]
         return replace(batch, owner=owner, owners=self.owners, link_type=link_type)
 
     def _number(self, key: bytes) -> int:

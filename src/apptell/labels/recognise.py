@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from apptell.capture import open_capture
 from apptell.errors import CaptureError, LabelError, UsageError
 from apptell.labels import networklog, nudt, pcapdroid_csv, public, table
 from apptell.labels.folders import CAPTURE_SUFFIXES, app_and_groups, bare_name
 from apptell.labels.join import DEFAULT_TOLERANCE_S
 from apptell.labels.pcapdroid import TrailerReader, has_trailers
+from apptell.labels.pktap import LINK_TYPES, PktapReader
 from apptell.labels.source import ConstantLabeller, JoinLabeller, OwnerLabeller, Reader, Source
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ KINDS: Final = (
     "mirage",
 )  # fmt: skip
 _LOG_SUFFIXES: Final = (".csv", ".txt", ".log", ".jsonl", ".json", ".tsv")
-_PKTAP: Final = (149, 258)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def _capture(
     groups.setdefault("session", name)
     if kind == "pktap":
         labeller = OwnerLabeller(kind, has_uids=False, rename=options.rename)
-        return Source(name, path, labeller, reader, groups)
+        return Source(name, path, labeller, reader, groups, annotate=PktapReader())
     if kind == "pcapdroid":
         packages: dict[int, str] = {}
         lists = [log for log in logs if pcapdroid_csv.is_pcapdroid_csv(_head(log))]
@@ -197,9 +199,13 @@ def own_kind(path: Path) -> str | None:
             batch = next(iter(packets), None)
             if batch is None or not len(batch):
                 return None
-            if int(batch.link_type[0]) in _PKTAP:
+            if int(batch.link_type[0]) in LINK_TYPES:
                 return "pktap"
-            return "pcapdroid" if (batch.owner >= 0).any() or has_trailers(batch) else None
+            owners = [batch.owners[at] for at in np.unique(batch.owner) if at >= 0]
+            # Darwin's process blocks name a process; PCAPdroid names a package, or a uid alone.
+            if any(owner.name and not owner.package for owner in owners):
+                return "pktap"
+            return "pcapdroid" if owners or has_trailers(batch) else None
     except CaptureError:
         return None  # whoever reads its flows will say what is wrong
 
