@@ -564,9 +564,7 @@ def _segments(
         gap_us,
     )
     by_segment, by_entry = pa.array(segment_ends), pa.array(sequence_ends)
-    blobs = pa.BinaryArray.from_buffers(
-        pa.binary(), m, [None, pa.py_buffer(ends), payload]
-    )
+    blobs = pa.BinaryArray.from_buffers(pa.binary(), m, [None, pa.py_buffer(ends), payload])
     return {
         "segment_length": pa.ListArray.from_arrays(by_segment, pa.array(length)),
         "segment_to_server": pa.ListArray.from_arrays(by_segment, pa.array(to_server)),

@@ -2,12 +2,10 @@
 
 The paper's flow (Section 3.1) is the bidirectional 5-tuple with 90 s of silence. ``clean`` adds what TCP
 itself says: a SYN with a new sequence number begins a new connection, and bytes that were seen before are
-no payload (RFC 9293, Section 3.4: sequence numbers compare modulo 2**32).
+no payload.
 """
 
 from __future__ import annotations
-
-from typing import Final
 
 import numpy as np
 from numba import njit
@@ -17,342 +15,37 @@ from apptell.flows.state import (
     ACTIVE,
     BLOCK_HEADER,
     CLASS_OF_UNITS,
-    CLASS_UNITS,
     CLOCK,
-    DECIDED,
     DORMANT,
-    ENDED,
-    FREE,
-    HANDED_OUT,
     KIND_SHIFT,
     MAX_HOLES,
     N_DORMANT,
-    N_EVICTED,
     N_FLOW_PACKETS,
     N_FREE_RECORDS,
     N_NOT_ASKED,
     N_OCCUPIED,
-    N_READY,
     N_RECORDS,
-    N_UNITS,
-    N_YOUNG,
     SEQUENCE_BLOCK,
-    SEQUENCE_KIND,
-    SWEPT,
-    UNDECIDED,
     UNIT,
 )
+from apptell.flows.tcp import begins_connection, new_data
+from apptell.flows.turnover import (
+    BY_HANDSHAKE,
+    BY_IDLE,
+    decide,
+    end_flow,
+    give_block,
+    hash_tuple,
+    mix,
+    take_block,
+)
 
-BY_IDLE, BY_HANDSHAKE, BY_CAPTURE, BY_EVICTION = 0, 1, 2, 3
 DONE, FULL_FLOWS, FULL_ARENA, FULL_BUCKETS = 0, 1, 2, 3
 """Why ``add_packets`` returns: all rows taken; no record free; no arena block free; hash table crowded."""
 
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
-_FAR: Final = 1 << 26
-"""A jump in sequence space that no window explains: the numbering began anew."""
 
 _kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
-
-
-@_inline
-def _signed(difference):
-    """Difference of two sequence numbers modulo 2**32, as a signed number."""
-    value = np.int64(difference) & 0xFFFFFFFF
-    return value - 0x100000000 if value >= 0x80000000 else value
-
-
-@_inline
-def _mix(value):
-    """Finaliser of MurmurHash3 (public domain): spreads 64 bits."""
-    value ^= value >> np.uint64(33)
-    value *= np.uint64(0xFF51AFD7ED558CCD)
-    value ^= value >> np.uint64(33)
-    value *= np.uint64(0xC4CEB9FE1A85EC53)
-    value ^= value >> np.uint64(33)
-    return value
-
-
-@_inline
-def _hash(low_high, low_low, high_high, high_low, ports):
-    """Hash of a 5-tuple in canonical order."""
-    value = _mix(low_low ^ (ports * np.uint64(0x9E3779B97F4A7C15)))
-    value = _mix(value ^ high_low ^ (low_high * np.uint64(0xD6E8FEB86659FD93)))
-    return value ^ (high_high * np.uint64(0xA0761D6478BD642F))
-
-
-@_inline
-def take_block(kind, arena32, free_blocks, counts):
-    """An arena block of a size class, as a unit index; -1 when the arena is full."""
-    head = free_blocks[kind]
-    if head >= 0:
-        free_blocks[kind] = np.int64(arena32[head * (UNIT // 4)])
-        return head
-    head = counts[N_UNITS]
-    if (head + CLASS_UNITS[kind]) * (UNIT // 4) > len(arena32):
-        return np.int64(-1)
-    counts[N_UNITS] = head + CLASS_UNITS[kind]
-    return head
-
-
-@_inline
-def give_block(block, kind, arena32, free_blocks):
-    """Hands a block of a size class back."""
-    arena32[block * (UNIT // 4)] = free_blocks[kind]
-    free_blocks[kind] = block
-
-
-@_inline
-def _unlink(record, records, buckets, counts):
-    """Takes a record out of the hash table, closing the gap it leaves (linear probing)."""
-    mask = np.int64(len(buckets) - 1)
-    hole = np.int64(records[record].bucket)
-    at = hole
-    while True:
-        at = (at + 1) & mask
-        other = buckets[at]
-        if other < 0:
-            break
-        flow = records[other]
-        ports = (
-            (np.uint64(flow.low_port) << np.uint64(32))
-            | (np.uint64(flow.high_port) << np.uint64(8))
-            | np.uint64(flow.protocol)
-        )
-        home = np.int64(
-            _hash(flow.low_high, flow.low_low, flow.high_high, flow.high_low, ports)
-            & np.uint64(mask)
-        )
-        # may it move to the hole? yes unless its home lies between hole and where it is
-        if (at - home) & mask >= (at - hole) & mask:
-            buckets[hole] = other
-            flow.bucket = hole
-            hole = at
-    buckets[hole] = -1
-    records[record].bucket = -1
-    counts[N_OCCUPIED] -= 1
-
-
-@_kernel
-def rebuild_buckets(records, buckets, counts):
-    """Fills a new, larger hash table from the records that are active or dormant."""
-    mask = np.uint64(len(buckets) - 1)
-    for record in range(counts[N_RECORDS]):
-        flow = records[record]
-        if flow.bucket < 0 or flow.state == FREE:
-            continue
-        ports = (
-            (np.uint64(flow.low_port) << np.uint64(32))
-            | (np.uint64(flow.high_port) << np.uint64(8))
-            | np.uint64(flow.protocol)
-        )
-        at = _hash(flow.low_high, flow.low_low, flow.high_high, flow.high_low, ports) & mask
-        while buckets[np.int64(at)] >= 0:
-            at = (at + np.uint64(1)) & mask
-        buckets[np.int64(at)] = record
-        flow.bucket = np.int32(at)
-
-
-@_inline
-def _end(record, reason, records, ready, counts):
-    """Puts a flow on the list of those to hand out."""
-    flow = records[record]
-    flow.state = ENDED
-    flow.end_reason = reason
-    ready[counts[N_READY]] = record
-    counts[N_READY] += 1
-
-
-@_inline
-def _decide(record, time_ns, records, young, counts):
-    """Freezes what a verdict may rest on; lists the flow where open flows are asked for."""
-    flow = records[record]
-    flow.decided = DECIDED
-    flow.decided_ns = time_ns
-    for side in range(2):
-        flow.decided_packets[side] = flow.packets[side]
-        flow.decided_bytes[side] = flow.bytes[side]
-    if len(young) > 0:
-        young[counts[N_YOUNG]] = record
-        counts[N_YOUNG] += 1
-
-
-@_kernel
-def decide_waiting(now_ns, after_ns, min_payload_packets, records, young, counts):
-    """Decides open flows that began ``after_ns`` ago and have enough payload packets, up to the list's room."""
-    for record in range(counts[N_RECORDS]):
-        flow = records[record]
-        if counts[N_YOUNG] == len(young):
-            break
-        if (
-            flow.state == ACTIVE
-            and flow.decided == UNDECIDED
-            and now_ns - flow.start_ns >= after_ns
-            and flow.payload_packets[0] + flow.payload_packets[1] >= min_payload_packets
-        ):
-            _decide(record, now_ns, records, young, counts)
-
-
-@_kernel
-def open_ones(records, young, counts):
-    """Moves the listed flows that are still open to the list's beginning and empties it; how many.
-
-    The others were or will be handed out as finished flows; a record may be listed again for a later flow.
-    """
-    n = 0
-    for index in range(counts[N_YOUNG]):
-        flow = records[young[index]]
-        if flow.state == ACTIVE and flow.decided == DECIDED:
-            flow.decided = HANDED_OUT
-            young[n] = young[index]
-            n += 1
-    counts[N_YOUNG] = 0
-    return n
-
-
-@_kernel
-def sweep(now_ns, idle_ns, forget_ns, records, buckets, free_records, ready, counts):
-    """Ends the flows that were silent for ``idle_ns``, forgets connections silent for ``forget_ns``."""
-    for record in range(counts[N_RECORDS]):
-        flow = records[record]
-        if flow.state == ACTIVE:
-            if now_ns - flow.last_ns > idle_ns:
-                _end(record, BY_IDLE, records, ready, counts)
-        elif flow.state == DORMANT and now_ns - flow.last_ns > forget_ns:
-            _forget(record, records, buckets, free_records, counts)
-    counts[SWEPT] = now_ns
-
-
-@_inline
-def _forget(record, records, buckets, free_records, counts):
-    _unlink(record, records, buckets, counts)
-    records[record].state = FREE
-    counts[N_DORMANT] -= 1
-    free_records[counts[N_FREE_RECORDS]] = record
-    counts[N_FREE_RECORDS] += 1
-
-
-@_kernel
-def evict(cutoff_ns, only_dormant, records, buckets, free_records, ready, counts):
-    """Makes room: forgets dormant connections, ends active flows, not seen after ``cutoff_ns``."""
-    for record in range(counts[N_RECORDS]):
-        flow = records[record]
-        if flow.last_ns > cutoff_ns:
-            continue
-        if flow.state == DORMANT:
-            _forget(record, records, buckets, free_records, counts)
-        elif flow.state == ACTIVE and not only_dormant:
-            _end(record, BY_EVICTION, records, ready, counts)
-            counts[N_EVICTED] += 1
-
-
-@_kernel
-def end_all(reason, records, ready, counts):
-    """Ends every active flow."""
-    for record in range(counts[N_RECORDS]):
-        if records[record].state == ACTIVE:
-            _end(record, reason, records, ready, counts)
-
-
-@_kernel
-def release(keep_dormant, n, records, buckets, free_records, ready, arena32, free_blocks, counts):
-    """After the first ``n`` ready flows were handed out: their payload and, where nothing follows, records."""
-    for index in range(n):
-        record = ready[index]
-        flow = records[record]
-        for segment in range(flow.n_segments):
-            block = np.int64(flow.segment[segment])
-            kind = np.int64(arena32[block * (UNIT // 4) + 3]) >> KIND_SHIFT
-            give_block(block, kind, arena32, free_blocks)
-        if flow.more_sequence >= 0:
-            give_block(np.int64(flow.more_sequence), SEQUENCE_KIND, arena32, free_blocks)
-        flow.n_segments = 0
-        flow.more_sequence = -1
-        if flow.bucket >= 0 and keep_dormant:
-            flow.state = DORMANT
-            counts[N_DORMANT] += 1
-        else:
-            if flow.bucket >= 0:
-                _unlink(record, records, buckets, counts)
-            flow.state = FREE
-            free_records[counts[N_FREE_RECORDS]] = record
-            counts[N_FREE_RECORDS] += 1
-    left = counts[N_READY] - n
-    for index in range(left):
-        ready[index] = ready[n + index]
-    counts[N_READY] = left
-
-
-@_inline
-def _new_data(flow, way, sequence, length):
-    """What a segment adds to its direction: (skipped bytes, new bytes, filled a gap).
-
-    Bytes below the highest one seen count only where they fill a remembered gap.
-    """
-    if not flow.has_next[way]:
-        flow.has_next[way] = 1
-        flow.next[way] = np.uint32((sequence + length) & 0xFFFFFFFF)
-        return np.int64(0), length, False
-    ahead = _signed(sequence - np.int64(flow.next[way]))
-    if ahead >= 0:
-        if ahead > 0:
-            if ahead >= _FAR:
-                flow.n_holes[way] = 0
-            else:
-                n = np.int64(flow.n_holes[way])
-                if n == MAX_HOLES:
-                    for index in range(MAX_HOLES - 1):
-                        flow.hole_start[way, index] = flow.hole_start[way, index + 1]
-                        flow.hole_end[way, index] = flow.hole_end[way, index + 1]
-                    n -= 1
-                flow.hole_start[way, n] = flow.next[way]
-                flow.hole_end[way, n] = np.uint32(sequence)
-                flow.n_holes[way] = n + 1
-        flow.next[way] = np.uint32((sequence + length) & 0xFFFFFFFF)
-        return np.int64(0), length, False
-    if ahead < -_FAR:  # numbering began anew without a SYN in the capture
-        flow.n_holes[way] = 0
-        flow.next[way] = np.uint32((sequence + length) & 0xFFFFFFFF)
-        return np.int64(0), length, False
-    if ahead + length > 0:  # overlaps what was seen and goes on
-        flow.next[way] = np.uint32((sequence + length) & 0xFFFFFFFF)
-        return -ahead, ahead + length, False
-    for index in range(np.int64(flow.n_holes[way])):
-        start = _signed(np.int64(flow.hole_start[way, index]) - sequence)
-        end = _signed(np.int64(flow.hole_end[way, index]) - sequence)
-        skip = max(start, 0)
-        stop = min(end, length)
-        if skip < stop:
-            n = np.int64(flow.n_holes[way])
-            if skip == start and stop == end:  # filled: close it
-                for later in range(index, n - 1):
-                    flow.hole_start[way, later] = flow.hole_start[way, later + 1]
-                    flow.hole_end[way, later] = flow.hole_end[way, later + 1]
-                flow.n_holes[way] = n - 1
-            elif skip == start:
-                flow.hole_start[way, index] = np.uint32((sequence + stop) & 0xFFFFFFFF)
-            else:
-                if stop < end and n < MAX_HOLES:  # split
-                    flow.hole_start[way, n] = np.uint32((sequence + stop) & 0xFFFFFFFF)
-                    flow.hole_end[way, n] = flow.hole_end[way, index]
-                    flow.n_holes[way] = n + 1
-                flow.hole_end[way, index] = np.uint32((sequence + skip) & 0xFFFFFFFF)
-            return skip, stop - skip, True
-    return np.int64(0), np.int64(0), False
-
-
-@_inline
-def _begins_connection(flow, way, flags, sequence, acknowledgement):
-    """Whether a packet with SYN begins another connection than the flow's."""
-    if flow.has_initial[way]:
-        return flow.initial[way] != sequence
-    if flow.has_initial[1 - way]:
-        other = np.int64(flow.initial[1 - way])
-        if flags & _ACK:  # the answer to the SYN that we saw
-            return (other + 1) & 0xFFFFFFFF != np.int64(acknowledgement)
-        # a SYN after its SYN-ACK (reordered), or both sides opening
-        return not flow.only_handshake
-    return True  # the flow was caught in mid-connection
 
 
 @_kernel
@@ -426,7 +119,7 @@ def add_packets(
             | (np.uint64(high_port) << np.uint64(8))
             | np.uint64(header.protocol)
         )
-        key = _hash(low_high, low_low, high_high, high_low, ports)
+        key = hash_tuple(low_high, low_low, high_high, high_low, ports)
         if time_ns > counts[CLOCK]:
             counts[CLOCK] = time_ns
         if n_shares > 1 and (key >> np.uint64(40)) % np.uint64(n_shares) != np.uint64(share):
@@ -452,22 +145,22 @@ def add_packets(
                 break
             at = (at + np.uint64(1)) & mask
         # What becomes of the tuple's flow so far.
-        begins_connection = True
+        is_beginning = True
         reason = -1
         if record >= 0:
             flow = records[record]
             if flow.state != ACTIVE or time_ns - flow.last_ns > timeout_ns:
-                begins_connection = False
+                is_beginning = False
                 reason = BY_IDLE
             if (
                 clean
                 and is_tcp
                 and header.flags & (_SYN | _RST) == _SYN
-                and _begins_connection(
+                and begins_connection(
                     flow, way, header.flags, header.sequence, header.acknowledgement
                 )
             ):
-                begins_connection = True
+                is_beginning = True
                 reason = BY_HANDSHAKE if reason < 0 else reason
         is_new = record < 0 or reason >= 0
         # Take what the packet needs, or give up before anything is changed.
@@ -498,7 +191,7 @@ def add_packets(
             if record >= 0:
                 old = records[record]
                 bucket = old.bucket
-                if not begins_connection:
+                if not is_beginning:
                     part = old.part + np.int32(1)
                     connection_id = old.connection_id
                     carries = record
@@ -507,7 +200,7 @@ def add_packets(
                     counts[N_DORMANT] -= 1
                 else:
                     if old.state == ACTIVE:
-                        _end(record, reason, records, ready, counts)
+                        end_flow(record, reason, records, ready, counts)
                     old.bucket = -1
                     if counts[N_FREE_RECORDS] > 0:
                         counts[N_FREE_RECORDS] -= 1
@@ -548,8 +241,8 @@ def add_packets(
             if carries >= 0:
                 flow.connection_id = connection_id
             else:  # tuple, time and numbering: two connections of one tuple differ
-                begun = _mix(np.uint64(time_ns) ^ (np.uint64(header.sequence) << np.uint64(32)))
-                flow.connection_id = _mix(key ^ begun)
+                begun = mix(np.uint64(time_ns) ^ (np.uint64(header.sequence) << np.uint64(32)))
+                flow.connection_id = mix(key ^ begun)
             flow.retransmissions = 0
             flow.out_of_order = 0
             flow.decided_ns = 0
@@ -614,7 +307,7 @@ def add_packets(
             elif flags & _FIN:
                 flow.finished |= 1 + way
             if clean and length > 0:
-                skip, length, filled = _new_data(flow, way, sequence & 0xFFFFFFFF, length)
+                skip, length, filled = new_data(flow, way, sequence & 0xFFFFFFFF, length)
                 if length == 0:
                     flow.retransmissions += 1
                 elif filled:
@@ -653,5 +346,5 @@ def add_packets(
             not flow.decided
             and flow.payload_packets[0] + flow.payload_packets[1] >= DECISION_SEGMENTS
         ):
-            _decide(record, time_ns, records, young, counts)
+            decide(record, time_ns, records, young, counts)
     return len(rows), DONE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from apptell.errors import UsageError
-from apptell.flows import kernel, state
+from apptell.flows import kernel, state, turnover
 from apptell.flows.handout import hand_out
 from apptell.flows.names import add_names
 from apptell.flows.schema import GROUPS, MAX_SEGMENTS, FlowBatch
@@ -177,7 +177,7 @@ class FlowTable:
                 break
             if full == kernel.FULL_BUCKETS:
                 memory.buckets = np.full(len(memory.buckets) * 4, -1, dtype=np.int32)
-                kernel.rebuild_buckets(memory.records, memory.buckets, memory.counts)
+                turnover.rebuild_buckets(memory.records, memory.buckets, memory.counts)
             else:
                 yield from self._make_room(full)
         if self.clock_ns - int(memory.counts[state.SWEPT]) > _SECOND:
@@ -193,7 +193,7 @@ class FlowTable:
     def finish(self) -> Iterator[FlowBatch]:
         """Ends all flows: the capture is over."""
         memory = self._memory
-        kernel.end_all(kernel.BY_CAPTURE, memory.records, memory.ready, memory.counts)
+        turnover.end_all(turnover.BY_CAPTURE, memory.records, memory.ready, memory.counts)
         yield from self.take()
 
     def take(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
@@ -202,7 +202,7 @@ class FlowTable:
         while self.n_ready:
             n = min(self.n_ready, batch_flows)
             batch = hand_out(memory, memory.ready[:n], self._captures, self._owners, self._groups)
-            kernel.release(
+            turnover.release(
                 True,
                 n,
                 memory.records,
@@ -223,7 +223,7 @@ class FlowTable:
         same when the flow ends; totals are those so far.
         """
         memory = self._memory
-        n = kernel.open_ones(memory.records, memory.young, memory.counts)
+        n = turnover.open_ones(memory.records, memory.young, memory.counts)
         for start in range(0, n, batch_flows):
             listed = memory.young[start : min(start + batch_flows, n)]
             batch = hand_out(memory, listed, self._captures, self._owners, self._groups)
@@ -239,7 +239,7 @@ class FlowTable:
         """
         memory = self._memory
         memory.list_more(int(memory.counts[state.N_RECORDS]))
-        kernel.decide_waiting(
+        turnover.decide_waiting(
             now_ns,
             int(seconds * _SECOND),
             min_payload_packets,
@@ -250,7 +250,7 @@ class FlowTable:
 
     def _sweep(self, now_ns: int, idle_ns: int) -> None:
         memory = self._memory
-        kernel.sweep(
+        turnover.sweep(
             now_ns,
             idle_ns,
             max(_FORGET_NS, idle_ns),
@@ -278,7 +278,7 @@ class FlowTable:
         if not len(chosen):
             return
         cutoff = np.partition(chosen, len(chosen) // 16)[len(chosen) // 16]
-        kernel.evict(
+        turnover.evict(
             cutoff,
             only_dormant,
             memory.records,
@@ -290,7 +290,7 @@ class FlowTable:
         yield from self.take()
         if not only_dormant and full == kernel.FULL_FLOWS:
             # the evicted flows' records stay as dormant connections: let those of them go too
-            kernel.evict(
+            turnover.evict(
                 cutoff,
                 True,
                 memory.records,
