@@ -108,11 +108,13 @@ def make_file(captures: Path, out: Path, packets: int) -> tuple[int, int]:
     return n, size
 
 
-def make_large(path: Path, out: Path, packets: int = 400_000) -> tuple[int, int]:
+def make_large(out: Path, packets: int = 400_000) -> tuple[int, int]:
     """A capture of full-size packets: 1,448 payload bytes in each, 2,000 flows."""
     from apptell.testing import pcap_bytes, tcp_frame
 
-    frame = np.frombuffer(tcp_frame(("10.0.0.2", 40000), ("192.0.2.7", 443), bytes(1448)), dtype=np.uint8)
+    frame = np.frombuffer(
+        tcp_frame(("10.0.0.2", 40000), ("192.0.2.7", 443), bytes(1448)), dtype=np.uint8
+    )
     record = np.zeros((packets, 16 + len(frame)), dtype=np.uint8)
     record[:, 16:] = frame
     times = np.arange(packets)
@@ -147,7 +149,9 @@ def program(command: list[str]) -> float:
 
 def script(python: str, code: str, *arguments: str) -> tuple[float, int]:
     """Seconds and flows that a peer's script says."""
-    run = subprocess.run([python, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [python, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
     seconds, flows = run.stdout.split()[-2:]
     return float(seconds), int(flows)
 
@@ -181,7 +185,7 @@ def main() -> None:
     else:
         packets, size = make_file(arguments.captures, path, arguments.packets)
     large = arguments.output.parent / "flow_engine_large.pcap"
-    large_packets, large_size = make_large(path, large)
+    large_packets, large_size = make_large(large)
     tcp = FlowOptions(segments=5, groups=("core", "segments"))
     everything = FlowOptions(segments=5, protocols=(6, 17), groups=("core", "segments", "names"))
     runs: dict[str, Any] = {
@@ -194,8 +198,12 @@ def main() -> None:
         python = arguments.peers_python
         runs["nfstream, no dissection"] = lambda: script(python, NFSTREAM, str(path), "0")[0]
         runs["nfstream, with names"] = lambda: script(python, NFSTREAM, str(path), "20")[0]
-        runs["dpkt (first 100,000 packets, scaled)"] = lambda: script(python, DPKT, str(path), str(packets))[0]
-        runs["scapy (first 5,000 packets, scaled)"] = lambda: script(python, SCAPY, str(path), str(packets))[0]
+        runs["dpkt (first 100,000 packets, scaled)"] = lambda: script(
+            python, DPKT, str(path), str(packets)
+        )[0]
+        runs["scapy (first 5,000 packets, scaled)"] = lambda: script(
+            python, SCAPY, str(path), str(packets)
+        )[0]
     if shutil.which("ndpiReader"):
         runs["ndpiReader -q"] = lambda: program(["ndpiReader", "-q", "-i", str(path)])
     if shutil.which("tshark"):

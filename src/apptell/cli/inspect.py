@@ -9,6 +9,7 @@ from apptell.cli.screen import report
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from apptell.capture import CaptureStats
     from apptell.flows import FlowBatch, FlowStats
 
 _TOP_SERVERS = 10
@@ -21,18 +22,20 @@ def inspect(captures: Captures, mode: Mode = "clean", as_json: Json = False) -> 
         apptell inspect phone.pcap
         apptell inspect captures/ --json
     """
+    from apptell.capture import open_capture
     from apptell.errors import CaptureError
-    from apptell.flows import read_flows
+    from apptell.flows import FlowReader
 
     tally = _Tally()
     damage: CaptureError | None = None
-    with read_flows(captures, flow_options(mode)) as reader:
+    source = open_capture(captures)
+    with FlowReader(source, flow_options(mode)) as reader:
         try:
             for batch in reader:
                 tally.add(batch)
         except CaptureError as error:
             damage = error
-    found = {**_packets(reader.stats), **tally.found()}
+    found = {**_packets(source.stats, reader.stats), **tally.found()}
     report(found, lambda console: _show(found, console), as_json=as_json)
     if damage is not None:
         raise damage
@@ -83,9 +86,8 @@ class _Tally:
         }
 
 
-def _packets(stats: "FlowStats") -> dict[str, Any]:
+def _packets(capture: "CaptureStats", stats: "FlowStats") -> dict[str, Any]:
     """Where every packet went, as JSON values."""
-    capture = stats.capture
     not_ok = {reason: n for reason, n in stats.status.items() if reason != "ok"}
     passed_over = not_ok | ({"protocol_not_asked_for": stats.not_asked} if stats.not_asked else {})
     return {

@@ -39,7 +39,8 @@ def bootstrap_intervals(
         seed: of the drawings.
 
     Returns:
-        Lower and upper end by name; empty without flows. Means are over the apps of each drawing.
+        Lower and upper end by name; empty without flows or with one group, which says nothing
+        about another. Means are over the apps of each drawing.
     """
     if len(truth) == 0:
         return {}
@@ -52,6 +53,8 @@ def bootstrap_intervals(
     else:
         _, group = np.unique(np.asarray(groups), return_inverse=True)
         n_groups = int(group.max()) + 1
+        if n_groups == 1:
+            return {}
         each = np.bincount(group * n_apps**2 + cells, minlength=n_groups * n_apps**2)
         weights = noise.multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_draws)
         drawn = weights @ each.reshape(n_groups, n_apps**2)

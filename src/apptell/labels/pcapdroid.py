@@ -60,8 +60,9 @@ class TrailerReader:
         self.n_bare += int(bare.sum())
         link_type = np.where(bare, np.uint16(_LINKTYPE_RAW), batch.link_type)
         rows = np.flatnonzero(has)
-        if not len(rows):  # pcapng names owners in its own way
-            return replace(batch, link_type=link_type)
+        if not len(rows):
+            # pcapng names owners in its own way; flows that are still open need those of before
+            return replace(batch, link_type=link_type, owners=self.owners or batch.owners)
         # uid and name, 24 bytes each: (rows, 24)
         fields = np.ascontiguousarray(batch.buffer[at[rows, None] + np.arange(4, 28)])
         raw = [None, pa.py_buffer(fields)]

@@ -39,8 +39,8 @@ class PktapReader:
             np.isin(batch.link_type, LINK_TYPES) & (batch.captured >= HEADER_BYTES) & inside
         )
         rows = np.flatnonzero(candidates)
-        if not len(rows):
-            return batch
+        if not len(rows):  # a pcapng's own owners, or those that open flows still need
+            return replace(batch, owners=self.owners or batch.owners)
         # (rows, 108)
         heads = np.ascontiguousarray(
             batch.buffer[batch.offset[rows, None] + np.arange(HEADER_BYTES)]

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apptell import __version__
+from apptell._version import __version__
 from apptell.reports.png import paint, png
 from apptell.reports.svg import (
     confusion_figure,
@@ -105,7 +105,7 @@ def _tiles(result: Evaluation) -> str:
 
     def interval(name: str) -> str:
         if name not in result.intervals:
-            return ""
+            return "flows of one group alone: no interval can be given"
         low, high = result.intervals[name]
         return f"95 % interval over {drawn}: {low:.1%} to {high:.1%}"
 

@@ -154,7 +154,7 @@ FLOW_COLUMNS: Final[tuple[Column, ...]] = (
 SUMMARY_COLUMNS: Final[tuple[Column, ...]] = (
     Column(
         "client",
-        0,
+        39,
         lambda r: r["client"] or "all clients",
         style=lambda r: "" if r["client"] else "bold",
     ),
