@@ -71,6 +71,12 @@ def test_uid_and_name_are_read_and_owners_are_shared_between_batches():
     assert (reader.n_trailers, reader.n_bad_fcs) == (4, 0)
 
 
+def test_owners_stay_valid_after_a_batch_without_trailers():
+    reader = TrailerReader()
+    reader(batch_of([with_trailer(IP, 10123, b"Chat")]))
+    assert [owner.uid for owner in reader(batch_of([IP])).owners] == [10123]
+
+
 def test_a_name_cut_in_mid_character_loses_that_character():
     cut = "微信微信微信微信".encode()[:19]
     (owner,) = owners(TrailerReader()(batch_of([with_trailer(IP, 10001, cut)])))
