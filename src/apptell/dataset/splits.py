@@ -269,12 +269,13 @@ def _assign(
     Units go, the largest first and equals in random order, to the side that lacks most of what they bring.
     """
     n_units, n_labels = int(unit.max()) + 1, int(label.max()) + 1
+    order = np.random.default_rng(seed).permutation(n_units)
+    if protocol == "paper":
+        # A connection has one label; no table of a million units by a hundred labels is needed.
+        return _shuffle(label[np.unique(unit, return_index=True)[1]], order, shares)[unit]
     flat = np.bincount(unit * n_labels + label, minlength=n_units * n_labels)
     table = flat.reshape(n_units, n_labels).astype(np.float64)  # (units, labels)
     size = table.sum(axis=1)
-    order = np.random.default_rng(seed).permutation(n_units)
-    if protocol == "paper":
-        return _shuffle(table, order, shares)[unit]
     order = order[np.argsort(-size[order], kind="stable")]
     total = table.sum(axis=0)
     have = np.zeros((len(shares), n_labels))
@@ -298,10 +299,10 @@ def _assign(
 
 
 def _shuffle(
-    table: NDArray[np.float64], order: NDArray[np.int64], shares: NDArray[np.float64]
+    label: NDArray[np.int64], order: NDArray[np.int64], shares: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """The side of every connection, at random: each label's connections are dealt out by the shares."""
-    main = table.argmax(axis=1)[order]
+    main = label[order]
     by_label = np.argsort(main, kind="stable")
     place = np.zeros(len(order), dtype=np.int64)
     edges = np.cumsum(shares)[:-1]
