@@ -119,9 +119,9 @@ def test_an_error_in_the_middle_leaves_the_old_dataset_and_the_next_build_sweeps
     assert not list((tmp_path / "d").glob("*.tmp"))
 
 
-@pytest.mark.parametrize("call", ["fsync", "rename", "replace"])
+@pytest.mark.parametrize("call", ["fsync", "rename", "replace", "unlink"])
 def test_a_build_killed_at_any_call_leaves_the_old_dataset_or_the_new_one(tmp_path, call):
-    """Kills the process at each fsync, rename and replace in turn, until it survives."""
+    """Kills the process at each fsync, rename, replace and unlink in turn, until it survives."""
     build([Source("a", [flows(4)])], tmp_path / "d")
     program = textwrap.dedent("""
         import os, pathlib, signal, sys
@@ -158,6 +158,13 @@ def test_a_build_killed_at_any_call_leaves_the_old_dataset_or_the_new_one(tmp_pa
         if done.returncode == 0:
             return
     pytest.fail("never survived")
+
+
+def test_replacing_a_dataset_leaves_no_byte_of_the_old_one(tmp_path):
+    build([Source("a", [flows(4)])], tmp_path / "d")
+    build([Source("b", [flows(3, "mail")])], tmp_path / "d", replace=True)
+    assert len(list((tmp_path / "d").glob("flows-*"))) == 1
+    assert Dataset.open(tmp_path / "d").apps == ["mail"]
 
 
 def test_two_builds_cannot_write_one_folder(tmp_path):

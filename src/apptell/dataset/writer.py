@@ -181,6 +181,8 @@ class DatasetWriter:
             )
         except OSError as error:
             raise DatasetError(f"{self.path}: cannot be written: {error}") from error
+        # Whoever replaces a dataset by an anonymised one wants the old one gone.
+        self._sweep({shard["file"] for shard in self._shards})
         return Dataset(self.path, info)
 
     def _resume(self) -> None:
@@ -196,6 +198,10 @@ class DatasetWriter:
                 self._apps.update(old["apps"])
                 self._label_from.update(old.get("label_from", {}))
                 self._groups = {name: Counter(counts) for name, counts in old["groups"].items()}
+        self._sweep(keep)
+
+    def _sweep(self, keep: set[str]) -> None:
+        """Deletes shards that no ``dataset.json`` names, and what a killed build left half done."""
         for file in self.path.iterdir():
             loose = file.name.startswith("flows-") and file.name not in keep
             if loose or file.name.endswith(".tmp"):
