@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+
+from apptell.dataset import Split, folds
+from apptell.errors import DatasetError, UsageError
+from apptell.learning import runs
+from apptell.learning.protocols import ALWAYS, compare_models, interval_groups, models_of
+from apptell.learning.runs import NEIGHBOUR, Task, run_task
+from apptell.testing import app_messages, client_hello, flow_batch
+
+CHEAP = ("paper-rf", NEIGHBOUR)
+
+
+def two_apps(n=40, sources=4):
+    labels = ["signal" if i % 2 else "zoom" for i in range(n)]
+    groups = [{"source": f"s{i // 2 % sources}"} for i in range(n)]
+    return flow_batch(labels, groups=groups), labels
+
+
+def compared(tmp_path, flows, labels, splits, models=CHEAP, **settings):
+    settings = {"epochs": 1, "device": "cpu", "cache": tmp_path / "cache", **settings}
+    return list(compare_models(flows, labels, splits, models, **settings))
+
+
+def test_every_flow_is_tested_once_by_every_model_names_on_and_masked(tmp_path):
+    flows, labels = two_apps()
+    found = compared(tmp_path, flows, labels, folds(flows, "source", 4))
+    assert [(o.model, o.names) for o in found] == [
+        (model, names) for model in CHEAP for names in ("on", "masked")
+    ]
+    for outcome in found:
+        assert outcome.apps == ("signal", "zoom")
+        np.testing.assert_array_equal(outcome.rows, np.arange(40))
+        right = np.array(outcome.apps)[outcome.probabilities.argmax(axis=1)] == np.array(labels)
+        assert right.mean() > 0.9
+
+
+def test_no_fold_is_tested_by_a_model_that_saw_its_group(tmp_path):
+    flows, labels = two_apps()
+    outcome = compared(tmp_path, flows, labels, folds(flows, "source", 4))[0]
+    sources = interval_groups(flows, "source")[outcome.rows]
+    for number in range(4):
+        assert len(set(sources[outcome.fold == number])) == 1
+
+
+def test_the_three_always_stand_beside_what_is_asked_for():
+    assert models_of(["paper-rf"]) == ALWAYS
+    with pytest.raises(UsageError, match="no model is called 'no-such'"):
+        models_of(["no-such"])
+
+
+def test_what_was_trained_before_comes_from_the_cache_with_the_same_numbers(tmp_path, monkeypatch):
+    flows, labels = two_apps()
+    splits = folds(flows, "source", 2)
+    first = compared(tmp_path, flows, labels, splits, ALWAYS)
+    monkeypatch.setattr(runs, "_learner", lambda *_: pytest.fail("trained again"))
+    again = compared(tmp_path, flows, labels, splits, ALWAYS)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+        assert one.train_s == other.train_s
+
+
+def test_another_seed_epoch_label_or_split_is_another_run(tmp_path):
+    inputs = np.arange(40, dtype=np.float32).reshape(20, 2)
+    apps = np.array(["a", "b"] * 10)
+    changed = np.array(["a", "b"] * 9 + ["b", "b"])
+    for task, learned, names in (
+        (Task("paper-rf"), inputs, apps),
+        (Task("paper-rf", seed=1), inputs, apps),
+        (Task("paper-rf", epochs=3), inputs, apps),
+        (Task("paper-rf"), inputs, changed),
+        (Task("paper-rf"), inputs[:18], apps[:18]),
+    ):
+        assert not run_task(task, learned, names, inputs, tmp_path).cached
+    assert run_task(Task("paper-rf"), inputs, apps, inputs, tmp_path).cached
+    assert len(list(tmp_path.glob("*.npz"))) == 5
+
+
+def test_a_damaged_result_is_made_again(tmp_path):
+    inputs = np.arange(40, dtype=np.float32).reshape(20, 2)
+    apps = np.array(["a", "b"] * 10)
+    first = run_task(Task(NEIGHBOUR), inputs, apps, inputs, tmp_path)
+    (file,) = tmp_path.glob("*.npz")
+    file.write_bytes(file.read_bytes()[:100])
+    again = run_task(Task(NEIGHBOUR), inputs, apps, inputs, tmp_path)
+    assert not again.cached
+    np.testing.assert_array_equal(first.probabilities, again.probabilities)
+
+
+def test_an_interrupted_training_is_not_kept(tmp_path):
+    flows, labels = two_apps(20)
+    task = Task("paper-cnn", epochs=50, device="cpu")
+
+    def stop(state):
+        if state.epoch > 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_task(task, task.encode(flows), np.array(labels), task.encode(flows), tmp_path, stop)
+    assert not list(tmp_path.glob("*.npz"))
+
+
+def test_an_app_that_a_fold_never_learned_gets_probability_zero(tmp_path):
+    flows, labels = two_apps(20)
+    labels = [*labels[:18], "late", "late"]
+    split = Split(np.arange(16), np.arange(16, 20), "file", optimistic=False)
+    outcome = compared(tmp_path, flows, labels, [split])[0]
+    assert outcome.apps == ("late", "signal", "zoom")
+    assert not outcome.probabilities[:, 0].any()
+
+
+def test_a_training_side_of_one_app_and_overlapping_folds_are_told(tmp_path):
+    flows, labels = two_apps(8)
+    one = Split(np.array([1, 3]), np.array([0, 2]), "file", optimistic=False)
+    with pytest.raises(DatasetError, match="one app only, signal"):
+        compared(tmp_path, flows, labels, [one])
+    with pytest.raises(UsageError, match="overlap"):
+        compared(tmp_path, flows, labels, [one, one])
+    with pytest.raises(UsageError, match="no split"):
+        compared(tmp_path, flows, labels, [])
+
+
+def test_masking_takes_away_what_only_the_server_name_tells(tmp_path):
+    """Both apps say the same but for the name in the hello: a byte model must fall to chance."""
+    rng = np.random.default_rng(0)
+    names = [("alpha" if i % 2 else "omega") for i in range(80)]
+    tail = app_messages("same")[1:]
+    messages = [
+        [(True, client_hello(f"{name}.example", seed=int(rng.integers(2**31)))), *tail]
+        for name in names
+    ]
+    flows = flow_batch(names, messages=messages)
+    task = Task("paper-cnn")
+    from apptell.dataset.anonymize import mask_server_names
+
+    seen = task.encode(mask_server_names(flows)).astype(int)
+    assert b"alpha" not in b"".join(b"".join(f.segment_bytes) for f in mask_server_names(flows))
+    alpha, omega = (seen[np.array(names) == name] for name in ("alpha", "omega"))
+    # what still differs is random from flow to flow: no pixel is constant in both and different
+    still = (np.ptp(alpha, axis=0) == 0) & (np.ptp(omega, axis=0) == 0) & (alpha[0] != omega[0])
+    assert not still.any()
+
+
+def test_time_goes_forward_and_its_intervals_are_by_source(tmp_path):
+    flows, labels = two_apps(48)
+    splits = folds(flows, "time", 3)
+    outcome = compared(tmp_path, flows, labels, splits)[0]
+    assert outcome.rows.min() == 12  # the first stretch only teaches
+    assert set(interval_groups(flows, "time")) == {"s0", "s1", "s2", "s3"}
