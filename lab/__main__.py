@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
         "--work", type=Path, default=Path("lab-out/sample"), help="where the whole recordings stay"
     )
     sample.add_argument("--seed", type=int, default=20)
+    sample.add_argument("--keep", action="store_true", help="keep the whole recordings")
     dataset = verbs.add_parser(
         "dataset",
         help="a dataset of the paper's size, or a part of it; goes on where it was stopped",

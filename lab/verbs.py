@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from lab import apps, plan, samples
+from lab import apps, phone, plan, samples
 from lab.recording import Recorder
 
 if TYPE_CHECKING:
@@ -25,14 +25,15 @@ def record(options: argparse.Namespace) -> int:
 
 
 def sample(options: argparse.Namespace) -> int:
-    """The embedded samples."""
-    for settings in plan.sample(options.seed):
+    """The embedded samples, and the capture in PCAPdroid's form."""
+    recordings = plan.sample(options.seed)
+    quotas = {**dict.fromkeys(apps.APPS, plan.SAMPLE_FLOWS), "other": plan.SAMPLE_OTHER}
+    for settings in recordings:
         folder = options.work / settings.recording
         begun = time.monotonic()
         if not (folder / "recording.json").exists():
             shutil.rmtree(folder, ignore_errors=True)
             Recorder(settings, folder).run()
-        quotas = {**dict.fromkeys(apps.APPS, plan.SAMPLE_FLOWS), "other": plan.SAMPLE_OTHER}
         target = options.output / settings.recording
         counts = samples.cut(folder, target, quotas, settings.seed)
         size = sum(file.stat().st_size for file in target.iterdir())
@@ -40,6 +41,14 @@ def sample(options: argparse.Namespace) -> int:
             f"{settings.recording}: {counts}, {size} bytes, {time.monotonic() - begun:.0f} s",
             file=sys.stderr,
         )
+    tapped = next(s.recording for s in recordings if s.network.tap == "gateway" and s.network.nat)
+    n_flows, n_packets = phone.make(options.work / tapped, options.output / "pcapdroid")
+    print(f"pcapdroid: {n_flows} connections, {n_packets} packets", file=sys.stderr)
+    for stale in {path.parent for path in options.output.glob("*/recording.json")}:
+        if stale.name not in {settings.recording for settings in recordings}:
+            shutil.rmtree(stale)
+    if not options.keep:
+        shutil.rmtree(options.work)
     return 0
 
 

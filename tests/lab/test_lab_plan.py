@@ -51,3 +51,14 @@ def test_a_sample_recording_asks_for_more_than_is_kept(settings):
 def test_half_of_the_dataset_is_behind_one_front_end():
     fronts = [settings.front for settings in plan.dataset(97_706, 1, drift=False, new_app=None)]
     assert 0.5 <= sum(front != "none" for front in fronts) / len(fronts) <= 0.7
+
+
+def test_each_device_network_and_day_is_in_two_sample_recordings_and_no_pair_twice():
+    recordings = plan.sample(1)
+    for name in ("tls", "network", "day"):
+        values = [getattr(settings, name) for settings in recordings]
+        values = [getattr(value, "name", value) for value in values]
+        assert {values.count(value) for value in values} == {2}
+    triples = [(s.tls, s.network.name, s.day) for s in recordings]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert len({(triple[one], triple[other]) for triple in triples}) == 6
