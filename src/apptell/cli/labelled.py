@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 def apps_of(flows: "FlowBatch") -> list[str]:
-    """The app of each flow; an activity belongs to its app."""
-    return [label.split("/", 1)[0] for label in flows.column("label").to_pylist()]
+    """The app of each flow: an activity belongs to its app, the phone's system to the background."""
+    apps = [label.split("/", 1)[0] for label in flows.column("label").to_pylist()]
+    return ["other" if app == "system" else app for app in apps]
 
 
 def split_of(flows: "FlowBatch", wished: str, seed: int) -> "Split":
