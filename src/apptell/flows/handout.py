@@ -22,6 +22,7 @@ from apptell.flows.schema import (
     FlowBatch,
 )
 from apptell.flows.state import BLOCK_HEADER, KIND_SHIFT, UNDECIDED, UNIT, Memory
+from apptell.flows.turnover import copy_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -310,8 +311,7 @@ def write_lists(
                 to_server[row] = value > 0
                 time_ns[row] = when
                 start = block * UNIT + BLOCK_HEADER
-                for byte in range(stored):
-                    data[at + byte] = arena[start + byte]
+                copy_bytes(arena, start, data, at, stored)
                 at += stored
                 ends[row + 1] = at
                 row += 1

@@ -32,6 +32,7 @@ from apptell.flows.tcp import begins_connection, new_data
 from apptell.flows.turnover import (
     BY_HANDSHAKE,
     BY_IDLE,
+    copy_bytes,
     decide,
     end_flow,
     give_block,
@@ -330,7 +331,7 @@ def add_packets(
             arena32[spare * (UNIT // 4) + 2] = signed
             arena32[spare * (UNIT // 4) + 3] = stored | (kind << KIND_SHIFT)
             target = spare * UNIT + BLOCK_HEADER
-            arena[target : target + stored] = buffer[start : start + stored]
+            copy_bytes(buffer, start, arena, target, stored)
             flow.segment[n_segments] = spare
             flow.n_segments = n_segments + 1
             flow.n_sequence = n_sequence + 1
