@@ -94,6 +94,10 @@ def furnish() -> Path:
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=6g", "tmpfs", "/run"], check=True)
     scratch.mkdir(mode=0o755)
+    (scratch / "tmp").mkdir()
+    (scratch / "tmp").chmod(0o1777)
+    # what a killed client leaves behind must not stay on the machine
+    os.environ["TMPDIR"] = str(scratch / "tmp")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     _uncover(Path(os.path.realpath(lab_python())).parent.parent, scratch)
     return scratch
