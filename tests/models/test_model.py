@@ -30,7 +30,7 @@ def softmax(scores):
 
 def test_probabilities_are_those_of_the_same_function_in_numpy(tmp_path):
     model = load_model(save(tmp_path))
-    found = model.predict_proba(FLOWS)  # three batches
+    found = model.predict_proba(FLOWS)  # several batches
     assert found.dtype == np.float32
     assert found.shape == (600, 3)
     expected = softmax(statistics(FLOWS).astype(float) @ weights())

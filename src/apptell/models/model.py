@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL: Final = Path(__file__).parent / "default"
 """The model that ships in the package."""
-BATCH_FLOWS: Final = 256
-"""Flows that are encoded and run at once: enough for full speed, small enough for the caches."""
+BATCH_FLOWS: Final = 64
+"""Flows that are encoded and run at once: with more the network is no faster, only larger."""
 
 
 class Model:
