@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from apptell._version import __version__
-from apptell.cli import compare, dataset, demo, evaluate, flows, identify, inspect, train
+from apptell.cli import audit, compare, dataset, demo, evaluate, flows, identify, inspect, train
 from apptell.cli.verb import Verb, group
 
 _EXAMPLES = """
@@ -50,4 +50,5 @@ app.add_typer(dataset.app, name="dataset")
 app.command("train", cls=Verb)(train.train)
 app.command("evaluate", cls=Verb)(evaluate.evaluate)
 app.command("compare", cls=Verb)(compare.compare)
+app.command("audit", cls=Verb)(audit.audit)
 app.command("demo", cls=Verb)(demo.demo)
