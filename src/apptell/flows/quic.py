@@ -253,7 +253,10 @@ def _crypto_frames(plain: bytes, crypto: int) -> Iterator[tuple[int, bytes]]:
     while at < len(plain):
         kind = plain[at]
         at += 1
-        if kind <= 1:  # PADDING, PING
+        if kind == 0:  # PADDING, most of a packet: all of it at once
+            at = len(plain) - len(plain[at:].lstrip(b"\0"))
+            continue
+        if kind == 1:  # PING
             continue
         n_fields = {2: 4, 3: 4, crypto: 2}.get(kind, 0)
         if not n_fields:

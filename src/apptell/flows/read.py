@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-import numpy as np
 import pyarrow as pa
 
 from apptell.capture import CaptureReader, CaptureStats, open_capture
 from apptell.errors import CaptureError
 from apptell.flows.schema import SCHEMA, FlowBatch
 from apptell.flows.table import FlowOptions, FlowTable
-from apptell.packets import Decoder, Reassembler, Status
+from apptell.packets import Decoder, Reassembler, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -55,21 +54,6 @@ class FlowStats:
         """The counters as plain values, for JSON."""
         return asdict(self)
 
-    def count(self, headers: HeaderBatch) -> None:
-        """Adds a decoded batch."""
-        rows = headers.rows
-        self.packets += len(rows)
-        _tally(rows["status"], self.status, lambda code: Status(code).name.lower())
-        _tally(rows["protocol"][rows["ip_version"] > 0], self.protocols, int)
-        self.fragments += int(np.count_nonzero(rows["is_fragment"]))
-        self.tunnelled += int(np.count_nonzero(rows["tunnels"]))
-
-
-def _tally(values: Any, into: dict[Any, int], name: Callable[[int], Any]) -> None:
-    for code, n in enumerate(np.bincount(values).tolist()):
-        if n:
-            into[name(code)] = into.get(name(code), 0) + n
-
 
 class FlowReader:
     """Flows of a source, batch by batch; to be iterated once.
@@ -88,6 +72,7 @@ class FlowReader:
         self._reader = reader
         self._annotate = annotate
         self._table = FlowTable(options, share)
+        self._tally = Tally()
         self._decoder = Decoder(options.tunnels)
         self._reassembler = Reassembler(self._decoder) if options.mode == "clean" else None
         self.options = options
@@ -110,10 +95,9 @@ class FlowReader:
                 for packets in self._reader:
                     batch = self._annotate(packets) if self._annotate else packets
                     headers = self._decoder(batch)
-                    self.stats.count(headers)
-                    yield from self._count(
-                        self._table.add(headers, self._reader.name, batch.owners)
-                    )
+                    name = self._reader.current_name
+                    for part in self._whole(headers):
+                        yield from self._count(self._table.add(part, name, batch.owners))
         except CaptureError as error:
             damage = error
         yield from self._count(self._table.finish())
@@ -123,9 +107,10 @@ class FlowReader:
     def _whole(self, headers: HeaderBatch) -> Iterator[HeaderBatch]:
         if self._reassembler is None:
             yield headers
-            return
-        yield from self._reassembler(headers)
-        self.stats.reassembled = self._reassembler.n_datagrams
+        else:
+            yield from self._reassembler(headers)
+            self.stats.reassembled = self._reassembler.n_datagrams
+        self._tally.add(headers)
 
     def _count(self, batches: Iterator[FlowBatch]) -> Iterator[FlowBatch]:
         for batch in batches:
@@ -135,6 +120,8 @@ class FlowReader:
         self._note()
 
     def _note(self) -> None:
+        for name in ("packets", "status", "protocols", "fragments", "tunnelled"):
+            setattr(self.stats, name, getattr(self._tally, name))
         self.stats.in_flows = self._table.n_flow_packets
         self.stats.not_asked = self._table.n_not_asked
         self.stats.evicted = self._table.n_evicted

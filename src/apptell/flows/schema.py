@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 1
 MAX_SEGMENTS: Final = 12
 """Payload segments whose bytes a flow keeps."""
-MAX_SEGMENT_BYTES: Final = 1500
-"""Bytes kept of each segment."""
+MAX_SEGMENT_BYTES: Final = 4096
+"""Bytes kept of each segment: a packet's 1,500, and of longer ones (offload) enough for a whole hello."""
 MAX_SEQUENCE: Final = 32
 """Payload packets whose signed length and gap a flow keeps."""
 DECISION_SEGMENTS: Final = 5

@@ -89,10 +89,11 @@ bytes with the block's size class above ``KIND_SHIFT`` (int32)."""
 KIND_SHIFT: Final = 16
 SEQUENCE_BLOCK: Final = (MAX_SEQUENCE - MAX_SEGMENTS) * 12
 """Bytes of the block behind ``more_sequence``: 20 times (int64), then 20 signed lengths (int32)."""
-CLASS_UNITS: Final = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24], dtype=np.int64)
+CLASS_UNITS: Final = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 65], dtype=np.int64)
 """Block sizes in units."""
 CLASS_OF_UNITS: Final = np.array(
-    [int(np.searchsorted(CLASS_UNITS, units)) for units in range(25)], dtype=np.int64
+    [int(np.searchsorted(CLASS_UNITS, units)) for units in range(CLASS_UNITS[-1] + 1)],
+    dtype=np.int64,
 )
 """The class that holds so many units."""
 SEQUENCE_KIND: Final = int(CLASS_OF_UNITS[(SEQUENCE_BLOCK + UNIT - 1) // UNIT])
