@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class FlowStats:
-    """Where every packet of a source went: right at any time, final at the end."""
+    """Where every packet of a source went: right whenever flows are handed out, final at the end."""
 
     capture: CaptureStats = field(default_factory=CaptureStats)
     """Files, formats, link types, snap-length cuts, damage."""
@@ -74,7 +74,9 @@ class FlowReader:
         self._table = FlowTable(options, share)
         self._tally = Tally()
         self._decoder = Decoder(options.tunnels)
-        self._reassembler = Reassembler(self._decoder) if options.mode == "clean" else None
+        self._reassembler = (
+            Reassembler(self._decoder, options.protocols) if options.mode == "clean" else None
+        )
         self.options = options
         self.stats = FlowStats(capture=reader.stats)
 
@@ -101,6 +103,7 @@ class FlowReader:
         except CaptureError as error:
             damage = error
         yield from self._count(self._table.finish())
+        self._note()
         if damage is not None:
             raise damage
 
@@ -117,7 +120,6 @@ class FlowReader:
             self.stats.flows += len(batch)
             self._note()
             yield batch
-        self._note()
 
     def _note(self) -> None:
         for name in ("packets", "status", "protocols", "fragments", "tunnelled"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from apptell.capture.batch import PacketBatch
-from apptell.packets.headers import HeaderBatch, Status
+from apptell.packets.headers import TCP, UDP, HeaderBatch, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,10 +42,12 @@ class Reassembler:
     """Puts the datagrams of fragmented TCP and UDP packets together.
 
     Args:
-        decoder: used for the whole datagrams.
+        decoder: its like is used for the whole datagrams.
+        protocols: IP protocol numbers worth the work.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, protocols: tuple[int, ...] = (TCP, UDP)) -> None:
+        self._protocols = protocols
         self._decoder = type(decoder)(decoder.max_tunnels)
         self._waiting: dict[tuple[bytes, ...], _Datagram] = {}
         self.n_datagrams = 0
@@ -60,7 +62,8 @@ class Reassembler:
             return
         rows["status"][fragments] = Status.FRAGMENT
         done = 0
-        for row in fragments.tolist():
+        worth = np.isin(rows["protocol"][fragments], self._protocols)
+        for row in fragments[worth].tolist():
             whole = self._take(headers, row)
             if whole is None:
                 continue
