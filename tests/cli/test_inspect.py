@@ -20,6 +20,8 @@ def test_every_packet_is_accounted_for(run: Run, tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     assert found["packets"]["read"] == 28
     assert found["packets"]["in_flows"] == 24
+    assert found["link_types"] == {"ETHERNET": 28}
+    assert found["packets"]["wire_bytes"] > 0
     assert sum(found["packets"]["passed_over"].values()) == 4
     assert found["flows"]["flows"] == 2
     assert found["flows"]["client_by"] == {"handshake": 2}

@@ -38,6 +38,11 @@ def test_the_interval_holds_the_figure_of_a_model_that_is_always_right() -> None
     assert set(bootstrap_intervals(truth, truth, 3).values()) == {(1.0, 1.0)}
 
 
+def test_one_group_says_nothing_about_another() -> None:
+    truth = np.array([0, 1, 0, 1])
+    assert bootstrap_intervals(truth, truth, 2, ["home"] * 4) == {}
+
+
 def test_without_flows_there_is_no_interval() -> None:
     assert bootstrap_intervals(np.zeros(0, np.int64), np.zeros(0, np.int64), 3) == {}
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from apptell.cli.options import Captures, Json, Mode, flow_options
+from apptell.cli.options import Captures, Jobs, Json, Mode, Protocol, flow_options
 from apptell.cli.screen import report
 
 if TYPE_CHECKING:
@@ -15,27 +15,31 @@ if TYPE_CHECKING:
 _TOP_SERVERS = 10
 
 
-def inspect(captures: Captures, mode: Mode = "clean", as_json: Json = False) -> None:
+def inspect(
+    captures: Captures,
+    mode: Mode = "clean",
+    protocol: Protocol = "tcp",
+    jobs: Jobs = 1,
+    as_json: Json = False,
+) -> None:
     """Says what is in a capture: packets, flows, servers, and what was passed over and why.
 
     Examples:
         apptell inspect phone.pcap
         apptell inspect captures/ --json
     """
-    from apptell.capture import open_capture
     from apptell.errors import CaptureError
-    from apptell.flows import FlowReader
+    from apptell.flows import read_flows
 
     tally = _Tally()
     damage: CaptureError | None = None
-    source = open_capture(captures)
-    with FlowReader(source, flow_options(mode)) as reader:
+    with read_flows(captures, flow_options(mode, protocol=protocol), jobs=jobs) as reader:
         try:
             for batch in reader:
                 tally.add(batch)
         except CaptureError as error:
             damage = error
-    found = {**_packets(source.stats, reader.stats), **tally.found()}
+    found = {**_packets(reader.stats.capture, reader.stats), **tally.found()}
     report(found, lambda console: _show(found, console), as_json=as_json)
     if damage is not None:
         raise damage
