@@ -4,7 +4,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.options import Captures, Follow, Form, Mode, OutputFile, flow_options
+from apptell.cli.options import (
+    Captures,
+    Follow,
+    Form,
+    Jobs,
+    Mode,
+    OutputFile,
+    Protocol,
+    flow_options,
+)
 from apptell.cli.screen import note, on_terminal
 
 if TYPE_CHECKING:
@@ -24,8 +33,10 @@ def flows(
     output: OutputFile = None,
     mode: Mode = "clean",
     follow: Follow = False,
+    protocol: Protocol = "tcp",
+    jobs: Jobs = 1,
 ) -> None:
-    """Puts packets together into bidirectional TCP flows by 5-tuple and 90 s of silence.
+    """Puts packets together into bidirectional flows by 5-tuple and 90 s of silence.
 
     Examples:
         apptell flows phone.pcap
@@ -37,12 +48,12 @@ def flows(
     from apptell.reports.writers import choose_form, open_writer
 
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())
-    options = flow_options(mode, groups)
+    options = flow_options(mode, groups, protocol)
     chosen = choose_form(form, output, terminal=on_terminal())
     if chosen == "table":
         groups = tuple(dict.fromkeys(("core", *groups)))  # a table shows columns of the core
     with (
-        read_flows(captures, options, follow=follow) as reader,
+        read_flows(captures, options, follow=follow, jobs=jobs) as reader,
         open_writer(
             output, chosen, flow_record_schema(groups), lambda s: TableWriter(s, FLOW_COLUMNS)
         ) as writer,

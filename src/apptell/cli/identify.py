@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.flows import refuse_no_flows
-from apptell.cli.options import Captures, Follow, Form, Mode, OutputFile, Threshold, flow_options
+from apptell.cli.options import (
+    Captures,
+    Follow,
+    Form,
+    Jobs,
+    Mode,
+    OutputFile,
+    Protocol,
+    Threshold,
+    flow_options,
+)
 from apptell.cli.screen import note, on_terminal
 
 if TYPE_CHECKING:
@@ -37,8 +47,10 @@ def identify(
     ] = False,
     mode: Mode = "clean",
     follow: Follow = False,
+    protocol: Protocol = "tcp",
+    jobs: Jobs = 1,
 ) -> None:
-    """Tells which app made each flow: one record for each TCP flow with at least two payload packets.
+    """Tells which app made each flow: one record for each flow with at least two payload packets.
 
     Examples:
         apptell identify phone.pcap
@@ -53,7 +65,7 @@ def identify(
     from apptell.verdicts import choose_threshold, identify_flows
 
     chosen = choose_form(form, output, terminal=on_terminal())
-    options = flow_options(mode)
+    options = flow_options(mode, protocol=protocol)
     used = load_model(model)
     limit = choose_threshold(threshold, used)
     say_what_it_knows(used, embedded=model is None)
@@ -62,7 +74,7 @@ def identify(
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
     counts, total = Counts(), Summary()
     with (
-        read_flows(captures, options, follow=follow) as reader,
+        read_flows(captures, options, follow=follow, jobs=jobs) as reader,
         open_writer(output, chosen, schema, lambda s: TableWriter(s, columns)) as writer,
     ):
         try:

@@ -45,6 +45,12 @@ Mode = Annotated[
 Follow = Annotated[
     bool, typer.Option("--follow", help="Go on reading while the capture is being written.")
 ]
+Protocol = Annotated[
+    str, typer.Option(metavar="NAMES", help="Transport protocols by commas: tcp, udp.")
+]
+Jobs = Annotated[
+    int, typer.Option(metavar="N", help="Processes that share the work, on files alone.", min=1)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="The one seed of every random choice.", min=0)]
 SplitOption = Annotated[
@@ -60,13 +66,23 @@ Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 
 
 def flow_options(
-    mode: str, groups: tuple[str, ...] = ("core", "segments", "names")
+    mode: str, groups: tuple[str, ...] = ("core", "segments", "names"), protocol: str = "tcp"
 ) -> "FlowOptions":
-    """How packets become flows, by the option ``--flows``.
+    """How packets become flows, by the options ``--flows`` and ``--protocol``.
 
     Raises:
-        UsageError: no such mode or column group.
+        UsageError: no such mode, column group or protocol.
     """
+    from apptell.errors import UsageError
     from apptell.flows import FlowOptions
 
-    return FlowOptions(mode=cast("Literal['clean', 'paper']", mode), groups=groups)
+    numbers = {"tcp": 6, "udp": 17}
+    names = [name.strip().lower() for name in protocol.split(",")]
+    for name in names:
+        if name not in numbers:
+            raise UsageError(f"no protocol {name!r}; there are {', '.join(numbers)}")
+    return FlowOptions(
+        mode=cast("Literal['clean', 'paper']", mode),
+        groups=groups,
+        protocols=tuple(numbers[name] for name in names),
+    )

@@ -122,6 +122,7 @@ class FlowReader:
             yield batch
 
     def _note(self) -> None:
+        self.stats.capture = self._reader.stats
         for name in ("packets", "status", "protocols", "fragments", "tunnelled"):
             setattr(self.stats, name, getattr(self._tally, name))
         self.stats.in_flows = self._table.n_flow_packets
