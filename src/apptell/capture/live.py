@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import mmap
 import os
 import select
@@ -18,7 +19,6 @@ import socket
 import struct
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -47,7 +47,7 @@ ANY: Final = "any"
 # linux/if_packet.h, linux/if_ether.h, asm-generic/socket.h
 _SOL_PACKET, _ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _FANOUT = 263, 1, 5, 6, 10, 18
 _TPACKET_V3, _MR_PROMISC, _FANOUT_HASH, _FANOUT_DEFRAG = 2, 1, 0, 0x8000
-_ETH_P_ALL, _SO_ATTACH_FILTER = 3, 26
+_ETH_P_ALL, _SO_ATTACH_FILTER, _SIOCGIFHWADDR = 3, 26, 0x8927
 _STATUS_USER: Final = 1
 _BLOCK_HEAD: Final = 48  # struct tpacket_block_desc
 _PACKET_HEAD: Final = 48  # struct tpacket3_hdr
@@ -301,7 +301,7 @@ class LiveCapture:
         error = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error not in (0, errno.ENETDOWN):
             raise CaptureError(f"{self.name}: {os.strerror(error)}")
-        if self.name != ANY and not _hardware(self.name).exists():
+        if self.name != ANY and self.name not in _interfaces():
             raise CaptureError(f"{self.name}: the interface is gone")
 
     def close(self) -> None:
@@ -309,8 +309,20 @@ class LiveCapture:
         self._socket.close()
 
 
-def _hardware(interface: str) -> Path:
-    return Path("/sys/class/net", interface, "type")
+def _interfaces() -> list[str]:
+    return [name for _, name in socket.if_nameindex()]
+
+
+def _hardware(interface: str) -> int:
+    """ARPHRD_ of an interface, asked of the kernel: /sys may show another network namespace.
+
+    Raises:
+        OSError: no such interface.
+    """
+    request = struct.pack("=16s16x", interface.encode()[:15])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        answer = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, request)
+    return int(struct.unpack_from("=H", answer, 16)[0])
 
 
 def _link_type(interface: str) -> tuple[int, bool]:
@@ -328,9 +340,9 @@ def _link_type(interface: str) -> tuple[int, bool]:
     if interface == ANY:
         return _RAW, True
     try:
-        hardware = int(_hardware(interface).read_text())
-    except (OSError, ValueError) as error:
-        there = ", ".join(name for _, name in socket.if_nameindex())
+        hardware = _hardware(interface)
+    except OSError as error:
+        there = ", ".join(_interfaces())
         raise CaptureError(f"{interface}: no such interface: {there}") from error
     link_type = _LINK_OF_HARDWARE.get(hardware)
     return (_RAW, True) if link_type is None else (link_type, False)

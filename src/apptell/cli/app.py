@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from apptell._version import __version__
-from apptell.cli import audit, compare, dataset, demo, evaluate, flows, identify, inspect, train
+from apptell.cli import (
+    audit,
+    compare,
+    dataset,
+    demo,
+    evaluate,
+    flows,
+    identify,
+    inspect,
+    live,
+    reproduce,
+    train,
+)
 from apptell.cli.verb import Verb, group
 
 _EXAMPLES = """
@@ -51,4 +63,6 @@ app.command("train", cls=Verb)(train.train)
 app.command("evaluate", cls=Verb)(evaluate.evaluate)
 app.command("compare", cls=Verb)(compare.compare)
 app.command("audit", cls=Verb)(audit.audit)
+app.command("live", cls=Verb)(live.live)
+app.command("reproduce", cls=Verb)(reproduce.reproduce)
 app.command("demo", cls=Verb)(demo.demo)

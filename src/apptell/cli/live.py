@@ -1,0 +1,200 @@
+"""``apptell live``: an interface or a stream and a model in, verdicts while the flows are young out."""
+
+import signal
+import threading
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apptell.cli.identify import ModelFolder, say_what_it_knows
+from apptell.cli.options import Mode, Threshold, flow_options
+from apptell.cli.screen import note
+
+if TYPE_CHECKING:
+    from apptell.service import LivePipeline, Source
+    from apptell.service.metrics import Metrics
+
+
+def live(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SOURCE]",
+            help="A stream: -, pcap+tcp://, pcap+listen://, pcapdroid+udp://, http://.",
+        ),
+    ] = None,
+    interface: Annotated[
+        str | None,
+        typer.Option("--interface", "-i", metavar="NAME", help="An interface, or any."),
+    ] = None,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A capture as if it were live.")
+    ] = None,
+    speed: Annotated[
+        str, typer.Option(metavar="FACTOR", help="Of --replay: 1x, 10x, ... or max.")
+    ] = "1x",
+    model: ModelFolder = None,
+    threshold: Threshold = None,
+    mode: Mode = "clean",
+    protocol: Annotated[
+        str, typer.Option(metavar="NAMES", help="Transport protocols by commas: tcp, udp.")
+    ] = "tcp",
+    decide_after: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Decide after this time with what there is.", min=0.0),
+    ] = None,
+    out: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FORM:PLACE", help="An output, repeatable; jsonl:- unless given."),
+    ] = None,
+    snap: Annotated[
+        int | None, typer.Option(metavar="BYTES", help="Bytes captured of each packet.")
+    ] = None,
+    expression: Annotated[
+        str | None, typer.Option("--filter", metavar="BPF", help="A capture filter; needs tcpdump.")
+    ] = None,
+    promiscuous: Annotated[
+        bool, typer.Option("--promiscuous", help="Also what is not for this machine.")
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Serve /metrics, /healthz and /readyz, on loopback unless given.",
+        ),
+    ] = None,
+) -> None:
+    """Names the app of each flow at its fifth payload packet, and says its totals when it ends.
+
+    Examples:
+        apptell live -i wlan0 --out eve:eve.json --metrics 9109
+        tcpdump -i any -w - | apptell live - --out jsonl:-
+    """
+    from apptell.models import load_model
+    from apptell.service import LiveOptions, LivePipeline, open_outputs
+    from apptell.service.metrics import Metrics, MetricsServer, parse_address
+    from apptell.service.warm_up import warm_up
+
+    options = replace(flow_options(mode), protocols=_protocols(protocol), lists_decided=True)
+    address = None if metrics is None else parse_address(metrics)
+    used = load_model(model)
+    say_what_it_knows(used, embedded=model is None)
+    counts = Metrics()
+    stop = threading.Event()
+    with ExitStack() as stack:
+        if address is not None:
+            server = stack.enter_context(MetricsServer(address, counts))
+            note(f"Metrics: http://{address[0]}:{server.port}/metrics")
+        warm_up(options, used)
+        opened = _open_source(source, interface, replay, speed, snap, expression, promiscuous)
+        stack.callback(opened.close)
+        outputs = open_outputs(out or ["jsonl:-"], is_lossless=opened.is_lossless)
+        live_options = LiveOptions(options, threshold, decide_after)
+        pipeline = LivePipeline(opened, used, outputs, live_options, counts)
+        interrupted = _listen(stop, pipeline, model)
+        try:
+            pipeline.run(stop)
+        finally:
+            _say_counts(
+                counts, [(output.name, output.counts(), output.fault) for output in outputs]
+            )
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
+def _protocols(names: str) -> tuple[int, ...]:
+    from apptell.errors import UsageError
+
+    numbers = {"tcp": 6, "udp": 17}
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in numbers:
+            raise UsageError(f"no protocol is called {name!r}: tcp, udp")
+    return tuple(numbers[name] for name in wanted)
+
+
+def _open_source(
+    source: str | None,
+    interface: str | None,
+    replay: Path | None,
+    speed: str,
+    snap: int | None,
+    expression: str | None,
+    promiscuous: bool,
+) -> "Source":
+    """The one source that was named.
+
+    Raises:
+        UsageError: none was, or several, or an option is not for it.
+    """
+    from apptell.capture.live import SNAP_BYTES, LiveCapture
+    from apptell.errors import UsageError
+    from apptell.service.sources import InterfaceSource, ReplaySource, StreamSource, parse_speed
+
+    if sum(each is not None for each in (source, interface, replay)) != 1:
+        raise UsageError("name one source: -i INTERFACE, a stream, or --replay FILE")
+    if interface is not None:
+        capture = LiveCapture(
+            interface,
+            snap=SNAP_BYTES if snap is None else snap,
+            expression=expression,
+            promiscuous=promiscuous,
+        )
+        return InterfaceSource(capture)
+    if snap is not None or expression is not None or promiscuous:
+        raise UsageError("--snap, --filter and --promiscuous are for an interface: -i NAME")
+    if replay is not None:
+        return ReplaySource(replay, parse_speed(speed))
+    return StreamSource(str(source))
+
+
+def _listen(
+    stop: threading.Event, pipeline: "LivePipeline", folder: Path | None
+) -> threading.Event:
+    """SIGTERM and Ctrl-C end, SIGHUP loads the model again; says whether it was Ctrl-C."""
+    interrupted = threading.Event()
+
+    def end(number: int, _: Any) -> None:
+        if number == signal.SIGINT:
+            interrupted.set()
+        stop.set()
+
+    def reload() -> None:
+        from apptell.errors import ApptellError
+        from apptell.models import load_model
+
+        try:
+            model = load_model(folder)
+        except ApptellError as error:
+            note(f"The model stays as it is: {error}")
+            return
+        pipeline.replace_model(model)
+        note(f"The model is now {model.name}@{model.hash}")
+
+    def hang_up(*_: Any) -> None:
+        # loading takes a while: not in the thread that reads packets
+        threading.Thread(target=reload, name="reload", daemon=True).start()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, hang_up)
+    return interrupted
+
+
+def _say_counts(counts: "Metrics", outputs: list[tuple[str, dict[str, int], str]]) -> None:
+    named = sum(n for (_, outcome), n in counts.verdicts.items() if outcome == "named")
+    total = sum(counts.verdicts.values())
+    note(
+        f"{counts.packets:,} packets, {counts.kernel_drops:,} dropped by the kernel; "
+        f"{total:,} verdicts: {named:,} named, {total - named - counts.overloaded:,} declined, "
+        f"{counts.overloaded:,} overloaded."
+    )
+    for name, numbers, fault in outputs:
+        if numbers["dropped"] or numbers["errors"]:
+            note(
+                f"{name}: {numbers['dropped']:,} records dropped, {numbers['errors']:,} errors: {fault}"
+            )

@@ -1,0 +1,21 @@
+"""Packets as they pass in, verdicts while the flows are young out: clocks, queues, outputs and metrics.
+
+``sources`` → ``pipeline`` (decoder and flow table in the packet path, ``decisions`` behind a bounded queue)
+→ ``outputs``, each behind a bounded queue of its own.
+"""
+
+from apptell.service.outputs import FORMS, QueuedOutput, open_outputs
+from apptell.service.pipeline import LiveOptions, LivePipeline
+from apptell.service.sources import InterfaceSource, ReplaySource, Source, StreamSource
+
+__all__ = [
+    "FORMS",
+    "InterfaceSource",
+    "LiveOptions",
+    "LivePipeline",
+    "QueuedOutput",
+    "ReplaySource",
+    "Source",
+    "StreamSource",
+    "open_outputs",
+]

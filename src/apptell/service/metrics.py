@@ -1,0 +1,212 @@
+"""Counters in, Prometheus' text form and two health pages over HTTP out.
+
+Text form: prometheus.io/docs/instrumenting/exposition_formats, version 0.0.4.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+
+from apptell.errors import OutputError, UsageError
+from apptell.service.records import VERDICT
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import ArrayLike
+
+_BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_SHARES: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
+
+
+class Histogram:
+    """Counts of values at most as large as each bound, and their sum."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = np.zeros(len(bounds) + 1, dtype=np.int64)
+        self.sum = 0.0
+
+    def add(self, values: ArrayLike) -> None:
+        """Adds values, shape (n,)."""
+        array = np.asarray(values, dtype=np.float64)
+        at = np.searchsorted(self.bounds, array, side="left")
+        self.counts += np.bincount(at, minlength=len(self.counts))
+        self.sum += float(array.sum())
+
+    def lines(self, name: str) -> list[str]:
+        """Its samples."""
+        running = np.cumsum(self.counts)
+        bounds = [*map(str, self.bounds), "+Inf"]
+        return [
+            *(
+                f'{name}_bucket{{le="{bound}"}} {total}'
+                for bound, total in zip(bounds, running.tolist(), strict=True)
+            ),
+            f"{name}_sum {self.sum}",
+            f"{name}_count {running[-1]}",
+        ]
+
+
+class Metrics:
+    """What a live pipeline counts; each number has one thread that changes it."""
+
+    def __init__(self) -> None:
+        self.is_ready = False
+        self.packets = 0
+        self.bytes = 0
+        self.kernel_drops = 0
+        self.flows = 0
+        """Flows that ended."""
+        self.open_flows = 0
+        """Flows that were decided and have not ended."""
+        self.evicted = 0
+        self.waiting = 0
+        """Flows that wait for identification."""
+        self.outputs: dict[str, dict[str, int]] = {}
+        self.delay = Histogram(_BUCKETS_S)
+        self.confidence = Histogram(_SHARES)
+        self.verdicts: Counter[tuple[str, str]] = Counter()
+        self._model = ""
+
+    def set_model(self, name: str) -> None:
+        """The model in use, ``name@hash``."""
+        self._model = name
+
+    def delays(self, seconds: ArrayLike) -> None:
+        """Adds decision delays, s, shape (n,)."""
+        self.delay.add(seconds)
+
+    def count(self, records: pa.RecordBatch) -> None:
+        """Counts the verdicts among some live records."""
+        if not records.num_rows or records.column("event")[0].as_py() != VERDICT:
+            return
+        apps = records.column("app").to_pylist()
+        outcomes = records.column("outcome").to_pylist()
+        for app, outcome in zip(apps, outcomes, strict=True):
+            self.verdicts[app or "", outcome] += 1
+        self.confidence.add(records.column("confidence").drop_null().to_numpy(zero_copy_only=False))
+
+    @property
+    def overloaded(self) -> int:
+        """Flows declined because there was no time."""
+        return sum(n for (_, outcome), n in list(self.verdicts.items()) if outcome == "overloaded")
+
+    def text(self) -> str:
+        """All of it in Prometheus' text form."""
+        lines: list[str] = []
+
+        def metric(name: str, kind: str, words: str, *samples: str) -> None:
+            lines.extend((f"# HELP {name} {words}", f"# TYPE {name} {kind}", *samples))
+
+        for name, kind, words, value in (
+            ("packets_total", "counter", "Packets read.", self.packets),
+            ("bytes_total", "counter", "Bytes of packets on the wire.", self.bytes),
+            ("kernel_drops_total", "counter", "Packets the kernel dropped.", self.kernel_drops),
+            ("flows_total", "counter", "Flows that ended.", self.flows),
+            ("flows_overloaded_total", "counter", "Flows there was no time for.", self.overloaded),
+            ("flows_evicted_total", "counter", "Flows ended for want of room.", self.evicted),
+            ("decided_flows", "gauge", "Open flows with a verdict.", self.open_flows),
+            ("waiting_flows", "gauge", "Flows that wait for identification.", self.waiting),
+            ("ready", "gauge", "Whether packets are being read.", int(self.is_ready)),
+        ):
+            metric(f"apptell_{name}", kind, words, f"apptell_{name} {value}")
+        verdicts = (
+            f'apptell_verdicts_total{{app="{_escaped(app)}",outcome="{outcome}"}} {n}'
+            for (app, outcome), n in sorted(self.verdicts.copy().items())
+        )
+        metric("apptell_verdicts_total", "counter", "Verdicts by app and outcome.", *verdicts)
+        for name, words, histogram in (
+            ("decision_delay_seconds", "From the deciding packet to the verdict.", self.delay),
+            ("confidence", "Confidence of verdicts.", self.confidence),
+        ):
+            full = f"apptell_{name}"
+            metric(full, "histogram", words, *histogram.lines(full))
+        states = (
+            f'apptell_output_records_total{{output="{_escaped(output)}",state="{state}"}} {n}'
+            for output, counts in self.outputs.items()
+            for state, n in counts.items()
+            if state != "queued"
+        )
+        metric("apptell_output_records_total", "counter", "Records by output and fate.", *states)
+        queued = (
+            f'apptell_output_queued{{output="{_escaped(output)}"}} {counts["queued"]}'
+            for output, counts in self.outputs.items()
+        )
+        metric("apptell_output_queued", "gauge", "Records that wait for an output.", *queued)
+        sample = f'apptell_model_info{{model="{_escaped(self._model)}"}} 1'
+        metric("apptell_model_info", "gauge", "The model in use.", sample)
+        return "\n".join(lines) + "\n"
+
+
+def _escaped(label: str) -> str:
+    return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """``[HOST:]PORT``; the host is loopback unless given.
+
+    Raises:
+        UsageError: there is no port.
+    """
+    host, _, port = text.rpartition(":")
+    if not port.isdecimal() or not 0 <= int(port) <= 65_535:
+        raise UsageError(f"{text!r} is not written [HOST:]PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+class MetricsServer:
+    """``/metrics``, ``/healthz`` and ``/readyz`` over HTTP; a context manager.
+
+    Args:
+        address: host and port; port 0 takes a free one.
+        metrics: what to show.
+
+    Raises:
+        OutputError: the port cannot be had.
+    """
+
+    def __init__(self, address: tuple[str, int], metrics: Metrics) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                status, kind, body = _answer(self.path, metrics)
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Scrapes are no news."""
+
+        try:
+            self._server = ThreadingHTTPServer(address, Handler)
+        except OSError as error:
+            raise OutputError(f"{address[0]}:{address[1]}: {error.strerror or error}") from error
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="metrics", daemon=True
+        )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def _answer(path: str, metrics: Metrics) -> tuple[int, str, bytes]:
+    plain = "text/plain; charset=utf-8"
+    if path == "/metrics":
+        return 200, "text/plain; version=0.0.4; charset=utf-8", metrics.text().encode()
+    if path == "/healthz":
+        return 200, plain, b"ok\n"
+    if path == "/readyz":
+        return (200, plain, b"ready\n") if metrics.is_ready else (503, plain, b"not ready\n")
+    return 404, plain, b"not found\n"

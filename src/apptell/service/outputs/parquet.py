@@ -1,0 +1,120 @@
+"""Records in, a folder of Parquet files out, each of which appears when it is whole."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import parse_qsl
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from apptell.errors import OutputError, UsageError
+from apptell.service.records import LIVE_RECORD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SECONDS: Final = 60
+RECORDS: Final = 100_000
+
+
+class ParquetFolder:
+    """Parquet files, each with the records of a time.
+
+    Args:
+        folder: made where it does not exist.
+        seconds: age of its first record at which a file is written.
+        records: number of records at which a file is written.
+        clock: monotonic, s.
+
+    Raises:
+        OutputError: the folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        seconds: float = SECONDS,
+        records: int = RECORDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.extra = {"files": 0}
+        self._folder, self._seconds, self._records, self._clock = folder, seconds, records, clock
+        self._waiting: list[pa.RecordBatch] = []
+        self._n = 0
+        self._since_s = 0.0
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{folder}: {error.strerror}") from error
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Keeps the records until their file is due.
+
+        Raises:
+            OutputError: too many wait for a file that cannot be written.
+        """
+        if self._n >= self._records:
+            self._rotate()
+        if not self._waiting:
+            self._since_s = self._clock()
+        self._waiting.append(batch)
+        self._n += batch.num_rows
+        self.tick()
+
+    def tick(self) -> None:
+        """Writes the file when it is due; on an error the records are kept for the next time."""
+        due = self._n >= self._records or self._clock() - self._since_s >= self._seconds
+        if self._waiting and due:
+            try:
+                self._rotate()
+            except OutputError:
+                self._since_s = self._clock()  # tried again after another term
+                self.extra["errors_of_files"] = self.extra.get("errors_of_files", 0) + 1
+
+    def close(self) -> None:
+        """Writes the last file.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self._waiting:
+            self._rotate()
+
+    def _rotate(self) -> None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+        path = self._folder / f"apptell-{stamp}.parquet"
+        part = self._folder / f".{path.name}.part"
+        try:
+            table = pa.Table.from_batches(self._waiting, LIVE_RECORD)
+            pq.write_table(table, part, compression="zstd")
+            part.replace(path)
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise OutputError(f"{path}: {error.strerror or error}") from error
+        self.extra["files"] += 1
+        self._waiting, self._n = [], 0
+
+
+def open_parquet(place: str) -> ParquetFolder:
+    """``FOLDER`` or ``FOLDER?seconds=S&records=N``.
+
+    Raises:
+        UsageError: there is no folder, or an option is unknown or no number.
+        OutputError: the folder cannot be made.
+    """
+    folder, _, query = place.partition("?")
+    if not folder:
+        raise UsageError("Parquet files go into a folder: parquet:FOLDER")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    try:
+        seconds = float(options.pop("seconds", SECONDS))
+        records = int(options.pop("records", RECORDS))
+    except ValueError as error:
+        raise UsageError(f"parquet:{place}: seconds and records are numbers") from error
+    if options or seconds <= 0 or records <= 0:
+        raise UsageError(f"parquet:{place}: the options are seconds and records, above 0")
+    return ParquetFolder(Path(folder), seconds, records)

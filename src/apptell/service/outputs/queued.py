@@ -1,0 +1,198 @@
+"""An output in, the same behind a bounded queue and a thread of its own out: slow ones hold nobody up."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+from apptell.errors import OutputError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+CAPACITY: Final = 65_536
+"""Records that may wait for one output."""
+_TICK_S: Final = 0.5
+_RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+"""Waits between attempts at an output that fails; the last one again and again."""
+
+
+class Output(Protocol):
+    """Takes batches of live records, in one thread.
+
+    ``write`` that raises OutputError or OSError is called again with the same batch later.
+    """
+
+    extra: dict[str, int]
+    """Counts of its own, by state."""
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Writes some records so that a reader can have them."""
+
+    def tick(self) -> None:
+        """Called at least every second while nothing is written."""
+
+    def close(self) -> None:
+        """Ends it."""
+
+
+class QueuedOutput:
+    """Records wait here for an output; when too many do, or it fails, the others go on.
+
+    Args:
+        name: as asked for, for counters and messages.
+        output: written to by one thread, which this starts.
+        is_lossless: whether ``put`` waits for room while the output works, instead of dropping.
+        capacity: records that may wait.
+    """
+
+    def __init__(
+        self, name: str, output: Output, *, is_lossless: bool = False, capacity: int = CAPACITY
+    ) -> None:
+        self.name = name
+        self.is_gone = False
+        """Whether whoever read it has gone for good."""
+        self.fault = ""
+        """What went wrong last."""
+        self._output = output
+        self._is_lossless = is_lossless
+        self._capacity = capacity
+        self._waiting: deque[pa.RecordBatch] = deque()
+        self._n = 0
+        self._changed = threading.Condition()
+        self._is_closing = False
+        self._deadline_s: float | None = None
+        self._written = self._dropped = self._errors = 0
+        self._is_failing = False
+        self._thread = threading.Thread(target=self._run, name=f"output {name}", daemon=True)
+        self._thread.start()
+
+    def counts(self) -> dict[str, int]:
+        """Records written, dropped and queued, failed attempts, and what the output itself counts."""
+        return {
+            "written": self._written,
+            "dropped": self._dropped,
+            "errors": self._errors,
+            "queued": self._n,
+            **self._output.extra,
+        }
+
+    def put(self, batch: pa.RecordBatch) -> None:
+        """Adds records; drops and counts them where there is no room."""
+        n = batch.num_rows
+        with self._changed:
+            while (
+                self._is_lossless
+                and self._n
+                and self._n + n > self._capacity
+                and not (self._is_failing or self.is_gone or self._is_closing)
+            ):
+                self._changed.wait()
+            if self.is_gone or (self._n and self._n + n > self._capacity):
+                self._dropped += n
+                return
+            self._waiting.append(batch)
+            self._n += n
+            self._changed.notify_all()
+
+    def close(self, deadline_s: float | None = None) -> None:
+        """Writes what waits and ends the output.
+
+        Args:
+            deadline_s: by the monotonic clock; what is not written by then is dropped and counted. Without
+                one, an output that works is waited for, and one that fails gets one more attempt.
+        """
+        with self._changed:
+            self._is_closing = True
+            self._deadline_s = deadline_s
+            self._changed.notify_all()
+        self._thread.join(None if deadline_s is None else max(deadline_s - time.monotonic(), 0.0))
+        with self._changed:
+            self._dropped += self._n
+            self._waiting.clear()
+            self._n = 0
+
+    def _run(self) -> None:
+        while (batch := self._next()) is not None:
+            if batch.num_rows:
+                self._write(batch)
+            else:
+                self._attempt_tick()
+        try:
+            self._output.close()
+        except (OutputError, OSError) as error:
+            self._note(error)
+
+    def _next(self) -> pa.RecordBatch | None:
+        """The next records; none of them when it is time to tick; None at the end."""
+        with self._changed:
+            if not self._waiting and not self._is_closing:
+                self._changed.wait(_TICK_S)
+            if self._waiting:
+                return self._waiting[0]
+            return None if self._is_closing else _NOTHING
+
+    def _write(self, batch: pa.RecordBatch) -> None:
+        """Writes a batch, trying again and again; it stays in the queue until it is written or given up."""
+        attempt = 0
+        while True:
+            try:
+                self._output.write(batch)
+            except (OutputError, OSError) as error:
+                self._note(error)
+                self.is_gone = isinstance(error, BrokenPipeError)
+                if self.is_gone or (self._is_closing and attempt) or not self._pause(attempt):
+                    self._take(batch, written=False)
+                    return
+                attempt += 1
+            else:
+                self._is_failing = False
+                self._take(batch, written=True)
+                return
+
+    def _take(self, batch: pa.RecordBatch, *, written: bool) -> None:
+        with self._changed:
+            if self._waiting and self._waiting[0] is batch:
+                self._waiting.popleft()
+                self._n -= batch.num_rows
+                if written:
+                    self._written += batch.num_rows
+                else:
+                    self._dropped += batch.num_rows
+            if self.is_gone:
+                self._dropped += self._n
+                self._waiting.clear()
+                self._n = 0
+            self._changed.notify_all()
+
+    def _pause(self, attempt: int) -> bool:
+        """Waits before the next attempt; whether there is to be one."""
+        until = time.monotonic() + _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
+        with self._changed:
+            while not self._is_closing and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+        return self._deadline_s is None or time.monotonic() < self._deadline_s
+
+    def _attempt_tick(self) -> None:
+        try:
+            self._output.tick()
+        except (OutputError, OSError) as error:
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        with self._changed:
+            self._errors += 1
+            self._is_failing = True
+            self.fault = str(error)
+            self._changed.notify_all()
+
+
+def _nothing() -> pa.RecordBatch:
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_arrays([], schema=pa.schema([]))
+
+
+_NOTHING: Final = _nothing()

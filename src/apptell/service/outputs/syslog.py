@@ -1,0 +1,124 @@
+"""Records in, syslog messages out (RFC 5424), each with one record as JSON.
+
+``syslog:`` sends to this machine's /dev/log, ``syslog:HOST[:PORT]`` over UDP (RFC 5426),
+``syslog:tcp://HOST[:PORT]`` over TCP with counted octets (RFC 6587, Section 3.4.1).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from apptell.errors import OutputError, UsageError
+from apptell.reports.writers import rfc3339
+from apptell.service.outputs.unix import TIMEOUT_S
+from apptell.service.records import json_text, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pyarrow as pa
+
+PORT: Final = 514
+_LOCAL: Final = "/dev/log"
+_PRIORITY: Final = 16 * 8 + 6  # local0, informational
+
+
+def message(line: str, time_ns: int, event: str) -> bytes:
+    """One syslog message."""
+    host = socket.gethostname() or "-"
+    head = f"<{_PRIORITY}>1 {rfc3339(time_ns)} {host} apptell {os.getpid()} {event} - "
+    return head.encode() + b"\xef\xbb\xbf" + line.encode()  # the mark says UTF-8 (Section 6.4)
+
+
+class Syslog:
+    """Syslog messages: one a datagram, or each after its length through a connection.
+
+    Args:
+        connect: gives a connected socket.
+        is_stream: whether it is a connection.
+        name: for messages.
+    """
+
+    def __init__(
+        self, connect: Callable[[], socket.socket], name: str, *, is_stream: bool = False
+    ) -> None:
+        self.extra: dict[str, int] = {}
+        self._connect, self._name, self._is_stream = connect, name, is_stream
+        self._socket: socket.socket | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Sends the records; after a failure all of them are sent again.
+
+        Raises:
+            OutputError: nobody listens.
+        """
+        try:
+            if self._socket is None:
+                self._socket = self._connect()
+            for data in _messages(batch):
+                if self._is_stream:
+                    self._socket.sendall(b"%d %b" % (len(data), data))
+                else:
+                    self._socket.send(data)
+        except OSError as error:
+            self.close()
+            raise OutputError(f"{self._name}: {error.strerror or error}") from error
+
+    def tick(self) -> None:
+        """Nothing is kept back."""
+
+    def close(self) -> None:
+        """Closes the socket; may be called again."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _messages(batch: pa.RecordBatch) -> list[bytes]:
+    lines = json_text(batch).split("\n")[:-1]
+    return [
+        message(line, row["end_time"], row["event"])
+        for line, row in zip(lines, rows(batch), strict=True)
+    ]
+
+
+def open_syslog(place: str) -> Syslog:
+    """Opens what ``syslog:`` names; connects on the first record.
+
+    Raises:
+        UsageError: the place is no address.
+    """
+    if not place:
+        local = (socket.AF_UNIX, socket.SOCK_DGRAM, _LOCAL)
+        return Syslog(lambda: _connected(*local), _LOCAL)
+    try:
+        parts = urlsplit(place if "://" in place else f"udp://{place}")
+        host, port = parts.hostname, parts.port or PORT
+    except ValueError as error:
+        raise UsageError(f"syslog:{place}: {error}") from error
+    if not host or parts.scheme not in ("udp", "tcp"):
+        raise UsageError(
+            f"syslog:{place} is not written syslog:HOST[:PORT] or syslog:tcp://HOST[:PORT]"
+        )
+    is_stream = parts.scheme == "tcp"
+    kind = socket.SOCK_STREAM if is_stream else socket.SOCK_DGRAM
+
+    def connect() -> socket.socket:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=kind)[0]
+        return _connected(family, kind, address)
+
+    return Syslog(connect, place, is_stream=is_stream)
+
+
+def _connected(family: int, kind: int, address: Any) -> socket.socket:
+    client = socket.socket(family, kind)
+    try:
+        client.settimeout(TIMEOUT_S)
+        client.connect(address)
+    except OSError:
+        client.close()
+        raise
+    return client

@@ -1,0 +1,95 @@
+"""Flows from the packet path in, micro-batches for identification out; bounded by flows and by delay."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from apptell.flows import FlowBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Some flows on their way to identification."""
+
+    flows: FlowBatch
+    has_ended: bool
+    """Whether they are finished flows; else open ones whose verdict is due."""
+    is_overloaded: bool
+    """Whether there is no time to identify them."""
+    since_s: float
+    """When they came, by the monotonic clock."""
+
+
+class WorkQueue:
+    """What waits to be identified.
+
+    Args:
+        max_flows: flows that may wait. Beyond that, flows are marked as overloaded, which costs little; when
+            twice as many wait, whoever brings more waits too.
+        is_lossless: whether whoever brings flows waits already at ``max_flows``, so that none is overloaded.
+    """
+
+    def __init__(self, max_flows: int, *, is_lossless: bool) -> None:
+        self._max = max_flows
+        self._is_lossless = is_lossless
+        self._waiting: deque[Work] = deque()
+        self._n = 0
+        self._changed = threading.Condition()
+        self._is_closed = False
+        self._is_abandoned = False
+
+    @property
+    def n_flows(self) -> int:
+        """Flows that wait."""
+        return self._n
+
+    def put(self, flows: FlowBatch, *, has_ended: bool) -> None:
+        """Adds flows; returns at once unless the queue is full. Whoever abandoned the queue gets none."""
+        limit = self._max if self._is_lossless else 2 * self._max
+        with self._changed:
+            while self._n >= limit and not self._is_abandoned:
+                self._changed.wait()
+            overloaded = not self._is_lossless and self._n + len(flows) > self._max
+            self._waiting.append(Work(flows, has_ended, overloaded, time.monotonic()))
+            self._n += len(flows)
+            self._changed.notify_all()
+
+    def gather(self, max_flows: int, delay_s: float) -> list[Work]:
+        """What waits, in order: as soon as ``max_flows`` do, or the first has waited ``delay_s``.
+
+        Returns:
+            At least one, or none when the queue is closed and empty.
+        """
+        with self._changed:
+            while not self._waiting and not self._is_closed:
+                self._changed.wait()
+            while self._waiting and self._n < max_flows and not self._is_closed:
+                left = self._waiting[0].since_s + delay_s - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
+            found: list[Work] = []
+            n = 0
+            while self._waiting and (not found or n + len(self._waiting[0].flows) <= max_flows):
+                found.append(self._waiting.popleft())
+                n += len(found[-1].flows)
+            self._n -= n
+            self._changed.notify_all()
+            return found
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    def abandon(self) -> None:
+        """Nobody will take what waits."""
+        with self._changed:
+            self._is_abandoned = True
+            self._changed.notify_all()

@@ -1,0 +1,276 @@
+"""The live pipeline from a source to records: the same verdicts as from disk, whatever happens around it."""
+
+import os
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+
+from apptell.errors import CaptureError
+from apptell.flows import FlowOptions, read_flows
+from apptell.models import load_model
+from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource, StreamSource
+from apptell.service.metrics import Metrics
+from apptell.service.records import live_records, rows
+from apptell.testing import (
+    START_NS,
+    app_capture,
+    app_messages,
+    conversation,
+    pcap_bytes,
+    write_pcap,
+)
+from apptell.verdicts import identify_flows
+
+APPS = ["signal", "zoom", "skype"]
+TOTALS = {
+    "end_time",
+    "packets_to_server",
+    "packets_to_client",
+    "bytes_to_server",
+    "bytes_to_client",
+}
+
+
+class Kept:
+    """An output that keeps its records."""
+
+    def __init__(self):
+        self.extra = {}
+        self.rows = []
+        self.came = threading.Event()
+
+    def write(self, batch):
+        self.rows += rows(batch)
+        self.came.set()
+
+    def tick(self):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+@pytest.fixture
+def capture(tmp_path):
+    packets = app_capture(APPS, 5)
+    for i, n in enumerate((0, 1, 2, 4)):  # too few, and decided only at the end
+        says = app_messages("signal", seed=i)[:n]
+        start = START_NS + (i + 20) * 10**9
+        packets += conversation(
+            ("192.168.1.3", 50_000 + i), ("203.0.113.9", 443), says, start_ns=start
+        )
+    # a connection that the timeout cuts
+    for part in range(2):
+        start = START_NS + part * 200 * 10**9
+        packets += conversation(
+            ("192.168.1.4", 40_000), ("203.0.113.9", 443), app_messages("zoom"), start_ns=start,
+            handshake=False, close=False,
+        )  # fmt: skip
+    return write_pcap(tmp_path / "phone.pcap", sorted(packets, key=lambda packet: packet[0]))
+
+
+def run(source, model, options=None, stop=None):
+    kept, metrics = Kept(), Metrics()
+    output = QueuedOutput("kept", kept, is_lossless=source.is_lossless)
+    LivePipeline(source, model, [output], options, metrics).run(stop or threading.Event())
+    return kept.rows, metrics
+
+
+def from_disk(capture, model):
+    flows = read_flows(capture, FlowOptions(groups=("core", "segments", "names")))
+    return [
+        row
+        for batch in identify_flows(flows, model)
+        for row in rows(live_records(batch, "verdict"))
+    ]
+
+
+def by_flow(records):
+    return {(row["connection_id"], row["part"]): row for row in records}
+
+
+def without(row, names):
+    return {name: value for name, value in row.items() if name not in names}
+
+
+@pytest.mark.parametrize("batch_flows", [1, 256])
+def test_a_capture_replayed_at_full_speed_gives_the_verdicts_of_the_file(
+    capture, model, batch_flows
+):
+    records, metrics = run(ReplaySource(capture), model, LiveOptions(batch_flows=batch_flows))
+    expected = by_flow(from_disk(capture, model))
+    verdicts = by_flow(row for row in records if row["event"] == "verdict")
+    assert len(expected) == 15 + 2 + 1
+    assert verdicts.keys() == expected.keys()
+    for key, row in verdicts.items():
+        assert without(row, TOTALS) == without(expected[key], TOTALS)
+    assert sum(metrics.verdicts.values()) == len(expected)
+    assert metrics.overloaded == 0
+
+
+def test_each_verdict_is_followed_by_one_end_with_the_same_app_and_the_flows_totals(capture, model):
+    records, metrics = run(ReplaySource(capture), model)
+    verdicts = by_flow(row for row in records if row["event"] == "verdict")
+    ends = by_flow(row for row in records if row["event"] == "end")
+    assert len(records) == len(verdicts) + len(ends)
+    expected = by_flow(from_disk(capture, model))
+    differing = {*TOTALS, "event", "end_reason"}
+    for key, row in ends.items():
+        assert without(row, differing) == without(verdicts[key], differing)
+        assert {name: row[name] for name in TOTALS} == {
+            name: expected[key][name] for name in TOTALS
+        }
+        assert row["end_reason"] in ("capture", "closed", "idle")
+        assert records.index(verdicts[key]) < records.index(row)
+    assert metrics.open_flows == 0
+
+
+def test_a_damaged_capture_gives_what_precedes_the_damage_and_then_the_error(
+    capture, model, tmp_path
+):
+    broken = tmp_path / "broken.pcap"
+    broken.write_bytes(capture.read_bytes()[:-7])
+    kept = Kept()
+    pipeline = LivePipeline(ReplaySource(broken), model, [QueuedOutput("kept", kept)])
+    with pytest.raises(CaptureError, match=r"broken\.pcap"):
+        pipeline.run(threading.Event())
+    assert len([row for row in kept.rows if row["event"] == "verdict"]) == 18
+
+
+def test_a_paced_replay_takes_its_time(tmp_path, model):
+    packets = conversation(
+        ("10.0.0.1", 40_000), ("192.0.2.7", 443), app_messages("zoom"), gap_ns=10**8
+    )
+    path = write_pcap(tmp_path / "one.pcap", packets)
+    begin = time.monotonic()
+    records, _ = run(ReplaySource(path, 2.0), model)
+    length = (packets[-1][0] - packets[0][0]) / 1e9
+    assert length / 2 <= time.monotonic() - begin < length / 2 + 3
+    assert [row["event"] for row in records] == ["verdict", "end"]
+
+
+def _with_a_stream(packets, monkeypatch):
+    """A stream source over a pipe that stays open; gives its writing end."""
+    reading, writing = os.pipe()
+    monkeypatch.setattr(os, "dup", lambda _: reading)
+    source = StreamSource("-")
+    os.write(writing, pcap_bytes(packets))
+    return source, writing
+
+
+def _hang_up(writing):
+    os.close(writing)
+    for thread in threading.enumerate():
+        if thread.name == "reader":
+            thread.join(5)
+
+
+def test_a_verdict_comes_at_the_fifth_payload_packet_while_the_stream_goes_on(model, monkeypatch):
+    packets = conversation(
+        ("10.0.0.1", 40_000), ("192.0.2.7", 443), app_messages("zoom"), close=False
+    )
+    source, writing = _with_a_stream(packets, monkeypatch)
+    kept, stop = Kept(), threading.Event()
+    pipeline = LivePipeline(source, model, [QueuedOutput("kept", kept)])
+    working = threading.Thread(target=pipeline.run, args=(stop,))
+    working.start()
+    assert kept.came.wait(20)
+    assert [row["event"] for row in kept.rows] == ["verdict"]
+    assert kept.rows[0]["payload_packets_seen"] == 5
+    begin = time.monotonic()
+    stop.set()
+    working.join(5)
+    assert not working.is_alive()
+    assert time.monotonic() - begin < 2
+    assert [row["event"] for row in kept.rows] == ["verdict", "end"]
+    _hang_up(writing)
+
+
+def test_after_a_time_a_flow_is_decided_although_nothing_arrives(model, monkeypatch):
+    says = app_messages("zoom")[:3]
+    packets = conversation(("10.0.0.1", 40_000), ("192.0.2.7", 443), says, close=False)
+    source, writing = _with_a_stream(packets, monkeypatch)
+    kept, stop = Kept(), threading.Event()
+    pipeline = LivePipeline(
+        source, model, [QueuedOutput("kept", kept)], LiveOptions(decide_after_s=0.5)
+    )
+    working = threading.Thread(target=pipeline.run, args=(stop,))
+    working.start()
+    assert kept.came.wait(20)
+    assert [(row["event"], row["payload_packets_seen"]) for row in kept.rows] == [("verdict", 3)]
+    stop.set()
+    working.join(5)
+    _hang_up(writing)
+
+
+def test_silence_ends_a_flow_although_nothing_arrives(model, monkeypatch):
+    says = app_messages("zoom")[:3]
+    packets = conversation(("10.0.0.1", 40_000), ("192.0.2.7", 443), says, close=False)
+    source, writing = _with_a_stream(packets, monkeypatch)
+    kept, stop = Kept(), threading.Event()
+    options = LiveOptions()
+    options = replace(options, flows=replace(options.flows, timeout_s=1.0))
+    pipeline = LivePipeline(source, model, [QueuedOutput("kept", kept)], options)
+    working = threading.Thread(target=pipeline.run, args=(stop,))
+    working.start()
+    until = time.monotonic() + 20
+    while len(kept.rows) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert [(row["event"], row["end_reason"]) for row in kept.rows] == [
+        ("verdict", None),
+        ("end", "idle"),
+    ]
+    stop.set()
+    working.join(5)
+    _hang_up(writing)
+
+
+class SlowModel:
+    """A model that takes its time."""
+
+    def __init__(self, model):
+        self._model = model
+        self.apps, self.name, self.hash, self.threshold = model.apps, "slow", "0", model.threshold
+
+    def predict_proba(self, flows):
+        time.sleep(0.2)
+        return self._model.predict_proba(flows)
+
+
+class Lossy(ReplaySource):
+    """A source that does not wait."""
+
+    is_lossless = False
+
+
+def test_when_the_model_lags_flows_are_declined_as_overloaded_and_counted(tmp_path, model):
+    path = write_pcap(tmp_path / "many.pcap", app_capture(APPS, 40))
+    options = LiveOptions(max_waiting=4, batch_flows=2)
+    records, metrics = run(Lossy(path), SlowModel(model), options)
+    verdicts = [row for row in records if row["event"] == "verdict"]
+    assert len(verdicts) == 120
+    overloaded = [row for row in verdicts if row["outcome"] == "overloaded"]
+    assert metrics.overloaded == len(overloaded) > 0
+    assert {(row["app"], row["best_guess"], row["confidence"]) for row in overloaded} == {
+        (None, None, None)
+    }
+    assert len([row for row in records if row["event"] == "end"]) == 120
+
+
+def test_another_model_takes_over_without_a_flow_lost(capture, model):
+    other = SlowModel(model)
+    other.name = "other"
+    kept = Kept()
+    pipeline = LivePipeline(ReplaySource(capture), model, [QueuedOutput("kept", kept)])
+    pipeline.replace_model(other)
+    pipeline.run(threading.Event())
+    verdicts = [row for row in kept.rows if row["event"] == "verdict"]
+    assert len(verdicts) == 18
+    assert {row["model"] for row in verdicts} == {"other@0"}
