@@ -1,6 +1,6 @@
 """Reports of ``apptell compare`` in, the rows of docs/results.md out.
 
-    python benchmarks/results_table.py REPORT...
+python benchmarks/results_table.py REPORT...
 """
 
 from __future__ import annotations
