@@ -238,8 +238,12 @@ def test_without_tcpdump_a_filter_says_how_to_get_it(monkeypatch) -> None:
 
 
 def test_without_the_permission_the_pipe_is_shown(monkeypatch) -> None:
-    def refuse(*_):
-        raise PermissionError
+    real = socket.socket
+
+    def refuse(family, *more):
+        if family == socket.AF_PACKET:
+            raise PermissionError
+        return real(family, *more)
 
     monkeypatch.setattr(live.socket, "socket", refuse)
     with pytest.raises(

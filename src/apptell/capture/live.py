@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import select
@@ -319,6 +318,8 @@ def _hardware(interface: str) -> int:
     Raises:
         OSError: no such interface.
     """
+    import fcntl  # not on every system: who asks for an interface there gets a message, no traceback
+
     request = struct.pack("=16s16x", interface.encode()[:15])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         answer = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, request)
