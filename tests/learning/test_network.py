@@ -38,6 +38,8 @@ def test_the_scores_are_those_of_table_2_layer_by_layer():
 
 
 def test_the_gradients_are_those_of_table_2_layer_by_layer():
+    # in one of fifteen networks two pixels of a pooling window tie but for rounding, and either may win
+    torch.manual_seed(0)
     network = PaperNetwork(6).eval()
     found = []
     for scores in (network(images()), layer_by_layer(network, images())):
