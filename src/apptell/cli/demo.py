@@ -46,7 +46,7 @@ def demo(
     from apptell.reports.html import Story
     from apptell.reports.table import human_bytes
 
-    recordings = _recordings()
+    recordings = embedded_recordings()
     captures = [path for folder in recordings for path in sorted(folder.glob("*.pcap.xz"))]
     size = human_bytes(sum(path.stat().st_size for path in captures))
     note(
@@ -125,7 +125,7 @@ def demo(
     )
 
 
-def _recordings() -> list[Path]:
+def embedded_recordings() -> list[Path]:
     """The folders of the embedded samples, a recording each, in order of name."""
     samples = Path(__file__).parents[1] / "samples"
     return sorted(path.parent for path in samples.glob("*/recording.json"))

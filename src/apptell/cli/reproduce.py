@@ -128,14 +128,14 @@ def _flows(
 
 def _samples(folder: Path) -> "Dataset":
     """The dataset of the embedded samples, made once."""
-    from apptell.cli.demo import _recordings
+    from apptell.cli.demo import embedded_recordings
     from apptell.cli.options import flow_options
     from apptell.dataset import build
     from apptell.flows.schema import GROUPS
     from apptell.labels import LabelOptions, flow_reader, sources
 
     reader = flow_reader(flow_options("clean", tuple(GROUPS)))
-    labelled = sources(_recordings(), reader, LabelOptions(kind="folders"))
+    labelled = sources(embedded_recordings(), reader, LabelOptions(kind="folders"))
     return build(labelled, folder, replace=True).dataset
 
 

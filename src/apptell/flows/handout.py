@@ -16,6 +16,7 @@ from apptell.flows.schema import (
     CLIENT_RULES,
     DECISION_SEGMENTS,
     END_REASONS,
+    GROUPS,
     MAX_SEGMENTS,
     MAX_SEQUENCE,
     SCHEMA,
@@ -499,8 +500,6 @@ def hand_out(
 
 
 def _wanted(groups: frozenset[str]) -> set[str]:
-    from apptell.flows.schema import GROUPS
-
     return {name for group in groups for name in GROUPS[group]}
 
 

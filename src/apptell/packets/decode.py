@@ -450,11 +450,9 @@ def decode_frames(
                 ethertype = be16(buffer, at + 14) if layer == _SLL else be16(buffer, at)
                 at += start
                 layer = _ETHERTYPE
-                if hardware == 824 or hardware == 778:
-                    # netlink has no packets; GRE devices put the inner protocol here
-                    if hardware == 824:
-                        out.status = _NOT_IP
-                        break
+                if hardware == 824:  # netlink: messages of the kernel, no packets
+                    out.status = _NOT_IP
+                    break
                 if ethertype == 4:
                     layer = _LLC
                 elif ethertype == 0x0C or ethertype == 1 or ethertype <= 1500:  # CAN
