@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
 from apptell.learning.forest import StatisticsForest
@@ -13,17 +14,63 @@ def test_scikit_learn_finds_its_contract_kept(estimator, check):
     check(estimator)
 
 
-def test_it_grows_as_weka_does():
+def test_it_grows_the_very_trees_of_scikit_learn_with_wekas_settings():
     random = np.random.default_rng(0)
-    X, y = random.normal(size=(300, 37)), random.integers(0, 6, 300)
-    forest = StatisticsForest(random_state=0).fit(X, y).forest_
-    assert len(forest.estimators_) == 100
-    assert forest.max_features == 6
-    assert forest.criterion == "entropy"
-    assert forest.bootstrap
-    tree = forest.estimators_[0].tree_
-    leaves = tree.children_left < 0
-    assert (tree.impurity[leaves] == 0).all()  # unlimited depth: every leaf is pure
+    X = random.normal(size=(300, 37)).astype(np.float32)
+    y = random.integers(0, 6, 300)
+    ours = StatisticsForest(random_state=3).fit(X, y)
+    theirs = RandomForestClassifier(100, criterion="entropy", max_features=6, random_state=3)
+    theirs.fit(X, y)
+    assert len(ours.trees_) == 100
+    assert [tree.tree_.node_count for tree in theirs.estimators_] == np.diff(
+        ours.trees_.root
+    ).tolist()
+    new = random.normal(size=(500, 37)).astype(np.float32)
+    np.testing.assert_allclose(ours.predict_proba(new), theirs.predict_proba(new), atol=1e-12)
+    # unlimited depth: every leaf is pure, one share each
+    leaves = ours.trees_.left < 0
+    assert (np.diff(ours.trees_.first)[leaves] == 1).all()
+    assert ours.trees_.depth == max(tree.get_depth() for tree in theirs.estimators_)
+
+
+def test_leaves_of_flows_that_nothing_tells_apart_share_their_classes():
+    X = np.zeros((30, 3), dtype=np.float32)
+    y = np.array([0] * 20 + [1] * 10)
+    ours = StatisticsForest(random_state=0).fit(X, y)
+    theirs = RandomForestClassifier(100, criterion="entropy", max_features=2, random_state=0)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.fit(X, y).predict_proba(X), atol=1e-12)
+
+
+def test_a_bound_on_the_flows_of_a_tree_bounds_the_forest():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(5000, 5)).astype(np.float32)
+    y = random.integers(0, 3, 5000)
+    small = StatisticsForest(10, most_flows=100, random_state=0).fit(X, y)
+    assert np.diff(small.trees_.root).max() < 200
+    theirs = RandomForestClassifier(
+        10, criterion="entropy", max_features=3, max_samples=100, random_state=0
+    )
+    np.testing.assert_allclose(
+        small.predict_proba(X), theirs.fit(X, y).predict_proba(X), atol=1e-12
+    )
+
+
+def test_threads_change_nothing():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(400, 8)).astype(np.float32)
+    y = random.integers(0, 4, 400)
+    one = StatisticsForest(20, random_state=0).fit(X, y)
+    four = StatisticsForest(20, n_jobs=4, random_state=0).fit(X, y)
+    assert one.to_onnx() == four.to_onnx()
+    np.testing.assert_array_equal(one.predict_proba(X), four.predict_proba(X))
+
+
+def test_a_class_that_a_sample_lacks_keeps_its_number():
+    X = np.arange(60, dtype=np.float32)[:, None]
+    y = np.array(["rare"] + ["b"] * 30 + ["c"] * 29)
+    forest = StatisticsForest(20, random_state=0).fit(X, y)
+    assert forest.predict([[20.0], [50.0]]).tolist() == ["b", "c"]
+    assert forest.predict_proba([[50.0]])[0, 2] == 0.0
 
 
 def test_class_names_come_back():

@@ -9,15 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
+from onnx import AttributeProto, ModelProto, TensorProto, checker, helper, numpy_helper
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-    from sklearn.ensemble import RandomForestClassifier
-
     from apptell.learning.network import PaperNetwork
+    from apptell.learning.trees import Trees
 
 OPSET: Final = 17
 ML_OPSET: Final = 3
@@ -67,22 +65,13 @@ def network_to_onnx(network: PaperNetwork) -> bytes:
     )
 
 
-def forest_to_onnx(forest: RandomForestClassifier) -> bytes:
-    """A random forest; features float32, shape (n, features), in.
-
-    A feature goes left when it is at most the threshold. Thresholds are float64 in scikit-learn and
-    float32 in ONNX: each becomes the largest float32 not above it, which sorts every float32
-    feature to the same side.
-    """
-    trees = [_tree_attributes(at, each.tree_) for at, each in enumerate(forest.estimators_)]
-    attributes: dict[str, Any] = {
-        name: np.concatenate([tree[name] for tree in trees]).tolist() for name in trees[0]
-    }
-    leaf = attributes.pop("leaf")
-    attributes["nodes_modes"] = ["LEAF" if is_leaf else "BRANCH_LEQ" for is_leaf in leaf]
-    attributes["target_weights"] = (
-        np.array(attributes["target_weights"]) / len(forest.estimators_)
-    ).tolist()
+def forest_to_onnx(trees: Trees, n_features: int) -> bytes:
+    """A forest; features float32, shape (n, n_features), in."""
+    sizes = np.diff(trees.root)
+    of_tree = np.repeat(np.arange(len(trees)), sizes)
+    of_node = np.arange(trees.root[-1]) - np.repeat(trees.root[:-1], sizes)
+    leaf = trees.left < 0
+    of_share = np.repeat(np.arange(trees.root[-1]), np.diff(trees.first))
     # A regressor with one target a class: the classifier operator of ONNX Runtime answers [-1, 1]
     # for two classes when all trees agree.
     node = helper.make_node(
@@ -90,43 +79,32 @@ def forest_to_onnx(forest: RandomForestClassifier) -> bytes:
         ["inputs"],
         ["probabilities"],
         domain="ai.onnx.ml",
-        n_targets=len(forest.classes_),
-        **attributes,
+        n_targets=trees.n_classes,
     )
+    kinds = {
+        "nodes_modes": (AttributeProto.STRINGS, np.where(leaf, b"LEAF", b"BRANCH_LEQ")),
+        "nodes_treeids": (AttributeProto.INTS, of_tree),
+        "nodes_nodeids": (AttributeProto.INTS, of_node),
+        "nodes_featureids": (AttributeProto.INTS, trees.feature),
+        "nodes_truenodeids": (AttributeProto.INTS, np.where(leaf, 0, trees.left)),
+        "nodes_falsenodeids": (AttributeProto.INTS, np.where(leaf, 0, trees.right)),
+        "nodes_values": (AttributeProto.FLOATS, trees.threshold),
+        "target_treeids": (AttributeProto.INTS, of_tree[of_share]),
+        "target_nodeids": (AttributeProto.INTS, of_node[of_share]),
+        "target_ids": (AttributeProto.INTS, trees.of_class),
+        "target_weights": (AttributeProto.FLOATS, trees.share / len(trees)),
+    }
+    for name, (kind, values) in sorted(kinds.items()):
+        # One list of Python numbers at a time: a large forest has millions of nodes.
+        attribute = node.attribute.add(name=name, type=kind)
+        getattr(attribute, AttributeProto.AttributeType.Name(kind).lower()).extend(values.tolist())
     return _model(
         "forest",
         [node],
-        helper.make_tensor_value_info("inputs", TensorProto.FLOAT, ["n", forest.n_features_in_]),
-        len(forest.classes_),
+        helper.make_tensor_value_info("inputs", TensorProto.FLOAT, ["n", n_features]),
+        trees.n_classes,
         [],
     )
-
-
-def _tree_attributes(number: int, tree: Any) -> dict[str, NDArray[Any]]:
-    """One tree's nodes and leaf weights as the operator wants them."""
-    leaf = tree.children_left < 0
-    at_leaf, of_class = np.nonzero(tree.value[:, 0, :] * leaf[:, None])
-    nodes = np.arange(tree.node_count)
-    return {
-        "leaf": leaf,
-        "nodes_treeids": np.full(tree.node_count, number),
-        "nodes_nodeids": nodes,
-        "nodes_featureids": np.where(leaf, 0, tree.feature),
-        "nodes_values": np.where(leaf, 0, _round_down(tree.threshold)),
-        "nodes_truenodeids": np.where(leaf, 0, tree.children_left),
-        "nodes_falsenodeids": np.where(leaf, 0, tree.children_right),
-        "target_treeids": np.full(len(at_leaf), number),
-        "target_nodeids": at_leaf,
-        "target_ids": of_class,
-        "target_weights": tree.value[at_leaf, 0, of_class] / tree.value[at_leaf, 0].sum(axis=1),
-    }
-
-
-def _round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The largest float32 not above each value."""
-    near = values.astype(np.float32)
-    below = np.nextafter(near, np.float32(-np.inf))
-    return np.where(near > values, below, near)
 
 
 def _model(

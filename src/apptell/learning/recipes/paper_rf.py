@@ -14,17 +14,13 @@ def make(settings: Settings) -> Trainable:
     """The forest, ungrown."""
     from apptell.learning.forest import StatisticsForest
 
-    return StatisticsForest(random_state=settings.seed)
+    return StatisticsForest(n_jobs=-1, random_state=settings.seed)
 
 
 def report(trained: StatisticsForest) -> dict[str, object]:
     """What the training leaves for ``model.json``."""
-    trees = [tree.tree_ for tree in trained.forest_.estimators_]
-    return {
-        "trees": len(trees),
-        "nodes": sum(int(tree.node_count) for tree in trees),
-        "depth": max(int(tree.max_depth) for tree in trees),
-    }
+    trees = trained.trees_
+    return {"trees": len(trees), "nodes": int(trees.root[-1]), "depth": trees.depth}
 
 
 RECIPE = Recipe(
