@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 SYN, RST, ACK = 2, 4, 16
 FAR = 1 << 26
+SLACK_NS = 10 * 10**9
+FORGET_NS = 3600 * 10**9
 
 
 @dataclass
@@ -65,6 +67,7 @@ class Stream:
 class Flow:
     start_ns: int
     last_ns: int
+    clock_ns: int
     connection: int
     part: int
     first: tuple[str, int]
@@ -81,20 +84,26 @@ def flows_of(packets: list[Packet], *, clean: bool, timeout_ns: int = 90 * 10**9
     done: list[Flow] = []
     open_flows: dict[frozenset[tuple[str, int]], Flow] = {}
     n_connections = 0
+    clock_ns = 0
     for packet in packets:
+        clock_ns = max(clock_ns, packet.time_ns)
         key = frozenset((packet.source, packet.target))
         flow = open_flows.get(key)
         begins = flow is None
-        part = flow is not None and packet.time_ns - flow.last_ns > timeout_ns
+        part = False
+        if flow is not None:
+            silence_ns = clock_ns - flow.clock_ns
+            part = packet.time_ns - flow.last_ns > timeout_ns or silence_ns > timeout_ns + SLACK_NS
+            begins = silence_ns > FORGET_NS
         if flow is not None and clean and packet.flags & (SYN | RST) == SYN:
             mine, other = flow.streams[packet.source], flow.streams[packet.target]
             if mine.initial is not None:
-                begins = mine.initial != packet.sequence
+                begins |= mine.initial != packet.sequence
             elif other.initial is not None:
                 if packet.flags & ACK:
-                    begins = (other.initial + 1) % 2**32 != packet.acknowledgement
+                    begins |= (other.initial + 1) % 2**32 != packet.acknowledgement
                 else:
-                    begins = not flow.only_handshake
+                    begins |= not flow.only_handshake
             else:
                 begins = True
         if begins or part:
@@ -104,10 +113,12 @@ def flows_of(packets: list[Packet], *, clean: bool, timeout_ns: int = 90 * 10**9
                 n_connections += 1
             else:
                 streams, connection, number = flow.streams, flow.connection, flow.part + 1
-            flow = Flow(packet.time_ns, packet.time_ns, connection, number, packet.source, streams)
+            now = packet.time_ns
+            flow = Flow(now, now, clock_ns, connection, number, packet.source, streams)
             open_flows[key] = flow
             done.append(flow)
         flow.last_ns = max(flow.last_ns, packet.time_ns)
+        flow.clock_ns = clock_ns
         flow.packets += 1
         stream, sequence, payload = flow.streams[packet.source], packet.sequence, packet.payload
         if packet.flags & SYN:

@@ -51,7 +51,11 @@ def frames_of(packets):
     ]
 
 
-def random_packets(seed, n=400):
+BOLD = (-(10**9), -50 * 10**9, -3000 * 10**9, 2000 * 10**9, 3700 * 10**9)
+"""Jumps in time, also backwards and longer than a connection is remembered."""
+
+
+def random_packets(seed, n=400, jumps=()):
     """A few tuples in random traffic: handshakes, gaps, repeats, overlaps, silences, resets."""
     rng = random.Random(seed)
     hosts = [("10.0.0.2", 40000), ("10.0.0.2", 40001), ("192.0.2.7", 443), ("fd00::1", 5222)]
@@ -61,7 +65,7 @@ def random_packets(seed, n=400):
     packets = []
     for _ in range(n):
         now += (
-            rng.choice([0, 1000, 10**6, 10**9, 30 * 10**9, 91 * 10**9])
+            rng.choice([0, 1000, 10**6, 10**9, 30 * 10**9, 91 * 10**9, *jumps])
             if rng.random() < 0.3
             else 1000
         )
@@ -131,9 +135,23 @@ def test_the_kernel_agrees_with_the_rules_written_plainly(seed, mode):
     assert_same(flows, flows_of(packets, clean=mode == "clean"))
 
 
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("mode", ["clean", "paper"])
+def test_the_rules_hold_when_time_jumps(seed, mode):
+    packets = random_packets(seed, jumps=BOLD)
+    block = random.Random(seed).randint(1, 30)
+    flows = run(frames_of(packets), FlowOptions(mode=mode), block=block)
+    expected = flows_of(packets, clean=mode == "clean")
+    assert len(flows) == len(expected)
+    assert sorted(
+        (f.start_ns, f.end_ns, f.part, f.packets_to_server + f.packets_to_client) for f in flows
+    ) == sorted((f.start_ns, f.last_ns, f.part, f.packets) for f in expected)
+
+
 @pytest.mark.parametrize("block", [1, 7, 100])
-def test_flows_do_not_depend_on_how_the_capture_is_cut_into_blocks(block):
-    frames = frames_of(random_packets(99))
+@pytest.mark.parametrize("jumps", [(), BOLD])
+def test_flows_do_not_depend_on_how_the_capture_is_cut_into_blocks(block, jumps):
+    frames = frames_of(random_packets(99, jumps=jumps))
     whole, cut = run(frames).to_arrow().to_pylist(), run(frames, block=block).to_arrow().to_pylist()
     order = lambda row: (row["start_ns"], row["client_address"], row["client_port"], row["part"])  # noqa: E731
     assert sorted(whole, key=order) == sorted(cut, key=order)

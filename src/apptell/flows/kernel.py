@@ -17,6 +17,7 @@ from apptell.flows.state import (
     CLASS_OF_UNITS,
     CLOCK,
     DORMANT,
+    FORGET_NS,
     KIND_SHIFT,
     MAX_HOLES,
     N_DORMANT,
@@ -25,6 +26,7 @@ from apptell.flows.state import (
     N_NOT_ASKED,
     N_OCCUPIED,
     N_RECORDS,
+    REORDERING_NS,
     SEQUENCE_BLOCK,
     UNIT,
 )
@@ -150,8 +152,14 @@ def add_packets(
         reason = -1
         if record >= 0:
             flow = records[record]
-            if flow.state != ACTIVE or time_ns - flow.last_ns > timeout_ns:
-                is_beginning = False
+            # Also by the clock, as ``sweep`` has it: flows do not depend on when it was called.
+            silence_ns = counts[CLOCK] - flow.clock_ns
+            if (
+                flow.state != ACTIVE
+                or time_ns - flow.last_ns > timeout_ns
+                or silence_ns > timeout_ns + REORDERING_NS
+            ):
+                is_beginning = silence_ns > max(FORGET_NS, timeout_ns + REORDERING_NS)
                 reason = BY_IDLE
             if (
                 clean
@@ -272,6 +280,7 @@ def add_packets(
             record = fresh
         flow = records[record]
         flow.last_ns = max(flow.last_ns, time_ns)
+        flow.clock_ns = counts[CLOCK]
         if flow.owner != header.owner and header.owner >= 0:
             if flow.owner >= 0:
                 flow.owner_conflict = 1

@@ -24,6 +24,11 @@ remembered so that later parts carry its id."""
 UNDECIDED, DECIDED, HANDED_OUT = 0, 1, 2
 """Whether a verdict is due on a flow: not yet; its totals are frozen; it was handed out for one while open."""
 
+REORDERING_NS: Final = 10 * 10**9
+"""A silent flow ends this much later by the clock than by its own next packet: times may step back."""
+FORGET_NS: Final = 3600 * 10**9
+"""A silent connection is remembered for so long, for the id and number of its later parts."""
+
 MAX_HOLES: Final = 4
 """Gaps in a direction's sequence space that are remembered; the oldest is forgotten first."""
 
@@ -65,6 +70,7 @@ FLOW: Final = np.dtype(
         ("checksum", np.uint16, (2,)),
         ("start_ns", np.int64),
         ("last_ns", np.int64),
+        ("clock_ns", np.int64),  # newest time of any packet when the flow's last one came
         ("connection_id", np.uint64),
         ("packets", np.int64, (2,)),
         ("bytes", np.int64, (2,)),

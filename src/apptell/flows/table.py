@@ -24,11 +24,6 @@ if TYPE_CHECKING:
     from apptell.packets.headers import HeaderBatch
 
 _SECOND: Final = 1_000_000_000
-_REORDERING_NS: Final = 10 * _SECOND
-"""A silent flow is handed out this much later than its timeout, so that captures whose times step back by
-less give the same flows however they are cut into blocks."""
-_FORGET_NS: Final = 3600 * _SECOND
-"""A silent connection is remembered for so long, for the id and number of its later parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +176,7 @@ class FlowTable:
             else:
                 yield from self._make_room(full)
         if self.clock_ns - int(memory.counts[state.SWEPT]) > _SECOND:
-            self._sweep(self.clock_ns, self._timeout_ns + _REORDERING_NS)
+            self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
         if self.n_ready >= 2048:
             yield from self.take()
 
@@ -253,7 +248,7 @@ class FlowTable:
         turnover.sweep(
             now_ns,
             idle_ns,
-            max(_FORGET_NS, idle_ns),
+            max(state.FORGET_NS, idle_ns),
             memory.records,
             memory.buckets,
             memory.free_records,

@@ -196,13 +196,17 @@ def open_ones(records, young, counts):
 
 @_kernel
 def sweep(now_ns, idle_ns, forget_ns, records, buckets, free_records, ready, counts):
-    """Ends the flows that were silent for ``idle_ns``, forgets connections silent for ``forget_ns``."""
+    """Ends the flows that were silent for ``idle_ns``, forgets connections silent for ``forget_ns``.
+
+    Silence is measured from the clock at a flow's last packet, not from the packet's own time: after one
+    packet with a time far ahead the others' flows live on.
+    """
     for record in range(counts[N_RECORDS]):
         flow = records[record]
         if flow.state == ACTIVE:
-            if now_ns - flow.last_ns > idle_ns:
+            if now_ns - flow.clock_ns > idle_ns:
                 end_flow(record, BY_IDLE, records, ready, counts)
-        elif flow.state == DORMANT and now_ns - flow.last_ns > forget_ns:
+        elif flow.state == DORMANT and now_ns - flow.clock_ns > forget_ns:
             _forget(record, records, buckets, free_records, counts)
     counts[SWEPT] = now_ns
 
