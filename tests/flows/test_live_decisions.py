@@ -124,3 +124,51 @@ def test_nothing_is_listed_unless_asked_for():
     add(table, talk(7, close=False))
     assert list(table.take_decided()) == []
     assert len(table._memory.young) == 0
+
+
+EARLY = FlowOptions(lists_decided=True, lists_early=True)
+
+
+def test_asked_for_early_a_flow_comes_at_each_payload_packet_before_its_fifth():
+    table = FlowTable(EARLY)
+    seen = []
+    for packet in talk(7, close=False):
+        add(table, [packet])
+        seen += [len(flow.segment_length) for batch in table.take_early() for flow in batch]
+        seen += [-len(flow.segment_length) for batch in table.take_decided() for flow in batch]
+    assert seen == [1, 2, 3, 4, -5]
+
+
+def test_what_is_known_early_is_what_was_so_far():
+    table = FlowTable(EARLY)
+    packets = talk(3, close=False)
+    add(table, packets)
+    (flow,) = FlowBatch.concat(list(table.take_early()))
+    assert flow.decided_ns == flow.end_ns == packets[-1][0]
+    assert flow.decided_packets_to_server == flow.packets_to_server
+    assert list(table.take_early()) == []
+
+
+def test_a_flow_that_was_decided_or_ended_before_it_was_asked_for_is_no_early_one():
+    table = FlowTable(EARLY)
+    add(table, talk(6, close=False))
+    assert list(table.take_early()) == []
+    assert len(FlowBatch.concat(list(table.take_decided()))) == 1
+    add(table, talk(3, start_ns=START_NS + 300 * SECOND))
+    list(table.finish())
+    assert list(table.take_early()) == []
+
+
+@pytest.mark.parametrize("block", [1, 13, 400])
+def test_asking_early_changes_no_flow(block):
+    table, plain = FlowTable(EARLY), FlowTable(LIVE)
+    frames = frames_of(random_packets(3))
+    found, expected = [], []
+    for start in range(0, len(frames), block):
+        for each, made in ((table, found), (plain, expected)):
+            made += add(each, frames[start : start + block])
+            made += each.take_decided()
+        list(table.take_early())
+    found += table.finish()
+    expected += plain.finish()
+    assert FlowBatch.concat(found).to_arrow().equals(FlowBatch.concat(expected).to_arrow())

@@ -5,8 +5,10 @@ import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from apptell.capture import open_capture
 from apptell.errors import CaptureError
 from apptell.flows import FlowOptions, read_flows
 from apptell.models import load_model
@@ -79,7 +81,7 @@ def capture(tmp_path):
 def run(source, model, options=None, stop=None):
     kept, metrics = Kept(), Metrics()
     output = QueuedOutput("kept", kept, is_lossless=source.is_lossless)
-    LivePipeline(source, model, [output], options, metrics).run(stop or threading.Event())
+    LivePipeline([source], model, [output], options, metrics).run(stop or threading.Event())
     return kept.rows, metrics
 
 
@@ -138,7 +140,7 @@ def test_a_damaged_capture_gives_what_precedes_the_damage_and_then_the_error(
     broken = tmp_path / "broken.pcap"
     broken.write_bytes(capture.read_bytes()[:-7])
     kept = Kept()
-    pipeline = LivePipeline(ReplaySource(broken), model, [QueuedOutput("kept", kept)])
+    pipeline = LivePipeline([ReplaySource(broken)], model, [QueuedOutput("kept", kept)])
     with pytest.raises(CaptureError, match=r"broken\.pcap"):
         pipeline.run(threading.Event())
     assert len([row for row in kept.rows if row["event"] == "verdict"]) == 18
@@ -178,7 +180,7 @@ def test_a_verdict_comes_at_the_fifth_payload_packet_while_the_stream_goes_on(mo
     )
     source, writing = _with_a_stream(packets, monkeypatch)
     kept, stop = Kept(), threading.Event()
-    pipeline = LivePipeline(source, model, [QueuedOutput("kept", kept)])
+    pipeline = LivePipeline([source], model, [QueuedOutput("kept", kept)])
     working = threading.Thread(target=pipeline.run, args=(stop,))
     working.start()
     assert kept.came.wait(20)
@@ -199,7 +201,7 @@ def test_after_a_time_a_flow_is_decided_although_nothing_arrives(model, monkeypa
     source, writing = _with_a_stream(packets, monkeypatch)
     kept, stop = Kept(), threading.Event()
     pipeline = LivePipeline(
-        source, model, [QueuedOutput("kept", kept)], LiveOptions(decide_after_s=0.5)
+        [source], model, [QueuedOutput("kept", kept)], LiveOptions(decide_after_s=0.5)
     )
     working = threading.Thread(target=pipeline.run, args=(stop,))
     working.start()
@@ -217,7 +219,7 @@ def test_silence_ends_a_flow_although_nothing_arrives(model, monkeypatch):
     kept, stop = Kept(), threading.Event()
     options = LiveOptions()
     options = replace(options, flows=replace(options.flows, timeout_s=1.0))
-    pipeline = LivePipeline(source, model, [QueuedOutput("kept", kept)], options)
+    pipeline = LivePipeline([source], model, [QueuedOutput("kept", kept)], options)
     working = threading.Thread(target=pipeline.run, args=(stop,))
     working.start()
     until = time.monotonic() + 20
@@ -232,6 +234,111 @@ def test_silence_ends_a_flow_although_nothing_arrives(model, monkeypatch):
     _hang_up(writing)
 
 
+class Scripted:
+    """A model whose answer depends on how many payload packets it sees."""
+
+    apps, name, hash, threshold = ["chat", "mail"], "scripted", "0", 0.8
+
+    def __init__(self, by_packets):
+        self._by_packets = by_packets
+
+    def predict_proba(self, flows, *, early=False):
+        seen = np.minimum(flows.payload_packets, 5)
+        assert not early or seen.max() < 5
+        chat = np.array([self._by_packets[n] for n in seen], dtype=np.float32)
+        return np.stack([chat, 1 - chat], axis=1)
+
+
+def said(tmp_path, by_packets, n_messages):
+    """What is said of one flow, packet by packet: event, app, packets seen, revised."""
+    packets = conversation(
+        ("10.0.0.1", 40_000), ("192.0.2.7", 443), app_messages("zoom")[:n_messages]
+    )
+    path = write_pcap(tmp_path / "one.pcap", packets)
+    options = LiveOptions(
+        FlowOptions(groups=("core", "segments"), lists_decided=True, lists_early=True), delay_s=0.0
+    )
+
+    class Slow(ReplaySource):
+        def batches(self):
+            for batch in super().batches():
+                for row in range(len(batch)):
+                    yield batch.slice(row, row + 1)
+                    time.sleep(0.02)
+
+    records, _ = run(Slow(path), Scripted(by_packets), options)
+    names = ("event", "app", "payload_packets_seen", "revised")
+    return [tuple(row[name] for name in names) for row in records]
+
+
+@pytest.mark.parametrize(
+    ("by_packets", "n_messages", "expected"),
+    [
+        # clear at the second packet, and still so at the fifth: nothing to add
+        ({1: 0.6, 2: 0.9, 3: 0.9, 4: 0.9, 5: 0.95}, 6,
+         [("verdict", "chat", 2, False), ("end", "chat", 5, False)]),
+        # taken for another app at first: revised once
+        ({1: 0.1, 2: 0.9, 3: 0.1, 4: 0.9, 5: 0.95}, 6,
+         [("verdict", "mail", 1, False), ("verdict", "chat", 5, True), ("end", "chat", 5, True)]),
+        # sure at first, not at the fifth: the name is taken back
+        ({1: 0.9, 2: 0.9, 3: 0.9, 4: 0.9, 5: 0.6}, 6,
+         [("verdict", "chat", 1, False), ("verdict", None, 5, True), ("end", None, 5, True)]),
+        # never clear before
+        ({1: 0.6, 2: 0.6, 3: 0.6, 4: 0.6, 5: 0.9}, 6,
+         [("verdict", "chat", 5, False), ("end", "chat", 5, False)]),
+        # ends before the fifth
+        ({1: 0.9, 2: 0.9, 3: 0.1, 4: 0.1, 5: 0.1}, 3,
+         [("verdict", "chat", 1, False), ("verdict", "mail", 3, True), ("end", "mail", 3, True)]),
+        # ends after one: a name that was given is closed
+        ({1: 0.9, 2: 0.1, 3: 0.1, 4: 0.1, 5: 0.1}, 1,
+         [("verdict", "chat", 1, False), ("end", "chat", 1, False)]),
+    ],
+)  # fmt: skip
+def test_early_a_flow_is_named_when_clear_and_revised_at_most_once(
+    tmp_path, by_packets, n_messages, expected
+):
+    assert said(tmp_path, by_packets, n_messages) == expected
+
+
+def test_early_every_flow_ends_with_the_app_of_the_file(capture, model):
+    options = LiveOptions(
+        FlowOptions(groups=("core", "segments", "names"), lists_decided=True, lists_early=True)
+    )
+    records, _ = run(ReplaySource(capture), model, options)
+    ends = by_flow(row for row in records if row["event"] == "end")
+    for key, row in by_flow(from_disk(capture, model)).items():
+        assert ends[key]["app"] == row["app"]
+
+
+def test_several_sources_give_what_one_would(tmp_path, capture, model):
+    packets = app_capture(["signal", "zoom"], 3)
+    other = write_pcap(tmp_path / "other.pcap", [(t + 10**12, frame) for t, frame in packets])
+    kept, metrics = Kept(), Metrics()
+    sources = [ReplaySource(capture), ReplaySource(other)]
+    LivePipeline(sources, model, [QueuedOutput("kept", kept, is_lossless=True)], None, metrics).run(
+        threading.Event()
+    )
+    verdicts = by_flow(row for row in kept.rows if row["event"] == "verdict")
+    expected = by_flow([*from_disk(capture, model), *from_disk(other, model)])
+    assert {key: row["app"] for key, row in verdicts.items()} == {
+        key: row["app"] for key, row in expected.items()
+    }
+    assert metrics.flows == 21 + 6
+    assert metrics.packets == sum(
+        len(batch) for path in (capture, other) for batch in open_capture(path)
+    )
+
+
+def test_when_one_source_fails_the_others_are_handed_out(capture, model, tmp_path):
+    broken = tmp_path / "broken.pcap"
+    broken.write_bytes(b"no capture")
+    kept = Kept()
+    sources = [ReplaySource(capture, 1000.0), ReplaySource(broken)]
+    with pytest.raises(CaptureError, match=r"broken\.pcap"):
+        LivePipeline(sources, model, [QueuedOutput("kept", kept)]).run(threading.Event())
+    assert {row["event"] for row in kept.rows} <= {"verdict", "end"}
+
+
 class SlowModel:
     """A model that takes its time."""
 
@@ -239,9 +346,9 @@ class SlowModel:
         self._model = model
         self.apps, self.name, self.hash, self.threshold = model.apps, "slow", "0", model.threshold
 
-    def predict_proba(self, flows):
+    def predict_proba(self, flows, *, early=False):
         time.sleep(0.2)
-        return self._model.predict_proba(flows)
+        return self._model.predict_proba(flows, early=early)
 
 
 class Lossy(ReplaySource):
@@ -268,7 +375,7 @@ def test_another_model_takes_over_without_a_flow_lost(capture, model):
     other = SlowModel(model)
     other.name = "other"
     kept = Kept()
-    pipeline = LivePipeline(ReplaySource(capture), model, [QueuedOutput("kept", kept)])
+    pipeline = LivePipeline([ReplaySource(capture)], model, [QueuedOutput("kept", kept)])
     pipeline.replace_model(other)
     pipeline.run(threading.Event())
     verdicts = [row for row in kept.rows if row["event"] == "verdict"]

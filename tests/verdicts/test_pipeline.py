@@ -22,7 +22,7 @@ class SureModel:
     hash: str = "abc"
     info: dict[str, Any] = field(default_factory=dict)
 
-    def predict_proba(self, flows: FlowBatch) -> np.ndarray:
+    def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> np.ndarray:
         row = [self.confidence, 1 - self.confidence]
         return np.tile(np.array(row, np.float32), (len(flows), 1))
 

@@ -75,6 +75,22 @@ class PacketBatch:
             list(self.owners),
         )
 
+    def slice(self, start: int, stop: int) -> PacketBatch:
+        """Packets ``start`` to ``stop`` in the same memory."""
+        rows = slice(start, stop)
+        return PacketBatch(
+            self.buffer,
+            self.offset[rows],
+            self.captured[rows],
+            self.wire[rows],
+            self.time_ns[rows],
+            self.link_type[rows],
+            self.interface[rows],
+            self.direction[rows],
+            self.owner[rows],
+            self.owners,
+        )
+
     def frame(self, row: int) -> bytes:
         """The captured bytes of one packet, for people and tests."""
         start = int(self.offset[row])

@@ -13,18 +13,19 @@ import errno
 import mmap
 import os
 import select
-import shutil
 import socket
 import struct
-import subprocess
 import sys
-from typing import TYPE_CHECKING, Any, Final, Self
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
 from numba import njit
 
 from apptell.capture.batch import DIRECTION_INBOUND, DIRECTION_OUTBOUND
 from apptell.capture.columns import CAPTURED_BYTES, CUT_PACKETS, WIRE_BYTES, Columns
+from apptell.capture.fanout import Fanout
+from apptell.capture.filter import INSTRUCTION, compile_filter, take
 from apptell.capture.link_types import link_type_name
 from apptell.capture.stats import CaptureStats
 from apptell.errors import CaptureError, MissingError, UsageError
@@ -44,8 +45,8 @@ ANY: Final = "any"
 """The name that stands for all interfaces."""
 
 # linux/if_packet.h, linux/if_ether.h, asm-generic/socket.h
-_SOL_PACKET, _ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION, _FANOUT = 263, 1, 5, 6, 10, 18
-_TPACKET_V3, _MR_PROMISC, _FANOUT_HASH, _FANOUT_DEFRAG = 2, 1, 0, 0x8000
+_SOL_PACKET, _ADD_MEMBERSHIP, _RX_RING, _STATISTICS, _VERSION = 263, 1, 5, 6, 10
+_TPACKET_V3, _MR_PROMISC = 2, 1
 _ETH_P_ALL, _SO_ATTACH_FILTER, _SIOCGIFHWADDR = 3, 26, 0x8927
 _STATUS_USER: Final = 1
 _BLOCK_HEAD: Final = 48  # struct tpacket_block_desc
@@ -56,7 +57,6 @@ _LOOPBACK: Final = 772  # ARPHRD_LOOPBACK
 _LINK_OF_HARDWARE: Final = {1: 1, _LOOPBACK: 1, 801: 105, 803: 127, 519: 101, 65534: 101}
 """ARPHRD_ of an interface to LINKTYPE_; others are captured from their IP headers on, as RAW."""
 _RAW: Final = 101
-_TCPDUMP_LINK: Final = {1: "EN10MB", 101: "RAW", 105: "IEEE802_11", 127: "IEEE802_11_RADIO"}
 
 
 @njit(cache=True, nogil=True)
@@ -137,14 +137,14 @@ class LiveCapture:
     Args:
         interface: its name, or ``any``.
         snap: bytes captured of each packet, 64 to 65535.
-        expression: a capture filter in tcpdump's language; needs tcpdump, which compiles it.
+        expression: a capture filter in tcpdump's language; needs libpcap, which compiles it.
         promiscuous: also take frames that are not for this machine.
-        fanout: a number 0 to 65535; sockets of all processes with the same number share the packets, each
-            flow going to one of them.
+        fanout: captures with the same one share the packets, each flow going to one of them; nothing
+            arrives before ``start``. ``open_workers`` makes such captures.
         n_blocks: blocks of 1 MiB in the ring.
 
     Raises:
-        MissingError: no permission, another system than Linux, or no tcpdump to compile a filter with.
+        MissingError: no permission, another system than Linux, or no libpcap to compile a filter with.
         CaptureError: no such interface, or the kernel refuses the ring.
         UsageError: the filter does not compile or a value cannot be.
     """
@@ -156,13 +156,11 @@ class LiveCapture:
         snap: int = SNAP_BYTES,
         expression: str | None = None,
         promiscuous: bool = False,
-        fanout: int | None = None,
+        fanout: Fanout | None = None,
         n_blocks: int = N_BLOCKS,
     ) -> None:
         if not 64 <= snap <= 65_535:
             raise UsageError(f"a snap length of {snap} bytes is not 64 to 65535")
-        if fanout is not None and not 0 <= fanout <= 65_535:
-            raise UsageError(f"fan-out number {fanout} is not 0 to 65535")
         self.name = interface
         self.stats = CaptureStats(names=[interface], formats={"live": 1}, interfaces=1)
         self._dropped = 0
@@ -171,10 +169,16 @@ class LiveCapture:
         self._n_blocks = n_blocks
         self._link_type, cooked = _link_type(interface)
         self._ip_only = cooked
-        program = _program(expression, self._link_type, snap)
+        self._program = (
+            take(snap) if expression is None else compile_filter(expression, self._link_type, snap)
+        )
         self._socket = _open_socket(interface, cooked=cooked)
         try:
-            self._set_up(program, promiscuous=promiscuous, fanout=fanout)
+            self._set_up(promiscuous=promiscuous)
+            if fanout is None:
+                self.start()
+            else:
+                fanout.join(self._socket)
         except OSError as error:
             self._socket.close()
             raise CaptureError(f"{interface}: {error.strerror or error}") from error
@@ -182,8 +186,8 @@ class LiveCapture:
         self._columns = Columns(BLOCK_BYTES // 80)
         self._columns.set_constants(self._link_type)
 
-    def _set_up(self, program: bytes, *, promiscuous: bool, fanout: int | None) -> None:
-        """Ring, filter and binding; nothing arrives before the binding, so nothing slips past the filter.
+    def _set_up(self, *, promiscuous: bool) -> None:
+        """Ring and binding, behind a filter that lets nothing through.
 
         Raises:
             OSError: the kernel refuses.
@@ -201,9 +205,7 @@ class LiveCapture:
             0,
         )
         live.setsockopt(_SOL_PACKET, _RX_RING, request)
-        held = ctypes.create_string_buffer(program, len(program))
-        filter_ = struct.pack("@HP", len(program) // 8, ctypes.addressof(held))
-        live.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+        _attach(live, take(0))
         space = mmap.mmap(live.fileno(), BLOCK_BYTES * self._n_blocks)
         self._ring: NDArray[np.uint8] = np.frombuffer(space, dtype=np.uint8)
         self._ring16, self._ring32 = self._ring.view(np.uint16), self._ring.view(np.uint32)
@@ -212,11 +214,16 @@ class LiveCapture:
         if promiscuous:
             member = struct.pack("=iHH8x", index, _MR_PROMISC, 0)
             live.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, member)
-        if fanout is not None:
-            kind = _FANOUT_HASH | _FANOUT_DEFRAG  # fragments go where their datagram goes
-            live.setsockopt(_SOL_PACKET, _FANOUT, struct.pack("=HH", fanout, kind))
         self._poll = select.poll()
         self._poll.register(live.fileno(), select.POLLIN | select.POLLERR)
+
+    def start(self) -> None:
+        """Lets packets in; for captures that share an interface, once all of them are there.
+
+        Raises:
+            OSError: the kernel refuses.
+        """
+        _attach(self._socket, self._program)
 
     def __enter__(self) -> Self:
         return self
@@ -308,6 +315,64 @@ class LiveCapture:
         self._socket.close()
 
 
+def open_workers(
+    interface: str,
+    n: int,
+    *,
+    snap: int = SNAP_BYTES,
+    expression: str | None = None,
+    promiscuous: bool = False,
+    n_blocks: int = N_BLOCKS,
+) -> list[LiveCapture]:
+    """Captures that share the packets of an interface, both directions of a flow going to the same one.
+
+    Args:
+        interface: its name, or ``any``.
+        n: how many.
+        snap: as in ``LiveCapture``, as the others.
+        expression: a capture filter.
+        promiscuous: also take frames that are not for this machine.
+        n_blocks: blocks of 1 MiB in each ring.
+
+    Raises:
+        MissingError: as in ``LiveCapture``.
+        CaptureError: as in ``LiveCapture``.
+        UsageError: as in ``LiveCapture``, or ``n`` is below 1.
+    """
+    if n < 1:
+        raise UsageError(f"{n} workers are not 1 or more")
+    fanout = Fanout() if n > 1 else None
+    with ExitStack() as opened:
+        captures = [
+            opened.enter_context(
+                LiveCapture(
+                    interface,
+                    snap=snap,
+                    expression=expression,
+                    promiscuous=promiscuous,
+                    fanout=fanout,
+                    n_blocks=n_blocks,
+                )
+            )
+            for _ in range(n)
+        ]
+        for capture in captures:
+            capture.start()
+        opened.pop_all()
+    return captures
+
+
+def _attach(live: socket.socket, program: bytes) -> None:
+    """Puts a filter before a socket, in place of the one that is there.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
+    held = ctypes.create_string_buffer(program, len(program))
+    filter_ = struct.pack("@HP", len(program) // INSTRUCTION.size, ctypes.addressof(held))
+    live.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, filter_)
+
+
 def _interfaces() -> list[str]:
     return [name for _, name in socket.if_nameindex()]
 
@@ -371,25 +436,3 @@ def _bind(live: socket.socket, index: int) -> None:
     if library.bind(live.fileno(), address, len(address)):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
-
-
-def _program(expression: str | None, link_type: int, snap: int) -> bytes:
-    """A classic BPF program that takes ``snap`` bytes of the packets a filter lets through.
-
-    Raises:
-        MissingError: tcpdump is not there to compile the filter.
-        UsageError: the filter does not compile.
-    """
-    if expression is None:
-        return struct.pack("=HBBI", 6, 0, 0, snap)  # ret #snap
-    tcpdump = shutil.which("tcpdump", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
-    if tcpdump is None:
-        raise MissingError("a capture filter is compiled by tcpdump: sudo apt install tcpdump")
-    link = _TCPDUMP_LINK[link_type]
-    command: list[Any] = [tcpdump, "-ddd", "-s", str(snap), "-y", link, "--", expression]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["it does not compile"]
-        raise UsageError(f"filter {expression!r}: {reason[0].removeprefix('tcpdump: ')}")
-    lines = done.stdout.splitlines()[1:]
-    return b"".join(struct.pack("=HBBI", *map(int, line.split())) for line in lines)

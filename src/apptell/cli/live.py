@@ -14,6 +14,8 @@ from apptell.cli.options import Mode, Threshold, flow_options
 from apptell.cli.screen import note
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apptell.service import LivePipeline, Source
     from apptell.service.metrics import Metrics
 
@@ -46,6 +48,12 @@ def live(
         float | None,
         typer.Option(metavar="SECONDS", help="Decide after this time with what there is.", min=0.0),
     ] = None,
+    early: Annotated[
+        bool,
+        typer.Option(
+            "--early", help="Decide before the fifth packet where the model is sure enough."
+        ),
+    ] = False,
     out: Annotated[
         list[str] | None,
         typer.Option(metavar="FORM:PLACE", help="An output, repeatable; jsonl:- unless given."),
@@ -54,11 +62,15 @@ def live(
         int | None, typer.Option(metavar="BYTES", help="Bytes captured of each packet.")
     ] = None,
     expression: Annotated[
-        str | None, typer.Option("--filter", metavar="BPF", help="A capture filter; needs tcpdump.")
+        str | None, typer.Option("--filter", metavar="BPF", help="A capture filter; needs libpcap.")
     ] = None,
     promiscuous: Annotated[
         bool, typer.Option("--promiscuous", help="Also what is not for this machine.")
     ] = False,
+    workers: Annotated[
+        int,
+        typer.Option(metavar="N", help="Threads that share an interface's packets.", min=1),
+    ] = 1,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -73,12 +85,15 @@ def live(
         apptell live -i wlan0 --out eve:eve.json --metrics 9109
         tcpdump -i any -w - | apptell live - --out jsonl:-
     """
+    from apptell.errors import UsageError
     from apptell.models import load_model
     from apptell.service import LiveOptions, LivePipeline, open_outputs
     from apptell.service.metrics import Metrics, MetricsServer, parse_address
     from apptell.service.warm_up import warm_up
 
-    options = replace(flow_options(mode), protocols=_protocols(protocol), lists_decided=True)
+    if sum(each is not None for each in (source, interface, replay)) != 1:
+        raise UsageError("name one source: -i INTERFACE, a stream, or --replay FILE")
+    options = replace(flow_options(mode, protocol=protocol), lists_decided=True, lists_early=early)
     address = None if metrics is None else parse_address(metrics)
     used = load_model(model)
     say_what_it_knows(used, embedded=model is None)
@@ -89,9 +104,18 @@ def live(
             server = stack.enter_context(MetricsServer(address, counts))
             note(f"Metrics: http://{address[0]}:{server.port}/metrics")
         warm_up(options, used)
-        opened = _open_source(source, interface, replay, speed, snap, expression, promiscuous)
-        stack.callback(opened.close)
-        outputs = open_outputs(out or ["jsonl:-"], is_lossless=opened.is_lossless)
+        if interface is not None:
+            opened = _open_interface(interface, workers, snap, expression, promiscuous)
+        else:
+            if snap is not None or expression is not None or promiscuous or workers > 1:
+                raise UsageError(
+                    "--snap, --filter, --promiscuous and --workers are for an interface: -i NAME"
+                )
+            opened = [_open_stream(source, replay, speed)]
+        for each in opened:
+            stack.callback(each.close)
+        lossless = all(each.is_lossless for each in opened)
+        outputs = open_outputs(out or ["jsonl:-"], is_lossless=lossless)
         live_options = LiveOptions(options, threshold, decide_after)
         pipeline = LivePipeline(opened, used, outputs, live_options, counts)
         interrupted = _listen(stop, pipeline, model)
@@ -105,47 +129,25 @@ def live(
         raise KeyboardInterrupt
 
 
-def _protocols(names: str) -> tuple[int, ...]:
-    from apptell.errors import UsageError
+def _open_interface(
+    interface: str, workers: int, snap: int | None, expression: str | None, promiscuous: bool
+) -> "Sequence[Source]":
+    from apptell.capture.live import SNAP_BYTES, open_workers
+    from apptell.service.sources import InterfaceSource
 
-    numbers = {"tcp": 6, "udp": 17}
-    wanted = [name.strip() for name in names.split(",")]
-    for name in wanted:
-        if name not in numbers:
-            raise UsageError(f"no protocol is called {name!r}: tcp, udp")
-    return tuple(numbers[name] for name in wanted)
+    captures = open_workers(
+        interface,
+        workers,
+        snap=SNAP_BYTES if snap is None else snap,
+        expression=expression,
+        promiscuous=promiscuous,
+    )
+    return [InterfaceSource(capture) for capture in captures]
 
 
-def _open_source(
-    source: str | None,
-    interface: str | None,
-    replay: Path | None,
-    speed: str,
-    snap: int | None,
-    expression: str | None,
-    promiscuous: bool,
-) -> "Source":
-    """The one source that was named.
+def _open_stream(source: str | None, replay: Path | None, speed: str) -> "Source":
+    from apptell.service.sources import ReplaySource, StreamSource, parse_speed
 
-    Raises:
-        UsageError: none was, or several, or an option is not for it.
-    """
-    from apptell.capture.live import SNAP_BYTES, LiveCapture
-    from apptell.errors import UsageError
-    from apptell.service.sources import InterfaceSource, ReplaySource, StreamSource, parse_speed
-
-    if sum(each is not None for each in (source, interface, replay)) != 1:
-        raise UsageError("name one source: -i INTERFACE, a stream, or --replay FILE")
-    if interface is not None:
-        capture = LiveCapture(
-            interface,
-            snap=SNAP_BYTES if snap is None else snap,
-            expression=expression,
-            promiscuous=promiscuous,
-        )
-        return InterfaceSource(capture)
-    if snap is not None or expression is not None or promiscuous:
-        raise UsageError("--snap, --filter and --promiscuous are for an interface: -i NAME")
     if replay is not None:
         return ReplaySource(replay, parse_speed(speed))
     return StreamSource(str(source))

@@ -22,7 +22,7 @@ from apptell.flows.schema import (
     SCHEMA,
     FlowBatch,
 )
-from apptell.flows.state import BLOCK_HEADER, KIND_SHIFT, UNDECIDED, UNIT, Memory
+from apptell.flows.state import BLOCK_HEADER, DECIDED, KIND_SHIFT, UNIT, Memory
 from apptell.flows.turnover import copy_bytes
 
 if TYPE_CHECKING:
@@ -369,7 +369,7 @@ def write_totals(ready, n, records, client, totals):
         totals[9, index] = flow.payload_bytes[there]
         totals[10, index] = flow.retransmissions
         totals[11, index] = flow.out_of_order
-        if flow.decided != UNDECIDED:
+        if flow.decided >= DECIDED:
             totals[12, index] = flow.decided_ns
             totals[13, index] = flow.decided_packets[here]
             totals[14, index] = flow.decided_packets[there]

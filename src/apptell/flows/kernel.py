@@ -14,13 +14,16 @@ from apptell.flows.schema import DECISION_SEGMENTS, MAX_SEGMENT_BYTES, MAX_SEGME
 from apptell.flows.state import (
     ACTIVE,
     BLOCK_HEADER,
+    CANDIDATE,
     CLASS_OF_UNITS,
     CLOCK,
+    DECIDED,
     DORMANT,
     FORGET_NS,
     KIND_SHIFT,
     MAX_HOLES,
     N_DORMANT,
+    N_EARLY,
     N_FLOW_PACKETS,
     N_FREE_RECORDS,
     N_NOT_ASKED,
@@ -28,6 +31,7 @@ from apptell.flows.state import (
     N_RECORDS,
     REORDERING_NS,
     SEQUENCE_BLOCK,
+    UNDECIDED,
     UNIT,
 )
 from apptell.flows.tcp import begins_connection, new_data
@@ -73,6 +77,7 @@ def add_packets(
     free_records,
     ready,
     young,
+    early,
     counts,
 ):
     """Adds packets ``rows[first_row:]``; returns (next row to add, DONE or what is full).
@@ -352,9 +357,11 @@ def add_packets(
             arena64[block * (UNIT // 8) + beyond] = time_ns
             arena32[block * (UNIT // 4) + (MAX_SEQUENCE - MAX_SEGMENTS) * 2 + beyond] = signed
             flow.n_sequence = n_sequence + 1
-        if (
-            not flow.decided
-            and flow.payload_packets[0] + flow.payload_packets[1] >= DECISION_SEGMENTS
-        ):
-            decide(record, time_ns, records, young, counts)
+        if flow.decided < DECIDED:
+            if flow.payload_packets[0] + flow.payload_packets[1] >= DECISION_SEGMENTS:
+                decide(record, time_ns, records, young, counts)
+            elif len(early) > 0 and flow.decided == UNDECIDED:
+                flow.decided = CANDIDATE
+                early[counts[N_EARLY]] = record
+                counts[N_EARLY] += 1
     return len(rows), DONE

@@ -21,8 +21,9 @@ FREE, ACTIVE, ENDED, DORMANT = 0, 1, 2, 3
 """States of a record: unused; in the table; waiting to be handed out; handed out, but its connection is
 remembered so that later parts carry its id."""
 
-UNDECIDED, DECIDED, HANDED_OUT = 0, 1, 2
-"""Whether a verdict is due on a flow: not yet; its totals are frozen; it was handed out for one while open."""
+UNDECIDED, CANDIDATE, DECIDED, HANDED_OUT = 0, 1, 2, 3
+"""Whether a verdict is due on a flow: not yet; not yet, but it is listed for an early one; its totals are
+frozen; it was handed out for one while open."""
 
 REORDERING_NS: Final = 10 * 10**9
 """A silent flow ends this much later by the clock than by its own next packet: times may step back."""
@@ -56,7 +57,7 @@ FLOW: Final = np.dtype(
         ("owner_conflict", np.uint8),
         ("n_segments", np.uint8),
         ("n_sequence", np.uint8),
-        ("decided", np.uint8),  # UNDECIDED, DECIDED or HANDED_OUT
+        ("decided", np.uint8),  # UNDECIDED, CANDIDATE, DECIDED or HANDED_OUT
         ("only_handshake", np.uint8),  # nothing but SYN and SYN-ACK so far
         ("owner", np.int32),
         ("capture", np.int32),
@@ -112,9 +113,17 @@ class Memory:
         max_flows: records; address space only, memory is touched as it is used.
         segment_bytes: size of the arena.
         lists_decided: whether open flows are listed as they are decided.
+        lists_early: whether they are listed too at each payload packet before that.
     """
 
-    def __init__(self, max_flows: int, segment_bytes: int, *, lists_decided: bool = False) -> None:
+    def __init__(
+        self,
+        max_flows: int,
+        segment_bytes: int,
+        *,
+        lists_decided: bool = False,
+        lists_early: bool = False,
+    ) -> None:
         units = max(segment_bytes // UNIT, 1024)
         self.records: NDArray[Any] = _reserve(max_flows * FLOW.itemsize).view(FLOW)
         buckets = 1 << (max(max_flows, 2) * 2 - 1).bit_length()
@@ -128,15 +137,22 @@ class Memory:
         self.ready: NDArray[np.int32] = np.zeros(max_flows, dtype=np.int32)
         self.young: NDArray[np.int32] = np.zeros(1 if lists_decided else 0, dtype=np.int32)
         """Records that were decided lately, in that order; empty where nobody asks for them."""
+        self.early: NDArray[np.int32] = np.zeros(1 if lists_early else 0, dtype=np.int32)
+        """Undecided records that had payload lately, each once; empty where nobody asks for them."""
         self.counts: NDArray[np.int64] = np.zeros(N_COUNTS, dtype=np.int64)
 
     def list_more(self, n: int) -> None:
-        """Room for ``n`` more entries in ``young``."""
-        wanted = int(self.counts[N_YOUNG]) + n
-        if wanted > len(self.young):
-            longer = np.zeros(max(wanted, 2 * len(self.young)), dtype=np.int32)
-            longer[: len(self.young)] = self.young
-            self.young = longer
+        """Room for ``n`` more entries in ``young`` and ``early``, where they are asked for."""
+        self.young = _longer(self.young, int(self.counts[N_YOUNG]) + n)
+        self.early = _longer(self.early, int(self.counts[N_EARLY]) + n)
+
+
+def _longer(listed: NDArray[np.int32], wanted: int) -> NDArray[np.int32]:
+    if not len(listed) or wanted <= len(listed):
+        return listed
+    longer = np.zeros(max(wanted, 2 * len(listed)), dtype=np.int32)
+    longer[: len(listed)] = listed
+    return longer
 
 
 def _reserve(size: int) -> NDArray[np.uint8]:
@@ -162,5 +178,6 @@ def _reserve(size: int) -> NDArray[np.uint8]:
     N_FLOW_PACKETS,  # packets that became part of a flow
     N_NOT_ASKED,  # TCP or UDP, but not of a protocol that was asked for
     N_YOUNG,
+    N_EARLY,
     N_COUNTS,
-) = range(13)
+) = range(14)

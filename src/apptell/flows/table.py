@@ -53,6 +53,8 @@ class FlowOptions:
 
     lists_decided: bool = False
     """Whether flows are also handed out while they are open, as soon as a verdict is due: live use."""
+    lists_early: bool = False
+    """Whether they are handed out too at each payload packet before that, for a verdict before it is due."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("clean", "paper"):
@@ -94,6 +96,7 @@ class FlowTable:
             self.options.max_flows,
             self.options.segment_memory,
             lists_decided=self.options.lists_decided,
+            lists_early=self.options.lists_early,
         )
         self._timeout_ns = int(self.options.timeout_s * _SECOND)
         self._groups = frozenset(self.options.groups) | {"core"}
@@ -143,7 +146,7 @@ class FlowTable:
         if not self._captures or self._captures[-1] != capture:
             self._captures.append(capture)
         row = 0
-        if options.lists_decided:
+        if options.lists_decided or options.lists_early:
             memory.list_more(len(headers.rows))
         while True:
             row, full = kernel.add_packets(
@@ -166,6 +169,7 @@ class FlowTable:
                 memory.free_records,
                 memory.ready,
                 memory.young,
+                memory.early,
                 memory.counts,
             )
             if full == kernel.DONE:
@@ -221,6 +225,18 @@ class FlowTable:
         n = turnover.open_ones(memory.records, memory.young, memory.counts)
         for start in range(0, n, batch_flows):
             listed = memory.young[start : min(start + batch_flows, n)]
+            batch = hand_out(memory, listed, self._captures, self._owners, self._groups)
+            yield add_names(batch) if "names" in self._groups else batch
+
+    def take_early(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
+        """Open flows with one to four payload packets that had one since the last call, each once.
+
+        Needs the option ``lists_early``. All columns say what is known so far.
+        """
+        memory = self._memory
+        n = turnover.candidates(memory.records, memory.early, memory.counts)
+        for start in range(0, n, batch_flows):
+            listed = memory.early[start : min(start + batch_flows, n)]
             batch = hand_out(memory, listed, self._captures, self._owners, self._groups)
             yield add_names(batch) if "names" in self._groups else batch
 

@@ -10,6 +10,7 @@ from numba import njit
 
 from apptell.flows.state import (
     ACTIVE,
+    CANDIDATE,
     CLASS_UNITS,
     DECIDED,
     DORMANT,
@@ -18,6 +19,7 @@ from apptell.flows.state import (
     HANDED_OUT,
     KIND_SHIFT,
     N_DORMANT,
+    N_EARLY,
     N_EVICTED,
     N_FREE_RECORDS,
     N_OCCUPIED,
@@ -170,7 +172,7 @@ def decide_waiting(now_ns, after_ns, min_payload_packets, records, young, counts
             break
         if (
             flow.state == ACTIVE
-            and flow.decided == UNDECIDED
+            and flow.decided < DECIDED
             and now_ns - flow.start_ns >= after_ns
             and flow.payload_packets[0] + flow.payload_packets[1] >= min_payload_packets
         ):
@@ -191,6 +193,20 @@ def open_ones(records, young, counts):
             young[n] = young[index]
             n += 1
     counts[N_YOUNG] = 0
+    return n
+
+
+@_kernel
+def candidates(records, early, counts):
+    """Moves the listed flows that are still open and undecided to the list's beginning; how many."""
+    n = 0
+    for index in range(counts[N_EARLY]):
+        flow = records[early[index]]
+        if flow.state == ACTIVE and flow.decided == CANDIDATE:
+            flow.decided = UNDECIDED
+            early[n] = early[index]
+            n += 1
+    counts[N_EARLY] = 0
     return n
 
 

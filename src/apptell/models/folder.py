@@ -18,6 +18,8 @@ FORMAT: Final = 1
 """Version of the folder's form."""
 
 _NUMBER = (int, float)
+_EARLY: Final = 4
+"""Numbers of payload packets below the five that a verdict rests on."""
 _REQUIRED: Final[dict[str, type | tuple[type, ...]]] = {
     "name": str,  # such as paper-cnn
     "apps": list,  # lower case, sorted: the columns of the probabilities
@@ -25,7 +27,7 @@ _REQUIRED: Final[dict[str, type | tuple[type, ...]]] = {
     "encoding": int,  # its version
     "options": dict,  # its options
     "threshold": (*_NUMBER, type(None)),  # confidence below which the model declines
-    "calibration": (dict, type(None)),  # {"temperature": T}, or null
+    "calibration": (dict, type(None)),  # {"temperature": T, "early": [T1 ... T4]}, or null
     "data": dict,  # hash of the training data, flows, flows per app
     "seed": int,
     "metrics": dict,
@@ -133,6 +135,14 @@ def _check(info: Any, place: Path) -> None:
         raise ModelError(f"{place}: 'threshold' is {threshold!r}, not between 0 and 1")
     calibration = info["calibration"]
     if calibration is not None:
-        temperature = calibration.get("temperature")
-        if not isinstance(temperature, _NUMBER) or not 0 < temperature < float("inf"):
+        temperature, early = calibration.get("temperature"), calibration.get("early")
+        if not _is_temperature(temperature):
             raise ModelError(f"{place}: 'temperature' is {temperature!r}, not above 0")
+        if early is not None and not (
+            isinstance(early, list) and len(early) == _EARLY and all(map(_is_temperature, early))
+        ):
+            raise ModelError(f"{place}: 'early' is {early!r}, not {_EARLY} numbers above 0")
+
+
+def _is_temperature(value: Any) -> bool:
+    return isinstance(value, _NUMBER) and 0 < value < float("inf")

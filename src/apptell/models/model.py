@@ -86,11 +86,13 @@ class Model:
         """The inputs that the model sees of each flow, shape (n, ...)."""
         return self._encoding.encode(flows, self._options)
 
-    def predict_proba(self, flows: FlowBatch) -> NDArray[np.float32]:
+    def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> NDArray[np.float32]:
         """The probability of each app for each flow.
 
         Args:
             flows: flows with the groups ``core`` and ``segments``.
+            early: the flows are open and have one to four payload packets; calibrated for that, where the
+                model knows how.
 
         Returns:
             float32, shape (n, k), columns as in ``apps``; each row sums to 1.
@@ -100,18 +102,33 @@ class Model:
         """
         batch = flows.to_arrow()
         parts = [
-            self.predict_inputs(self.encode(FlowBatch(batch.slice(start, BATCH_FLOWS))))
+            self._run(self.encode(FlowBatch(batch.slice(start, BATCH_FLOWS))))
             for start in range(0, len(flows), BATCH_FLOWS)
         ]
-        return np.concatenate([np.zeros((0, len(self.apps)), dtype=np.float32), *parts])
+        found = np.concatenate([np.zeros((0, len(self.apps)), dtype=np.float32), *parts])
+        return self._calibrate(found, flows.payload_packets if early else None)
 
     def predict_inputs(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """The probability of each app for inputs that ``encode`` gave, float32, shape (n, k)."""
+        return self._calibrate(self._run(inputs))
+
+    def _run(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         feed = self._session.get_inputs()[0].name
         found = self._session.run(["probabilities"], {feed: inputs})[0]
-        probabilities = np.asarray(found, dtype=np.float32)
+        return np.asarray(found, dtype=np.float32)
+
+    def _calibrate(
+        self, probabilities: NDArray[np.float32], seen: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Temperature scaling; ``seen`` are the payload packets of flows that are decided early."""
         calibration = self.info["calibration"]
-        return probabilities if calibration is None else _soften(probabilities, **calibration)
+        if calibration is None:
+            return probabilities
+        temperature: float | NDArray[np.float64] = calibration["temperature"]
+        if seen is not None and "early" in calibration:
+            by_packets = np.array(calibration["early"], dtype=np.float64)
+            temperature = by_packets[np.clip(seen, 1, len(by_packets)) - 1][:, None]
+        return _soften(probabilities, temperature)
 
     def _check_shapes(self, place: str) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -176,7 +193,9 @@ def _session(onnx_bytes: bytes, place: str, threads: int | None) -> onnxruntime.
         raise ModelError(f"{place}: model.onnx does not load: {reason}") from error
 
 
-def _soften(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def _soften(
+    probabilities: NDArray[np.float32], temperature: float | NDArray[np.float64]
+) -> NDArray[np.float32]:
     """Temperature scaling: softmax of the log probabilities over the temperature."""
     tiny = np.finfo(np.float32).tiny
     logits = np.log(np.maximum(probabilities, tiny)) / temperature

@@ -1,27 +1,33 @@
-"""Open and ended flows in, live records out: each flow decided once, its app remembered until it ends.
+"""Open and ended flows in, live records out: each flow's app remembered until it ends.
 
 It holds no thread and reads no clock. Identification is ``verdicts.identify_flows``, as for files.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from apptell.flows import FlowBatch
 from apptell.service.records import END, VERDICT, live_records
+from apptell.service.work import DECIDED, EARLY, ENDED, Work
 from apptell.verdicts import VerdictBatch, choose_threshold, decide, identify_flows
 from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
 from apptell.verdicts.schema import SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from apptell.flows import FlowBatch
+    from numpy.typing import NDArray
+
     from apptell.models import Model
 
 OVERLOADED: Final = "overloaded"
+_NAMED: Final = "named"
 _REMEMBERED: Final = (
     "outcome",
     "app",
@@ -34,6 +40,7 @@ _REMEMBERED: Final = (
     "model",
     "revised",
 )
+_APP: Final = _REMEMBERED.index("app")
 _GUESSES: Final = ("app", "best_guess", "confidence", "runner_up", "runner_up_confidence")
 _FROZEN: Final = (
     "packets_to_server",
@@ -41,6 +48,29 @@ _FROZEN: Final = (
     "bytes_to_server",
     "bytes_to_client",
 )
+
+_Key = tuple[int, int]
+"""Connection and part."""
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was said of an open flow."""
+
+    values: tuple[Any, ...]
+    """As in ``_REMEMBERED``."""
+    is_early: bool
+    """Whether it was said before the flow's verdict was due."""
+
+
+@dataclass(slots=True)
+class _Sorted:
+    """Flows by what is to be done with them."""
+
+    early: list[FlowBatch]
+    due: list[FlowBatch]
+    overloaded: list[FlowBatch]
+    ended: list[FlowBatch]
 
 
 class Decisions:
@@ -55,58 +85,120 @@ class Decisions:
         choose_threshold(threshold, model)
         self.model = model
         self._threshold = threshold
-        self._remembered: dict[tuple[int, int], tuple[Any, ...]] = {}
+        self._known: dict[_Key, _Known] = {}
 
     @property
     def n_open(self) -> int:
         """Flows that were decided and have not ended."""
-        return len(self._remembered)
+        return len(self._known)
 
-    def young(self, flows: FlowBatch, *, overloaded: bool = False) -> Iterator[pa.RecordBatch]:
-        """Records of open flows whose verdict is due.
+    def records(
+        self, works: Sequence[Work], *, overloaded: bool = False
+    ) -> Iterator[pa.RecordBatch]:
+        """Records of some flows: first the verdicts, then the ends.
+
+        A flow that was decided early is decided again when its verdict is due, or when it ends before that;
+        where the app differs this is a verdict of its own, ``revised``. Flows that end with fewer than two
+        payload packets and without a verdict are passed over, as they are in files.
 
         Args:
-            flows: as ``FlowTable.take_decided`` gives them.
-            overloaded: there is no time to identify them.
+            works: flows in the order in which they came.
+            overloaded: there is no time to identify any.
         """
-        for verdicts in self._verdicts(_as_decided(flows), overloaded=overloaded):
-            self._remember(verdicts)
-            yield live_records(verdicts, VERDICT)
-
-    def ended(self, flows: FlowBatch, *, overloaded: bool = False) -> Iterator[pa.RecordBatch]:
-        """Records of flows that ended: verdicts on those that had none, and the end of all.
-
-        Flows with fewer than two payload packets are passed over, as they are in files.
-        """
-        enough = flows.payload_packets >= MIN_PAYLOAD_PACKETS
-        if not enough.all():
-            flows = flows.filter(enough)
-        keys = _keys(flows)
-        unknown = np.array([key not in self._remembered for key in keys], dtype=bool)
-        if unknown.any():
-            yield from self.young(flows.filter(unknown), overloaded=overloaded)
-        if len(flows):
-            known = [self._remembered.pop(key) for key in keys]
+        model = self.model
+        found = self._sort(works, overloaded=overloaded)
+        told: list[pa.RecordBatch] = []
+        if found.early:
+            flows = _as_decided(FlowBatch.concat(found.early))
+            found_early = identify_flows([flows], model, self._threshold, early=True)
+            told += map(self._tell_early, found_early)
+        if found.due:
+            flows = _as_decided(FlowBatch.concat(found.due))
+            told += map(self._tell, identify_flows([flows], model, self._threshold))
+        if found.overloaded:
+            flows = _as_decided(FlowBatch.concat(found.overloaded))
+            told.append(self._tell(_not_identified(flows, model, self._threshold)))
+        if any(batch.num_rows for batch in told):
+            yield live_records(VerdictBatch(pa.concat_batches(told)), VERDICT)
+        if found.ended:
+            flows = FlowBatch.concat(found.ended)
+            known = [self._known.pop(key).values for key in _keys(flows)]
             yield live_records(_with_verdicts(flows, known), END, flows.column("end_reason"))
 
-    def _verdicts(self, flows: FlowBatch, *, overloaded: bool) -> Iterator[VerdictBatch]:
-        model = self.model
-        if not overloaded:
-            yield from identify_flows([flows], model, self._threshold)
-        elif len(flows):
-            yield _not_identified(flows, model, self._threshold)
+    def ended(self, flows: FlowBatch) -> Iterator[pa.RecordBatch]:
+        """Records of flows that are over, such as those of a file: their verdicts, then their ends."""
+        return self.records([Work(flows, ENDED, is_overloaded=False, since_s=0.0)])
 
-    def _remember(self, verdicts: VerdictBatch) -> None:
-        keys = zip(
-            verdicts.column("connection_id").to_pylist(),
-            verdicts.column("part").to_pylist(),
-            strict=True,
-        )
-        values = zip(*(verdicts.column(name).to_pylist() for name in _REMEMBERED), strict=True)
-        self._remembered.update(zip(keys, values, strict=True))
+    def _sort(self, works: Sequence[Work], *, overloaded: bool) -> _Sorted:
+        found = _Sorted([], [], [], [])
+        settled: set[_Key] = set()
+        for work in works:
+            if work.kind == DECIDED:
+                settled.update(_keys(work.flows))
+        later: set[_Key] = set()
+        for work in reversed(works):
+            keys, flows = _keys(work.flows), work.flows
+            known = [self._known.get(key) for key in keys]
+            is_known = _flags(before is not None for before in known)
+            if work.kind == EARLY:  # more is known of what comes again behind
+                due = ~is_known & _flags(key not in later for key in keys)
+            elif work.kind == DECIDED:
+                due = np.ones(len(flows), dtype=bool)
+            else:
+                enough = flows.payload_packets >= MIN_PAYLOAD_PACKETS
+                is_final = _flags(before is not None and not before.is_early for before in known)
+                due = enough & ~is_final & _flags(key not in settled for key in keys)
+                _add(found.ended, _without_payload(flows), enough | is_known)
+            later.update(keys)
+            if not (overloaded or work.is_overloaded):
+                _add(found.early if work.kind == EARLY else found.due, flows, due)
+            elif work.kind != EARLY:  # what was said early stands
+                _add(found.overloaded, flows, due & ~is_known)
+        for batches in (found.early, found.due, found.overloaded, found.ended):
+            batches.reverse()
+        return found
+
+    def _tell_early(self, verdicts: VerdictBatch) -> pa.RecordBatch:
+        """Those that are clear."""
+        batch = verdicts.to_arrow()
+        batch = batch.filter(pc.equal(batch.column("outcome"), _NAMED))
+        for key, values in _rows(batch):
+            self._known[key] = _Known(values, is_early=True)
+        return batch
+
+    def _tell(self, verdicts: VerdictBatch) -> pa.RecordBatch:
+        """Those that are new or differ from what was said early."""
+        batch = verdicts.to_arrow()
+        is_new, is_revised = [], []
+        for key, values in _rows(batch):
+            before = self._known.get(key)
+            differs = before is not None and before.values[_APP] != values[_APP]
+            self._known[key] = _Known((*values[:-1], differs), is_early=False)
+            is_new.append(before is None or differs)
+            is_revised.append(differs)
+        at = SCHEMA.get_field_index("revised")
+        batch = batch.set_column(at, SCHEMA.field(at), pa.array(is_revised, pa.bool_()))
+        return batch.filter(pa.array(is_new, pa.bool_()))
 
 
-def _keys(flows: FlowBatch) -> list[tuple[int, int]]:
+def _flags(values: Iterable[bool]) -> NDArray[np.bool_]:
+    return np.fromiter(values, dtype=bool)
+
+
+def _add(batches: list[FlowBatch], flows: FlowBatch, keep: NDArray[np.bool_]) -> None:
+    """The wanted ones of some flows."""
+    if keep.any():
+        batches.append(flows if keep.all() else flows.filter(keep))
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[tuple[_Key, tuple[Any, ...]]]:
+    """What is remembered of some verdicts."""
+    ids, parts = batch.column("connection_id").to_pylist(), batch.column("part").to_pylist()
+    values = zip(*(batch.column(name).to_pylist() for name in _REMEMBERED), strict=True)
+    return zip(zip(ids, parts, strict=True), values, strict=True)
+
+
+def _keys(flows: FlowBatch) -> list[_Key]:
     ids, parts = flows.column("connection_id").to_pylist(), flows.column("part").to_pylist()
     return list(zip(ids, parts, strict=True))
 
@@ -115,6 +207,12 @@ def _as_decided(flows: FlowBatch) -> FlowBatch:
     """The flows with the totals that their verdict rests on, so that a verdict is the same at any time."""
     totals = {name: flows.column(f"decided_{name}") for name in _FROZEN}
     return flows.with_columns(end_ns=flows.column("decided_ns"), **totals)
+
+
+def _without_payload(flows: FlowBatch) -> FlowBatch:
+    """What is told of a flow that ended, beside its verdict."""
+    told = {*SCHEMA.names, "end_reason"}
+    return FlowBatch(flows.to_arrow().select([name for name in flows.columns if name in told]))
 
 
 def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBatch:

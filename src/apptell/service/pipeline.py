@@ -1,37 +1,36 @@
-"""A source and a model in, live records to every output out: the packet path and what follows it.
+"""Sources and a model in, live records to every output out: the packet paths and what follows them.
 
-One thread reads packets, decodes them and keeps the flow table; it never waits for a model or an output. A
-second one identifies flows, in micro-batches. Each output has a thread and a queue of its own.
+One thread a source reads packets, decodes them and keeps a flow table; it never waits for a model or an
+output. Another one identifies the flows of all, in micro-batches. Each output has a thread and a queue of
+its own. The thread that runs the pipeline only watches.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from apptell.flows import FlowOptions, FlowTable
-from apptell.packets import Decoder, Reassembler
+from apptell.flows import FlowOptions
 from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
-from apptell.service.work import WorkQueue
+from apptell.service.packet_path import PacketPath
+from apptell.service.work import DECIDED, WorkQueue
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
-    from apptell.capture import PacketBatch
-    from apptell.flows import FlowBatch
     from apptell.models import Model
     from apptell.service.outputs import QueuedOutput
     from apptell.service.sources import Source
+    from apptell.service.work import Work
 
 STOP_S: Final = 1.5
 """How long ending may take when it was asked for; what is not written by then is counted as dropped."""
-_DECIDE_NS: Final = 250_000_000
-_SWEEP_NS: Final = 1_000_000_000
-_DROPS_S: Final = 1.0
+_WATCH_S: Final = 0.1
+_METER_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class LiveOptions:
             groups=("core", "segments", "names"), lists_decided=True
         )
     )
-    """How packets become flows; ``lists_decided`` must be on."""
+    """How packets become flows; ``lists_decided`` must be on. With ``lists_early`` verdicts may come early."""
     threshold: float | None = None
     """Smallest accepted confidence; the model's own, else 0.85, unless given."""
     decide_after_s: float | None = None
@@ -60,7 +59,7 @@ class LivePipeline:
     """Names the app of each flow while it is young; runs once.
 
     Args:
-        source: where packets come from.
+        sources: where packets come from; several share the packets of one interface.
         model: decides.
         outputs: get every record.
         options: how it works.
@@ -69,7 +68,7 @@ class LivePipeline:
 
     def __init__(
         self,
-        source: Source,
+        sources: Sequence[Source],
         model: Model,
         outputs: Sequence[QueuedOutput],
         options: LiveOptions | None = None,
@@ -77,18 +76,16 @@ class LivePipeline:
     ) -> None:
         self.options = options or LiveOptions()
         self.metrics = metrics or Metrics()
-        self._source = source
         self._outputs = outputs
-        self._decoder = Decoder(self.options.flows.tunnels)
-        clean = self.options.flows.mode == "clean"
-        self._reassembler = Reassembler(self._decoder) if clean else None
-        self._table = FlowTable(self.options.flows)
         self._decisions = Decisions(model, self.options.threshold)
-        self._work = WorkQueue(self.options.max_waiting, is_lossless=source.is_lossless)
+        lossless = all(source.is_lossless for source in sources)
+        self._is_live = all(source.is_live for source in sources)
+        self._work = WorkQueue(self.options.max_waiting, is_lossless=lossless)
+        self._paths = [
+            PacketPath(source, self.options.flows, self.options.decide_after_s, self._work)
+            for source in sources
+        ]
         self._deadline_s: float | None = None
-        self._decided_ns = 0
-        self._swept_ns = 0
-        self._metered_s = 0.0
         self.metrics.set_model(f"{model.name}@{model.hash}")
 
     def replace_model(self, model: Model) -> None:
@@ -97,99 +94,82 @@ class LivePipeline:
         self.metrics.set_model(f"{model.name}@{model.hash}")
 
     def run(self, stop: threading.Event) -> None:
-        """Works until the source ends or ``stop`` is set; then hands out what is open and ends the outputs.
+        """Works until the sources end or ``stop`` is set; then hands out what is open and ends the outputs.
 
         Raises:
-            CaptureError: the source is damaged or gone; after everything before it was written.
+            CaptureError: a source is damaged or gone; after everything before it was written.
             BrokenPipeError: every output was standard output, and its reader has gone.
         """
-        with ThreadPoolExecutor(1, "identify") as pool:
+        halt = threading.Event()
+        with ThreadPoolExecutor(len(self._paths) + 1, "apptell") as pool:
             deciding = pool.submit(self._decide)
+            reading = [pool.submit(path.run, halt) for path in self._paths]
             try:
                 self.metrics.is_ready = True
-                for batch in self._source.batches():
-                    if batch is not None and len(batch):
-                        self._add(batch)
-                    self._run_timers()
-                    if stop.is_set() or deciding.done() or self._are_outputs_gone():
+                metered_s = 0.0
+                while wait(reading, _WATCH_S, FIRST_EXCEPTION).not_done:
+                    if time.monotonic() - metered_s >= _METER_S:
+                        metered_s = time.monotonic()
+                        self._meter()
+                    failed = any(read.done() and read.exception() for read in reading)
+                    if stop.is_set() or failed or deciding.done() or self._are_outputs_gone():
                         break
             finally:
                 if stop.is_set():
                     self._deadline_s = time.monotonic() + STOP_S
+                halt.set()
+                wait(reading)
                 self._meter()
-                self._source.close()
-                self._bring(self._table.take_decided(), has_ended=False)
-                self._bring(self._table.finish(), has_ended=True)
+                for path in self._paths:
+                    path.source.close()
                 self._work.close()
                 try:
                     deciding.result()
+                    for read in reading:
+                        read.result()
                 finally:
                     self.metrics.is_ready = False
                     for output in self._outputs:
                         output.close(self._deadline_s)
+                    self._meter()
         if self._are_outputs_gone():
             raise BrokenPipeError
 
     def _are_outputs_gone(self) -> bool:
         return bool(self._outputs) and all(output.is_gone for output in self._outputs)
 
-    def _add(self, packets: PacketBatch) -> None:
-        headers = self._decoder(packets)
-        self.metrics.packets += len(packets)
-        self.metrics.bytes += int(packets.wire.sum())
-        for whole in self._reassembler(headers) if self._reassembler else (headers,):
-            ended = self._table.add(whole, self._source.name, packets.owners)
-            self._bring(ended, has_ended=True)
-        self._bring(self._table.take_decided(), has_ended=False)
-
-    def _run_timers(self) -> None:
-        now_s = time.monotonic()
-        if now_s - self._metered_s >= _DROPS_S:
-            self._metered_s = now_s
-            self._meter()
-        told = self._source.now_ns()
-        now_ns = self._table.clock_ns if told is None else told
-        if self.options.decide_after_s is not None and now_ns - self._decided_ns >= _DECIDE_NS:
-            self._decided_ns = now_ns
-            self._table.decide_after(self.options.decide_after_s, now_ns)
-            self._bring(self._table.take_decided(), has_ended=False)
-        if told is not None and now_ns - self._swept_ns >= _SWEEP_NS:
-            self._swept_ns = now_ns
-            self._bring(self._table.advance(now_ns), has_ended=True)
-
-    def _bring(self, batches: Iterable[FlowBatch], *, has_ended: bool) -> None:
-        for flows in batches:
-            if has_ended:
-                self.metrics.flows += len(flows)
-            self._work.put(flows, has_ended=has_ended)
-
     def _meter(self) -> None:
-        self.metrics.kernel_drops = self._source.dropped()
-        self.metrics.evicted = self._table.n_evicted
-        self.metrics.waiting = self._work.n_flows
-        self.metrics.outputs = {output.name: output.counts() for output in self._outputs}
+        """Sums what the packet paths counted."""
+        metrics, paths = self.metrics, self._paths
+        metrics.packets = sum(path.packets for path in paths)
+        metrics.bytes = sum(path.bytes for path in paths)
+        metrics.flows = sum(path.flows for path in paths)
+        metrics.evicted = sum(path.evicted for path in paths)
+        metrics.kernel_drops = sum(path.source.dropped() for path in paths)
+        metrics.waiting = self._work.n_flows
+        metrics.outputs = {output.name: output.counts() for output in self._outputs}
 
     def _decide(self) -> None:
         """The identifying thread."""
         options, decisions = self.options, self._decisions
         try:
             while works := self._work.gather(options.batch_flows, options.delay_s):
-                for work in works:
-                    late = self._deadline_s is not None and time.monotonic() > self._deadline_s
-                    make = decisions.ended if work.has_ended else decisions.young
-                    for records in make(work.flows, overloaded=work.is_overloaded or late):
-                        for output in self._outputs:
-                            output.put(records)
-                        self.metrics.count(records)
-                    if not work.has_ended:
-                        self._time(work.flows, work.since_s)
+                late = self._deadline_s is not None and time.monotonic() > self._deadline_s
+                for records in decisions.records(works, overloaded=late):
+                    for output in self._outputs:
+                        output.put(records)
+                    self.metrics.count(records)
+                self._time(works)
                 self.metrics.open_flows = decisions.n_open
         finally:
             self._work.abandon()
 
-    def _time(self, flows: FlowBatch, since_s: float) -> None:
+    def _time(self, works: Sequence[Work]) -> None:
         """Decision delays: since the deciding packet for interfaces, else since the flows came."""
-        if self._source.is_live:
-            self.metrics.delays((time.time_ns() - flows.numpy("decided_ns")) / 1e9)
-        else:
-            self.metrics.delays([time.monotonic() - since_s] * len(flows))
+        for work in works:
+            if work.kind != DECIDED:
+                continue
+            if self._is_live:
+                self.metrics.delays((time.time_ns() - work.flows.numpy("decided_ns")) / 1e9)
+            else:
+                self.metrics.delays([time.monotonic() - work.since_s] * len(work.flows))

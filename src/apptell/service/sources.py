@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 
 from apptell.capture import open_capture
-from apptell.capture.batch import PacketBatch
 from apptell.errors import ApptellError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from apptell.capture.batch import PacketBatch
     from apptell.capture.live import LiveCapture
 
 IDLE_S: Final = 0.1
@@ -206,7 +206,7 @@ class ReplaySource:
             self._now_ns = first_ns + passed_ns
             ready = int(np.searchsorted(due_ns, passed_ns, side="right"))
             if ready > done:
-                yield _slice(batch, done, ready)
+                yield batch.slice(done, ready)
                 done = ready
                 continue
             time.sleep(min((int(due_ns[done]) - passed_ns) / speed / _SECOND, IDLE_S))
@@ -223,22 +223,6 @@ class ReplaySource:
     def close(self) -> None:
         """Closes the capture."""
         self._reader.close()
-
-
-def _slice(batch: PacketBatch, start: int, stop: int) -> PacketBatch:
-    rows = slice(start, stop)
-    return PacketBatch(
-        batch.buffer,
-        batch.offset[rows],
-        batch.captured[rows],
-        batch.wire[rows],
-        batch.time_ns[rows],
-        batch.link_type[rows],
-        batch.interface[rows],
-        batch.direction[rows],
-        batch.owner[rows],
-        batch.owners,
-    )
 
 
 def parse_speed(text: str) -> float | None:

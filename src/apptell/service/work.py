@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from apptell.flows import FlowBatch
 
+EARLY, DECIDED, ENDED = "early", "decided", "ended"
+"""What flows are there for: open ones that may be clear already; open ones whose verdict is due; finished."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """Some flows on their way to identification."""
 
     flows: FlowBatch
-    has_ended: bool
-    """Whether they are finished flows; else open ones whose verdict is due."""
+    kind: str
+    """EARLY, DECIDED or ENDED."""
     is_overloaded: bool
     """Whether there is no time to identify them."""
     since_s: float
@@ -48,14 +51,20 @@ class WorkQueue:
         """Flows that wait."""
         return self._n
 
-    def put(self, flows: FlowBatch, *, has_ended: bool) -> None:
-        """Adds flows; returns at once unless the queue is full. Whoever abandoned the queue gets none."""
+    def put(self, flows: FlowBatch, kind: str) -> None:
+        """Adds flows; returns at once unless the queue is full. Whoever abandoned the queue gets none.
+
+        Early flows are not queued where there is no room for them: their verdict falls due later anyway.
+        """
         limit = self._max if self._is_lossless else 2 * self._max
         with self._changed:
             while self._n >= limit and not self._is_abandoned:
                 self._changed.wait()
-            overloaded = not self._is_lossless and self._n + len(flows) > self._max
-            self._waiting.append(Work(flows, has_ended, overloaded, time.monotonic()))
+            full = self._n + len(flows) > self._max
+            if kind == EARLY and full:
+                return
+            overloaded = full and not self._is_lossless
+            self._waiting.append(Work(flows, kind, overloaded, time.monotonic()))
             self._n += len(flows)
             self._changed.notify_all()
 

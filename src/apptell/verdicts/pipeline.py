@@ -64,7 +64,11 @@ def identify(
 
 
 def identify_flows(
-    batches: Iterable[FlowBatch], model: Model, threshold: float | None = None
+    batches: Iterable[FlowBatch],
+    model: Model,
+    threshold: float | None = None,
+    *,
+    early: bool = False,
 ) -> Iterator[VerdictBatch]:
     """Verdicts on all flows with at least two payload packets, a batch for each batch that has any.
 
@@ -73,6 +77,8 @@ def identify_flows(
             comes out after the verdicts on all flows before it.
         model: the model that decides.
         threshold: smallest accepted confidence; the model's own, else 0.85, unless given.
+        early: the flows are open and their fifth payload packet is still to come: one payload packet is
+            enough, and the confidence is calibrated for the number of them.
 
     Raises:
         UsageError: the threshold is not between 0 and 1.
@@ -80,8 +86,9 @@ def identify_flows(
     """
     limit = choose_threshold(threshold, model)
     name = f"{model.name}@{model.hash}"
+    least = 1 if early else MIN_PAYLOAD_PACKETS
     for batch in batches:
-        enough = batch.payload_packets >= MIN_PAYLOAD_PACKETS
+        enough = batch.payload_packets >= least
         flows = batch if enough.all() else batch.filter(enough)
         if len(flows):
-            yield decide(flows, model.predict_proba(flows), model.apps, limit, name)
+            yield decide(flows, model.predict_proba(flows, early=early), model.apps, limit, name)

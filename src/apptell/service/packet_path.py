@@ -1,0 +1,109 @@
+"""A source in, flows for identification out: decoder, reassembly and flow table of one capturing thread.
+
+It never waits for a model or an output, unless its source waits for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apptell.flows import FlowTable
+from apptell.packets import Decoder, Reassembler
+from apptell.service.work import DECIDED, EARLY, ENDED
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Iterable
+
+    from apptell.capture import PacketBatch
+    from apptell.flows import FlowBatch, FlowOptions
+    from apptell.service.sources import Source
+    from apptell.service.work import WorkQueue
+
+_DECIDE_NS: Final = 250_000_000
+_SWEEP_NS: Final = 1_000_000_000
+
+
+class PacketPath:
+    """Takes a source's packets until it ends.
+
+    Args:
+        source: where packets come from.
+        options: how they become flows.
+        decide_after_s: age at which a flow with at least two payload packets is decided, s; None for never.
+        work: gets the flows.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        options: FlowOptions,
+        decide_after_s: float | None,
+        work: WorkQueue,
+    ) -> None:
+        self.source = source
+        self.packets = 0
+        """Packets read."""
+        self.bytes = 0
+        """Their bytes on the wire."""
+        self.flows = 0
+        """Flows that ended."""
+        self._decide_after_s = decide_after_s
+        self._work = work
+        self._decoder = Decoder(options.tunnels)
+        self._reassembler = Reassembler(self._decoder) if options.mode == "clean" else None
+        self._table = FlowTable(options)
+        self._decided_ns = 0
+        self._swept_ns = 0
+
+    @property
+    def evicted(self) -> int:
+        """Flows that were ended for want of room."""
+        return self._table.n_evicted
+
+    def run(self, stop: threading.Event) -> None:
+        """Works until the source ends or ``stop`` is set; then hands out what is open.
+
+        Raises:
+            CaptureError: the source is damaged or gone; after everything before it was handed out.
+        """
+        try:
+            for batch in self.source.batches():
+                if batch is not None and len(batch):
+                    self._add(batch)
+                self._run_timers()
+                if stop.is_set():
+                    break
+        finally:
+            self._bring_open()
+            self._bring(self._table.finish(), ENDED)
+
+    def _add(self, packets: PacketBatch) -> None:
+        headers = self._decoder(packets)
+        self.packets += len(packets)
+        self.bytes += int(packets.wire.sum())
+        for whole in self._reassembler(headers) if self._reassembler else (headers,):
+            ended = self._table.add(whole, self.source.name, packets.owners)
+            self._bring(ended, ENDED)
+        self._bring_open()
+
+    def _run_timers(self) -> None:
+        told = self.source.now_ns()
+        now_ns = self._table.clock_ns if told is None else told
+        if self._decide_after_s is not None and now_ns - self._decided_ns >= _DECIDE_NS:
+            self._decided_ns = now_ns
+            self._table.decide_after(self._decide_after_s, now_ns)
+            self._bring_open()
+        if told is not None and now_ns - self._swept_ns >= _SWEEP_NS:
+            self._swept_ns = now_ns
+            self._bring(self._table.advance(now_ns), ENDED)
+
+    def _bring_open(self) -> None:
+        self._bring(self._table.take_decided(), DECIDED)
+        self._bring(self._table.take_early(), EARLY)
+
+    def _bring(self, batches: Iterable[FlowBatch], kind: str) -> None:
+        for flows in batches:
+            if kind == ENDED:
+                self.flows += len(flows)
+            self._work.put(flows, kind)
