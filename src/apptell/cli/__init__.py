@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+LOCATORS = (
+    "UserProvidedCacheLocator,InTreeCacheLocator,apptell.compiled.Prepared,"
+    "UserWideCacheLocator,apptell.compiled.Temporary"
+)
+"""Where compiled kernels are kept or found, in this order (``apptell.compiled``)."""
+
 
 def main() -> None:
     """The program ``apptell``."""
+    import os
+
     from apptell.cli.app import app
 
+    # read by numba when it is first imported
+    os.environ.setdefault("NUMBA_CACHE_LOCATOR_CLASSES", LOCATORS)
     app(prog_name="apptell")

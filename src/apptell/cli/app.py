@@ -11,6 +11,7 @@ from apptell._version import __version__
 from apptell.cli import (
     audit,
     compare,
+    config,
     dataset,
     demo,
     evaluate,
@@ -51,6 +52,10 @@ def _apptell(
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
+    config: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Settings; else apptell.toml where there is one."),
+    ] = None,
 ) -> None:
     """Tells which app made each flow of a phone's network traffic, also when it is encrypted."""
 
@@ -65,4 +70,5 @@ app.command("compare", cls=Verb)(compare.compare)
 app.command("audit", cls=Verb)(audit.audit)
 app.command("live", cls=Verb)(live.live)
 app.command("reproduce", cls=Verb)(reproduce.reproduce)
+app.add_typer(config.app, name="config")
 app.command("demo", cls=Verb)(demo.demo)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apptell.cli import settings
 from apptell.cli.identify import ModelFolder, say_what_it_knows
 from apptell.cli.options import Mode, Threshold, flow_options
 from apptell.cli.screen import note
@@ -16,11 +17,13 @@ from apptell.cli.screen import note
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apptell.service import LivePipeline, Source
+    from apptell.models import Model
+    from apptell.service import LivePipeline, QueuedOutput, Source
     from apptell.service.metrics import Metrics
 
 
 def live(
+    context: typer.Context,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -71,6 +74,20 @@ def live(
         int,
         typer.Option(metavar="N", help="Threads that share an interface's packets.", min=1),
     ] = 1,
+    on_verdict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COMMAND|URL", help="Run or call for each named flow, with its record as JSON."
+        ),
+    ] = None,
+    on_app: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Of --on-verdict: only these apps, by commas."),
+    ] = None,
+    on_rate: Annotated[
+        float,
+        typer.Option(metavar="N", help="Of --on-verdict: calls a second at most.", min=0.01),
+    ] = 10.0,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -91,6 +108,11 @@ def live(
     from apptell.service.metrics import Metrics, MetricsServer, parse_address
     from apptell.service.warm_up import warm_up
 
+    source, interface, replay = settings.one_of(context, "source", "interface", "replay")
+    if interface is None:
+        snap, expression, promiscuous, workers = settings.typed(
+            context, "snap", "expression", "promiscuous", "workers"
+        )
     if sum(each is not None for each in (source, interface, replay)) != 1:
         raise UsageError("name one source: -i INTERFACE, a stream, or --replay FILE")
     options = replace(flow_options(mode, protocol=protocol), lists_decided=True, lists_early=early)
@@ -116,6 +138,8 @@ def live(
             stack.callback(each.close)
         lossless = all(each.is_lossless for each in opened)
         outputs = open_outputs(out or ["jsonl:-"], is_lossless=lossless)
+        if on_verdict is not None:
+            outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, used))
         live_options = LiveOptions(options, threshold, decide_after)
         pipeline = LivePipeline(opened, used, outputs, live_options, counts)
         interrupted = _listen(stop, pipeline, model)
@@ -151,6 +175,22 @@ def _open_stream(source: str | None, replay: Path | None, speed: str) -> "Source
     if replay is not None:
         return ReplaySource(replay, parse_speed(speed))
     return StreamSource(str(source))
+
+
+def _open_on_verdict(what: str, names: str | None, rate: float, model: "Model") -> "QueuedOutput":
+    """What is called with verdicts.
+
+    Raises:
+        UsageError: it is neither a command nor a URL, or the model knows no such app.
+    """
+    from apptell.errors import UsageError
+    from apptell.service.on_verdict import open_on_verdict
+
+    apps = [] if names is None else [name.strip() for name in names.split(",")]
+    for app in apps:
+        if app not in model.apps:
+            raise UsageError(f"--on-app: the model knows no {app!r}: {', '.join(model.apps)}")
+    return open_on_verdict(what, apps, rate)
 
 
 def _listen(
@@ -196,6 +236,11 @@ def _say_counts(counts: "Metrics", outputs: list[tuple[str, dict[str, int], str]
         f"{counts.overloaded:,} overloaded."
     )
     for name, numbers, fault in outputs:
+        if "called" in numbers:
+            note(
+                f"{name}: {numbers['called']:,} called, {numbers['failed']:,} failed, "
+                f"{numbers['limited']:,} left out by the rate{': ' if fault else ''}{fault}"
+            )
         if numbers["dropped"] or numbers["errors"]:
             note(
                 f"{name}: {numbers['dropped']:,} records dropped, {numbers['errors']:,} errors: {fault}"

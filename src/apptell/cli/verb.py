@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from apptell.cli import settings
 from apptell.errors import ApptellError
 
 INTERRUPTED = 130
@@ -25,6 +26,16 @@ class Verb(TyperCommand):
         formatter.write(f"{_indented(examples)}\n\n")
         self.help = words.rstrip()
         super().format_help(ctx, formatter)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Options, where they are not typed, from environment and file."""
+        if not {"--help", "-h"}.intersection(args):
+            try:
+                settings.apply(ctx)
+            except ApptellError as error:
+                typer.echo(f"apptell: {error}", err=True)
+                raise typer.Exit(error.exit_code) from None
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb and turns what may go wrong into an exit code."""

@@ -54,8 +54,7 @@ class QueuedOutput:
         self.name = name
         self.is_gone = False
         """Whether whoever read it has gone for good."""
-        self.fault = ""
-        """What went wrong last."""
+        self._fault = ""
         self._output = output
         self._is_lossless = is_lossless
         self._capacity = capacity
@@ -68,6 +67,11 @@ class QueuedOutput:
         self._is_failing = False
         self._thread = threading.Thread(target=self._run, name=f"output {name}", daemon=True)
         self._thread.start()
+
+    @property
+    def fault(self) -> str:
+        """What went wrong last."""
+        return self._fault or str(getattr(self._output, "fault", ""))
 
     def counts(self) -> dict[str, int]:
         """Records written, dropped and queued, failed attempts, and what the output itself counts."""
@@ -185,7 +189,7 @@ class QueuedOutput:
         with self._changed:
             self._errors += 1
             self._is_failing = True
-            self.fault = str(error)
+            self._fault = str(error)
             self._changed.notify_all()
 
 

@@ -1,0 +1,233 @@
+"""A verb's options in; what the environment and a file say of them out, and where each value came from.
+
+Flags win over the environment, the environment over the file (docs/cli.md, Settings). Both are given to
+a verb as defaults, so that a value is checked and converted in one way wherever it comes from.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from apptell.errors import UsageError
+
+VARIABLE: Final = "APPTELL_CONFIG"
+"""Names the file."""
+_PREFIX: Final = "APPTELL"
+_NAME: Final = "apptell.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What was said about an option."""
+
+    value: Any
+    """A text, number or truth, or a list of them."""
+    origin: str
+    """A variable's name or a file's path."""
+
+
+def settings_file(named: str | None = None) -> Path | None:
+    """The file that is in use, if any.
+
+    Args:
+        named: what ``--config`` names.
+    """
+    said = named or os.environ.get(VARIABLE)
+    if said:
+        return Path(said)
+    home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    for place in (_NAME, f"{home}/apptell/{_NAME}", f"/etc/apptell/{_NAME}"):
+        path = Path(place).expanduser()
+        if path.is_file():
+            return path
+    return None
+
+
+def read_file(path: Path | None) -> dict[str, Any]:
+    """The sections of a file.
+
+    Raises:
+        UsageError: it cannot be read or is no TOML.
+    """
+    if path is None:
+        return {}
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+
+
+def long_name(option: Any) -> str:
+    """An option's name without its dashes, as in ``decide-after``."""
+    return str(max(option.opts, key=len)).lstrip("-")
+
+
+def settable(command: Any) -> dict[str, Any]:
+    """A verb's options by their long names."""
+    return {
+        long_name(each): each
+        for each in command.params
+        if each.param_type_name == "option" and not each.is_eager
+    }
+
+
+def verbs(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every verb below a command, with the words that name it."""
+    if hasattr(command, "commands"):
+        for word, inner in command.commands.items():
+            yield from verbs(inner, (*path, word))
+    else:
+        yield path, command
+
+
+def variable(path: tuple[str, ...], name: str) -> str:
+    """The environment's name of a verb's option."""
+    return "_".join((_PREFIX, *path, name)).upper().replace("-", "_")
+
+
+def check_names(root: Any, file: Path | None, sections: Mapping[str, Any]) -> None:
+    """Refuses a section or key that no verb knows.
+
+    Raises:
+        UsageError: there is one.
+    """
+
+    def check(command: Any, path: tuple[str, ...], found: Any) -> None:
+        place = ".".join(path)
+        if not isinstance(found, dict):
+            raise UsageError(f"{file}: {place} is no section: write [{place}]")
+        inner = getattr(command, "commands", None)
+        known = settable(command) if inner is None else inner
+        for name, value in found.items():
+            if name not in known:
+                what = "option" if inner is None else "verb"
+                where = f"[{place}]: " if path else ""
+                raise UsageError(f"{file}: {where}no {what} {name!r}: {', '.join(known)}")
+            if inner is not None:
+                check(inner[name], (*path, name), value)
+
+    check(root, (), dict(sections))
+
+
+def unknown_variables(root: Any) -> list[str]:
+    """Variables ``APPTELL_...`` that no verb knows."""
+    known = {VARIABLE}
+    for path, command in verbs(root):
+        known |= {variable(path, name) for name in settable(command)}
+    return sorted(
+        name for name in os.environ if name.startswith(f"{_PREFIX}_") and name not in known
+    )
+
+
+def settings(
+    command: Any, path: tuple[str, ...], file: Path | None, sections: Mapping[str, Any]
+) -> dict[str, Setting]:
+    """What environment and file say of a verb's options, by long name."""
+    section: Any = sections
+    for word in path:
+        section = section.get(word, {})
+    found = {}
+    for name, option in settable(command).items():
+        said = os.environ.get(variable(path, name))
+        if said:
+            value: Any = said.split() if option.multiple else said
+            found[name] = Setting(value, variable(path, name))
+        elif name in section:
+            found[name] = Setting(section[name], str(file))
+    return found
+
+
+def apply(context: Any) -> None:
+    """Makes what environment and file say the defaults of the verb that a context is for.
+
+    Raises:
+        UsageError: the file cannot be used, or a value does not fit its option.
+    """
+    root = context.find_root()
+    path = tuple(context.command_path.split()[1:])
+    file = settings_file(root.params.get("config"))
+    sections = read_file(file)
+    check_names(root.command, file, sections)
+    options = settable(context.command)
+    found = settings(context.command, path, file, sections)
+    defaults = {
+        options[name].name: _converted(context, options[name], name, setting)
+        for name, setting in found.items()
+    }
+    context.default_map = defaults
+    context.meta[__name__] = {options[name].name: each.origin for name, each in found.items()}
+
+
+def origin(context: Any, name: str) -> str:
+    """Where a parameter's value came from: ``flag``, a variable, a file or ``default``."""
+    source = context.get_parameter_source(name)
+    if source is not None and source.name == "COMMANDLINE":
+        return "flag"
+    found: dict[str, str] = context.meta.get(__name__, {})
+    return found.get(name, "default")
+
+
+def one_of(context: Any, *names: str) -> list[Any]:
+    """Of parameters that exclude each other those typed, or else those set; None for the others."""
+    typed = {name for name in names if origin(context, name) == "flag"}
+    return [context.params[name] if name in (typed or names) else None for name in names]
+
+
+def typed(context: Any, *names: str) -> list[Any]:
+    """Parameters as they were typed; the default of those that were not, whatever is set."""
+    defaults = {each.name: each.default for each in context.command.params}
+    return [
+        context.params[name] if origin(context, name) == "flag" else defaults[name]
+        for name in names
+    ]
+
+
+def _converted(context: Any, option: Any, name: str, setting: Setting) -> Any:
+    """A setting's value as the option has it.
+
+    Raises:
+        UsageError: it does not fit.
+    """
+    place = f"{setting.origin}: {name}"
+    value = setting.value
+    if isinstance(value, dict) or (isinstance(value, list) != bool(option.multiple)):
+        kind = "a list of values" if option.multiple else "one value"
+        raise UsageError(f"{place}: {value!r} is not {kind}")
+    if option.is_flag:
+        if isinstance(value, str):
+            return _truth(value, place)
+        if not isinstance(value, bool):
+            raise UsageError(f"{place}: {value!r} is neither true nor false")
+        return value
+    texts = [each if isinstance(each, str) else _text(each, place) for each in _listed(value)]
+    try:
+        option.process_value(context, texts if option.multiple else texts[0])
+    except typer.BadParameter as error:
+        raise UsageError(f"{place}: {error.message.rstrip('.')}") from error
+    return texts if option.multiple else texts[0]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _text(value: Any, place: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{place}: {value!r} is neither a text nor a number")
+    return repr(value)
+
+
+def _truth(text: str, place: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise UsageError(f"{place}: {text!r} is neither yes nor no")

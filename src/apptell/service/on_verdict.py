@@ -1,0 +1,195 @@
+"""Live records in, a command run or a URL called for each named flow out: so that others limit or alert.
+
+It stands behind a queue as every output does. Calls are made one at a time, each for at most ``CALL_S``; one
+that fails is counted and not tried again, and those beyond the rate are counted and left out.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apptell.errors import UsageError
+from apptell.service.outputs.queued import QueuedOutput
+from apptell.service.records import VERDICT, json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+CALL_S: Final = 5.0
+"""How long a call may take."""
+RATE: Final = 10.0
+"""Calls a second, unless told otherwise."""
+_STDERR: Final = 2
+
+
+class OnVerdict:
+    """Calls something with each verdict that names an app.
+
+    Args:
+        call: takes one record as JSON; raises CallError.
+        apps: only these; every one when empty.
+        rate: calls a second at most; as many at once.
+        clock: monotonic, s.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[bytes], None],
+        apps: Collection[str] = (),
+        rate: float = RATE,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.extra = {"called": 0, "failed": 0, "limited": 0}
+        self.fault = ""
+        """What went wrong last."""
+        self._call, self._rate, self._clock = call, rate, clock
+        self._apps = pa.array(sorted(apps), pa.string()) if apps else None
+        self._burst = max(rate, 1.0)
+        self._left = self._burst
+        self._since_s = clock()
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Makes the calls of some records."""
+        chosen = batch.filter(self._is_wanted(batch))
+        for line in json_text(chosen).splitlines():
+            if not self._has_room():
+                self.extra["limited"] += 1
+                continue
+            self.extra["called"] += 1
+            try:
+                self._call(line.encode() + b"\n")
+            except CallError as error:
+                self.extra["failed"] += 1
+                self.fault = str(error)
+
+    def tick(self) -> None:
+        """Nothing is kept back."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _is_wanted(self, batch: pa.RecordBatch) -> pa.BooleanArray:
+        app = batch.column("app")
+        named = app.is_valid() if self._apps is None else pc.is_in(app, value_set=self._apps)
+        return pc.and_(pc.equal(batch.column("event"), VERDICT), named)
+
+    def _has_room(self) -> bool:
+        now_s = self._clock()
+        self._left = min(self._burst, self._left + (now_s - self._since_s) * self._rate)
+        self._since_s = now_s
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
+class CallError(Exception):
+    """A call failed; says how."""
+
+
+class Command:
+    """Runs a command with the record on its stdin; what it prints goes to stderr.
+
+    Args:
+        text: the command and its arguments as a shell would part them; no shell runs it.
+
+    Raises:
+        UsageError: there is no such command.
+    """
+
+    def __init__(self, text: str) -> None:
+        try:
+            self._words = shlex.split(text)
+        except ValueError as error:
+            raise UsageError(f"--on-verdict {text!r}: {error}") from error
+        if not self._words or shutil.which(self._words[0]) is None:
+            raise UsageError(f"--on-verdict {text!r}: no such command")
+
+    def __call__(self, record: bytes) -> None:
+        """Runs it and waits for its end.
+
+        Raises:
+            CallError: it could not be run, took too long or ended with another status than 0.
+        """
+        # numba's setting is ours alone (``cli.main``)
+        told = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_LOCATOR_CLASSES"}
+        try:
+            with subprocess.Popen(
+                self._words,
+                stdin=subprocess.PIPE,
+                stdout=_STDERR,
+                env=told,
+                start_new_session=True,
+            ) as running:
+                try:
+                    running.communicate(record, timeout=CALL_S)
+                except subprocess.TimeoutExpired:
+                    os.killpg(running.pid, signal.SIGKILL)
+                    raise CallError(f"{self._words[0]}: not done after {CALL_S:g} s") from None
+        except OSError as error:
+            raise CallError(f"{self._words[0]}: {error.strerror}") from error
+        if running.returncode:
+            raise CallError(f"{self._words[0]}: status {running.returncode}")
+
+
+class Webhook:
+    """Sends the record as the body of a POST; redirections are not followed.
+
+    Args:
+        url: ``http://`` or ``https://``.
+
+    Raises:
+        UsageError: it is no such URL.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(f"--on-verdict {url!r} is neither http:// nor https:// with a host")
+        self._url = url
+        self._open = urllib.request.build_opener(_NoRedirection).open
+
+    def __call__(self, record: bytes) -> None:
+        """Sends it.
+
+        Raises:
+            CallError: there was no answer in time, or another than 2xx.
+        """
+        request = urllib.request.Request(
+            self._url, record, {"Content-Type": "application/json"}, method="POST"
+        )
+        try:
+            self._open(request, timeout=CALL_S).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+            raise CallError(f"{self._url}: status {error.code}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise CallError(f"{self._url}: {error}") from error
+
+
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any) -> None:
+        """A POST would become a GET."""
+
+
+def open_on_verdict(what: str, apps: Collection[str] = (), rate: float = RATE) -> QueuedOutput:
+    """Opens what ``--on-verdict`` names, behind a queue and a thread of its own.
+
+    Raises:
+        UsageError: it is neither a command that is there nor a URL.
+    """
+    call = Webhook(what) if "://" in what.split(" ", 1)[0] else Command(what)
+    return QueuedOutput("on-verdict", OnVerdict(call, apps, rate))
