@@ -55,6 +55,32 @@ def test_a_flow_is_handed_out_at_its_fifth_payload_packet_and_only_once():
     assert evidence(ended) == evidence(flow)
 
 
+def test_a_flow_is_handed_out_later_for_a_model_that_wants_more_packets():
+    table = FlowTable(FlowOptions(lists_decided=True, decision_packets=10))
+    packets = talk(12, close=False)
+    handed_out = []
+    for packet in packets:
+        assert add(table, [packet]) == []
+        handed_out += table.take_decided()
+    (flow,) = FlowBatch.concat(handed_out)
+    assert flow.payload_packets_to_server + flow.payload_packets_to_client == 10
+    assert len(flow.sequence_length) == 10
+    assert flow.decided_ns == flow.segment_time_ns[9]
+    assert flow.decided_packets_to_server == flow.packets_to_server
+    (ended,) = FlowBatch.concat(list(table.finish()))
+    assert len(ended.sequence_length) == 12
+    assert evidence(ended) == evidence(flow)
+
+
+def test_a_flow_with_fewer_packets_than_the_model_wants_is_decided_at_its_end():
+    table = FlowTable(FlowOptions(lists_decided=True, decision_packets=10))
+    packets = talk(9, close=False)
+    assert add(table, packets) == []
+    assert list(table.take_decided()) == []
+    (ended,) = FlowBatch.concat(list(table.finish()))
+    assert ended.decided_ns == ended.end_ns == packets[-1][0]
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("block", [1, 13, 400])
 def test_what_a_verdict_rests_on_is_the_same_while_the_flow_is_open_and_when_it_ended(seed, block):

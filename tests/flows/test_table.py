@@ -340,6 +340,8 @@ def test_fin_in_both_directions_closes():
         ({"protocols": (1,)}, "are not some of 6"),
         ({"timeout_s": 0}, "timeout of 0 s is not above 0"),
         ({"segments": 13}, "13 segments are not 1 to 12"),
+        ({"decision_packets": 1}, "a decision after 1 payload packets is not 2 to 32"),
+        ({"decision_packets": 33}, "a decision after 33 payload packets is not 2 to 32"),
         ({"max_flows": 3}, "a table of 3 flows is too small"),
         ({"groups": ("core", "smell")}, "unknown column group 'smell'"),
     ],

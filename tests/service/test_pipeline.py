@@ -11,7 +11,7 @@ import pytest
 from apptell.capture import open_capture
 from apptell.errors import CaptureError
 from apptell.flows import FlowOptions, read_flows
-from apptell.models import load_model
+from apptell.models import Model, load_model
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource, StreamSource
 from apptell.service.metrics import Metrics
 from apptell.service.records import live_records, rows
@@ -24,6 +24,7 @@ from apptell.testing import (
     write_pcap,
 )
 from apptell.verdicts import identify_flows
+from tests.models import tiny
 
 APPS = ["signal", "zoom", "skype"]
 TOTALS = {
@@ -238,6 +239,7 @@ class Scripted:
     """A model whose answer depends on how many payload packets it sees."""
 
     apps, name, hash, threshold = ["chat", "mail"], "scripted", "0", 0.8
+    decision_packets = 5
 
     def __init__(self, by_packets):
         self._by_packets = by_packets
@@ -339,12 +341,42 @@ def test_when_one_source_fails_the_others_are_handed_out(capture, model, tmp_pat
     assert {row["event"] for row in kept.rows} <= {"verdict", "end"}
 
 
+def test_a_model_that_looks_at_ten_packets_is_asked_at_the_tenth_or_at_the_end(tmp_path):
+    options = {"packets": 10, "length": 10}
+    patient = Model(
+        tiny.info(inputs="sequence", options=options, onnx_sha256="0"),
+        tiny.network("sequence", shape=(10, 3)),
+        place="patient",
+    )
+    packets = []
+    for i, n in enumerate((1, 2, 9, 10, 30)):
+        says = app_messages("signal", n_messages=n, seed=i)
+        packets += conversation(
+            ("192.168.1.3", 50_000 + i), ("203.0.113.9", 443), says, start_ns=START_NS + i * 10**9
+        )
+    capture = write_pcap(tmp_path / "long.pcap", sorted(packets, key=lambda packet: packet[0]))
+    records, _ = run(ReplaySource(capture), patient)
+    expected = by_flow(from_disk(capture, patient))
+    verdicts = by_flow(row for row in records if row["event"] == "verdict")
+    assert sorted(row["payload_packets_seen"] for row in verdicts.values()) == [2, 9, 10, 10]
+    assert verdicts.keys() == expected.keys()
+    for key, row in verdicts.items():
+        assert without(row, TOTALS) == without(expected[key], TOTALS)
+    ends = by_flow(row for row in records if row["event"] == "end")
+    longest = max(ends, key=lambda key: ends[key]["packets_to_server"])
+    assert verdicts[longest]["packets_to_server"] < ends[longest]["packets_to_server"]
+    later = run(ReplaySource(capture), load_model())[0]
+    five = by_flow(row for row in later if row["event"] == "verdict")
+    assert five[longest]["packets_to_server"] < verdicts[longest]["packets_to_server"]
+
+
 class SlowModel:
     """A model that takes its time."""
 
     def __init__(self, model):
         self._model = model
         self.apps, self.name, self.hash, self.threshold = model.apps, "slow", "0", model.threshold
+        self.decision_packets = model.decision_packets
 
     def predict_proba(self, flows, *, early=False):
         time.sleep(0.2)

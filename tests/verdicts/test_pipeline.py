@@ -20,6 +20,7 @@ class SureModel:
     apps: list[str] = field(default_factory=lambda: ["signal", "zoom"])
     name: str = "sure"
     hash: str = "abc"
+    decision_packets: int = 5
     info: dict[str, Any] = field(default_factory=dict)
 
     def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> np.ndarray:

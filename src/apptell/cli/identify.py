@@ -65,8 +65,8 @@ def identify(
     from apptell.verdicts import choose_threshold, identify_flows
 
     chosen = choose_form(form, output, terminal=on_terminal())
-    options = flow_options(mode, protocol=protocol)
     used = load_model(model)
+    options = flow_options(mode, protocol=protocol, model=used)
     limit = choose_threshold(threshold, used)
     say_what_it_knows(used, embedded=model is None)
     schema, columns = VERDICT_RECORD, VERDICT_COLUMNS

@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from apptell.flows import FlowOptions
+    from apptell.models import Model
 
 Captures = Annotated[
     list[str],
@@ -66,15 +67,19 @@ Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 
 
 def flow_options(
-    mode: str, groups: tuple[str, ...] = ("core", "segments", "names"), protocol: str = "tcp"
+    mode: str,
+    groups: tuple[str, ...] = ("core", "segments", "names"),
+    protocol: str = "tcp",
+    model: "Model | None" = None,
 ) -> "FlowOptions":
-    """How packets become flows, by the options ``--flows`` and ``--protocol``.
+    """How packets become flows, by the options ``--flows`` and ``--protocol`` and what a model needs.
 
     Raises:
         UsageError: no such mode, column group or protocol.
     """
     from apptell.errors import UsageError
     from apptell.flows import FlowOptions
+    from apptell.flows.schema import DECISION_SEGMENTS
 
     numbers = {"tcp": 6, "udp": 17}
     names = [name.strip().lower() for name in protocol.split(",")]
@@ -85,4 +90,5 @@ def flow_options(
         mode=cast("Literal['clean', 'paper']", mode),
         groups=groups,
         protocols=tuple(numbers[name] for name in names),
+        decision_packets=DECISION_SEGMENTS if model is None else model.decision_packets,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from apptell.flows.schema import DECISION_SEGMENTS, MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_SEQUENCE
+from apptell.flows.schema import MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.flows.state import (
     ACTIVE,
     BLOCK_HEADER,
@@ -66,6 +66,7 @@ def add_packets(
     want_udp,
     timeout_ns,
     max_segments,
+    decision_packets,
     share,
     n_shares,
     records,
@@ -358,7 +359,7 @@ def add_packets(
             arena32[block * (UNIT // 4) + (MAX_SEQUENCE - MAX_SEGMENTS) * 2 + beyond] = signed
             flow.n_sequence = n_sequence + 1
         if flow.decided < DECIDED:
-            if flow.payload_packets[0] + flow.payload_packets[1] >= DECISION_SEGMENTS:
+            if flow.payload_packets[0] + flow.payload_packets[1] >= decision_packets:
                 decide(record, time_ns, records, young, counts)
             elif len(early) > 0 and flow.decided == UNDECIDED:
                 flow.decided = CANDIDATE

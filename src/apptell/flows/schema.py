@@ -63,8 +63,9 @@ CORE: Final = {
     "payload_bytes_to_client": pa.int64(),
     "retransmissions": pa.int64(),  # packets with payload that brought nothing new
     "out_of_order": pa.int64(),  # payload packets that filled an earlier gap
-    # The same totals when the fifth payload packet had arrived (or at the end, when it never did):
-    # what a live verdict sees. Consumers: encoding.statistics, verdicts.
+    # The same totals when the deciding payload packet had arrived (or at the end, when it never did):
+    # what a live verdict sees. It is the fifth unless the model asks for more.
+    # Consumers: encoding.statistics, verdicts.
     "decided_ns": pa.int64(),
     "decided_packets_to_server": pa.int64(),
     "decided_packets_to_client": pa.int64(),

@@ -14,7 +14,13 @@ from apptell.errors import UsageError
 from apptell.flows import kernel, state, turnover
 from apptell.flows.handout import hand_out
 from apptell.flows.names import add_names
-from apptell.flows.schema import GROUPS, MAX_SEGMENTS, FlowBatch
+from apptell.flows.schema import (
+    DECISION_SEGMENTS,
+    GROUPS,
+    MAX_SEGMENTS,
+    MAX_SEQUENCE,
+    FlowBatch,
+)
 from apptell.packets.headers import TCP, UDP
 
 if TYPE_CHECKING:
@@ -42,6 +48,9 @@ class FlowOptions:
     """Silence that ends a flow (paper, Section 3.1)."""
     segments: int = MAX_SEGMENTS
     """Payload segments whose bytes are kept, 1 to 12."""
+    decision_packets: int = DECISION_SEGMENTS
+    """Payload packets after which a verdict is due and ``decided_*`` is frozen, 2 to 32: as many as the
+    model looks at (``Model.decision_packets``)."""
     max_flows: int = 1 << 18
     """Flows and remembered connections at once; the oldest go first, counted."""
     segment_memory: int = 192 << 20
@@ -67,6 +76,10 @@ class FlowOptions:
             raise UsageError(f"timeout of {self.timeout_s} s is not above 0")
         if not 1 <= self.segments <= MAX_SEGMENTS:
             raise UsageError(f"{self.segments} segments are not 1 to {MAX_SEGMENTS}")
+        if not 2 <= self.decision_packets <= MAX_SEQUENCE:
+            raise UsageError(
+                f"a decision after {self.decision_packets} payload packets is not 2 to {MAX_SEQUENCE}"
+            )
         if self.max_flows < 64:
             raise UsageError(f"a table of {self.max_flows} flows is too small: at least 64")
         if self.segment_memory < 1 << 16:
@@ -159,6 +172,7 @@ class FlowTable:
                 UDP in options.protocols,
                 self._timeout_ns,
                 options.segments,
+                options.decision_packets,
                 *self._share,
                 memory.records,
                 memory.buckets,
@@ -218,7 +232,7 @@ class FlowTable:
         """Open flows whose verdict became due since the last call, each once, in the order they became so.
 
         A flow that has ended meanwhile is not among them: it comes, or came, as a finished one. Needs the
-        option ``lists_decided``. What a verdict rests on (``decided_*`` and the first five segments) is the
+        option ``lists_decided``. What a verdict rests on (``decided_*`` and the first payload packets) is the
         same when the flow ends; totals are those so far.
         """
         memory = self._memory
@@ -241,7 +255,7 @@ class FlowTable:
             yield add_names(batch) if "names" in self._groups else batch
 
     def decide_after(self, seconds: float, now_ns: int, min_payload_packets: int = 2) -> None:
-        """Makes a verdict due on open flows that began so long ago and have fewer than five payload packets.
+        """Makes a verdict due on open flows that began so long ago and have too few payload packets for one.
 
         Args:
             seconds: since the flow's first packet.

@@ -11,7 +11,7 @@ import numpy as np
 
 from apptell.encoding import complete_options, encoding_of
 from apptell.errors import ModelError, UsageError
-from apptell.flows.schema import FlowBatch
+from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.models.folder import read_model
 
 if TYPE_CHECKING:
@@ -74,6 +74,11 @@ class Model:
         """The confidence below which it declines; None when whoever uses it shall say."""
         threshold = self.info["threshold"]
         return None if threshold is None else float(threshold)
+
+    @property
+    def decision_packets(self) -> int:
+        """Payload packets that it looks at: its verdict is due when so many have come."""
+        return int(self._options.get("packets", DECISION_SEGMENTS))
 
     @property
     def hash(self) -> str:

@@ -233,7 +233,14 @@ def _not_identified(flows: FlowBatch, model: Model, threshold: float | None) -> 
     """Verdicts that say that there was no time."""
     n, limit = len(flows), choose_threshold(threshold, model)
     nothing = np.zeros((n, len(model.apps)), dtype=np.float32)
-    batch = decide(flows, nothing, model.apps, limit, f"{model.name}@{model.hash}").to_arrow()
+    batch = decide(
+        flows,
+        nothing,
+        model.apps,
+        limit,
+        f"{model.name}@{model.hash}",
+        model.decision_packets,
+    ).to_arrow()
     for name in _GUESSES:
         at = SCHEMA.get_field_index(name)
         batch = batch.set_column(at, SCHEMA.field(at), pa.nulls(n, SCHEMA.field(at).type))

@@ -5,6 +5,7 @@ It never waits for a model or an output, unless its source waits for it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from apptell.flows import FlowTable
@@ -60,6 +61,10 @@ class PacketPath:
     def evicted(self) -> int:
         """Flows that were ended for want of room."""
         return self._table.n_evicted
+
+    def decide_at(self, packets: int) -> None:
+        """From now on verdicts are due after so many payload packets."""
+        self._table.options = replace(self._table.options, decision_packets=packets)
 
     def run(self, stop: threading.Event) -> None:
         """Works until the source ends or ``stop`` is set; then hands out what is open.

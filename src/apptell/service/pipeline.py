@@ -46,7 +46,7 @@ class LiveOptions:
     threshold: float | None = None
     """Smallest accepted confidence; the model's own, else 0.85, unless given."""
     decide_after_s: float | None = None
-    """Age at which a flow with at least two payload packets is decided; None waits for five or its end."""
+    """Age at which a flow with at least two payload packets is decided; None waits for packets or the end."""
     max_waiting: int = 8192
     """Flows that may wait for identification."""
     batch_flows: int = 256
@@ -85,12 +85,16 @@ class LivePipeline:
             PacketPath(source, self.options.flows, self.options.decide_after_s, self._work)
             for source in sources
         ]
+        for path in self._paths:
+            path.decide_at(model.decision_packets)
         self._deadline_s: float | None = None
         self.metrics.set_model(f"{model.name}@{model.hash}")
 
     def replace_model(self, model: Model) -> None:
         """From now on another model decides; no flow is lost, and those decided keep their app."""
         self._decisions.model = model
+        for path in self._paths:
+            path.decide_at(model.decision_packets)
         self.metrics.set_model(f"{model.name}@{model.hash}")
 
     def run(self, stop: threading.Event) -> None:

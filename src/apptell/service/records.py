@@ -1,7 +1,7 @@
 """Verdicts in, the records that every output gets out.
 
 Each flow that is decided gives two records: ``verdict`` once its app is known, with what was known at its
-fifth payload packet, and ``end`` when it ended, with the same app and its totals.
+deciding payload packet, and ``end`` when it ended, with the same app and its totals.
 """
 
 from __future__ import annotations

@@ -25,15 +25,17 @@ _FRAME: Final = bytes.fromhex(
 
 
 def warm_up(options: FlowOptions, model: Model) -> None:
-    """Runs five packets through decoder, table and model; first runs cost seconds, later ones nothing."""
-    n = 5
+    """Runs the packets of a verdict through decoder, table and model; first runs cost seconds."""
+    n = model.decision_packets
     columns = Columns(n)
     columns.set_constants(1)
     columns.offset[:] = np.arange(n) * len(_FRAME)
     columns.captured[:] = columns.wire[:] = len(_FRAME)
     columns.time_ns[:] = np.arange(n)
     batch = columns.batch(np.frombuffer(_FRAME * n, dtype=np.uint8), n, [])
-    table = FlowTable(replace(options, mode="paper", protocols=(6,), max_flows=64))
+    table = FlowTable(
+        replace(options, mode="paper", protocols=(6,), max_flows=64, decision_packets=n)
+    )
     ended = list(table.add(Decoder(options.tunnels)(batch), "warm-up"))
     for _ in identify_flows([*table.take_decided(), *ended], model):
         pass

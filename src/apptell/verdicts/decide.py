@@ -50,6 +50,7 @@ def decide(
     apps: Sequence[str],
     threshold: float,
     model_name: str,
+    packets: int = DECISION_SEGMENTS,
 ) -> VerdictBatch:
     """One verdict for each flow.
 
@@ -60,6 +61,7 @@ def decide(
         apps: the k apps, in the order of the columns.
         threshold: smallest confidence that is accepted, 0 to 1.
         model_name: written into every verdict, ``name@hash``.
+        packets: payload packets that the model looks at.
 
     Raises:
         ModelError: the probabilities do not fit the flows and apps, or are not numbers.
@@ -94,9 +96,7 @@ def decide(
         "runner_up": runner_up,
         "runner_up_confidence": runner_up_confidence,
         "threshold": pa.array(np.full(n, threshold), pa.float32()),
-        "payload_packets_seen": pa.array(
-            np.minimum(flows.payload_packets, DECISION_SEGMENTS), pa.int32()
-        ),
+        "payload_packets_seen": pa.array(np.minimum(flows.payload_packets, packets), pa.int32()),
         "model": pa.array([model_name] * n, pa.string()),
         "revised": pa.array(np.zeros(n, dtype=bool)),
     }

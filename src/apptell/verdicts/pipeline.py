@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from apptell.errors import UsageError
-from apptell.flows import read_flows
+from apptell.flows import FlowOptions, read_flows
 from apptell.models import Model, load_model
 from apptell.verdicts.decide import decide
 
@@ -58,7 +58,8 @@ def identify(
         UsageError: the threshold is not between 0 and 1.
     """
     used = model if isinstance(model, Model) else load_model(model)
-    with read_flows(source) as flows:
+    options = FlowOptions(decision_packets=used.decision_packets)
+    with read_flows(source, options) as flows:
         for batch in identify_flows(flows, used, threshold):
             yield from batch
 
@@ -91,4 +92,5 @@ def identify_flows(
         enough = batch.payload_packets >= least
         flows = batch if enough.all() else batch.filter(enough)
         if len(flows):
-            yield decide(flows, model.predict_proba(flows, early=early), model.apps, limit, name)
+            probabilities = model.predict_proba(flows, early=early)
+            yield decide(flows, probabilities, model.apps, limit, name, model.decision_packets)

@@ -39,7 +39,7 @@ SCHEMA: Final = pa.schema(
         "runner_up": pa.string(),
         "runner_up_confidence": pa.float32(),
         "threshold": pa.float32(),
-        "payload_packets_seen": pa.int32(),  # what the verdict rests on, at most five
+        "payload_packets_seen": pa.int32(),  # what the verdict rests on, at most the model's
         "packets_to_server": pa.int64(),
         "packets_to_client": pa.int64(),
         "bytes_to_server": pa.int64(),
