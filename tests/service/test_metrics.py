@@ -45,7 +45,7 @@ def test_the_text_has_every_counter_and_a_model_by_name():
     metrics.outputs = {"jsonl:-": {"written": 3, "queued": 2}}
     found = samples(metrics.text())
     assert found["apptell_packets_total"] == "7"
-    assert found['apptell_model_info{model="a\\"b\\\\c@1"}'] == "1"
+    assert found['apptell_model_info{name="a\\"b\\\\c",hash="1"}'] == "1"
     assert found['apptell_output_queued{output="jsonl:-"}'] == "2"
     assert found['apptell_output_records_total{output="jsonl:-",state="written"}'] == "3"
     assert (

@@ -20,6 +20,7 @@ from apptell.cli import (
     inspect,
     live,
     reproduce,
+    top,
     train,
 )
 from apptell.cli.verb import Verb, group
@@ -69,6 +70,7 @@ app.command("evaluate", cls=Verb)(evaluate.evaluate)
 app.command("compare", cls=Verb)(compare.compare)
 app.command("audit", cls=Verb)(audit.audit)
 app.command("live", cls=Verb)(live.live)
+app.command("top", cls=Verb)(top.top)
 app.command("reproduce", cls=Verb)(reproduce.reproduce)
 app.add_typer(config.app, name="config")
 app.command("demo", cls=Verb)(demo.demo)

@@ -9,71 +9,50 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli import settings
 from apptell.cli.identify import ModelFolder, say_what_it_knows
-from apptell.cli.options import Mode, Threshold, flow_options
+from apptell.cli.live_source import (
+    Chosen,
+    DecideAfter,
+    Early,
+    Expression,
+    Interface,
+    Promiscuous,
+    Replay,
+    Snap,
+    Speed,
+    Stream,
+    Workers,
+    choose_source,
+)
+from apptell.cli.options import Mode, Protocol, Threshold, flow_options
 from apptell.cli.screen import note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from apptell.models import Model
-    from apptell.service import LivePipeline, QueuedOutput, Source
+    from apptell.service import LivePipeline, QueuedOutput
     from apptell.service.metrics import Metrics
 
 
 def live(
     context: typer.Context,
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[SOURCE]",
-            help="A stream: -, pcap+tcp://, pcap+listen://, pcapdroid+udp://, http://.",
-        ),
-    ] = None,
-    interface: Annotated[
-        str | None,
-        typer.Option("--interface", "-i", metavar="NAME", help="An interface, or any."),
-    ] = None,
-    replay: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A capture as if it were live.")
-    ] = None,
-    speed: Annotated[
-        str, typer.Option(metavar="FACTOR", help="Of --replay: 1x, 10x, ... or max.")
-    ] = "1x",
+    source: Stream = None,
+    interface: Interface = None,
+    replay: Replay = None,
+    speed: Speed = "1x",
     model: ModelFolder = None,
     threshold: Threshold = None,
     mode: Mode = "clean",
-    protocol: Annotated[
-        str, typer.Option(metavar="NAMES", help="Transport protocols by commas: tcp, udp.")
-    ] = "tcp",
-    decide_after: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Decide after this time with what there is.", min=0.0),
-    ] = None,
-    early: Annotated[
-        bool,
-        typer.Option(
-            "--early", help="Decide before the fifth packet where the model is sure enough."
-        ),
-    ] = False,
+    protocol: Protocol = "tcp",
+    decide_after: DecideAfter = None,
+    early: Early = False,
     out: Annotated[
         list[str] | None,
         typer.Option(metavar="FORM:PLACE", help="An output, repeatable; jsonl:- unless given."),
     ] = None,
-    snap: Annotated[
-        int | None, typer.Option(metavar="BYTES", help="Bytes captured of each packet.")
-    ] = None,
-    expression: Annotated[
-        str | None, typer.Option("--filter", metavar="BPF", help="A capture filter; needs libpcap.")
-    ] = None,
-    promiscuous: Annotated[
-        bool, typer.Option("--promiscuous", help="Also what is not for this machine.")
-    ] = False,
-    workers: Annotated[
-        int,
-        typer.Option(metavar="N", help="Threads that share an interface's packets.", min=1),
-    ] = 1,
+    snap: Snap = None,
+    expression: Expression = None,
+    promiscuous: Promiscuous = False,
+    workers: Workers = 1,
     on_verdict: Annotated[
         str | None,
         typer.Option(
@@ -102,19 +81,13 @@ def live(
         apptell live -i wlan0 --out eve:eve.json --metrics 9109
         tcpdump -i any -w - | apptell live - --out jsonl:-
     """
-    from apptell.errors import UsageError
     from apptell.models import load_model
     from apptell.service import LiveOptions, LivePipeline, open_outputs
     from apptell.service.metrics import Metrics, MetricsServer, parse_address
     from apptell.service.warm_up import warm_up
 
-    source, interface, replay = settings.one_of(context, "source", "interface", "replay")
-    if interface is None:
-        snap, expression, promiscuous, workers = settings.typed(
-            context, "snap", "expression", "promiscuous", "workers"
-        )
-    if sum(each is not None for each in (source, interface, replay)) != 1:
-        raise UsageError("name one source: -i INTERFACE, a stream, or --replay FILE")
+    told = Chosen(source, interface, replay, speed, snap, expression, promiscuous, workers)
+    chosen = choose_source(context, told)
     options = replace(flow_options(mode, protocol=protocol), lists_decided=True, lists_early=early)
     address = None if metrics is None else parse_address(metrics)
     used = load_model(model)
@@ -126,14 +99,7 @@ def live(
             server = stack.enter_context(MetricsServer(address, counts))
             note(f"Metrics: http://{address[0]}:{server.port}/metrics")
         warm_up(options, used)
-        if interface is not None:
-            opened = _open_interface(interface, workers, snap, expression, promiscuous)
-        else:
-            if snap is not None or expression is not None or promiscuous or workers > 1:
-                raise UsageError(
-                    "--snap, --filter, --promiscuous and --workers are for an interface: -i NAME"
-                )
-            opened = [_open_stream(source, replay, speed)]
+        opened = chosen.open()
         for each in opened:
             stack.callback(each.close)
         lossless = all(each.is_lossless for each in opened)
@@ -151,30 +117,6 @@ def live(
             )
     if interrupted.is_set():
         raise KeyboardInterrupt
-
-
-def _open_interface(
-    interface: str, workers: int, snap: int | None, expression: str | None, promiscuous: bool
-) -> "Sequence[Source]":
-    from apptell.capture.live import SNAP_BYTES, open_workers
-    from apptell.service.sources import InterfaceSource
-
-    captures = open_workers(
-        interface,
-        workers,
-        snap=SNAP_BYTES if snap is None else snap,
-        expression=expression,
-        promiscuous=promiscuous,
-    )
-    return [InterfaceSource(capture) for capture in captures]
-
-
-def _open_stream(source: str | None, replay: Path | None, speed: str) -> "Source":
-    from apptell.service.sources import ReplaySource, StreamSource, parse_speed
-
-    if replay is not None:
-        return ReplaySource(replay, parse_speed(speed))
-    return StreamSource(str(source))
 
 
 def _open_on_verdict(what: str, names: str | None, rate: float, model: "Model") -> "QueuedOutput":

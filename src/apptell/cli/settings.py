@@ -181,15 +181,6 @@ def one_of(context: Any, *names: str) -> list[Any]:
     return [context.params[name] if name in (typed or names) else None for name in names]
 
 
-def typed(context: Any, *names: str) -> list[Any]:
-    """Parameters as they were typed; the default of those that were not, whatever is set."""
-    defaults = {each.name: each.default for each in context.command.params}
-    return [
-        context.params[name] if origin(context, name) == "flag" else defaults[name]
-        for name in names
-    ]
-
-
 def _converted(context: Any, option: Any, name: str, setting: Setting) -> Any:
     """A setting's value as the option has it.
 

@@ -6,7 +6,7 @@ Time comes from the packets, or from ``advance`` when none arrive.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -26,10 +26,22 @@ from apptell.packets.headers import TCP, UDP
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from apptell.capture.batch import Owner
     from apptell.packets.headers import HeaderBatch
 
 _SECOND: Final = 1_000_000_000
+
+OPEN_TOTALS: Final = np.dtype(
+    [
+        ("connection_id", np.uint64),
+        ("part", np.int32),
+        ("packets", np.int64),
+        ("bytes", np.int64),
+    ]
+)
+"""A row of ``FlowTable.open_totals``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +149,12 @@ class FlowTable:
     def n_not_asked(self) -> int:
         """TCP or UDP packets of a protocol that no flows are made of."""
         return int(self._memory.counts[state.N_NOT_ASKED])
+
+    @property
+    def n_active(self) -> int:
+        """Open flows, those still without payload too."""
+        counts = self._memory.counts
+        return int(counts[state.N_OCCUPIED] - counts[state.N_DORMANT])
 
     @property
     def clock_ns(self) -> int:
@@ -253,6 +271,22 @@ class FlowTable:
             listed = memory.early[start : min(start + batch_flows, n)]
             batch = hand_out(memory, listed, self._captures, self._owners, self._groups)
             yield add_names(batch) if "names" in self._groups else batch
+
+    def open_totals(self) -> NDArray[Any]:
+        """What the decided open flows have moved so far, of both directions together; a copy, shape (n,).
+
+        Its fields are ``connection_id``, ``part``, ``packets`` and ``bytes``.
+        """
+        memory = self._memory
+        records = memory.records[: int(memory.counts[state.N_RECORDS])]
+        records = records[
+            (records["state"] == state.ACTIVE) & (records["decided"] != state.UNDECIDED)
+        ]
+        found = np.empty(len(records), dtype=OPEN_TOTALS)
+        found["connection_id"], found["part"] = records["connection_id"], records["part"]
+        found["packets"] = records["packets"].sum(axis=1)
+        found["bytes"] = records["bytes"].sum(axis=1)
+        return found
 
     def decide_after(self, seconds: float, now_ns: int, min_payload_packets: int = 2) -> None:
         """Makes a verdict due on open flows that began so long ago and have too few payload packets for one.

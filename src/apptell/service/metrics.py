@@ -62,6 +62,8 @@ class Metrics:
         self.kernel_drops = 0
         self.flows = 0
         """Flows that ended."""
+        self.active = 0
+        """Open flows."""
         self.open_flows = 0
         """Flows that were decided and have not ended."""
         self.evicted = 0
@@ -110,6 +112,7 @@ class Metrics:
             ("flows_total", "counter", "Flows that ended.", self.flows),
             ("flows_overloaded_total", "counter", "Flows there was no time for.", self.overloaded),
             ("flows_evicted_total", "counter", "Flows ended for want of room.", self.evicted),
+            ("active_flows", "gauge", "Open flows.", self.active),
             ("decided_flows", "gauge", "Open flows with a verdict.", self.open_flows),
             ("waiting_flows", "gauge", "Flows that wait for identification.", self.waiting),
             ("ready", "gauge", "Whether packets are being read.", int(self.is_ready)),
@@ -138,7 +141,8 @@ class Metrics:
             for output, counts in self.outputs.items()
         )
         metric("apptell_output_queued", "gauge", "Records that wait for an output.", *queued)
-        sample = f'apptell_model_info{{model="{_escaped(self._model)}"}} 1'
+        name, _, digest = self._model.rpartition("@")
+        sample = f'apptell_model_info{{name="{_escaped(name)}",hash="{_escaped(digest)}"}} 1'
         metric("apptell_model_info", "gauge", "The model in use.", sample)
         return "\n".join(lines) + "\n"
 

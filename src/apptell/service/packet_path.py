@@ -54,6 +54,9 @@ class PacketPath:
         self._decoder = Decoder(options.tunnels)
         self._reassembler = Reassembler(self._decoder) if options.mode == "clean" else None
         self._table = FlowTable(options)
+        self.open_totals = self._table.open_totals()
+        """What open flows had moved when they were last asked for."""
+        self._is_asked = False
         self._decided_ns = 0
         self._swept_ns = 0
 
@@ -61,6 +64,15 @@ class PacketPath:
     def evicted(self) -> int:
         """Flows that were ended for want of room."""
         return self._table.n_evicted
+
+    @property
+    def active(self) -> int:
+        """Open flows."""
+        return self._table.n_active
+
+    def ask_open_totals(self) -> None:
+        """Has ``open_totals`` made anew, by the thread that keeps the table."""
+        self._is_asked = True
 
     def decide_at(self, packets: int) -> None:
         """From now on verdicts are due after so many payload packets."""
@@ -93,6 +105,9 @@ class PacketPath:
         self._bring_open()
 
     def _run_timers(self) -> None:
+        if self._is_asked:
+            self._is_asked = False
+            self.open_totals = self._table.open_totals()
         told = self.source.now_ns()
         now_ns = self._table.clock_ns if told is None else told
         if self._decide_after_s is not None and now_ns - self._decided_ns >= _DECIDE_NS:

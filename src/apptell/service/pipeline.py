@@ -11,7 +11,9 @@ import threading
 import time
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
 
 from apptell.flows import FlowOptions
 from apptell.service.decisions import Decisions
@@ -21,6 +23,8 @@ from apptell.service.work import DECIDED, WorkQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from apptell.models import Model
     from apptell.service.outputs import QueuedOutput
@@ -97,6 +101,12 @@ class LivePipeline:
             path.decide_at(model.decision_packets)
         self.metrics.set_model(f"{model.name}@{model.hash}")
 
+    def open_totals(self) -> NDArray[Any]:
+        """What open flows had moved at the last call, as ``FlowTable.open_totals`` gives it."""
+        for path in self._paths:
+            path.ask_open_totals()
+        return np.concatenate([path.open_totals for path in self._paths])
+
     def run(self, stop: threading.Event) -> None:
         """Works until the sources end or ``stop`` is set; then hands out what is open and ends the outputs.
 
@@ -148,6 +158,7 @@ class LivePipeline:
         metrics.packets = sum(path.packets for path in paths)
         metrics.bytes = sum(path.bytes for path in paths)
         metrics.flows = sum(path.flows for path in paths)
+        metrics.active = sum(path.active for path in paths)
         metrics.evicted = sum(path.evicted for path in paths)
         metrics.kernel_drops = sum(path.source.dropped() for path in paths)
         metrics.waiting = self._work.n_flows

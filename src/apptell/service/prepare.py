@@ -78,13 +78,14 @@ def prepare(model: Model) -> Prepared:
 def _crowd(path: Path) -> None:
     """More tuples than a table has room for: it grows, evicts, and decides after a time."""
     path.write_bytes(_pcap(_tcp(0x0A000002 + i, 1, i) for i in range(_TUPLES)))
-    options = FlowOptions(max_flows=_TUPLES * 3 // 4, lists_decided=True)
+    options = FlowOptions(max_flows=_TUPLES * 3 // 4, lists_decided=True, lists_early=True)
     decoder, table = Decoder(options.tunnels), FlowTable(options)
     with open_capture(path) as packets:
         for batch in packets:
             list(table.add(decoder(batch)))
     table.decide_after(1.0, table.clock_ns)
     list(table.take_decided())
+    list(table.take_early())
     list(table.finish())
 
 

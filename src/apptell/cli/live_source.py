@@ -1,0 +1,114 @@
+"""A source by name in, what ``live`` and ``top`` read from out: its options and how it is opened."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from apptell.cli import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apptell.service import Source
+
+Stream = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[SOURCE]",
+        help="A stream: -, pcap+tcp://, pcap+listen://, pcapdroid+udp://, http://.",
+    ),
+]
+Interface = Annotated[
+    str | None,
+    typer.Option("--interface", "-i", metavar="NAME", help="An interface, or any."),
+]
+Replay = Annotated[Path | None, typer.Option(metavar="FILE", help="A capture as if it were live.")]
+Speed = Annotated[str, typer.Option(metavar="FACTOR", help="Of --replay: 1x, 10x, ... or max.")]
+DecideAfter = Annotated[
+    float | None,
+    typer.Option(metavar="SECONDS", help="Decide after this time with what there is.", min=0.0),
+]
+Early = Annotated[
+    bool,
+    typer.Option("--early", help="Decide before the fifth packet where the model is sure enough."),
+]
+Snap = Annotated[int | None, typer.Option(metavar="BYTES", help="Bytes captured of each packet.")]
+Expression = Annotated[
+    str | None, typer.Option("--filter", metavar="BPF", help="A capture filter; needs libpcap.")
+]
+Promiscuous = Annotated[
+    bool, typer.Option("--promiscuous", help="Also what is not for this machine.")
+]
+Workers = Annotated[
+    int, typer.Option(metavar="N", help="Threads that share an interface's packets.", min=1)
+]
+_RING = ("snap", "expression", "promiscuous", "workers")
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What the options say of a source; one is named when it is opened."""
+
+    source: str | None
+    interface: str | None
+    replay: Path | None
+    speed: str
+    snap: int | None
+    expression: str | None
+    promiscuous: bool
+    workers: int
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return str(self.interface or self.replay or self.source)
+
+    def open(self) -> "Sequence[Source]":
+        """Opens it: several where workers share an interface.
+
+        Raises:
+            UsageError: the speed is none.
+            CaptureError: it is not there, or damaged.
+            MissingError: it may not be read.
+        """
+        from apptell.service.sources import (
+            InterfaceSource,
+            ReplaySource,
+            StreamSource,
+            parse_speed,
+        )
+
+        if self.interface is not None:
+            from apptell.capture.live import SNAP_BYTES, open_workers
+
+            captures = open_workers(
+                self.interface,
+                self.workers,
+                snap=SNAP_BYTES if self.snap is None else self.snap,
+                expression=self.expression,
+                promiscuous=self.promiscuous,
+            )
+            return [InterfaceSource(capture) for capture in captures]
+        if self.replay is not None:
+            return [ReplaySource(self.replay, parse_speed(self.speed))]
+        return [StreamSource(str(self.source))]
+
+
+def choose_source(context: typer.Context, told: Chosen) -> Chosen:
+    """The one source that a verb is to read, of what was typed and set.
+
+    Raises:
+        UsageError: none was named, or several, or an option is not for it.
+    """
+    from apptell.errors import UsageError
+
+    source, interface, replay = settings.one_of(context, "source", "interface", "replay")
+    if sum(each is not None for each in (source, interface, replay)) != 1:
+        raise UsageError("name one source: -i INTERFACE, a stream, or --replay FILE")
+    if interface is None and any(settings.origin(context, name) == "flag" for name in _RING):
+        raise UsageError(
+            "--snap, --filter, --promiscuous and --workers are for an interface: -i NAME"
+        )
+    return replace(told, source=source, interface=interface, replay=replay)

@@ -1,0 +1,268 @@
+"""``apptell top``: a live source and a model in, a terminal view of apps by bytes, flows and confidence out."""
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apptell.cli.identify import ModelFolder, say_what_it_knows
+from apptell.cli.live_source import (
+    Chosen,
+    DecideAfter,
+    Expression,
+    Interface,
+    Promiscuous,
+    Replay,
+    Snap,
+    Speed,
+    Stream,
+    Workers,
+    choose_source,
+)
+from apptell.cli.options import Mode, Protocol, Threshold, flow_options
+from apptell.cli.screen import on_terminal
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from apptell.service.metrics import Metrics
+    from apptell.service.tally import AppTally, Row
+
+_EVERY_S = 1.0
+_BAR = 12
+_SORTS: dict[str, Callable[["Row"], float]] = {
+    "bytes": lambda row: row.bytes,
+    "rate": lambda row: row.rate,
+    "flows": lambda row: row.flows,
+    "confidence": lambda row: row.confidence or 0.0,
+}
+
+
+def top(
+    context: typer.Context,
+    source: Stream = None,
+    interface: Interface = None,
+    replay: Replay = None,
+    speed: Speed = "1x",
+    per_client: Annotated[bool, typer.Option("--per-client", help="By client as well.")] = False,
+    sort: Annotated[
+        str, typer.Option(metavar="NAME", help="bytes, rate, flows or confidence.")
+    ] = "bytes",
+    model: ModelFolder = None,
+    threshold: Threshold = None,
+    mode: Mode = "clean",
+    protocol: Protocol = "tcp",
+    decide_after: DecideAfter = None,
+    snap: Snap = None,
+    expression: Expression = None,
+    promiscuous: Promiscuous = False,
+    workers: Workers = 1,
+) -> None:
+    """Shows apps by bytes, flows and confidence, anew every second; q or Ctrl-C ends it.
+
+    Examples:
+        apptell top -i wlan0
+        apptell top --replay phone.pcap --speed 10x --per-client
+    """
+    from apptell.errors import UsageError
+    from apptell.models import load_model
+    from apptell.service import LiveOptions, LivePipeline, QueuedOutput
+    from apptell.service.metrics import Metrics
+    from apptell.service.tally import AppTally
+    from apptell.service.warm_up import warm_up
+
+    if sort not in _SORTS:
+        raise UsageError(f"--sort {sort!r} is none of {', '.join(_SORTS)}")
+    told = Chosen(source, interface, replay, speed, snap, expression, promiscuous, workers)
+    chosen = choose_source(context, told)
+    options = replace(flow_options(mode, protocol=protocol), lists_decided=True)
+    used = load_model(model)
+    say_what_it_knows(used, embedded=model is None)
+    counts, tally, stop = Metrics(), AppTally(), threading.Event()
+    with ExitStack() as stack:
+        warm_up(options, used)
+        opened = chosen.open()
+        for each in opened:
+            stack.callback(each.close)
+        output = QueuedOutput("top", tally, is_lossless=all(each.is_lossless for each in opened))
+        live_options = LiveOptions(options, threshold, decide_after)
+        pipeline = LivePipeline(opened, used, [output], live_options, counts)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        view = View(chosen.name, f"{used.name}@{used.hash}", per_client=per_client, sort=sort)
+        if on_terminal():
+            _watch(pipeline, tally, counts, view, stop)
+        else:
+            pipeline.run(stop)
+            for row in view.sorted(tally.rows(time.monotonic(), per_client=per_client)):
+                sys.stdout.write(json.dumps(asdict(row)) + "\n")
+
+
+def _watch(
+    pipeline: Any, tally: "AppTally", counts: "Metrics", view: "View", stop: threading.Event
+) -> None:
+    """Draws until the source ends, a key or a signal comes.
+
+    Raises:
+        ApptellError: what ended the pipeline.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console(highlight=False)
+    begin_s = time.monotonic()
+    with ThreadPoolExecutor(1, "top") as pool, _keys(stop) as wait:
+        running = pool.submit(pipeline.run, stop)
+        try:
+            with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+                while True:
+                    is_over = running.done()
+                    tally.meter(pipeline.open_totals())
+                    now_s = time.monotonic()
+                    rows = tally.rows(now_s, per_client=view.per_client)
+                    room = None if is_over else console.height
+                    live.update(view.draw(rows, counts, now_s - begin_s, room), refresh=True)
+                    if is_over:
+                        break
+                    wait(_EVERY_S, running.done)
+        finally:
+            stop.set()
+        running.result()
+
+
+@contextmanager
+def _keys(stop: threading.Event) -> Iterator[Callable[[float, Callable[[], bool]], None]]:
+    """The terminal's keys while the block runs: q sets ``stop``.
+
+    Yields:
+        A function that waits so many seconds, or until something is so, or a key or signal comes.
+    """
+    tick_s = 0.05
+    try:
+        import select
+        import termios
+        import tty
+
+        keys = open("/dev/tty", "rb", buffering=0)  # noqa: PTH123, SIM115  stdin may be the capture
+        before = termios.tcgetattr(keys)
+    except (ImportError, OSError):
+        keys = None
+
+    def wait(seconds: float, is_so: Callable[[], bool]) -> None:
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s and not is_so():
+            if keys is None:
+                time.sleep(tick_s)
+            elif select.select([keys], [], [], tick_s)[0] and keys.read(1) in (b"q", b"Q"):
+                stop.set()
+
+    if keys is None:
+        yield wait
+        return
+    try:
+        tty.setcbreak(keys.fileno())
+        yield wait
+    finally:
+        termios.tcsetattr(keys, termios.TCSADRAIN, before)
+        keys.close()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How rows are drawn."""
+
+    source: str
+    model: str
+    per_client: bool = False
+    sort: str = "bytes"
+
+    def sorted(self, rows: "Sequence[Row]") -> "list[Row]":
+        """The rows with the largest first; each client's together."""
+        by = _SORTS[self.sort]
+        clients: dict[str | None, float] = {}
+        for row in rows:
+            clients[row.client] = clients.get(row.client, 0.0) + by(row)
+        return sorted(
+            rows,
+            key=lambda row: (-clients[row.client], row.client or "", -by(row), row.app or ""),
+        )
+
+    def draw(
+        self, rows: "Sequence[Row]", counts: "Metrics", seconds: float, height: int | None = None
+    ) -> "RenderableType":
+        """The view as something to print.
+
+        Args:
+            rows: as ``AppTally.rows`` gives them.
+            counts: of the pipeline.
+            seconds: since it began.
+            height: lines there is room for; None for as many as it takes.
+        """
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+        if self.per_client:
+            table.add_column("client", no_wrap=True)
+        table.add_column("app", no_wrap=True, min_width=14)
+        for title in ("bytes", "share", "bytes/s", "flows", "open", "packets"):
+            table.add_column(title, justify="right", no_wrap=True)
+        table.add_column("confidence", no_wrap=True)
+        total = sum(row.bytes for row in rows)
+        found = self.sorted(rows)
+        room = len(found) if height is None else max(height - 5, 1)
+        last = None
+        for row in found[:room]:
+            cells = [
+                row.app or "-",
+                _size(row.bytes),
+                f"{row.bytes / total:.0%}" if total else "",
+                _size(row.rate),
+                f"{row.flows:,}",
+                f"{row.open_flows:,}",
+                f"{row.packets:,}",
+                _bar(row.confidence),
+            ]
+            if self.per_client:
+                cells.insert(0, "" if row.client == last else str(row.client))
+                last = row.client
+            table.add_row(*cells, style=None if row.app else "dim")
+        left_out = len(found) - room
+        minutes, rest = divmod(int(seconds), 60)
+        return Group(
+            Text(f"{self.source}  {self.model}  {minutes}:{rest:02}", style="bold", end="\n"),
+            Text(
+                f"{counts.packets:,} packets  {_size(counts.bytes)}  {counts.active:,} open flows  "
+                f"{sum(counts.verdicts.values()):,} verdicts  {counts.overloaded:,} overloaded  "
+                f"{counts.kernel_drops:,} dropped by the kernel"
+            ),
+            Text(""),
+            table,
+            Text(f"{left_out} more" if left_out > 0 else "", style="dim"),
+        )
+
+
+def _size(n: float) -> str:
+    """A number of bytes in three digits or so."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 999.5:
+            return f"{n:.0f} {unit}" if unit == "B" or n >= 99.5 else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+def _bar(share: float | None) -> str:
+    if share is None:
+        return "-"
+    full = round(share * _BAR)
+    return f"{share:.2f} {'█' * full}{'░' * (_BAR - full)}"

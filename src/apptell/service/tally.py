@@ -1,0 +1,162 @@
+"""Live records and what open flows have moved in, how much each app moves out.
+
+It is an output as others are; whoever draws asks it for its rows from another thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from apptell.service.records import END
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+_COLUMNS: Final = (
+    "event",
+    "connection_id",
+    "part",
+    "client_address",
+    "app",
+    "confidence",
+    "packets_to_server",
+    "packets_to_client",
+    "bytes_to_server",
+    "bytes_to_client",
+)
+_Who = tuple[str | None, str | None]
+"""A client's address, None for all of them, and an app, None where the flow was declined."""
+
+
+@dataclass(slots=True)
+class Row:
+    """What the flows of an app, or of a client's app, moved."""
+
+    client: str | None
+    """None: all clients together."""
+    app: str | None
+    """None: declined."""
+    flows: int = 0
+    open_flows: int = 0
+    packets: int = 0
+    bytes: int = 0
+    rate: float = 0.0
+    """Bytes a second since rows were last asked for."""
+    confidence: float | None = None
+    """The mean of the flows' confidences; None where no flow was identified."""
+
+
+@dataclass(slots=True)
+class _Sum:
+    flows: int = 0
+    open_flows: int = 0
+    packets: int = 0
+    bytes: int = 0
+    confidence: float = 0.0
+    identified: int = 0
+
+    def add(self, other: _Sum) -> None:
+        self.flows += other.flows
+        self.open_flows += other.open_flows
+        self.packets += other.packets
+        self.bytes += other.bytes
+        self.confidence += other.confidence
+        self.identified += other.identified
+
+
+@dataclass(slots=True)
+class _Open:
+    """An open flow."""
+
+    who: _Who
+    confidence: float | None
+    packets: int
+    bytes: int
+
+
+class AppTally:
+    """Adds up what each app of each client moves."""
+
+    def __init__(self) -> None:
+        self.extra: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._over: defaultdict[_Who, _Sum] = defaultdict(_Sum)
+        self._open: dict[tuple[int, int], _Open] = {}
+        self._before: dict[_Who, int] = {}
+        self._before_s: float | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds records."""
+        values = zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True)
+        with self._lock:
+            for event, connection, part, client, app, confidence, *counts in values:
+                packets, n_bytes = sum(counts[:2]), sum(counts[2:])
+                flow = _Open((client, app), confidence, packets, n_bytes)
+                if event == END:
+                    self._open.pop((connection, part), None)
+                    _count(self._over[flow.who], flow)
+                else:
+                    self._open[connection, part] = flow
+
+    def tick(self) -> None:
+        """Nothing is kept back."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def meter(self, totals: NDArray[Any]) -> None:
+        """Takes what open flows have moved so far, as ``FlowTable.open_totals`` gives it."""
+        columns = (totals[name].tolist() for name in totals.dtype.names or ())
+        with self._lock:
+            for connection, part, packets, n_bytes in zip(*columns, strict=True):
+                flow = self._open.get((connection, part))
+                if flow is not None:
+                    flow.packets, flow.bytes = packets, n_bytes
+
+    def rows(self, now_s: float, *, per_client: bool = False) -> list[Row]:
+        """What each app has moved, unsorted.
+
+        Args:
+            now_s: for rates, s of any clock.
+            per_client: a row for each client's app, not for each app.
+        """
+        with self._lock:
+            sums: defaultdict[_Who, _Sum] = defaultdict(_Sum)
+            for who, total in self._over.items():
+                sums[who].add(total)
+            for flow in self._open.values():
+                _count(sums[flow.who], flow)
+                sums[flow.who].open_flows += 1
+        passed_s = 0.0 if self._before_s is None else now_s - self._before_s
+        rows: dict[_Who, Row] = {}
+        identified: defaultdict[_Who, int] = defaultdict(int)
+        for who, total in sums.items():
+            key = who if per_client else (None, who[1])
+            row = rows.setdefault(key, Row(*key))
+            row.flows += total.flows
+            row.open_flows += total.open_flows
+            row.packets += total.packets
+            row.bytes += total.bytes
+            if passed_s > 0:
+                row.rate += max(total.bytes - self._before.get(who, 0), 0) / passed_s
+            identified[key] += total.identified
+            row.confidence = (row.confidence or 0.0) + total.confidence
+        for key, row in rows.items():
+            n = identified[key]
+            row.confidence = (row.confidence or 0.0) / n if n else None
+        self._before = {who: total.bytes for who, total in sums.items()}
+        self._before_s = now_s
+        return list(rows.values())
+
+
+def _count(total: _Sum, flow: _Open) -> None:
+    total.flows += 1
+    total.packets += flow.packets
+    total.bytes += flow.bytes
+    if flow.confidence is not None:
+        total.confidence += flow.confidence
+        total.identified += 1
