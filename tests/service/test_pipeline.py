@@ -23,7 +23,7 @@ from apptell.testing import (
     pcap_bytes,
     write_pcap,
 )
-from apptell.verdicts import identify_flows
+from apptell.verdicts import ContextOptions, identify_flows, whole_context
 from tests.models import tiny
 
 APPS = ["signal", "zoom", "skype"]
@@ -368,6 +368,28 @@ def test_a_model_that_looks_at_ten_packets_is_asked_at_the_tenth_or_at_the_end(t
     later = run(ReplaySource(capture), load_model())[0]
     five = by_flow(row for row in later if row["event"] == "verdict")
     assert five[longest]["packets_to_server"] < verdicts[longest]["packets_to_server"]
+
+
+def test_with_context_a_replayed_capture_gives_the_verdicts_of_the_file(tmp_path, model):
+    packets = app_capture(APPS, 6) + [(t + 40 * 10**9, f) for t, f in app_capture(APPS, 3, seed=5)]
+    path = write_pcap(tmp_path / "phone.pcap", sorted(packets, key=lambda packet: packet[0]))
+    options = ContextOptions(5.0)
+    records, _ = run(ReplaySource(path), model, LiveOptions(context=options, batch_flows=3))
+    flows = read_flows(path, FlowOptions(groups=("core", "segments", "names")))
+    expected = by_flow(
+        row
+        for batch in identify_flows(flows, model, context=whole_context(options, model))
+        for row in rows(live_records(batch, "verdict"))
+    )
+    verdicts = by_flow(row for row in records if row["event"] == "verdict")
+    assert max(row["context_flows"] for row in verdicts.values()) == 5
+    assert verdicts.keys() == expected.keys()
+    for key, row in verdicts.items():
+        assert without(row, TOTALS) == without(expected[key], TOTALS)
+    ends = by_flow(row for row in records if row["event"] == "end")
+    assert {key: row["context_flows"] for key, row in ends.items()} == {
+        key: row["context_flows"] for key, row in verdicts.items()
+    }
 
 
 class SlowModel:

@@ -9,6 +9,7 @@ import typer
 from apptell.cli.flows import refuse_no_flows
 from apptell.cli.options import (
     Captures,
+    ContextText,
     Follow,
     Form,
     Jobs,
@@ -49,6 +50,7 @@ def identify(
     follow: Follow = False,
     protocol: Protocol = "tcp",
     jobs: Jobs = 1,
+    context: ContextText = None,
 ) -> None:
     """Tells which app made each flow: one record for each flow with at least two payload packets.
 
@@ -56,18 +58,22 @@ def identify(
         apptell identify phone.pcap
         tcpdump -i any -w - | apptell identify - --format jsonl
     """
+    from apptell.errors import UsageError
     from apptell.flows import read_flows
     from apptell.models import load_model
     from apptell.reports.records import VERDICT_RECORD, verdict_records
     from apptell.reports.summary import SUMMARY_RECORD, Summary
     from apptell.reports.table import SUMMARY_COLUMNS, VERDICT_COLUMNS, TableWriter
     from apptell.reports.writers import choose_form, open_writer
-    from apptell.verdicts import choose_threshold, identify_flows
+    from apptell.verdicts import ContextOptions, choose_threshold, identify_flows, whole_context
 
     chosen = choose_form(form, output, terminal=on_terminal())
     used = load_model(model)
     options = flow_options(mode, protocol=protocol, model=used)
     limit = choose_threshold(threshold, used)
+    around = None if context is None else whole_context(ContextOptions.parse(context), used)
+    if around is not None and follow:
+        raise UsageError("--context waits for the last flow: leave out --follow, or take live")
     say_what_it_knows(used, embedded=model is None)
     schema, columns = VERDICT_RECORD, VERDICT_COLUMNS
     if summary:
@@ -78,7 +84,7 @@ def identify(
         open_writer(output, chosen, schema, lambda s: TableWriter(s, columns)) as writer,
     ):
         try:
-            for batch in identify_flows(counts.seen(reader), used, limit):
+            for batch in identify_flows(counts.seen(reader), used, limit, context=around):
                 counts.add(batch)
                 if summary:
                     total.add(batch)

@@ -24,7 +24,7 @@ from apptell.cli.live_source import (
     Workers,
     choose_source,
 )
-from apptell.cli.options import Mode, Protocol, Threshold, flow_options
+from apptell.cli.options import ContextText, Mode, Protocol, Threshold, flow_options
 from apptell.cli.screen import note
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def live(
     mode: Mode = "clean",
     protocol: Protocol = "tcp",
     decide_after: DecideAfter = None,
+    around: ContextText = None,
     early: Early = False,
     out: Annotated[
         list[str] | None,
@@ -81,15 +82,20 @@ def live(
         apptell live -i wlan0 --out eve:eve.json --metrics 9109
         tcpdump -i any -w - | apptell live - --out jsonl:-
     """
+    from apptell.errors import UsageError
     from apptell.models import load_model
     from apptell.service import LiveOptions, LivePipeline, open_outputs
     from apptell.service.metrics import Metrics, MetricsServer, parse_address
     from apptell.service.warm_up import warm_up
+    from apptell.verdicts import ContextOptions
 
     told = Chosen(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, told)
     options = replace(flow_options(mode, protocol=protocol), lists_decided=True, lists_early=early)
     address = None if metrics is None else parse_address(metrics)
+    window = None if around is None else ContextOptions.parse(around)
+    if window is not None and window.both_sides:
+        raise UsageError(f"--context {around}: later flows are not known yet: {window.window_s:g}s")
     used = load_model(model)
     say_what_it_knows(used, embedded=model is None)
     counts = Metrics()
@@ -106,7 +112,7 @@ def live(
         outputs = open_outputs(out or ["jsonl:-"], is_lossless=lossless)
         if on_verdict is not None:
             outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, used))
-        live_options = LiveOptions(options, threshold, decide_after)
+        live_options = LiveOptions(options, threshold, decide_after, window)
         pipeline = LivePipeline(opened, used, outputs, live_options, counts)
         interrupted = _listen(stop, pipeline, model)
         try:

@@ -52,6 +52,14 @@ Protocol = Annotated[
 Jobs = Annotated[
     int, typer.Option(metavar="N", help="Processes that share the work, on files alone.", min=1)
 ]
+ContextText = Annotated[
+    str | None,
+    typer.Option(
+        "--context",
+        metavar="SECONDS",
+        help="Re-weight a client's recent flows by what it runs, as in 30s.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="The one seed of every random choice.", min=0)]
 SplitOption = Annotated[

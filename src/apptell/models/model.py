@@ -76,6 +76,18 @@ class Model:
         return None if threshold is None else float(threshold)
 
     @property
+    def prior(self) -> NDArray[np.float64]:
+        """How common each app is by the model's probabilities, shape (k,), sum 1.
+
+        ``model.json`` says it as ``prior``; else it is the share of each app in the training flows,
+        with one flow more of each, or all alike where these are not known.
+        """
+        known = self.info.get("prior") or self.info["data"].get("per_app", {})
+        alike = 0.0 if "prior" in self.info else 1.0
+        counts = np.array([known.get(app, 0) + alike for app in self.apps], dtype=np.float64)
+        return np.asarray(counts / counts.sum())
+
+    @property
     def decision_packets(self) -> int:
         """Payload packets that it looks at: its verdict is due when so many have come."""
         return int(self._options.get("packets", DECISION_SEGMENTS))

@@ -54,6 +54,7 @@ VERDICT_RECORD: Final = pa.schema(
         "part": pa.int32(),
         "label": pa.string(),
         "revised": pa.bool_(),
+        "context_flows": pa.int32(),  # null where context is off
     },
     metadata={"apptell.verdict_schema": str(verdict_schema.SCHEMA_VERSION)},
 )

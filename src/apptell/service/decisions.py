@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from apptell.flows import FlowBatch
 from apptell.service.records import END, VERDICT, live_records
 from apptell.service.work import DECIDED, EARLY, ENDED, Work
-from apptell.verdicts import VerdictBatch, choose_threshold, decide, identify_flows
+from apptell.verdicts import RollingContext, VerdictBatch, choose_threshold, decide, identify_flows
 from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
 from apptell.verdicts.schema import SCHEMA
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.models import Model
+    from apptell.verdicts import ContextOptions
 
 OVERLOADED: Final = "overloaded"
 _NAMED: Final = "named"
@@ -38,7 +39,8 @@ _REMEMBERED: Final = (
     "threshold",
     "payload_packets_seen",
     "model",
-    "revised",
+    "context_flows",
+    "revised",  # stands last
 )
 _APP: Final = _REMEMBERED.index("app")
 _GUESSES: Final = ("app", "best_guess", "confidence", "runner_up", "runner_up_confidence")
@@ -79,10 +81,19 @@ class Decisions:
     Args:
         model: decides; may be replaced at any time by setting ``model``.
         threshold: smallest accepted confidence; the model's own, else 0.85, unless given.
+        context: re-weights a client's flows by those decided before; None for each flow alone.
     """
 
-    def __init__(self, model: Model, threshold: float | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        threshold: float | None = None,
+        context: ContextOptions | None = None,
+    ) -> None:
         choose_threshold(threshold, model)
+        self._options = context
+        self._context: RollingContext | None = None
+        self._context_of: Model | None = None
         self.model = model
         self._threshold = threshold
         self._known: dict[_Key, _Known] = {}
@@ -110,11 +121,14 @@ class Decisions:
         told: list[pa.RecordBatch] = []
         if found.early:
             flows = _as_decided(FlowBatch.concat(found.early))
-            found_early = identify_flows([flows], model, self._threshold, early=True)
+            found_early = identify_flows(
+                [flows], model, self._threshold, early=True, context=self._around(model)
+            )
             told += map(self._tell_early, found_early)
         if found.due:
             flows = _as_decided(FlowBatch.concat(found.due))
-            told += map(self._tell, identify_flows([flows], model, self._threshold))
+            found_due = identify_flows([flows], model, self._threshold, context=self._around(model))
+            told += map(self._tell, found_due)
         if found.overloaded:
             flows = _as_decided(FlowBatch.concat(found.overloaded))
             told.append(self._tell(_not_identified(flows, model, self._threshold)))
@@ -124,6 +138,13 @@ class Decisions:
             flows = FlowBatch.concat(found.ended)
             known = [self._known.pop(key).values for key in _keys(flows)]
             yield live_records(_with_verdicts(flows, known), END, flows.column("end_reason"))
+
+    def _around(self, model: Model) -> RollingContext | None:
+        """The context of a model's flows: another model begins anew."""
+        if self._options is not None and model is not self._context_of:
+            self._context = RollingContext(self._options, model.prior)
+            self._context_of = model
+        return self._context
 
     def ended(self, flows: FlowBatch) -> Iterator[pa.RecordBatch]:
         """Records of flows that are over, such as those of a file: their verdicts, then their ends."""

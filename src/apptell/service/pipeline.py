@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from apptell.service.outputs import QueuedOutput
     from apptell.service.sources import Source
     from apptell.service.work import Work
+    from apptell.verdicts import ContextOptions
 
 STOP_S: Final = 1.5
 """How long ending may take when it was asked for; what is not written by then is counted as dropped."""
@@ -51,6 +52,8 @@ class LiveOptions:
     """Smallest accepted confidence; the model's own, else 0.85, unless given."""
     decide_after_s: float | None = None
     """Age at which a flow with at least two payload packets is decided; None waits for packets or the end."""
+    context: ContextOptions | None = None
+    """How a client's flows are re-weighted by those decided before; None for each flow alone."""
     max_waiting: int = 8192
     """Flows that may wait for identification."""
     batch_flows: int = 256
@@ -81,7 +84,7 @@ class LivePipeline:
         self.options = options or LiveOptions()
         self.metrics = metrics or Metrics()
         self._outputs = outputs
-        self._decisions = Decisions(model, self.options.threshold)
+        self._decisions = Decisions(model, self.options.threshold, self.options.context)
         lossless = all(source.is_lossless for source in sources)
         self._is_live = all(source.is_live for source in sources)
         self._work = WorkQueue(self.options.max_waiting, is_lossless=lossless)

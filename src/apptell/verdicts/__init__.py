@@ -7,12 +7,14 @@ from apptell.verdicts.calibration import (
     fit_temperature,
     threshold_for_precision,
 )
+from apptell.verdicts.context import Context, ContextOptions, RollingContext, WholeContext
 from apptell.verdicts.decide import decide
 from apptell.verdicts.pipeline import (
     DEFAULT_THRESHOLD,
     choose_threshold,
     identify,
     identify_flows,
+    whole_context,
 )
 from apptell.verdicts.schema import OTHER, OUTCOMES, SCHEMA, SCHEMA_VERSION, Verdict, VerdictBatch
 
@@ -22,8 +24,12 @@ __all__ = [
     "OUTCOMES",
     "SCHEMA",
     "SCHEMA_VERSION",
+    "Context",
+    "ContextOptions",
+    "RollingContext",
     "Verdict",
     "VerdictBatch",
+    "WholeContext",
     "calibrate",
     "choose_threshold",
     "decide",
@@ -31,4 +37,5 @@ __all__ = [
     "identify",
     "identify_flows",
     "threshold_for_precision",
+    "whole_context",
 ]

@@ -6,7 +6,7 @@ confidence is lower than the threshold is refused. A confidence equal to the thr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from apptell.flows.schema import FlowBatch
 
-_FROM_FLOWS = [
+FROM_FLOWS: Final[tuple[str, ...]] = (
     "start_ns",
     "end_ns",
     "capture",
@@ -41,7 +41,10 @@ _FROM_FLOWS = [
     "server_name",
     "ja4",
     "label",
-]
+)
+"""Columns of a flow that its verdict repeats."""
+COUNTS: Final = ("payload_packets_to_server", "payload_packets_to_client")
+"""Columns of a flow that are added up in its verdict."""
 
 
 def decide(
@@ -51,6 +54,7 @@ def decide(
     threshold: float,
     model_name: str,
     packets: int = DECISION_SEGMENTS,
+    context_flows: NDArray[np.int32] | None = None,
 ) -> VerdictBatch:
     """One verdict for each flow.
 
@@ -62,6 +66,7 @@ def decide(
         threshold: smallest confidence that is accepted, 0 to 1.
         model_name: written into every verdict, ``name@hash``.
         packets: payload packets that the model looks at.
+        context_flows: other flows that the probabilities rest on, shape (n,); None without context.
 
     Raises:
         ModelError: the probabilities do not fit the flows and apps, or are not numbers.
@@ -87,7 +92,9 @@ def decide(
     else:
         runner_up, runner_up_confidence = pa.nulls(n, pa.string()), pa.nulls(n, pa.float32())
 
-    columns = {name: flows.column(name) for name in _FROM_FLOWS if name in set(flows.columns)}
+    columns: dict[str, Any] = {
+        name: flows.column(name) for name in FROM_FLOWS if name in set(flows.columns)
+    }
     columns |= {
         "outcome": pa.array(np.where(accepted, "named", "declined"), pa.string()),
         "app": pa.array(guess.to_pylist(), pa.string(), mask=~accepted) if n else guess,
@@ -100,6 +107,8 @@ def decide(
         "model": pa.array([model_name] * n, pa.string()),
         "revised": pa.array(np.zeros(n, dtype=bool)),
     }
+    if context_flows is not None:
+        columns["context_flows"] = pa.array(context_flows, pa.int32())
     return VerdictBatch(
         pa.RecordBatch.from_arrays(
             [columns.get(field.name, pa.nulls(n, field.type)) for field in SCHEMA], schema=SCHEMA

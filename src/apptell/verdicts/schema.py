@@ -49,6 +49,7 @@ SCHEMA: Final = pa.schema(
         "model": pa.string(),  # name@hash
         "label": pa.string(),  # the truth, when the flows carry it
         "revised": pa.bool_(),
+        "context_flows": pa.int32(),  # other flows of the client it rests on; null without context
     },
     metadata={"apptell.verdict_schema": str(SCHEMA_VERSION)},
 )

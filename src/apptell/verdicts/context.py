@@ -1,0 +1,385 @@
+"""A client's recent flows with their probabilities in, the same re-weighted by what it runs out.
+
+A phone runs few apps at a time. How likely each app is there just now is estimated from the client's
+own flows of the last seconds, without labels: label-shift expectation maximisation, from Saerens,
+Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities"
+(Neural Computation, 2002). Each flow's probabilities are then divided by how common the app was in the
+training and multiplied by how common it is there. Nothing is voted: a flow that looks like no other
+keeps its app. It needs calibrated probabilities.
+
+Two additions, for windows of a few flows: the estimate begins with some imaginary flows of the training
+prior (a Dirichlet prior), and a flow is weighted by what the *other* flows say, so that its own
+evidence is not counted twice. A flow that is alone stays as it was.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+
+import numpy as np
+from numba import njit
+
+from apptell.errors import ApptellError, UsageError
+from apptell.flows.schema import FlowBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+MOST_FLOWS: Final = 128
+"""Flows of one client that a prior rests on at most, the nearest in time."""
+MOST_CLIENTS: Final = 16_384
+"""Clients that are remembered at once while flows come; the longest silent goes first."""
+LATE_NS: Final = 120_000_000_000
+"""How much later than its last packet a flow may come, for want of packets: the timeout and some more."""
+_SECOND: Final = 1_000_000_000
+_BATCH: Final = 2048
+_KEY: Final = ("capture", "client_address")
+
+
+@dataclass(frozen=True, slots=True)
+class ContextOptions:
+    """How a client's flows are re-weighted.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+
+    window_s: float = 30.0
+    """How far back other flows of the client count, by the time of their deciding packet."""
+    both_sides: bool = False
+    """Whether flows up to ``window_s`` later count too; for files, where they are known."""
+    strength: float = 1.0
+    """Imaginary flows of the training prior, above 0: more of them change less."""
+    iterations: int = 10
+    """Steps of the expectation maximisation."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window_s < float("inf"):
+            raise UsageError(f"a context of {self.window_s} s is not above 0")
+        if not self.strength > 0:
+            raise UsageError(f"a strength of {self.strength} is not above 0")
+        if self.iterations < 1:
+            raise UsageError(f"{self.iterations} iterations are not 1 or more")
+
+    @classmethod
+    def parse(cls, text: str) -> ContextOptions:
+        """From ``30``, ``30s`` or ``30s,both``.
+
+        Raises:
+            UsageError: it is none of them.
+        """
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)s?(,both)?", text.strip())
+        if not found:
+            raise UsageError(f"context {text!r} is not seconds, as in 30s, or 30s,both")
+        return cls(float(found[1]), found[2] is not None)
+
+
+class Scored(NamedTuple):
+    """Some flows and what a model says of them."""
+
+    flows: FlowBatch
+    probabilities: NDArray[np.float32]
+    """Shape (n, k)."""
+    context_flows: NDArray[np.int32] | None = None
+    """How many other flows each flow's prior rests on, shape (n,); None where context is off."""
+
+
+class Context(Protocol):
+    """Re-weights flows on their way."""
+
+    def reweigh(self, scored: Iterable[Scored], *, keep: bool = True) -> Iterator[Scored]:
+        """The same flows, re-weighted; with ``keep`` they are context of later ones."""
+
+
+class RollingContext:
+    """Context while flows come: each is weighted by those that came before it.
+
+    Args:
+        options: how; ``both_sides`` cannot be.
+        prior: how common each app was in the training, shape (k,), sum 1.
+    """
+
+    def __init__(self, options: ContextOptions, prior: NDArray[np.float64]) -> None:
+        if options.both_sides:
+            raise UsageError("context from both sides needs the later flows too: a file")
+        self._options = options
+        self._prior = prior
+        self._recent: dict[Any, _Recent] = {}
+        self._newest_ns = 0
+
+    def reweigh(self, scored: Iterable[Scored], *, keep: bool = True) -> Iterator[Scored]:
+        """Each batch at once, flows by the time of their deciding packet; see ``Context``."""
+        for flows, probabilities, _ in scored:
+            keys, times = _keys(flows), _times(flows)
+            found = np.array(probabilities, dtype=np.float32)
+            others = np.zeros(len(flows), dtype=np.int32)
+            for row in np.argsort(times, kind="stable"):
+                if keys[row] is not None:
+                    others[row] = self._one(
+                        keys[row], int(times[row]), probabilities[row], found[row], keep=keep
+                    )
+            yield Scored(flows, found, others)
+
+    def _one(
+        self,
+        key: Any,
+        time_ns: int,
+        own: NDArray[np.float32],
+        out: NDArray[np.float32],
+        *,
+        keep: bool,
+    ) -> int:
+        recent = self._recent.pop(key, None) or _Recent(len(self._prior))
+        window_ns = int(self._options.window_s * _SECOND)
+        rows = np.vstack([recent.between(time_ns - window_ns, time_ns), own[None]])
+        _weigh(rows, len(rows) - 1, self._prior, self._options, out)
+        if keep:
+            recent.add(time_ns, own)
+        if recent.n:
+            self._recent[key] = recent  # the last heard of stands last
+        self._newest_ns = max(self._newest_ns, time_ns)
+        self._forget(self._newest_ns - window_ns - LATE_NS)
+        return len(rows) - 1
+
+    def _forget(self, before_ns: int) -> None:
+        while self._recent:
+            key, longest = next(iter(self._recent.items()))
+            if longest.newest_ns >= before_ns and len(self._recent) <= MOST_CLIENTS:
+                break
+            del self._recent[key]
+
+
+class WholeContext:
+    """Context of a file: flows are held until the last has come, then weighted in order of time.
+
+    They are taken by their deciding packet, as they would be while they come. A flow takes k numbers
+    and the columns of a verdict; its payload is let go.
+
+    Args:
+        options: how.
+        prior: how common each app was in the training, shape (k,), sum 1.
+        columns: columns of the flows that are still needed.
+    """
+
+    def __init__(
+        self, options: ContextOptions, prior: NDArray[np.float64], columns: Iterable[str]
+    ) -> None:
+        self._options = options
+        self._prior = prior
+        self._columns = {*columns, *_KEY, "decided_ns", "start_ns"}
+
+    def reweigh(self, scored: Iterable[Scored], *, keep: bool = True) -> Iterator[Scored]:
+        """All flows, in order of time; an error in between comes after those before it."""
+        del keep  # all flows are context of all
+        held: list[Scored] = []
+        failed: ApptellError | None = None
+        try:
+            for flows, probabilities, _ in scored:
+                there = [name for name in flows.columns if name in self._columns]
+                held.append(Scored(FlowBatch(flows.to_arrow().select(there)), probabilities))
+        except ApptellError as error:
+            failed = error
+        if held:
+            yield from self._all(
+                FlowBatch.concat([part.flows for part in held]),
+                np.concatenate([part.probabilities for part in held]),
+            )
+        if failed is not None:
+            raise failed
+
+    def _all(self, flows: FlowBatch, probabilities: NDArray[np.float32]) -> Iterator[Scored]:
+        found, others = reweigh_all(
+            _keys(flows), _times(flows), probabilities, self._prior, self._options
+        )
+        order = np.argsort(_times(flows), kind="stable")
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            yield Scored(flows.take(rows), found[rows], others[rows])
+
+
+def reweigh_all(
+    keys: Iterable[Any],
+    times_ns: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    prior: NDArray[np.float64],
+    options: ContextOptions,
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The re-weighted probabilities of flows that are all known.
+
+    Args:
+        keys: whose each flow is, hashable, n of them; None for a flow without context.
+        times_ns: of each flow, shape (n,).
+        probabilities: calibrated, shape (n, k).
+        prior: how common each app was in the training, shape (k,), sum 1.
+        options: how.
+
+    Returns:
+        Probabilities, float32, shape (n, k), and how many other flows each rests on, shape (n,).
+    """
+    number: dict[Any, int] = {}
+    of_client = np.array(
+        [-1 if key is None else number.setdefault(key, len(number)) for key in keys], dtype=np.int64
+    )
+    found = np.array(probabilities, dtype=np.float32)
+    others = np.zeros(len(found), dtype=np.int32)
+    order = np.lexsort((times_ns, of_client))
+    window_ns = int(options.window_s * _SECOND)
+    begin = int(np.searchsorted(of_client[order], 0))
+    ends = np.searchsorted(of_client[order], np.arange(len(number)), side="right")
+    for end in ends.tolist():
+        rows = order[begin:end]
+        times, own = times_ns[rows], probabilities[rows]
+        first = np.searchsorted(times, times - window_ns)
+        last = np.arange(1, len(rows) + 1)
+        if options.both_sides:
+            last = np.searchsorted(times, times + window_ns, side="right")
+        for at, row in enumerate(rows):
+            low, high = _nearest(int(first[at]), int(last[at]), at)
+            _weigh(own[low:high], at - low, prior, options, found[row])
+            others[row] = high - low - 1
+        begin = end
+    return found, others
+
+
+def _nearest(first: int, last: int, at: int) -> tuple[int, int]:
+    """At most MOST_FLOWS rows around ``at``, within first to last."""
+    low = max(first, min(at - MOST_FLOWS // 2, last - MOST_FLOWS))
+    return low, min(last, low + MOST_FLOWS)
+
+
+def _weigh(
+    rows: NDArray[np.float32],
+    own: int,
+    prior: NDArray[np.float64],
+    options: ContextOptions,
+    out: NDArray[np.float32],
+) -> None:
+    if len(rows) > 1:
+        out[:] = weigh_one(rows, own, prior, options.strength, options.iterations)
+
+
+@njit(cache=True, nogil=True)
+def weigh_one(
+    probabilities: NDArray[np.float32],
+    own: int,
+    prior: NDArray[np.float64],
+    strength: float,
+    iterations: int,
+) -> NDArray[np.float64]:
+    """The probabilities of one flow under the prior that the other flows of its window say.
+
+    Args:
+        probabilities: of the m flows of the window under the training prior, shape (m, k).
+        own: row of the flow.
+        prior: of the training, shape (k,).
+        strength: imaginary flows of that prior; 0 for Saerens's algorithm as it stands.
+        iterations: steps.
+
+    Returns:
+        Shape (k,), sum 1.
+    """
+    posterior, total = estimate(probabilities, prior, strength, iterations)
+    n, k = posterior.shape
+    found = np.zeros(k)
+    for app in range(k):
+        here = (total[app] - posterior[own, app] + strength * prior[app]) / (n - 1 + strength)
+        if prior[app] > 0:
+            found[app] = probabilities[own, app] * max(here, 0.0) / prior[app]
+    whole = found.sum()
+    if whole > 0:
+        found /= whole
+    else:
+        found[:] = probabilities[own]
+    return found
+
+
+@njit(cache=True, nogil=True)
+def estimate(
+    probabilities: NDArray[np.float32],
+    prior: NDArray[np.float64],
+    strength: float,
+    iterations: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Expectation maximisation of a window's prior (Saerens et al., equation 2.9).
+
+    Returns:
+        The posterior of each flow after the last step, shape (m, k), and its sum over flows, (k,).
+    """
+    n, k = probabilities.shape
+    here = prior.copy()
+    posterior = np.zeros((n, k))
+    total = np.zeros(k)
+    for _ in range(iterations):
+        total[:] = 0.0
+        for row in range(n):
+            whole = 0.0
+            for app in range(k):
+                weight = here[app] / prior[app] if prior[app] > 0 else 0.0
+                posterior[row, app] = probabilities[row, app] * weight
+                whole += posterior[row, app]
+            for app in range(k):
+                if whole > 0:
+                    posterior[row, app] /= whole
+                else:  # all its apps were ruled out: it says nothing new
+                    posterior[row, app] = probabilities[row, app]
+                total[app] += posterior[row, app]
+        for app in range(k):
+            here[app] = (total[app] + strength * prior[app]) / (n + strength)
+    return posterior, total
+
+
+class _Recent:
+    """The newest flows of one client in the order in which they came."""
+
+    __slots__ = ("n", "newest_ns", "probabilities", "times")
+
+    def __init__(self, k: int) -> None:
+        self.n = 0
+        self.newest_ns = 0
+        self.times = np.zeros(8, dtype=np.int64)
+        self.probabilities = np.zeros((8, k), dtype=np.float32)
+
+    def between(self, first_ns: int, last_ns: int) -> NDArray[np.float32]:
+        """Probabilities of the newest flows in that time, shape (at most MOST_FLOWS - 1, k)."""
+        times = self.times[: self.n]
+        rows = np.flatnonzero((times >= first_ns) & (times <= last_ns))
+        return self.probabilities[rows[-(MOST_FLOWS - 1) :]]
+
+    def add(self, time_ns: int, row: NDArray[np.float32]) -> None:
+        """One more; the oldest goes when there are too many."""
+        if self.n == MOST_FLOWS:
+            self.times[:-1] = self.times[1:]
+            self.probabilities[:-1] = self.probabilities[1:]
+            self.n -= 1
+        elif self.n == len(self.times):
+            self.times = np.concatenate([self.times, np.zeros_like(self.times)])
+            empty = np.zeros_like(self.probabilities)
+            self.probabilities = np.concatenate([self.probabilities, empty])
+        self.times[self.n] = time_ns
+        self.probabilities[self.n] = row
+        self.n += 1
+        self.newest_ns = max(self.newest_ns, time_ns)
+
+
+def _keys(flows: FlowBatch) -> list[Any]:
+    """Whose each flow is: the client of a capture; None where it is not known."""
+    there = set(flows.columns)
+    client = flows.column("client_address").to_pylist() if "client_address" in there else []
+    if not client:
+        return [None] * len(flows)
+    capture = flows.column("capture").to_pylist() if "capture" in there else [None] * len(flows)
+    return [who and (where, who) for where, who in zip(capture, client, strict=True)]
+
+
+def _times(flows: FlowBatch) -> NDArray[np.int64]:
+    """When each flow's deciding packet came, else its first, ns; shape (n,)."""
+    start = flows.column("start_ns")
+    there = "decided_ns" in set(flows.columns)
+    times = flows.column("decided_ns").fill_null(-1) if there else start
+    found = np.asarray(times.to_numpy(zero_copy_only=False), dtype=np.int64)
+    first = np.asarray(start.to_numpy(zero_copy_only=False), dtype=np.int64)
+    return np.where(found < 0, first, found)
