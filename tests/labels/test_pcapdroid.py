@@ -131,19 +131,43 @@ def plain_twin(batch):
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from([True, False]), st.integers(0, 140), st.binary(max_size=9)),
+        st.tuples(
+            st.sampled_from([True, False]), st.integers(0, 140), st.binary(max_size=9), st.integers(0, 9)
+        ),
         min_size=1,
     )
 )
 def test_the_kernel_finds_what_its_plain_twin_finds(cuts):
     frames = [
-        (with_trailer(IP, 1, b"x", fcs=fcs)[:size] if fcs else IP[:size]) + tail
-        for fcs, size, tail in cuts
+        (with_trailer(IP, uid, b"x" * uid, fcs=fcs)[:size] if fcs else IP[:size]) + tail
+        for fcs, size, tail, uid in cuts
     ]
-    batch = batch_of(frames)
-    found, at = np.zeros(len(frames), np.uint8), np.zeros(len(frames), np.int64)
-    pcapdroid._find_trailers(batch.buffer, batch.offset, batch.captured, batch.link_type, found, at)
-    assert found.tolist() == plain_twin(batch)
+    reader, batch = TrailerReader(), batch_of(frames)
+    read, kinds = reader(batch), plain_twin(batch)
+    assert [owner >= 0 for owner in read.owner] == [kind in (1, 2) for kind in kinds]
+    assert read.link_type.tolist() == [101 if kind == 3 else 1 for kind in kinds]
+    for frame, kind, owner in zip(frames, kinds, owners(read), strict=True):
+        if kind in (1, 2):
+            key = frame[-28:-4] if kind == 1 else frame[-24:]
+            assert owner.uid == int.from_bytes(key[:4], "big", signed=True)
+    bad = [f for f, kind in zip(frames, kinds, strict=True) if kind == 1 and zlib.crc32(f[:-4]) != int.from_bytes(f[-4:], "little")]
+    assert reader.n_bad_fcs == len(bad)
+
+
+@given(st.binary(max_size=300), st.integers(0, 20))
+def test_the_checksum_is_zlibs(data, start):
+    start = min(start, len(data))
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    assert pcapdroid._crc32(buffer, start, len(data), pcapdroid._CRC) == zlib.crc32(data[start:])
+
+
+def test_hundreds_of_apps_keep_their_own_names():
+    reader = TrailerReader()
+    uids = [10_000 + i for i in range(700)] * 2
+    for part in (uids[:100], uids[100:], uids[:50]):
+        read = reader(batch_of([with_trailer(IP, uid, b"App %d" % uid) for uid in part]))
+        assert [(o.uid, o.name) for o in owners(read)] == [(uid, f"App {uid}") for uid in part]
+    assert len(reader.owners) == 700
 
 
 def test_the_kernels_stay_within_bounds_on_spoiled_frames():

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apptell.cli.labelled import apps_of, long_enough
-from apptell.cli.options import DatasetFolder, Device, Json, Seed, SplitOption
+from apptell.cli.options import DatasetFolder, Device, Json, Level, Seed, SplitOption, System
 from apptell.cli.screen import note, progress, report
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from apptell.dataset import Split
+    from apptell.dataset import Classes, Split
     from apptell.evaluation.comparison import Measured
     from apptell.flows import FlowBatch
     from apptell.learning.protocols import Outcome
@@ -57,6 +57,8 @@ def compare(
         typer.Option(metavar="NAMES", help="Only flows of these apps, by commas; all unless said."),
     ] = None,
     seed: Seed = 0,
+    level: Level = None,
+    system: System = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -69,15 +71,16 @@ def compare(
         apptell compare dataset/ --protocol source -o report/
         apptell compare dataset/ --split split.jsonl --model paper-rf -o report/
     """
-    from apptell.dataset import Dataset
+    from apptell.dataset import Classes, Dataset
     from apptell.evaluation.comparison import measure_pooled
     from apptell.learning.protocols import compare_models, interval_groups, models_of
 
+    classes = Classes(level or "app", system or "other")
     models = models_of(model or [])
     opened = Dataset.open(dataset)
-    flows = chosen(opened.read(), apps)
-    truth = apps_of(flows)
-    splits = _splits(flows, protocol, split, n_folds, seed, output)
+    flows = classes.keep(chosen(opened.read(), apps))
+    truth = classes.of(flows)
+    splits = _splits(flows, protocol, split, n_folds, seed, output, classes.level)
     used = splits[0].protocol
     groups = interval_groups(flows, used)
     if splits[0].optimistic:
@@ -90,6 +93,7 @@ def compare(
         "folds": len(splits),
         "epochs": epochs,
         "seed": seed,
+        "level": classes.level,
         "apps": sorted(set(truth)),
     }
     found: list[tuple[Outcome, Measured]] = []
@@ -108,7 +112,7 @@ def compare(
                 groups=groups[outcome.rows],
                 seed=seed,
             )
-            _write_one(output, outcome, measured, about, tested)
+            _write_one(output, outcome, measured, about, tested, classes)
             found.append((outcome, measured))
     metrics = _write_all(output, found, about)
     note(f"Report: {output / 'report.html'}")
@@ -137,7 +141,13 @@ def chosen(flows: "FlowBatch", apps: str | None) -> "FlowBatch":
 
 
 def _splits(
-    flows: "FlowBatch", protocol: str, given: str | None, n_folds: int, seed: int, output: Path
+    flows: "FlowBatch",
+    protocol: str,
+    given: str | None,
+    n_folds: int,
+    seed: int,
+    output: Path,
+    level: str,
 ) -> "list[Split]":
     """The folds, or the one split that was given; written below the report."""
     from apptell.cli.labelled import split_of
@@ -145,7 +155,9 @@ def _splits(
     from apptell.errors import OutputError
 
     splits = (
-        folds(flows, protocol, n_folds, seed) if given is None else [split_of(flows, given, seed)]
+        folds(flows, protocol, n_folds, seed, level)
+        if given is None
+        else [split_of(flows, given, seed, level)]
     )
     try:
         (output / "splits").mkdir(parents=True, exist_ok=True)
@@ -166,6 +178,7 @@ def _write_one(
     measured: "Measured",
     about: dict[str, Any],
     tested: "FlowBatch",
+    classes: "Classes",
 ) -> None:
     """The page of one model, in a folder below the report."""
     from apptell.cli.evaluate import example_images
@@ -204,7 +217,9 @@ def _write_one(
         command=shlex.join(["apptell", *sys.argv[1:]]),
         examples=()
         if masked
-        else example_images(tested, outcome.probabilities.argmax(axis=1), list(outcome.apps)),
+        else example_images(
+            tested, classes.of(tested), outcome.probabilities.argmax(axis=1), outcome.apps
+        ),
     )
     facts = {**about, "model": outcome.model, "names": outcome.names, **measured.to_json()}
     write_report(output / _place(outcome), measured.result, story, facts)

@@ -39,7 +39,7 @@ def demo(
         apptell demo
         apptell demo -o my-demo/
     """
-    from apptell.dataset import build
+    from apptell.dataset import Classes, build
     from apptell.flows.schema import GROUPS
     from apptell.labels import LabelOptions, flow_reader, sources
     from apptell.reports.evaluation import write_report
@@ -83,6 +83,7 @@ def demo(
         seed=seed,
         device="auto",
         ports=True,
+        classes=Classes(),
         data={"dataset": "embedded samples", "dataset_hash": built.dataset.hash},
     )
     model, result, tested = trained.model, trained.result, trained.tested
@@ -103,7 +104,9 @@ def demo(
             "Each flow is known by the first bytes of at most its first five packets with payload.",
         ],
         command="apptell demo",
-        examples=example_images(tested, trained.probabilities.argmax(axis=1), model.apps),
+        examples=example_images(
+            tested, Classes().of(tested), trained.probabilities.argmax(axis=1), model.apps
+        ),
     )
     about = {"model": f"{model.name}@{model.hash}", "dataset": "embedded samples", "seed": seed}
     write_report(output / "report", result, story, about)

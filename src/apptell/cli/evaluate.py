@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.labelled import apps_of, long_enough, measure, split_of
-from apptell.cli.options import DatasetFolder, Json, Seed, SplitOption, Threshold
+from apptell.cli.labelled import classes_of_model, long_enough, measure, split_of
+from apptell.cli.options import DatasetFolder, Json, Level, Seed, SplitOption, System, Threshold
 from apptell.cli.screen import note, report
 from apptell.cli.train import show_figures
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -25,6 +27,8 @@ def evaluate(
     threshold: Threshold = None,
     split: SplitOption = None,
     seed: Seed = 0,
+    level: Level = None,
+    system: System = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="REPORT", help="Write a report's folder there."),
@@ -44,16 +48,17 @@ def evaluate(
 
     used = load_model(model)
     opened = Dataset.open(dataset)
-    flows = long_enough(opened.read())
+    classes = classes_of_model(used, level, system)
+    flows = classes.keep(long_enough(opened.read()))
     known = used.info["data"].get("dataset_hash") == opened.hash
     if split is not None:
-        flows = flows.take(split_of(flows, split, seed).test)
+        flows = flows.take(split_of(flows, split, seed, classes.level).test)
     elif known:
         note(
             "The model learned from flows of this very dataset: these figures flatter it. "
             f"Measure what it did not see: --split {model / 'split.jsonl'}"
         )
-    result, probabilities = measure(used, flows, threshold, seed)
+    result, probabilities = measure(used, flows, threshold, seed, classes)
     if result.unknown_apps:
         note(
             f"The model does not know {', '.join(result.unknown_apps)}: their flows count as wrong."
@@ -63,6 +68,7 @@ def evaluate(
         "dataset": opened.path.resolve().name,
         "dataset_hash": opened.hash,
         "split": split,
+        "level": classes.level,
         "seed": seed,
         "seen_in_training": known and split is None,
     }
@@ -83,7 +89,9 @@ def evaluate(
                 ),
             ],
             command=shlex.join(["apptell", *sys.argv[1:]]),
-            examples=example_images(flows, probabilities.argmax(axis=1), used.apps),
+            examples=example_images(
+                flows, classes.of(flows), probabilities.argmax(axis=1), result.scores.apps
+            ),
         )
         found = write_report(output, result, story, about)
         note(f"Report: {output / 'report.html'}")
@@ -93,17 +101,17 @@ def evaluate(
 
 
 def example_images(
-    flows: "FlowBatch", guess: "NDArray[np.int64]", apps: list[str]
+    flows: "FlowBatch", truth: "Sequence[str]", guess: "NDArray[np.int64]", apps: "Sequence[str]"
 ) -> "list[tuple[str, NDArray[Any]]]":
-    """The image of one rightly told flow of each app, with as many payload packets as there are."""
+    """The image of one rightly told flow of each class, with as many payload packets as there are."""
     import numpy as np
 
     from apptell.encoding import images
 
-    truth = np.array(apps_of(flows))
+    true = np.array(truth)
     found = []
     for number, app in enumerate(apps):
-        rows = np.flatnonzero((truth == app) & (guess == number))
+        rows = np.flatnonzero((true == app) & (guess == number))
         if len(rows):
             row = rows[flows.payload_packets[rows].argmax()]
             found.append((app, images(flows.take([int(row)]))[0]))

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from apptell.dataset import Split
+    from apptell.dataset import Classes, Split
     from apptell.evaluation import Evaluation
     from apptell.flows import FlowBatch
     from apptell.models import Model
@@ -17,29 +17,53 @@ if TYPE_CHECKING:
 
 def apps_of(flows: "FlowBatch") -> list[str]:
     """The app of each flow: an activity belongs to its app, the phone's system to the background."""
-    apps = [label.split("/", 1)[0] for label in flows.column("label").to_pylist()]
-    return ["other" if app == "system" else app for app in apps]
+    from apptell.dataset import Classes
+
+    return Classes().of(flows)
 
 
-def split_of(flows: "FlowBatch", wished: str, seed: int) -> "Split":
+def split_of(flows: "FlowBatch", wished: str, seed: int, level: str = "app") -> "Split":
     """The split of a ``--split`` option: the file of that name if there is one, else a protocol."""
     from apptell.dataset import split
 
-    return split(flows, Path(wished) if Path(wished).is_file() else wished, seed=seed)
+    place = Path(wished) if Path(wished).is_file() else wished
+    return split(flows, place, seed=seed, level=level)
+
+
+def classes_of_model(model: "Model", level: str | None, system: str | None) -> "Classes":
+    """The classes to measure a model by: those asked for, else those it was trained on.
+
+    Raises:
+        UsageError: activities are asked for, and the model was trained on apps.
+    """
+    from apptell.dataset import Classes
+    from apptell.errors import UsageError
+
+    learned = model.info["data"]
+    own = str(learned.get("level", "app"))
+    if level == "activity" and own == "app":
+        raise UsageError(
+            f"--level activity: the model {model.name}@{model.hash} knows apps alone; "
+            "train one with --level activity"
+        )
+    return Classes(level or own, system or str(learned.get("system", "other")))
 
 
 def measure(
-    model: "Model", flows: "FlowBatch", threshold: float | None, seed: int
+    model: "Model", flows: "FlowBatch", threshold: float | None, seed: int, classes: "Classes"
 ) -> "tuple[Evaluation, NDArray[np.float32]]":
-    """Every figure of a model on labelled flows, and its probabilities, shape (n, k)."""
+    """Every figure of a model on labelled flows, and the probabilities of its classes, shape (n, k)."""
+    from apptell.dataset.classes import by_app
     from apptell.evaluation import evaluate, slices_of
     from apptell.verdicts import choose_threshold
 
-    probabilities = model.predict_proba(flows)
+    probabilities, names = model.predict_proba(flows), model.apps
+    if classes.level == "app":
+        probabilities, names = by_app(probabilities, names)
     result = evaluate(
-        apps_of(flows),
+        classes.of(flows),
         probabilities,
-        model.apps,
+        names,
         choose_threshold(threshold, model),
         groups_of(flows),
         captures=flows.column("capture").to_pylist(),

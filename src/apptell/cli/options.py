@@ -71,6 +71,20 @@ SplitOption = Annotated[
         "version, time, capture-point, domain, group:COLUMN, or a file of splits.",
     ),
 ]
+Level = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="app, or activity: classes are app/activity where a label has one.",
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KIND",
+        help="What the phone's own traffic is: other (background), system (a class), drop.",
+    ),
+]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.labelled import apps_of, long_enough, measure, split_of
-from apptell.cli.options import DatasetFolder, Device, Json, Seed, SplitOption
+from apptell.cli.labelled import long_enough, measure, split_of
+from apptell.cli.options import DatasetFolder, Device, Json, Level, Seed, SplitOption, System
 from apptell.cli.screen import note, progress, report
 from apptell.cli.verb import INTERRUPTED
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from apptell.dataset import Split
+    from apptell.dataset import Classes, Split
     from apptell.evaluation import Evaluation
     from apptell.flows import FlowBatch
     from apptell.models import Model
@@ -39,6 +39,8 @@ def train(
     ports: Annotated[
         str, typer.Option(metavar="on|off", help="Whether paper-rf sees the two ports.")
     ] = "on",
+    level: Level = None,
+    system: System = None,
     as_json: Json = False,
 ) -> None:
     """Trains a model on one side of a split and measures it on the other.
@@ -47,13 +49,14 @@ def train(
         apptell train dataset/ -o model/
         apptell train dataset/ -o model/ --model paper-rf --split source --seed 1
     """
-    from apptell.dataset import Dataset
+    from apptell.dataset import Classes, Dataset
     from apptell.errors import UsageError
 
     if ports not in ("on", "off"):
         raise UsageError(f"--ports {ports!r} is neither on nor off")
+    classes = Classes(level or "app", system or "other")
     opened = Dataset.open(dataset)
-    flows = long_enough(opened.read())
+    flows = classes.keep(long_enough(opened.read()))
     trained = train_and_measure(
         flows,
         output,
@@ -63,6 +66,7 @@ def train(
         seed=seed,
         device=device,
         ports=ports == "on",
+        classes=classes,
         data={"dataset": opened.path.resolve().name, "dataset_hash": opened.hash},
     )
     used, result = trained.model, trained.result
@@ -103,6 +107,7 @@ def train_and_measure(
     seed: int,
     device: str,
     ports: bool,
+    classes: "Classes",
     data: dict[str, Any],
 ) -> Trained:
     """Trains on one side of a split, measures on the other; writes model, figures and split."""
@@ -111,7 +116,7 @@ def train_and_measure(
     from apptell.learning.card import model_card
     from apptell.models import read_model, write_model
 
-    sides = split_of(flows, split, seed)
+    sides = split_of(flows, split, seed, classes.level)
     recipe = recipe_of(model)
     learned, tested = flows.take(sides.train), flows.take(sides.test)
     warning = " (random by flow: optimistic on networks it never saw)" if sides.optimistic else ""
@@ -127,7 +132,7 @@ def train_and_measure(
 
         trained = train_model(
             learned,
-            apps_of(learned),
+            classes.of(learned),
             model=model,
             ports=ports,
             epochs=epochs,
@@ -135,9 +140,17 @@ def train_and_measure(
             device=device,
             out=output,
             progress=step,
-            extra_info={"data": {**data, "split": sides.protocol, "split_seed": seed}},
+            extra_info={
+                "data": {
+                    **data,
+                    "split": sides.protocol,
+                    "split_seed": seed,
+                    "level": classes.level,
+                    "system": classes.system,
+                }
+            },
         )
-    result, probabilities = measure(trained, tested, None, seed)
+    result, probabilities = measure(trained, tested, None, seed, classes)
     # The figures belong into the model's own folder, and are known only now.
     info, weights = read_model(output)
     info["metrics"] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from apptell.dataset.build import BuildReport, LabelledSource, build
+from apptell.dataset.classes import Classes
 from apptell.dataset.splits import PROTOCOLS, Split, folds, save_split, split
 from apptell.dataset.store import Dataset
 from apptell.dataset.writer import DatasetWriter
@@ -10,6 +11,7 @@ from apptell.dataset.writer import DatasetWriter
 __all__ = [
     "PROTOCOLS",
     "BuildReport",
+    "Classes",
     "Dataset",
     "DatasetWriter",
     "LabelledSource",

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.dataset.change import rewrite
+from apptell.dataset.classes import OTHER, SYSTEM, app_of
 from apptell.dataset.groups import domains, servers
 from apptell.errors import UsageError
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from apptell.dataset.store import Dataset
     from apptell.flows.schema import FlowBatch
 
-OTHER: Final = "other"
-SYSTEM: Final = "system"
 DEFAULT_LEAST: Final = 3
 """Apps that must talk to a service to make it a shared one."""
 SERVICES: Final = pa.schema(
@@ -139,7 +138,7 @@ def relabel(
 
 
 def _apps(flows: FlowBatch) -> list[str]:
-    return [str(label).split("/", 1)[0] for label in flows.column("label").to_pylist()]
+    return [app_of(label) for label in flows.column("label").to_pylist()]
 
 
 def _words(app: str) -> set[str]:

@@ -7,12 +7,10 @@ total length never sees the trailer; this module is the only one that reads it.
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 from numba import njit
 
 from apptell.capture.batch import Owner
@@ -27,7 +25,25 @@ TRAILER_BYTES: Final = 32
 _FCS_BYTES: Final = 4
 _LINKTYPE_ETHERNET: Final = 1
 _LINKTYPE_RAW: Final = 101
-_NONE, _WHOLE, _NO_FCS, _BARE_IP = 0, 1, 2, 3
+_KEY_BYTES: Final = 24
+"""Uid and name: what tells one owner from another."""
+_N_TRAILERS, _N_BAD_FCS, _N_BARE, _N_KEYS = range(4)
+
+
+def _crc_tables() -> NDArray[np.uint32]:
+    """Eight tables of the IEEE CRC-32, reflected, to take eight bytes at a step; shape (8, 256)."""
+    tables = np.zeros((8, 256), dtype=np.uint32)
+    for value in range(256):
+        crc = value
+        for _ in range(8):
+            crc = crc >> 1 ^ (0xEDB88320 if crc & 1 else 0)
+        tables[0, value] = crc
+    for i in range(1, 8):
+        tables[i] = tables[i - 1] >> 8 ^ tables[0, tables[i - 1] & 0xFF]
+    return tables
+
+
+_CRC: Final = _crc_tables()
 
 
 @dataclass(slots=True)
@@ -46,38 +62,46 @@ class TrailerReader:
     """Of these, packets whose checksum is wrong; they are kept, with their owner."""
     n_bare: int = 0
     """Packets without Ethernet header and trailer."""
-    _known: dict[bytes, int] = field(default_factory=dict)
+    _keys: NDArray[np.uint8] = field(
+        default_factory=lambda: np.zeros((64, _KEY_BYTES), dtype=np.uint8)
+    )
+    _slots: NDArray[np.int32] = field(default_factory=lambda: np.full(256, -1, dtype=np.int32))
 
     def __call__(self, batch: PacketBatch) -> PacketBatch:
         """The same packets, with owners; buffer and other columns are shared with ``batch``."""
-        found = np.zeros(len(batch), dtype=np.uint8)
-        at = np.zeros(len(batch), dtype=np.int64)
-        _find_trailers(batch.buffer, batch.offset, batch.captured, batch.link_type, found, at)
-        has = (found == _WHOLE) | (found == _NO_FCS)
-        self.n_trailers += int(has.sum())
-        self.n_bad_fcs += _count_bad(batch, np.flatnonzero(found == _WHOLE))
-        bare = found == _BARE_IP
-        self.n_bare += int(bare.sum())
-        link_type = np.where(bare, np.uint16(_LINKTYPE_RAW), batch.link_type)
-        rows = np.flatnonzero(has)
-        if not len(rows):
+        owner = np.full(len(batch), -1, dtype=np.int32)
+        link_type = batch.link_type.copy()
+        counts = np.array([0, 0, 0, len(self.owners)], dtype=np.int64)
+        row = 0
+        while row < len(batch):
+            row = _read_trailers(
+                batch.buffer,
+                batch.offset,
+                batch.captured,
+                link_type,
+                row,
+                _CRC,
+                self._keys,
+                self._slots,
+                owner,
+                counts,
+            )
+            self.owners += [_owner(key.tobytes()) for key in self._keys[len(self.owners) : counts[3]]]
+            if row < len(batch):
+                self._grow()
+        self.n_trailers += int(counts[_N_TRAILERS])
+        self.n_bad_fcs += int(counts[_N_BAD_FCS])
+        self.n_bare += int(counts[_N_BARE])
+        if not counts[_N_TRAILERS]:
             # pcapng names owners in its own way; flows that are still open need those of before
             return replace(batch, link_type=link_type, owners=self.owners or batch.owners)
-        # uid and name, 24 bytes each: (rows, 24)
-        fields = np.ascontiguousarray(batch.buffer[at[rows, None] + np.arange(4, 28)])
-        raw = [None, pa.py_buffer(fields)]
-        keys = pa.FixedSizeBinaryArray.from_buffers(pa.binary(24), len(rows), raw)
-        coded = keys.dictionary_encode()
-        numbers = [self._number(key) for key in coded.dictionary.to_pylist()]
-        owner = np.full(len(batch), -1, dtype=np.int32)
-        owner[rows] = np.array(numbers, dtype=np.int32)[np.asarray(coded.indices)]
         return replace(batch, owner=owner, owners=self.owners, link_type=link_type)
 
-    def _number(self, key: bytes) -> int:
-        if key not in self._known:
-            self._known[key] = len(self.owners)
-            self.owners.append(_owner(key))
-        return self._known[key]
+    def _grow(self) -> None:
+        n = len(self.owners)
+        self._keys = np.concatenate([self._keys, np.zeros((3 * n, _KEY_BYTES), dtype=np.uint8)])
+        self._slots = np.full(4 * len(self._slots), -1, dtype=np.int32)
+        _number_again(self._keys, n, self._slots)
 
 
 def has_trailers(batch: PacketBatch) -> bool:
@@ -85,15 +109,6 @@ def has_trailers(batch: PacketBatch) -> bool:
     reader = TrailerReader()
     reader(batch)
     return reader.n_trailers > 0
-
-
-def _count_bad(batch: PacketBatch, rows: NDArray[np.int64]) -> int:
-    """How many of these frames end in another checksum than theirs (IEEE CRC-32, little-endian)."""
-    data = batch.buffer.data
-    stop = batch.offset[rows] + batch.captured[rows] - _FCS_BYTES
-    stored = np.ascontiguousarray(batch.buffer[stop[:, None] + np.arange(_FCS_BYTES)]).view("<u4")
-    frames = zip(batch.offset[rows].tolist(), stop.tolist(), stored.ravel().tolist(), strict=True)
-    return sum(zlib.crc32(data[start:end]) != crc for start, end, crc in frames)
 
 
 def _owner(key: bytes) -> Owner:
@@ -104,31 +119,123 @@ def _owner(key: bytes) -> Owner:
 
 
 @njit(cache=True, nogil=True)
-def _find_trailers(
-    data: Any, offset: Any, captured: Any, link_type: Any, found: Any, at: Any
-) -> None:
-    """For each frame: what was found (out), and where its trailer begins (out)."""
-    for row in range(len(offset)):
-        start, size = offset[row], captured[row]
-        if link_type[row] != _LINKTYPE_ETHERNET or start < 0 or size < 20:
-            continue
-        if start + size > len(data):
+def _read_trailers(
+    data: Any,
+    offset: Any,
+    captured: Any,
+    link_type: Any,
+    row: int,
+    tables: Any,
+    keys: Any,
+    slots: Any,
+    owner: Any,
+    counts: Any,
+) -> int:
+    """Reads trailers from ``row`` on; the number of rows when done, else the row that found no room.
+
+    Out: ``owner``, the number of each frame's owner; ``link_type`` of bare IP packets; ``keys`` and
+    ``slots`` with new owners; ``counts``.
+    """
+    n = len(offset)
+    for at in range(row, n):
+        start, size = offset[at], captured[at]
+        if link_type[at] != _LINKTYPE_ETHERNET or start < 0 or size < 20:
             continue
         end = start + size
+        if end > len(data):
+            continue
         if size >= 14 + 20 + TRAILER_BYTES and _is_magic(data, end - TRAILER_BYTES):
-            at[row] = end - TRAILER_BYTES
-            found[row] = _WHOLE
+            trailer = end - TRAILER_BYTES
         elif size >= 14 + 20 + TRAILER_BYTES - _FCS_BYTES and _is_magic(
             data, end - TRAILER_BYTES + _FCS_BYTES
         ):
-            at[row] = end - TRAILER_BYTES + _FCS_BYTES
-            found[row] = _NO_FCS
-        elif data[start] >> 4 == 4 or data[start] >> 4 == 6:
-            found[row] = _BARE_IP
+            trailer = end - TRAILER_BYTES + _FCS_BYTES
+        else:
+            if data[start] >> 4 == 4 or data[start] >> 4 == 6:
+                link_type[at] = _LINKTYPE_RAW
+                counts[_N_BARE] += 1
+            continue
+        number = _number(data, trailer + 4, keys, slots, counts)
+        if number < 0:
+            return at
+        owner[at] = number
+        counts[_N_TRAILERS] += 1
+        if trailer + TRAILER_BYTES == end:
+            stored = np.uint32(0)
+            for i in range(_FCS_BYTES):
+                stored |= np.uint32(data[end - _FCS_BYTES + i]) << np.uint32(8 * i)
+            if _crc32(data, start, end - _FCS_BYTES, tables) != stored:
+                counts[_N_BAD_FCS] += 1
+    return n
 
 
 @njit(cache=True, nogil=True)
-def _is_magic(data: Any, at: Any) -> bool:
+def _number(data: Any, at: int, keys: Any, slots: Any, counts: Any) -> int:
+    """The number of the owner whose key stands there; -1 when it is new and there is no room."""
+    mixed = np.uint64(14695981039346656037)
+    for i in range(_KEY_BYTES):
+        mixed = (mixed ^ np.uint64(data[at + i])) * np.uint64(1099511628211)
+    slot = np.int64(mixed >> np.uint64(32)) & (len(slots) - 1)
+    while slots[slot] >= 0:
+        known = slots[slot]
+        same = True
+        for i in range(_KEY_BYTES):
+            if keys[known, i] != data[at + i]:
+                same = False
+                break
+        if same:
+            return known
+        slot = (slot + 1) & (len(slots) - 1)
+    number = counts[_N_KEYS]
+    if number == len(keys):
+        return -1
+    for i in range(_KEY_BYTES):
+        keys[number, i] = data[at + i]
+    slots[slot] = number
+    counts[_N_KEYS] += 1
+    return number
+
+
+@njit(cache=True, nogil=True)
+def _number_again(keys: Any, n: int, slots: Any) -> None:
+    """Puts the first n keys into empty slots."""
+    counts = np.zeros(4, dtype=np.int64)
+    flat = keys.copy().reshape(-1)
+    for number in range(n):
+        _number(flat, number * _KEY_BYTES, keys, slots, counts)
+
+
+@njit(cache=True, nogil=True)
+def _crc32(data: Any, start: int, stop: int, tables: Any) -> np.uint32:
+    """IEEE CRC-32 of ``data[start:stop]``, eight bytes at a step; the caller checked the bounds."""
+    crc = np.uint32(0xFFFFFFFF)
+    at, end = np.uint64(start), np.uint64(stop)
+    while at + np.uint64(8) <= end:
+        crc ^= (
+            np.uint32(data[at])
+            | np.uint32(data[at + np.uint64(1)]) << np.uint32(8)
+            | np.uint32(data[at + np.uint64(2)]) << np.uint32(16)
+            | np.uint32(data[at + np.uint64(3)]) << np.uint32(24)
+        )
+        crc = (
+            tables[7, crc & np.uint32(0xFF)]
+            ^ tables[6, (crc >> np.uint32(8)) & np.uint32(0xFF)]
+            ^ tables[5, (crc >> np.uint32(16)) & np.uint32(0xFF)]
+            ^ tables[4, crc >> np.uint32(24)]
+            ^ tables[3, data[at + np.uint64(4)]]
+            ^ tables[2, data[at + np.uint64(5)]]
+            ^ tables[1, data[at + np.uint64(6)]]
+            ^ tables[0, data[at + np.uint64(7)]]
+        )
+        at += np.uint64(8)
+    while at < end:
+        crc = tables[0, (crc ^ np.uint32(data[at])) & np.uint32(0xFF)] ^ (crc >> np.uint32(8))
+        at += np.uint64(1)
+    return crc ^ np.uint32(0xFFFFFFFF)
+
+
+@njit(cache=True, nogil=True)
+def _is_magic(data: Any, at: int) -> bool:
     """Whether the trailer's magic, big-endian, stands there; the caller checked the length."""
     if at < 0 or at + 4 > len(data):
         return False

@@ -57,13 +57,13 @@ class Reader(Protocol):
         """The flows; a CaptureError comes after what precedes the damage."""
 
 
-def flow_reader(options: FlowOptions) -> Reader:
-    """A reader of captures that makes flows by these options."""
+def flow_reader(options: FlowOptions, jobs: int = 1) -> Reader:
+    """A reader of captures that makes flows by these options, several processes sharing the work."""
 
     def read(
         path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
     ) -> Iterator[FlowBatch]:
-        with read_flows(path, options, annotate=annotate) as flows:
+        with read_flows(path, options, annotate=annotate, jobs=jobs) as flows:
             yield from flows
 
     return read
