@@ -25,13 +25,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks.flow_engine import make_file
+
 from apptell.capture import open_capture
 from apptell.dataset import build
 from apptell.flows import FlowOptions, read_flows
 from apptell.flows.schema import GROUPS
 from apptell.labels import LabelOptions, sources
 from apptell.labels.source import flow_reader
-from benchmarks.flow_engine import make_file
 
 N_APPS = 50
 HEADER = (

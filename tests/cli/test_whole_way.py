@@ -73,7 +73,18 @@ def test_measuring_on_the_training_flows_is_said_to_flatter(
 ) -> None:
     done = run("evaluate", trained, dataset)
     assert "flatter" in done.stderr
-    assert json.loads(done.stdout)["seen_in_training"] is True
+    found = json.loads(done.stdout)
+    assert found["seen_in_training"] is True
+    assert found["seen_share"] == 0.8
+
+
+def test_a_split_that_is_not_the_model_s_own_is_said_to_flatter(
+    run: Run, trained: Path, dataset: Path
+) -> None:
+    """Another seed tests flows that the model learned from."""
+    done = run("evaluate", trained, dataset, "--split", "paper", "--seed", 9)
+    assert json.loads(done.stdout)["seen_share"] > 0
+    assert "flatter" in done.stderr
 
 
 def test_the_trained_model_names_a_new_capture(run: Run, trained: Path, tmp_path: Path) -> None:

@@ -132,7 +132,10 @@ def plain_twin(batch):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([True, False]), st.integers(0, 140), st.binary(max_size=9), st.integers(0, 9)
+            st.sampled_from([True, False]),
+            st.integers(0, 140),
+            st.binary(max_size=9),
+            st.integers(0, 9),
         ),
         min_size=1,
     )
@@ -150,7 +153,11 @@ def test_the_kernel_finds_what_its_plain_twin_finds(cuts):
         if kind in (1, 2):
             key = frame[-28:-4] if kind == 1 else frame[-24:]
             assert owner.uid == int.from_bytes(key[:4], "big", signed=True)
-    bad = [f for f, kind in zip(frames, kinds, strict=True) if kind == 1 and zlib.crc32(f[:-4]) != int.from_bytes(f[-4:], "little")]
+    bad = [
+        f
+        for f, kind in zip(frames, kinds, strict=True)
+        if kind == 1 and zlib.crc32(f[:-4]) != int.from_bytes(f[-4:], "little")
+    ]
     assert reader.n_bad_fcs == len(bad)
 
 

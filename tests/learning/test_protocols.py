@@ -1,10 +1,18 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from apptell.dataset import Split, folds
 from apptell.errors import DatasetError, UsageError
 from apptell.learning import runs
-from apptell.learning.protocols import ALWAYS, compare_models, interval_groups, models_of
+from apptell.learning.protocols import (
+    ALWAYS,
+    Plan,
+    compare_models,
+    interval_groups,
+    models_of,
+    plan_of,
+)
 from apptell.learning.runs import NEIGHBOUR, Task, run_task
 from apptell.testing import app_messages, client_hello, flow_batch
 
@@ -19,7 +27,13 @@ def two_apps(n=40, sources=4):
 
 def compared(tmp_path, flows, labels, splits, models=CHEAP, **settings):
     settings = {"epochs": 1, "device": "cpu", "cache": tmp_path / "cache", **settings}
-    return list(compare_models(flows, labels, splits, models, **settings))
+    plans = splits if splits and isinstance(splits[0], Plan) else [Plan(0, tuple(splits))]
+    return list(compare_models(flows, labels, plans, models, **settings))
+
+
+def trial_of(outcome):
+    (trial,) = outcome.trials
+    return trial
 
 
 def test_every_flow_is_tested_once_by_every_model_names_on_and_masked(tmp_path):
@@ -30,17 +44,82 @@ def test_every_flow_is_tested_once_by_every_model_names_on_and_masked(tmp_path):
     ]
     for outcome in found:
         assert outcome.apps == ("signal", "zoom")
-        np.testing.assert_array_equal(outcome.rows, np.arange(40))
-        right = np.array(outcome.apps)[outcome.probabilities.argmax(axis=1)] == np.array(labels)
+        trial = trial_of(outcome)
+        np.testing.assert_array_equal(trial.rows, np.arange(40))
+        right = np.array(outcome.apps)[trial.probabilities.argmax(axis=1)] == np.array(labels)
         assert right.mean() > 0.9
 
 
 def test_no_fold_is_tested_by_a_model_that_saw_its_group(tmp_path):
     flows, labels = two_apps()
-    outcome = compared(tmp_path, flows, labels, folds(flows, "source", 4))[0]
-    sources = interval_groups(flows, "source")[outcome.rows]
+    trial = trial_of(compared(tmp_path, flows, labels, folds(flows, "source", 4))[0])
+    sources = interval_groups(flows, "source")[trial.rows]
     for number in range(4):
-        assert len(set(sources[outcome.fold == number])) == 1
+        assert len(set(sources[trial.fold == number])) == 1
+
+
+def test_every_seed_has_its_own_folds_and_is_cached_apart(tmp_path):
+    flows, labels = two_apps(60, sources=8)
+    plans = [plan_of(flows, folds(flows, "source", 3, seed), seed, 0) for seed in (0, 1)]
+    outcome = compared(tmp_path, flows, labels, plans)[0]
+    assert [trial.seed for trial in outcome.trials] == [0, 1]
+    first, second = outcome.trials
+    assert (first.fold != second.fold).any()
+    alone = compared(tmp_path, flows, labels, plans[1:])[0]
+    np.testing.assert_array_equal(trial_of(alone).probabilities, second.probabilities)
+
+
+@pytest.mark.parametrize("protocol", ["source", "paper", "time"])
+def test_what_is_held_out_saw_nothing_of_the_test_side(tmp_path, protocol):
+    flows, labels = two_apps(60, sources=8)
+    splits = folds(flows, protocol, 3)
+    plan = plan_of(flows, splits, 0, 2)
+    sources = interval_groups(flows, "source")
+    for outer, inner in zip(plan.splits, plan.inner, strict=True):
+        for part in inner:
+            assert not set(part.train) & set(part.test)
+            assert not (set(part.train) | set(part.test)) & set(outer.test)
+            if protocol == "source":
+                assert not set(sources[part.train]) & set(sources[part.test])
+    trial = trial_of(compared(tmp_path, flows, labels, [plan])[0])
+    assert len(trial.held) == len(splits)
+    for outer, (rows, probabilities) in zip(plan.splits, trial.held, strict=True):
+        assert len(rows) == len(probabilities) > 0
+        assert set(rows) <= set(outer.train)
+
+
+def test_test_labels_change_nothing_that_was_learned_or_held_out(tmp_path):
+    """The apps of a tested fold are shuffled: its probabilities and thresholds stay as they were."""
+    flows, labels = two_apps(60, sources=6)
+    split = folds(flows, "source", 3)[0]
+    plan = plan_of(flows, [split], 0, 2)
+    changed = list(labels)
+    for row in split.test:
+        changed[row] = "zoom" if labels[row] == "signal" else "signal"
+    one = trial_of(compared(tmp_path, flows, labels, [plan])[0])
+    other = trial_of(compared(tmp_path, flows, changed, [plan])[0])
+    np.testing.assert_array_equal(one.probabilities, other.probabilities)
+    for mine, theirs in zip(one.held, other.held, strict=True):
+        np.testing.assert_array_equal(mine[1], theirs[1])
+
+
+def test_groups_too_few_to_be_parted_hold_nothing_out():
+    flows, _ = two_apps(20, sources=2)
+    assert plan_of(flows, folds(flows, "source", 2), 0, 3).inner == ()
+
+
+def test_flows_of_lengths_alone_go_without_the_network_and_without_masking(tmp_path):
+    flows, labels = two_apps(40)
+    bare = flows.with_columns(
+        server_address=pa.nulls(40, pa.string()),
+        segment_bytes=pa.nulls(40, pa.list_(pa.binary())),
+    )
+    assert models_of(["lengths-rf"], bare) == ("paper-rf", NEIGHBOUR, "lengths-rf")
+    with pytest.raises(UsageError, match="have no payload"):
+        models_of(["paper-cnn"], bare)
+    found = compared(tmp_path, bare, labels, folds(bare, "source", 2), ("lengths-rf",), packets=3)
+    assert [outcome.names for outcome in found] == ["on"]
+    assert trial_of(found[0]).probabilities.shape == (40, 2)
 
 
 def test_the_three_always_stand_beside_what_is_asked_for():
@@ -56,7 +135,7 @@ def test_what_was_trained_before_comes_from_the_cache_with_the_same_numbers(tmp_
     monkeypatch.setattr(runs, "_learner", lambda *_: pytest.fail("trained again"))
     again = compared(tmp_path, flows, labels, splits, ALWAYS)
     for one, other in zip(first, again, strict=True):
-        np.testing.assert_array_equal(one.probabilities, other.probabilities)
+        np.testing.assert_array_equal(trial_of(one).probabilities, trial_of(other).probabilities)
         assert one.train_s == other.train_s
 
 
@@ -106,7 +185,7 @@ def test_an_app_that_a_fold_never_learned_gets_probability_zero(tmp_path):
     split = Split(np.arange(16), np.arange(16, 20), "file", optimistic=False)
     outcome = compared(tmp_path, flows, labels, [split])[0]
     assert outcome.apps == ("late", "signal", "zoom")
-    assert not outcome.probabilities[:, 0].any()
+    assert not trial_of(outcome).probabilities[:, 0].any()
 
 
 def test_a_training_side_of_one_app_and_overlapping_folds_are_told(tmp_path):
@@ -145,5 +224,5 @@ def test_time_goes_forward_and_its_intervals_are_by_source(tmp_path):
     flows, labels = two_apps(48)
     splits = folds(flows, "time", 3)
     outcome = compared(tmp_path, flows, labels, splits)[0]
-    assert outcome.rows.min() == 12  # the first stretch only teaches
+    assert trial_of(outcome).rows.min() == 12  # the first stretch only teaches
     assert set(interval_groups(flows, "time")) == {"s0", "s1", "s2", "s3"}

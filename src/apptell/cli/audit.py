@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.compare import chosen
-from apptell.cli.labelled import apps_of, split_of
+from apptell.cli.labelled import apps_of, chosen_of, split_of
 from apptell.cli.options import DatasetFolder, Json, Seed
 from apptell.cli.screen import note, report
 
@@ -64,7 +63,7 @@ def audit(
         ) from error
 
     opened = Dataset.open(dataset)
-    flows = chosen(opened.read(tuple(GROUPS)), apps)
+    flows = chosen_of(opened.read(tuple(GROUPS)), apps=apps).flows
     sides = split_of(flows, split or protocol, seed)
     result = look(flows, apps_of(flows), sides, limit=limit, seed=seed)
     found = {

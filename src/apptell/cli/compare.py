@@ -7,23 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.labelled import apps_of, long_enough
-from apptell.cli.options import DatasetFolder, Device, Json, Level, Seed, SplitOption, System
+from apptell.cli.labelled import chosen_of
+from apptell.cli.options import (
+    DatasetFolder,
+    Device,
+    Json,
+    Level,
+    Packets,
+    Seed,
+    SplitOption,
+    System,
+)
 from apptell.cli.screen import note, progress, report
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from apptell.dataset import Classes, Split
-    from apptell.evaluation.comparison import Measured
+    from apptell.dataset import Selection, Split
     from apptell.flows import FlowBatch
     from apptell.learning.protocols import Outcome
-
-_HEAD = (
-    "model", "names", "flows", "accuracy", "95 %", "macro-F1", "95 %",
-    "right at threshold", "coverage", "calibration error", "by provider: accuracy", "macro-F1",
-    "without other: accuracy", "macro-F1", "training, s", "flows per s",
-)  # fmt: skip
+    from apptell.reports.comparison import Line
 
 
 def compare(
@@ -36,7 +39,7 @@ def compare(
         typer.Option(
             metavar="PROTOCOL",
             help="Folds under this protocol: paper, session, source, device, network, day, "
-            "version, time, capture-point, domain, group:COLUMN.",
+            "version, time, time:DATE, capture-point, domain, group:COLUMN.",
         ),
     ] = "source",
     split: SplitOption = None,
@@ -57,6 +60,22 @@ def compare(
         typer.Option(metavar="NAMES", help="Only flows of these apps, by commas; all unless said."),
     ] = None,
     seed: Seed = 0,
+    n_seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds", metavar="N", min=1, help="Seeds, one after the other, folds and all."
+        ),
+    ] = 1,
+    n_inner: Annotated[
+        int,
+        typer.Option(
+            "--held-out",
+            metavar="K",
+            min=0,
+            help="Folds within each training side that thresholds are chosen on; 0 for none.",
+        ),
+    ] = 3,
+    packets: Packets = None,
     level: Level = None,
     system: System = None,
     device: Device = "auto",
@@ -72,72 +91,67 @@ def compare(
         apptell compare dataset/ --split split.jsonl --model paper-rf -o report/
     """
     from apptell.dataset import Classes, Dataset
+    from apptell.dataset.groups import days
+    from apptell.evaluation import slices_of
     from apptell.evaluation.comparison import measure_pooled
-    from apptell.learning.protocols import compare_models, interval_groups, models_of
+    from apptell.learning.protocols import compare_models, interval_groups, models_of, plan_of
+    from apptell.reports.comparison import Line
 
     classes = Classes(level or "app", system or "other")
-    models = models_of(model or [])
+    models_of(model or [])  # a name that is not known is said before a dataset is read
     opened = Dataset.open(dataset)
-    flows = classes.keep(chosen(opened.read(), apps))
+    chosen = chosen_of(opened, classes, apps)
+    flows = chosen.flows
+    models = models_of(model or [], flows)
     truth = classes.of(flows)
-    splits = _splits(flows, protocol, split, n_folds, seed, output, classes.level)
-    used = splits[0].protocol
-    groups = interval_groups(flows, used)
-    if splits[0].optimistic:
+    plans = [
+        plan_of(
+            flows,
+            _splits(flows, protocol, split, n_folds, each, output, classes.level, n_seeds),
+            each,
+            n_inner if each == seed else 0,
+            classes.level,
+        )
+        for each in range(seed, seed + n_seeds)
+    ]
+    first = plans[0].splits
+    used = first[0].protocol
+    if first[0].optimistic:
         note("Random by flow: optimistic on networks that a model never saw.")
     about: dict[str, Any] = {
         "dataset": opened.path.resolve().name,
         "dataset_hash": opened.hash,
         "protocol": used,
-        "optimistic": splits[0].optimistic,
-        "folds": len(splits),
+        "optimistic": first[0].optimistic,
+        "folds": len(first),
         "epochs": epochs,
         "seed": seed,
+        "seeds": n_seeds,
         "level": classes.level,
         "apps": sorted(set(truth)),
     }
-    found: list[tuple[Outcome, Measured]] = []
+    groups, slices = interval_groups(flows, used), slices_of(chosen)
+    if used.startswith("time"):
+        slices["day"] = days(flows)
+    lines: list[Line] = []
     with progress("comparing") as show:
         for outcome in compare_models(
-            flows, truth, splits, models,
-            epochs=epochs, seed=seed, device=device, cache=output / "cache", show=show,
+            chosen, truth, plans, models,
+            epochs=epochs, packets=packets, device=device, cache=output / "cache", show=show,
         ):  # fmt: skip
-            tested = flows.take(outcome.rows)
             measured = measure_pooled(
-                tested,
-                [truth[row] for row in outcome.rows],
-                outcome.probabilities,
-                outcome.apps,
-                fold=outcome.fold,
-                groups=groups[outcome.rows],
-                seed=seed,
+                flows, truth, outcome.apps, outcome.trials, groups=groups, slices=slices, seed=seed
             )
-            _write_one(output, outcome, measured, about, tested, classes)
-            found.append((outcome, measured))
-    metrics = _write_all(output, found, about)
+            lines.append(
+                Line(
+                    outcome.model, outcome.names, measured, outcome.n_flows, outcome.train_s,
+                    outcome.identify_s,
+                )
+            )  # fmt: skip
+            _write_one(output, lines[-1], outcome, about, chosen, truth)
+    metrics = _write_all(output, lines, about)
     note(f"Report: {output / 'report.html'}")
-    report(metrics, lambda console: _show(found, console), as_json=as_json)
-
-
-def chosen(flows: "FlowBatch", apps: str | None) -> "FlowBatch":
-    """The flows long enough for a verdict that have a label, of some apps alone where asked for.
-
-    Raises:
-        UsageError: no flow has one of these apps.
-    """
-    import numpy as np
-
-    from apptell.errors import UsageError
-
-    flows = long_enough(flows)
-    flows = flows.filter(np.asarray(flows.column("label").is_valid()))
-    if apps is None:
-        return flows
-    wished = [name.strip().lower() for name in apps.split(",")]
-    truth = apps_of(flows)
-    if missing := sorted(set(wished) - set(truth)):
-        raise UsageError(f"--apps: the dataset has no flow of {missing[0]!r}")
-    return flows.filter(np.array([app in wished for app in truth], dtype=bool))
+    report(metrics, lambda console: _show(lines, console), as_json=as_json)
 
 
 def _splits(
@@ -148,8 +162,9 @@ def _splits(
     seed: int,
     output: Path,
     level: str,
+    n_seeds: int,
 ) -> "list[Split]":
-    """The folds, or the one split that was given; written below the report."""
+    """The folds of a seed, or the one split that was given; written below the report."""
     from apptell.cli.labelled import split_of
     from apptell.dataset import folds, save_split
     from apptell.errors import OutputError
@@ -159,38 +174,40 @@ def _splits(
         if given is None
         else [split_of(flows, given, seed, level)]
     )
+    place = output / "splits"
+    place = place / f"seed-{seed}" if n_seeds > 1 else place
     try:
-        (output / "splits").mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         for number, each in enumerate(splits, 1):
-            save_split(each, flows, output / "splits" / f"fold-{number}.jsonl")
+            save_split(each, flows, place / f"fold-{number}.jsonl")
     except OSError as error:
         raise OutputError(f"{output}: {error.strerror}") from error
     return splits
 
 
-def _place(outcome: "Outcome") -> str:
-    return f"{outcome.model}-names-{outcome.names}"
-
-
 def _write_one(
     output: Path,
+    line: "Line",
     outcome: "Outcome",
-    measured: "Measured",
     about: dict[str, Any],
-    tested: "FlowBatch",
-    classes: "Classes",
+    chosen: "Selection",
+    truth: list[str],
 ) -> None:
     """The page of one model, in a folder below the report."""
     from apptell.cli.evaluate import example_images
+    from apptell.reports.comparison import own_page
     from apptell.reports.evaluation import write_report
     from apptell.reports.html import Story
 
     masked = outcome.names == "masked"
+    seeds = about["seeds"]
     done = [
         (
-            f"{outcome.model} learned and was tested on {about['dataset']} in {about['folds']} "
-            f"folds under the protocol {about['protocol']}; each of the {len(tested):,} flows was "
-            "tested once, by a model that saw nothing of its group."
+            f"{line.model} learned and was tested on {about['dataset']} in {about['folds']} "
+            f"folds under the protocol {about['protocol']}; each of the {line.n_flows:,} flows was "
+            "tested once"
+            + (f" by each of {seeds} seeds; all figures count verdicts of all seeds" * (seeds > 1))
+            + ", by a model that saw nothing of its group."
         ),
         (
             "Server names, HTTP hosts and the names in certificates were overwritten with zeros."
@@ -198,122 +215,76 @@ def _write_one(
             else "Server names were left as they were."
         ),
         *(["A random split flatters every model."] if about["optimistic"] else []),
-        *(
-            f"Confused: {c.true} given as {c.given}, {c.flows:,} flows, such as "
-            f"{', '.join(c.examples)}."
-            for c in measured.hardest
-        ),
     ]
-    if (kept := measured.promise) is not None:
-        got = "none was accepted" if kept.got is None else f"{kept.got:.1%} were right"
-        done.append(
-            f"With temperature and threshold from the other folds, {kept.precision:.0%} right was "
-            f"promised; {got}, at coverage {kept.coverage:.1%}. Calibration error "
-            f"{measured.result.calibration_error:.3f} before, {kept.calibration_error:.3f} after."
-        )
+    first = outcome.trials[0]
     story = Story(
-        title=f"{outcome.model}, names {outcome.names}, protocol {about['protocol']}",
+        title=f"{line.model}, names {line.names}, protocol {about['protocol']}",
         done=done,
         command=shlex.join(["apptell", *sys.argv[1:]]),
         examples=()
         if masked
         else example_images(
-            tested, classes.of(tested), outcome.probabilities.argmax(axis=1), outcome.apps
+            chosen.take(first.rows),
+            [truth[row] for row in first.rows],
+            first.probabilities.argmax(axis=1),
+            outcome.apps,
         ),
+        sections=own_page(line.measured),
     )
-    facts = {**about, "model": outcome.model, "names": outcome.names, **measured.to_json()}
-    write_report(output / _place(outcome), measured.result, story, facts)
+    facts = {**about, "model": line.model, "names": line.names, **line.measured.to_json()}
+    write_report(output / line.place, line.measured.result, story, facts)
 
 
-def _row(outcome: "Outcome", measured: "Measured") -> list[Any]:
-    result, provider, alone = measured.result, measured.by_provider, measured.without_other
-    speed = len(outcome.rows) / outcome.identify_s if outcome.identify_s else 0.0
-    return [
-        outcome.model,
-        outcome.names,
-        result.scores.n_flows,
-        result.scores.accuracy,
-        result.intervals["accuracy"],
-        result.scores.macro_f1,
-        result.intervals["macro_f1"],
-        result.at_threshold.accuracy,
-        result.coverage,
-        result.calibration_error,
-        None if provider is None else provider.scores.accuracy,
-        None if provider is None else provider.scores.macro_f1,
-        None if alone is None else alone.scores.accuracy,
-        None if alone is None else alone.scores.macro_f1,
-        f"{outcome.train_s:.1f}",
-        round(speed),
-    ]
-
-
-def _write_all(
-    output: Path, found: "list[tuple[Outcome, Measured]]", about: dict[str, Any]
-) -> dict[str, Any]:
+def _write_all(output: Path, lines: "list[Line]", about: dict[str, Any]) -> dict[str, Any]:
     """The overview; gives the content of its ``metrics.json``."""
-    from apptell.reports.page import Section, write_page
+    from apptell.reports.comparison import overview
+    from apptell.reports.page import write_page
 
     metrics = {
         **about,
         "models": [
             {
-                "model": outcome.model,
-                "names": outcome.names,
-                "train_s": outcome.train_s,
-                "identify_s": outcome.identify_s,
-                **measured.result.to_json(),
-                **measured.to_json(),
+                "model": line.model,
+                "names": line.names,
+                "tested_flows": line.n_flows,
+                "train_s": line.train_s,
+                "identify_s": line.identify_s,
+                **line.measured.result.to_json(),
+                **line.measured.to_json(),
             }
-            for outcome, measured in found
+            for line in lines
         ],
     }
+    last = about["seed"] + about["seeds"] - 1
+    seeds = f"seed {last}" if about["seeds"] == 1 else f"seeds {about['seed']} to {last}"
     words = [
         (
-            f"{about['dataset']}, protocol {about['protocol']}, {about['folds']} folds, seed "
-            f"{about['seed']}; models that learn in passes had {about['epochs']} of the paper's 100 "
-            "epochs. Intervals hold 95 % of 1,000 drawings of whole groups."
+            f"{about['dataset']}, protocol {about['protocol']}, {about['folds']} folds, {seeds}; "
+            f"models that learn in passes had {about['epochs']} of the paper's 100 epochs. "
+            "Intervals hold 95 % of 1,000 drawings of whole groups."
         ),
         "Without other: the flows of background are left out of the test, not of the training.",
     ]
     if about["optimistic"]:
         words.append("This split is random by flow: it flatters every model.")
-    table = Section(
-        "models",
-        "Models side by side",
-        "Pooled over the folds. Each has a page of its own, below.",
-        _HEAD,
-        [_row(outcome, measured) for outcome, measured in found],
-    )
-    pages = Section(
-        "pages",
-        "Pages",
-        "",
-        ("page", "model", "names"),
-        [(_place(o), o.model, o.names) for o, _ in found],
-        link={_place(o): f"{_place(o)}/report.html" for o, _ in found},
-    )
-    write_page(
-        output,
+    title, command = (
         f"Models compared on {about['dataset']}",
-        words,
-        [table, pages],
-        metrics,
         shlex.join(["apptell", *sys.argv[1:]]),
     )
+    write_page(output, title, words, overview(lines), metrics, command)
     return metrics
 
 
-def _show(found: "list[tuple[Outcome, Measured]]", console: "Console") -> None:
+def _show(lines: "list[Line]", console: "Console") -> None:
     from rich.table import Table
 
+    from apptell.reports.comparison import MODELS_HEAD
     from apptell.reports.page import shown
 
-    columns = (0, 1, 3, 4, 5, 6, 7, 8, 10, 11)
+    columns = (0, 1, 3, 4, 5, 6, 7, 8, 9, 11, 12)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(_HEAD[column], justify="left" if column < 2 else "right")
-    for outcome, measured in found:
-        row = _row(outcome, measured)
-        table.add_row(*(shown(row[column]) for column in columns))
+        table.add_column(MODELS_HEAD[column], justify="left" if column < 2 else "right")
+    for line in lines:
+        table.add_row(*(shown(line.row[column]) for column in columns))
     console.print(table)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.evaluate import example_images
-from apptell.cli.labelled import long_enough, split_of
+from apptell.cli.labelled import chosen_of, split_of
 from apptell.cli.options import Seed, flow_options
 from apptell.cli.screen import note, progress
 from apptell.cli.train import train_and_measure
@@ -64,18 +64,18 @@ def demo(
             replace=True,
             progress=lambda source: show(-1, source.name),
         )
-    flows = long_enough(built.dataset.read())
-    sides = split_of(flows, "source", seed)
-    held_out = sorted(set(_recording_of(flows.take(sides.test))))
+    chosen = chosen_of(built.dataset)
+    sides = split_of(chosen.flows, "source", seed)
+    held_out = sorted(set(_recording_of(chosen.flows.take(sides.test))))
     apps = built.dataset.apps
-    note(f"      {len(flows):,} flows of {len(apps)} classes: {', '.join(apps)}.")
+    note(f"      {len(chosen):,} flows of {len(apps)} classes: {', '.join(apps)}.")
 
     note(
         f"[2/4] Training the paper's network for {epochs} epochs. Never shown to it: "
         f"{', '.join(held_out)}."
     )
     trained = train_and_measure(
-        flows,
+        chosen,
         output / "model",
         model="paper-cnn",
         split="source",
@@ -105,7 +105,7 @@ def demo(
         ],
         command="apptell demo",
         examples=example_images(
-            tested, Classes().of(tested), trained.probabilities.argmax(axis=1), model.apps
+            tested, Classes().of(tested.flows), trained.probabilities.argmax(axis=1), model.apps
         ),
     )
     about = {"model": f"{model.name}@{model.hash}", "dataset": "embedded samples", "seed": seed}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.labelled import classes_of_model, long_enough, measure, split_of
+from apptell.cli.labelled import chosen_of, classes_of_model, measure, split_of
 from apptell.cli.options import DatasetFolder, Json, Level, Seed, SplitOption, System, Threshold
 from apptell.cli.screen import note, report
 from apptell.cli.train import show_figures
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from apptell.dataset import Selection
     from apptell.flows import FlowBatch
 
 
@@ -49,16 +50,17 @@ def evaluate(
     used = load_model(model)
     opened = Dataset.open(dataset)
     classes = classes_of_model(used, level, system)
-    flows = classes.keep(long_enough(opened.read()))
-    known = used.info["data"].get("dataset_hash") == opened.hash
+    chosen = chosen_of(opened, classes)
     if split is not None:
-        flows = flows.take(split_of(flows, split, seed, classes.level).test)
-    elif known:
+        chosen = chosen.take(split_of(chosen.flows, split, seed, classes.level).test)
+    known = used.info["data"].get("dataset_hash") == opened.hash
+    seen = _seen(model, chosen.flows, whole=split is None) if known else 0.0
+    if seen:
         note(
-            "The model learned from flows of this very dataset: these figures flatter it. "
-            f"Measure what it did not see: --split {model / 'split.jsonl'}"
+            f"The model learned from {seen:.1%} of the flows that it is measured on: these figures "
+            f"flatter it. Measure what it did not see: --split {model / 'split.jsonl'}"
         )
-    result, probabilities = measure(used, flows, threshold, seed, classes)
+    result, probabilities = measure(used, chosen, threshold, seed, classes)
     if result.unknown_apps:
         note(
             f"The model does not know {', '.join(result.unknown_apps)}: their flows count as wrong."
@@ -70,7 +72,8 @@ def evaluate(
         "split": split,
         "level": classes.level,
         "seed": seed,
-        "seen_in_training": known and split is None,
+        "seen_in_training": seen > 0,
+        "seen_share": seen,
     }
     if output is not None:
         which = "all flows" if split is None else f"the test side of split {split}"
@@ -79,18 +82,17 @@ def evaluate(
             done=[
                 (
                     f"The model {used.name}@{used.hash} was given {which} of the dataset "
-                    f"{opened.path.resolve().name}: {len(flows):,} flows with at least two payload "
+                    f"{opened.path.resolve().name}: {len(chosen):,} flows with at least two payload "
                     f"packets. Each verdict rests on at most the first five of them."
                 ),
-                *(
-                    ["The model learned from flows of this very dataset: these figures flatter it."]
-                    if about["seen_in_training"]
-                    else []
-                ),
+                *([f"The model learned from {seen:.1%} of these very flows."] if seen else []),
             ],
             command=shlex.join(["apptell", *sys.argv[1:]]),
             examples=example_images(
-                flows, classes.of(flows), probabilities.argmax(axis=1), result.scores.apps
+                chosen,
+                classes.of(chosen.flows),
+                probabilities.argmax(axis=1),
+                result.scores.apps,
             ),
         )
         found = write_report(output, result, story, about)
@@ -100,8 +102,24 @@ def evaluate(
     report(found, lambda console: show_figures(result, console), as_json=as_json)
 
 
+def _seen(model: Path, flows: "FlowBatch", *, whole: bool) -> float:
+    """The share of some flows of its own dataset that a model learned from.
+
+    Args:
+        model: its folder; the split that lies there says it.
+        flows: those that it is measured on.
+        whole: whether these are the whole dataset, which is all there is to say without that file.
+    """
+    from apptell.dataset.splits import training_rows
+
+    file = model / "split.jsonl"
+    if not file.is_file():
+        return float(whole)
+    return float(training_rows(flows, file).mean()) if len(flows) else 0.0
+
+
 def example_images(
-    flows: "FlowBatch", truth: "Sequence[str]", guess: "NDArray[np.int64]", apps: "Sequence[str]"
+    chosen: "Selection", truth: "Sequence[str]", guess: "NDArray[np.int64]", apps: "Sequence[str]"
 ) -> "list[tuple[str, NDArray[Any]]]":
     """The image of one rightly told flow of each class, with as many payload packets as there are."""
     import numpy as np
@@ -109,10 +127,13 @@ def example_images(
     from apptell.encoding import images
 
     true = np.array(truth)
-    found = []
+    packets = chosen.flows.payload_packets
+    shown: dict[str, int] = {}
     for number, app in enumerate(apps):
         rows = np.flatnonzero((true == app) & (guess == number))
         if len(rows):
-            row = rows[flows.payload_packets[rows].argmax()]
-            found.append((app, images(flows.take([int(row)]))[0]))
-    return found
+            shown[app] = int(rows[packets[rows].argmax()])
+    flows = chosen.read(list(shown.values()))
+    if not len(flows) or not flows.column("segment_bytes").is_valid().to_numpy(False).any():
+        return []
+    return list(zip(shown, images(flows), strict=True))

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from apptell.dataset import Classes, Split
+    from apptell.dataset import Classes, Dataset, Selection, Split
     from apptell.evaluation import Evaluation
     from apptell.flows import FlowBatch
     from apptell.models import Model
@@ -50,14 +50,15 @@ def classes_of_model(model: "Model", level: str | None, system: str | None) -> "
 
 
 def measure(
-    model: "Model", flows: "FlowBatch", threshold: float | None, seed: int, classes: "Classes"
+    model: "Model", chosen: "Selection", threshold: float | None, seed: int, classes: "Classes"
 ) -> "tuple[Evaluation, NDArray[np.float32]]":
     """Every figure of a model on labelled flows, and the probabilities of its classes, shape (n, k)."""
     from apptell.dataset.classes import by_app
     from apptell.evaluation import evaluate, slices_of
     from apptell.verdicts import choose_threshold
 
-    probabilities, names = model.predict_proba(flows), model.apps
+    flows = chosen.flows
+    probabilities, names = chosen.gather(model.predict_proba), model.apps
     if classes.level == "app":
         probabilities, names = by_app(probabilities, names)
     result = evaluate(
@@ -67,7 +68,7 @@ def measure(
         choose_threshold(threshold, model),
         groups_of(flows),
         captures=flows.column("capture").to_pylist(),
-        slices=slices_of(flows),
+        slices=slices_of(chosen),
         seed=seed,
     )
     return result, probabilities
@@ -83,8 +84,35 @@ def groups_of(flows: "FlowBatch") -> "Sequence[str]":
     ]
 
 
-def long_enough(flows: "FlowBatch") -> "FlowBatch":
-    """The flows that a verdict is given on: those with two payload packets."""
+def chosen_of(
+    source: "Dataset | FlowBatch | Selection",
+    classes: "Classes | None" = None,
+    apps: str | None = None,
+) -> "Selection":
+    """The flows that a verdict is given on and that have a class: those with two payload packets.
+
+    Args:
+        source: where they are.
+        classes: how labels become classes; apps unless given.
+        apps: only flows of these classes, by commas.
+
+    Raises:
+        UsageError: no flow has one of these classes.
+    """
+    import numpy as np
+
+    from apptell.dataset import Classes, Selection
+    from apptell.errors import UsageError
     from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
 
-    return flows.filter(flows.payload_packets >= MIN_PAYLOAD_PACKETS)
+    classes = classes or Classes()
+    chosen = Selection.of(source)
+    chosen = chosen.filter(chosen.flows.payload_packets >= MIN_PAYLOAD_PACKETS)
+    chosen = chosen.filter(classes.kept(chosen.flows))
+    if apps is None:
+        return chosen
+    wished = [name.strip().lower() for name in apps.split(",")]
+    truth = classes.of(chosen.flows)
+    if missing := sorted(set(wished) - set(truth)):
+        raise UsageError(f"--apps: the dataset has no flow of {missing[0]!r}")
+    return chosen.filter(np.isin(np.array(truth, dtype=np.str_), wished))

@@ -68,7 +68,7 @@ SplitOption = Annotated[
         "--split",
         metavar="PROTOCOL|FILE",
         help="Which flows train and which test: paper, session, source, device, network, day, "
-        "version, time, capture-point, domain, group:COLUMN, or a file of splits.",
+        "version, time, time:DATE, capture-point, domain, group:COLUMN, or a file of splits.",
     ),
 ]
 Level = Annotated[
@@ -83,6 +83,15 @@ System = Annotated[
     typer.Option(
         metavar="KIND",
         help="What the phone's own traffic is: other (background), system (a class), drop.",
+    ),
+]
+Packets = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=32,
+        help="Payload packets that models on lengths look at; their own number unless said.",
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]

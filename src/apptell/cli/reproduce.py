@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.compare import chosen
-from apptell.cli.labelled import apps_of
+from apptell.cli.labelled import apps_of, chosen_of
 from apptell.cli.options import Device, Json, Seed
 from apptell.cli.screen import note, progress, report
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from apptell.dataset import Dataset
-    from apptell.flows import FlowBatch
+    from apptell.dataset import Dataset, Selection
     from apptell.learning.reproduce import Reproduction, Schedule
 
 _LAB = Path("lab-out/dataset")
@@ -69,10 +67,10 @@ def reproduce(
     if quick and (data or background):
         raise UsageError("--quick uses the embedded samples: give no --data or --background")
     schedule = _schedule(quick, epochs, seeds, seed, device)
-    name, flows, labels = _flows(quick, data, background, output)
-    note(f"{len(flows):,} flows. {schedule.words}.")
+    name, chosen, labels = _flows(quick, data, background, output)
+    note(f"{len(chosen):,} flows. {schedule.words}.")
     with progress("reproducing") as show:
-        found = reproduce_paper(flows, labels, schedule, cache=output / "cache", show=show)
+        found = reproduce_paper(chosen, labels, schedule, cache=output / "cache", show=show)
     metrics = {"data": name, **found.to_json()}
     _write(output, found, name, metrics)
     note(f"Report: {output / 'report.html'}")
@@ -100,11 +98,10 @@ def _schedule(
 
 def _flows(
     quick: bool, data: Path | None, background: Path | None, output: Path
-) -> "tuple[str, FlowBatch, list[str]]":
+) -> "tuple[str, Selection, list[str]]":
     """The data's name, the flows of apps and background, and the class of each."""
-    from apptell.dataset import Dataset
+    from apptell.dataset import Dataset, Selection
     from apptell.errors import MissingError
-    from apptell.flows import FlowBatch
     from apptell.verdicts import OTHER
 
     if quick:
@@ -117,13 +114,13 @@ def _flows(
         raise MissingError(
             f"the traffic lab's dataset is not in {_LAB}: make lab-dataset, or give --data or --quick"
         )
-    flows = chosen(opened.read(), None)
-    labels = apps_of(flows)
+    chosen = chosen_of(opened)
+    labels = apps_of(chosen.flows)
     if background is not None:
-        beside = chosen(Dataset.open(background).read(), None)
-        flows = FlowBatch.concat([flows, beside])
+        beside = chosen_of(Dataset.open(background))
+        chosen = Selection.join([chosen, beside])
         labels += [OTHER] * len(beside)
-    return "embedded samples" if quick else opened.path.resolve().name, flows, labels
+    return "embedded samples" if quick else opened.path.resolve().name, chosen, labels
 
 
 def _samples(folder: Path) -> "Dataset":

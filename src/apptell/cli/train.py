@@ -6,8 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.labelled import long_enough, measure, split_of
-from apptell.cli.options import DatasetFolder, Device, Json, Level, Seed, SplitOption, System
+from apptell.cli.labelled import chosen_of, measure, split_of
+from apptell.cli.options import (
+    DatasetFolder,
+    Device,
+    Json,
+    Level,
+    Packets,
+    Seed,
+    SplitOption,
+    System,
+)
 from apptell.cli.screen import note, progress, report
 from apptell.cli.verb import INTERRUPTED
 
@@ -16,9 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.console import Console
 
-    from apptell.dataset import Classes, Split
+    from apptell.dataset import Classes, Selection, Split
     from apptell.evaluation import Evaluation
-    from apptell.flows import FlowBatch
     from apptell.models import Model
 
 
@@ -39,6 +47,7 @@ def train(
     ports: Annotated[
         str, typer.Option(metavar="on|off", help="Whether paper-rf sees the two ports.")
     ] = "on",
+    packets: Packets = None,
     level: Level = None,
     system: System = None,
     as_json: Json = False,
@@ -56,9 +65,8 @@ def train(
         raise UsageError(f"--ports {ports!r} is neither on nor off")
     classes = Classes(level or "app", system or "other")
     opened = Dataset.open(dataset)
-    flows = classes.keep(long_enough(opened.read()))
     trained = train_and_measure(
-        flows,
+        chosen_of(opened, classes),
         output,
         model=model,
         split=split or "paper",
@@ -66,6 +74,7 @@ def train(
         seed=seed,
         device=device,
         ports=ports == "on",
+        packets=packets,
         classes=classes,
         data={"dataset": opened.path.resolve().name, "dataset_hash": opened.hash},
     )
@@ -90,7 +99,7 @@ class Trained:
 
     model: "Model"
     sides: "Split"
-    tested: "FlowBatch"
+    tested: "Selection"
     """The flows of the test side."""
     result: "Evaluation"
     probabilities: "NDArray[np.float32]"
@@ -98,7 +107,7 @@ class Trained:
 
 
 def train_and_measure(
-    flows: "FlowBatch",
+    chosen: "Selection",
     output: Path,
     *,
     model: str,
@@ -107,6 +116,7 @@ def train_and_measure(
     seed: int,
     device: str,
     ports: bool,
+    packets: int | None = None,
     classes: "Classes",
     data: dict[str, Any],
 ) -> Trained:
@@ -116,9 +126,9 @@ def train_and_measure(
     from apptell.learning.card import model_card
     from apptell.models import read_model, write_model
 
-    sides = split_of(flows, split, seed, classes.level)
+    sides = split_of(chosen.flows, split, seed, classes.level)
     recipe = recipe_of(model)
-    learned, tested = flows.take(sides.train), flows.take(sides.test)
+    learned, tested = chosen.take(sides.train), chosen.take(sides.test)
     warning = " (random by flow: optimistic on networks it never saw)" if sides.optimistic else ""
     note(
         f"{model}: {len(learned):,} flows to learn from, {len(tested):,} to measure on, "
@@ -132,9 +142,10 @@ def train_and_measure(
 
         trained = train_model(
             learned,
-            classes.of(learned),
+            classes.of(learned.flows),
             model=model,
             ports=ports,
+            packets=packets,
             epochs=epochs,
             seed=seed,
             device=device,
@@ -161,7 +172,7 @@ def train_and_measure(
         "accuracy_at_threshold": round(result.at_threshold.accuracy, 4),
     }
     write_model(output, weights, info, model_card(info, recipe.description))
-    save_split(sides, flows, output / "split.jsonl")
+    save_split(sides, chosen.flows, output / "split.jsonl")
     return Trained(trained, sides, tested, result, probabilities)
 
 

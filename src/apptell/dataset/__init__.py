@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from apptell.dataset.build import BuildReport, LabelledSource, build
 from apptell.dataset.classes import Classes
+from apptell.dataset.selection import Selection
 from apptell.dataset.splits import PROTOCOLS, Split, folds, save_split, split
 from apptell.dataset.store import Dataset
 from apptell.dataset.writer import DatasetWriter
@@ -15,6 +16,7 @@ __all__ = [
     "Dataset",
     "DatasetWriter",
     "LabelledSource",
+    "Selection",
     "Split",
     "build",
     "folds",

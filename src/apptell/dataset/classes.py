@@ -44,12 +44,14 @@ class Classes:
             if word not in known:
                 raise UsageError(f"--{name} {word}: there are {', '.join(known)}")
 
-    def keep(self, flows: FlowBatch) -> FlowBatch:
-        """The flows that have a class: all, or those that are not the system's."""
-        if self.system != "drop":
-            return flows
+    def kept(self, flows: FlowBatch) -> NDArray[np.bool_]:
+        """Whether each flow has a class, shape (n,): all that have a label, or those not the system's."""
         labels = flows.column("label").to_pylist()
-        return flows.filter(np.array([app_of(label) != SYSTEM for label in labels], dtype=bool))
+        drops = self.system == "drop"
+        return np.array(
+            [label is not None and not (drops and app_of(label) == SYSTEM) for label in labels],
+            dtype=bool,
+        )
 
     def of(self, flows: FlowBatch) -> list[str]:
         """The class of each flow; every flow needs a label."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,8 @@ from apptell.dataset.groups import days, domains, group_names, group_values
 from apptell.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 PROTOCOLS: Final = (
     "paper", "session", "source", "device", "network", "day", "version", "time", "capture-point", "domain",
 )  # fmt: skip
-"""Names of protocols; ``group:COLUMN`` names any other group."""
+"""Names of protocols; ``group:COLUMN`` names any other group, ``time:DATE`` splits at that day."""
 _NO_VALUE: Final = "(none)"
 
 
@@ -55,8 +58,9 @@ def split(
 
     Args:
         flows: with the groups core and labels (and names for ``domain``).
-        protocol: one of PROTOCOLS, ``group:COLUMN``, or the path of a file that ``save_split`` wrote,
-            which gives back exactly that split.
+        protocol: one of PROTOCOLS, ``group:COLUMN``, ``time:DATE`` (ISO 8601, UTC: what began before
+            it trains, the rest tests), or the path of a file that ``save_split`` wrote, which gives
+            back exactly that split.
         test_share: share of the flows to test on, as near as whole units allow.
         seed: of the choice; ``time`` needs none.
         level: ``app`` or ``activity``: whose shares are kept alike on both sides.
@@ -70,6 +74,8 @@ def split(
     if isinstance(protocol, Path) or protocol.endswith((".jsonl", ".json")):
         return _from_file(flows, Path(protocol))
     _check(protocol)
+    if protocol.startswith("time:"):
+        return _two_sides(_unit_starts(flows) >= _date_ns(protocol), protocol)
     if protocol == "time":
         start = _unit_starts(flows)
         cut = np.sort(start)[min(len(start) - 1, int(np.ceil(len(start) * (1 - test_share))))]
@@ -87,7 +93,8 @@ def folds(
     """Splits whose test sides do not overlap; under all protocols but ``time`` they cover every flow.
 
     Under ``time`` the flows are cut into ``n_folds + 1`` stretches of as many flows, and fold i learns from
-    the first i and is tested on the next. With fewer groups than folds there are as many folds as groups.
+    the first i and is tested on the next. ``time:DATE`` gives one split. With fewer groups than folds there
+    are as many folds as groups.
 
     Raises:
         DatasetError: the flows have no such group or only one value of it.
@@ -96,6 +103,8 @@ def folds(
     if n_folds < 2:
         raise UsageError(f"{n_folds} folds: at least two are needed")
     _check(protocol)
+    if protocol.startswith("time:"):
+        return [split(flows, protocol)]
     if protocol == "time":
         start = _unit_starts(flows)
         edges = np.sort(start)[np.arange(1, n_folds + 1) * len(start) // (n_folds + 1)]
@@ -136,33 +145,59 @@ def save_split(split: Split, flows: FlowBatch, path: str | Path) -> None:
     temporary.replace(target)
 
 
+def training_rows(flows: FlowBatch, path: Path) -> NDArray[np.bool_]:
+    """Whether each flow is on the training side of a file of splits, shape (n,); False for others.
+
+    Raises:
+        DatasetError: the file cannot be read, or is none of splits.
+    """
+    learned = {key for key, side in _lines(path) if side == "train"}
+    return np.array([key in learned for key in _keys(flows)], dtype=bool)
+
+
+def _lines(path: Path) -> Iterator[tuple[tuple[int, int, str], str]]:
+    """The key and the side of each line of a file of splits."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    record = json.loads(line)
+                    key = (
+                        int(record["connection_id"]),
+                        int(record["part"]),
+                        str(record["capture"]),
+                    )
+                    side = {"train": "train", "test": "test"}[record["side"]]
+                except (ValueError, KeyError, TypeError) as error:
+                    raise DatasetError(f"{path}: line {number} is not a line of a split") from error
+                yield key, side
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: cannot be read: {error}") from error
+
+
 def _from_file(flows: FlowBatch, path: Path) -> Split:
     rows: dict[tuple[int, int, str], list[int]] = {}
     for row, key in enumerate(_keys(flows)):
         rows.setdefault(key, []).append(row)
     sides: dict[str, list[int]] = {"train": [], "test": []}
     seen: dict[tuple[int, int, str], str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: cannot be read: {error}") from error
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            key = (int(record["connection_id"]), int(record["part"]), str(record["capture"]))
-            side = sides[record["side"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{path}: line {number} is not a line of a split") from error
+    for number, (key, side) in enumerate(_lines(path), 1):
         if key not in rows:
             raise DatasetError(
                 f"{path}: line {number}: the dataset has no flow {key}; another dataset's split?"
             )
-        if seen.setdefault(key, record["side"]) != record["side"]:
+        if seen.setdefault(key, side) != side:
             raise DatasetError(f"{path}: line {number}: flow {key} is on both sides")
         if rows[key]:
-            side += rows.pop(key)
+            sides[side] += rows.pop(key)
             rows[key] = []
     train, test = (np.sort(np.array(sides[side], dtype=np.int64)) for side in ("train", "test"))
+    connection = _connections(flows)
+    cut = np.intersect1d(connection[train], connection[test])
+    if len(cut := cut[cut > 0]):
+        raise DatasetError(
+            f"{path}: connection {cut[0]} is on both sides; its parts tell each other's app"
+        )
     return Split(train, test, "file", optimistic=False)
 
 
@@ -172,10 +207,20 @@ def _keys(flows: FlowBatch) -> list[tuple[int, int, str]]:
 
 
 def _check(protocol: str) -> None:
-    if protocol not in PROTOCOLS and not protocol.startswith("group:"):
+    if protocol not in PROTOCOLS and not protocol.startswith(("group:", "time:")):
         raise UsageError(
-            f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)} and group:COLUMN"
+            f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}, time:DATE and group:COLUMN"
         )
+
+
+def _date_ns(protocol: str) -> int:
+    """The time that ``time:DATE`` names, ns since 1970 UTC."""
+    try:
+        date = datetime.fromisoformat(protocol.removeprefix("time:"))
+    except ValueError as error:
+        raise UsageError(f"protocol {protocol!r}: {error}") from error
+    date = date.replace(tzinfo=UTC) if date.tzinfo is None else date
+    return round(date.timestamp()) * 1_000_000_000
 
 
 def _units(flows: FlowBatch, protocol: str) -> NDArray[np.int64]:

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,6 +21,8 @@ from apptell.flows.schema import GROUPS, SCHEMA, SCHEMA_VERSION, FlowBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
 
 DATASET_VERSION: Final = 1
 """Version of ``dataset.json`` and of the folder's form."""
@@ -72,20 +75,35 @@ class Dataset:
         return str(self.info["hash"])
 
     def batches(
-        self, groups: Sequence[str] = DEFAULT_GROUPS, batch_flows: int = 8192
+        self,
+        groups: Sequence[str] = DEFAULT_GROUPS,
+        batch_flows: int = 8192,
+        rows: NDArray[np.int64] | None = None,
     ) -> Iterator[FlowBatch]:
         """The flows in the order they were written, in bounded memory.
 
         Args:
             groups: which column groups to read: core, segments, names, labels, audit.
             batch_flows: flows per batch at most.
+            rows: numbers of the flows wanted, ascending; all of them unless given. Shards that have
+                none of them are not read.
 
         Raises:
             DatasetError: a shard is damaged, or a group does not exist.
         """
         columns = columns_of(groups)
+        begin = 0
         for shard in self.info["shards"]:
-            yield from _read_shard(self.path / shard["file"], columns, batch_flows)
+            end = begin + shard["n_flows"]
+            if rows is None or len(_between(rows, begin, end)):
+                at = begin
+                for batch in _read_shard(self.path / shard["file"], columns, batch_flows):
+                    if rows is None:
+                        yield batch
+                    elif len(wanted := _between(rows, at, at + len(batch))):
+                        yield batch.take(wanted - at)
+                    at += len(batch)
+            begin = end
 
     def read(self, groups: Sequence[str] = DEFAULT_GROUPS) -> FlowBatch:
         """All flows at once, in memory: for datasets that fit (about 9 kB a flow with segments)."""
@@ -96,6 +114,12 @@ class Dataset:
                 pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in schema], schema=schema)
             )
         return FlowBatch(_join(batches))
+
+
+def _between(rows: NDArray[np.int64], begin: int, end: int) -> NDArray[np.int64]:
+    """The ascending rows from ``begin`` to before ``end``."""
+    low, high = np.searchsorted(rows, [begin, end])
+    return rows[low:high]
 
 
 def read_info(folder: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.encoding.image import IMAGE_SIDE, IMAGE_VERSION, images
+from apptell.encoding.lengths import LENGTHS_VERSION, lengths
 from apptell.encoding.sequence import SEQUENCE_VERSION, sequences
 from apptell.encoding.statistics import STATISTICS_VERSION, statistics, statistics_names
 from apptell.errors import UsageError
@@ -65,6 +66,14 @@ ENCODINGS: Final = {
             {"length": MAX_SEQUENCE, "packets": DECISION_SEGMENTS},
             lambda options: (options["length"], 3),
             lambda flows, options: sequences(flows, **options),
+        ),
+        Encoding(
+            "lengths",
+            LENGTHS_VERSION,
+            np.float32,
+            {"packets": 10},
+            lambda options: (options["packets"],),
+            lambda flows, options: lengths(flows, **options),
         ),
     )
 }

@@ -1,4 +1,9 @@
-"""Out-of-fold probabilities of one model in; every figure that stands in a comparison out."""
+"""Out-of-fold probabilities of one model by seed in; every figure that stands in a comparison out.
+
+The verdicts of all seeds are pooled, so that each flow counts once a seed; an interval draws whole
+groups with all their verdicts. Beside it stands what each seed gave alone: how far the choice of
+folds and of first weights moves a figure.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.evaluation.evaluate import Evaluation, evaluate, slices_of
-from apptell.evaluation.promises import Promise, promise
+from apptell.evaluation.evaluate import Evaluation, evaluate
+from apptell.evaluation.promises import Judged, Promise, promise
 from apptell.evaluation.providers import by_provider, provider_of, shares_a_provider
 from apptell.verdicts.schema import OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -25,39 +30,55 @@ _EXAMPLES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """One model with one seed, its folds pooled."""
+
+    seed: int
+    rows: NDArray[np.int64]
+    """The tested flows, ascending, shape (n,)."""
+    fold: NDArray[np.int64]
+    """The fold in which each was tested, from 0, shape (n,)."""
+    probabilities: NDArray[np.float32]
+    """Shape (n, k)."""
+    held: tuple[tuple[NDArray[np.int64], NDArray[np.float32]], ...] = ()
+    """Of each fold, flows of its training side and the probabilities of models that learned from the
+    rest of that side; empty when none were held out."""
+
+
+@dataclass(frozen=True, slots=True)
 class Confusion:
     """Two apps of which one is often taken for the other."""
 
     true: str
     given: str
     flows: int
+    """Verdicts, of all seeds."""
     examples: tuple[str, ...]
     """Community IDs of a few such flows, the most confident first, with the server's name if known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One model under one protocol, its folds pooled."""
+    """One model under one protocol, its folds and seeds pooled."""
 
     result: Evaluation
     by_provider: Evaluation | None
     """Apps of one provider as one; None when no two apps share one."""
     without_other: Evaluation | None
     """The flows of apps alone, none of background; None when there is no background."""
+    by_seed: tuple[dict[str, float], ...]
+    """``seed`` and what it gave alone."""
     promise: Promise | None
+    """Of the first seed; None when no groups were held out."""
     hardest: tuple[Confusion, ...]
     """Most frequent confusions first."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers; the figures of ``metrics.json`` of an evaluation and those beside them."""
-        beside: dict[str, Any] = {}
-        for name, result in (
-            ("by_provider", self.by_provider),
-            ("without_other", self.without_other),
-        ):
-            beside[name] = None if result is None else _means(result)
         return {
-            **beside,
+            "by_provider": None if self.by_provider is None else _means(self.by_provider),
+            "without_other": None if self.without_other is None else _means(self.without_other),
+            "by_seed": [dict(each) for each in self.by_seed],
             "promise": None if self.promise is None else self.promise.to_json(),
             "hardest": [
                 {"true": c.true, "given": c.given, "flows": c.flows, "examples": list(c.examples)}
@@ -69,83 +90,175 @@ class Measured:
 def measure_pooled(
     flows: FlowBatch,
     labels: Sequence[str],
-    probabilities: NDArray[np.float32],
     apps: Sequence[str],
+    trials: Sequence[Trial],
     *,
-    fold: NDArray[np.int64],
     groups: NDArray[Any],
+    slices: Mapping[str, NDArray[Any]] | None = None,
     threshold: float | None = None,
     seed: int = 0,
 ) -> Measured:
     """Every figure of one model.
 
     Args:
-        flows: n tested flows, with the groups core, segments, names and labels.
+        flows: n flows, with the groups core, names and labels.
         labels: the true app of each.
-        probabilities: shape (n, k).
-        apps: the k apps.
-        fold: the fold in which each was tested, shape (n,).
-        groups: the unit of each for the intervals, shape (n,).
+        apps: the k apps of the probabilities.
+        trials: one a seed, one or more.
+        groups: the unit of each flow for the intervals, shape (n,).
+        slices: name to a value for each flow, shape (n,): accuracy is given for each value.
         threshold: smallest accepted confidence; the paper's 0.85 unless given.
         seed: of the bootstrap.
     """
-    captures = flows.column("capture").to_pylist()
-    result = evaluate(
-        labels,
-        probabilities,
-        apps,
-        threshold,
-        groups,
-        captures=captures,
-        slices=slices_of(flows),
-        seed=seed,
-    )
-    merged = None
-    if shares_a_provider(apps):
-        summed, providers = by_provider(probabilities, apps)
-        names = [provider_of(label) for label in labels]
-        merged = evaluate(names, summed, providers, threshold, groups, seed=seed)
-    alone = None
-    is_app = np.array([label != OTHER for label in labels])
-    if is_app.any() and not is_app.all():
-        left = [label for label in labels if label != OTHER]
-        alone = evaluate(
-            left, probabilities[is_app], apps, threshold, np.asarray(groups)[is_app], seed=seed
-        )
-    number = {app: i for i, app in enumerate(apps)}
-    truth = np.array([number.get(label, -1) for label in labels], dtype=np.int64)
+    truth = np.asarray(labels, dtype=np.str_)
+    captures = flows.numpy("capture").astype(str)
+    rows = np.concatenate([trial.rows for trial in trials])
+    turn = np.repeat([trial.seed for trial in trials], [len(trial.rows) for trial in trials])
+    probabilities = np.concatenate([trial.probabilities for trial in trials])
+    whole = _Views(truth[rows].tolist(), probabilities, apps, groups[rows], threshold, seed)
     return Measured(
-        result,
-        merged,
-        alone,
-        promise(truth, probabilities, fold, groups),
-        hardest(flows, labels, probabilities, apps),
+        evaluate(
+            whole.labels,
+            probabilities,
+            apps,
+            threshold,
+            whole.groups,
+            # An app that one seed finds in a capture is not found by the others.
+            captures=np.char.add(turn.astype(str), np.char.add("/", captures[rows])),
+            slices={name: values[rows] for name, values in (slices or {}).items()},
+            seed=seed,
+        ),
+        whole.provider(),
+        whole.without_other(),
+        tuple(_alone(trial, truth, apps, groups, threshold) for trial in trials),
+        _promise(trials[0], truth, apps, groups),
+        hardest(flows, truth, rows, probabilities, apps),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Views:
+    """The same verdicts, looked at in several ways."""
+
+    labels: list[str]
+    probabilities: NDArray[np.float32]
+    apps: Sequence[str]
+    groups: NDArray[Any]
+    threshold: float | None
+    seed: int | None
+    """Of the bootstrap; None for no intervals."""
+
+    def all(self) -> Evaluation:
+        return self._of(self.labels, self.probabilities, self.apps, self.groups)
+
+    def provider(self) -> Evaluation | None:
+        if not shares_a_provider(self.apps):
+            return None
+        summed, providers = by_provider(self.probabilities, self.apps)
+        return self._of([provider_of(app) for app in self.labels], summed, providers, self.groups)
+
+    def without_other(self) -> Evaluation | None:
+        is_app = np.array([label != OTHER for label in self.labels])
+        if is_app.all() or not is_app.any():
+            return None
+        left = [label for label in self.labels if label != OTHER]
+        return self._of(left, self.probabilities[is_app], self.apps, self.groups[is_app])
+
+    def _of(
+        self,
+        labels: Sequence[str],
+        probabilities: NDArray[np.float32],
+        apps: Sequence[str],
+        groups: NDArray[Any],
+    ) -> Evaluation:
+        return evaluate(labels, probabilities, apps, self.threshold, groups, seed=self.seed)
+
+
+def _alone(
+    trial: Trial,
+    truth: NDArray[np.str_],
+    apps: Sequence[str],
+    groups: NDArray[Any],
+    threshold: float | None,
+) -> dict[str, float]:
+    """The figures of one seed."""
+    rows = trial.rows
+    views = _Views(truth[rows].tolist(), trial.probabilities, apps, groups[rows], threshold, None)
+    result = views.all()
+    found = {
+        "seed": trial.seed,
+        "accuracy": result.scores.accuracy,
+        "macro_f1": result.scores.macro_f1,
+        "accuracy_at_threshold": result.at_threshold.accuracy,
+        "coverage": result.coverage,
+        "expected_calibration_error": result.calibration_error,
+    }
+    for name, view in (
+        ("by_provider", views.provider()),
+        ("without_other", views.without_other()),
+    ):
+        if view is not None:
+            found[f"{name}_accuracy"] = view.scores.accuracy
+            found[f"{name}_macro_f1"] = view.scores.macro_f1
+    return found
+
+
+def _promise(
+    trial: Trial, truth: NDArray[np.str_], apps: Sequence[str], groups: NDArray[Any]
+) -> Promise | None:
+    if not trial.held:
+        return None
+    number = {app: i for i, app in enumerate(apps)}
+
+    def judged(rows: NDArray[np.int64], probabilities: NDArray[np.float32]) -> Judged:
+        right = np.array([number.get(app, -1) for app in truth[rows].tolist()], dtype=np.int64)
+        return Judged(right, probabilities, groups[rows])
+
+    folds = []
+    for fold, held in enumerate(trial.held):
+        here = trial.fold == fold
+        folds.append((judged(*held), judged(trial.rows[here], trial.probabilities[here])))
+    return promise(folds)
 
 
 def hardest(
-    flows: FlowBatch, labels: Sequence[str], probabilities: NDArray[np.float32], apps: Sequence[str]
+    flows: FlowBatch,
+    truth: NDArray[np.str_],
+    rows: NDArray[np.int64],
+    probabilities: NDArray[np.float32],
+    apps: Sequence[str],
 ) -> tuple[Confusion, ...]:
-    """The most frequent confusions, each with a few flows of it."""
-    guess = [apps[best] for best in probabilities.argmax(axis=1)]
-    pairs = Counter((t, g) for t, g in zip(labels, guess, strict=True) if t != g)
+    """The most frequent confusions, each with a few flows of it.
+
+    Args:
+        flows: n flows, with the groups core and names.
+        truth: the true app of each, shape (n,).
+        rows: the flow of each verdict, shape (m,).
+        probabilities: shape (m, k).
+        apps: the k apps.
+    """
+    true = truth[rows]
+    given = np.array(apps, dtype=np.str_)[probabilities.argmax(axis=1)]
     confidence = probabilities.max(axis=1)
-    ids = flows.column("community_id").to_pylist()
-    names = (
-        flows.column("server_name").to_pylist()
-        if "server_name" in flows.columns
-        else [None] * len(flows)
-    )
-    truth, given = np.array(labels), np.array(guess)
+    wrong = np.flatnonzero(true != given)
+    pairs = Counter(zip(true[wrong].tolist(), given[wrong].tolist(), strict=True))
     found = []
-    for (true, other), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[
+    for (one, other), count in sorted(pairs.items(), key=lambda item: (-item[1], item[0]))[
         :_CONFUSIONS
     ]:
-        rows = np.flatnonzero((truth == true) & (given == other))
-        rows = rows[np.argsort(-confidence[rows], kind="stable")][:_EXAMPLES]
-        examples = tuple(f"{ids[r]} {names[r]}" if names[r] else str(ids[r]) for r in rows)
-        found.append(Confusion(true, other, count, examples))
+        here = wrong[(true[wrong] == one) & (given[wrong] == other)]
+        here = here[np.argsort(-confidence[here], kind="stable")]
+        shown = list(dict.fromkeys(rows[here].tolist()))[:_EXAMPLES]
+        found.append(Confusion(one, other, count, tuple(_said(flows, row) for row in shown)))
     return tuple(found)
+
+
+def _said(flows: FlowBatch, row: int) -> str:
+    """A flow's Community ID, or where its capture has it, and its server's name if known."""
+    flow = flows[row]
+    name = flow.server_name if "server_name" in flows.columns else None
+    known = flow.community_id or f"{flow.capture}#{flow.connection_id}"
+    return f"{known} {name}" if name else str(known)
 
 
 def _means(result: Evaluation) -> dict[str, Any]:

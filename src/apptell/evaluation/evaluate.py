@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from apptell.dataset.selection import Selection
 from apptell.errors import DatasetError
 from apptell.evaluation.curves import (
     coverage_precision,
@@ -96,7 +97,7 @@ def evaluate(
     *,
     captures: ArrayLike | None = None,
     slices: Mapping[str, ArrayLike] | None = None,
-    seed: int = 0,
+    seed: int | None = 0,
 ) -> Evaluation:
     """Every figure of one model on n flows.
 
@@ -109,7 +110,7 @@ def evaluate(
         groups: the unit of each flow for the intervals, shape (n,); None draws flows one by one.
         captures: the capture of each flow for app coverage, shape (n,); None takes all as one.
         slices: name to a value for each flow, shape (n,): accuracy is given for each value.
-        seed: of the bootstrap.
+        seed: of the bootstrap; None gives no intervals.
 
     Raises:
         DatasetError: there are no flows, or the inputs are not of one length.
@@ -145,7 +146,9 @@ def evaluate(
         coverage_precision=coverage_precision(confidence, right),
         reliability=bins,
         calibration_error=expected_calibration_error(bins),
-        intervals=bootstrap_intervals(truth, guess, len(classes), groups, seed=seed),
+        intervals={}
+        if seed is None
+        else bootstrap_intervals(truth, guess, len(classes), groups, seed=seed),
         slices={
             name: _accuracy_by(np.asarray(values), right) for name, values in (slices or {}).items()
         },
@@ -154,29 +157,34 @@ def evaluate(
     )
 
 
-def slices_of(flows: FlowBatch) -> dict[str, NDArray[Any]]:
+def slices_of(flows: FlowBatch | Selection) -> dict[str, NDArray[Any]]:
     """What accuracy is worth knowing by: payload packets seen, client rule, hello, shape (n,) each.
 
     The flows need the groups *core* and *segments*. ``hello`` is ``hello`` for a flow whose first
     segment from the client begins with a TLS client hello, ``mid-session`` for one that begins with
-    another TLS record, ``none`` otherwise.
+    another TLS record, ``none`` otherwise; it is left out where no flow has kept bytes.
     """
-    return {
-        "payload_packets": np.minimum(flows.payload_packets, DECISION_SEGMENTS),
-        "client_by": np.array([rule or "unknown" for rule in flows.numpy("client_by")]),
-        "hello": _hello(flows),
+    chosen = Selection.of(flows)
+    whole = chosen.flows
+    found = {
+        "payload_packets": np.minimum(whole.payload_packets, DECISION_SEGMENTS),
+        "client_by": np.array([rule or "unknown" for rule in whole.numpy("client_by")]),
     }
+    hello = chosen.gather(_hello, ("segments",))
+    return (
+        found if (hello == "").all() else {**found, "hello": np.where(hello == "", "none", hello)}
+    )
 
 
 def _hello(flows: FlowBatch) -> NDArray[Any]:
+    """What each flow's client begins with; an empty text where no byte was kept."""
     segments = flows.segments()
-    kinds = np.full(len(flows), "none", dtype=object)
-    for flow in range(len(flows)):
+    kinds = np.full(len(flows), "", dtype="<U11")
+    for flow in np.flatnonzero(np.diff(segments.first)):
         first, end = int(segments.first[flow]), int(segments.first[flow + 1])
-        if first == end:
-            continue
         client = next((row for row in range(first, end) if segments.to_server[row]), first)
         head = segments.data[segments.start[client] : segments.start[client + 1]][:6].tobytes()
+        kinds[flow] = "none"
         if len(head) == 6 and head[0] == 0x16 and head[1] == 0x03 and head[5] == 0x01:
             kinds[flow] = "hello"
         elif len(head) >= 3 and 0x14 <= head[0] <= 0x17 and head[1] == 0x03:

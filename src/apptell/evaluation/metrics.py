@@ -96,7 +96,9 @@ def score(
         apps: the k apps.
         counted: apps that count in the means, shape (k,); those with true flows unless given.
     """
-    precision, recall, f1 = precision_recall_f1(confusion)
+    precision, recall, f1 = shares_of(
+        np.diagonal(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+    )
     if counted is None:
         counted = confusion.sum(axis=1) > 0
     total = int(confusion.sum())
@@ -111,17 +113,21 @@ def score(
     )
 
 
-def precision_recall_f1(
-    confusion: NDArray[Any],
+def shares_of(
+    right: NDArray[Any], given: NDArray[Any], true: NDArray[Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Per app, of one matrix (k, k) or of many (..., k, k); results (..., k), 0 where undefined."""
-    right = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
-    given = confusion.sum(axis=-2)
-    true = confusion.sum(axis=-1)
+    """Precision, recall and F-measure per app, shape (..., k), 0 where undefined.
+
+    Args:
+        right: flows of the app that were given to it, shape (..., k).
+        given: flows given to it, of whatever app, shape (..., k).
+        true: flows of it, shape (..., k).
+    """
+    hits = right.astype(np.float64)
     return (
-        _share(right, given),
-        _share(right, true),
-        _share(2 * right, given + true),  # = 2PR / (P + R)
+        _share(hits, given),
+        _share(hits, true),
+        _share(2 * hits, given + true),  # = 2PR / (P + R)
     )
 
 

@@ -1,8 +1,9 @@
-"""Out-of-fold probabilities in; what a calibration promised on held-out groups and what it got out.
+"""Probabilities of held-out groups in; what they promise for flows not seen, and what was got, out.
 
-Each fold is calibrated by the predictions of the other folds, whose groups it shares none of:
-temperature scaling (Guo et al., 2017) and a threshold for a wished precision (conformal risk control,
-Angelopoulos et al., 2024), beside the paper's fixed 0.85.
+For each fold, models that learned from a part of its training side name the rest of that side. On
+these verdicts a temperature (Guo et al., 2017) and thresholds for wished precisions (conformal risk
+control, Angelopoulos et al., 2024) are chosen; then they meet the fold's own test side, of which
+nothing was seen. The paper's fixed threshold stands beside them, and promises nothing.
 """
 
 from __future__ import annotations
@@ -14,29 +15,57 @@ import numpy as np
 
 from apptell.evaluation.curves import expected_calibration_error, reliability
 from apptell.verdicts.calibration import calibrate, fit_temperature, threshold_for_precision
+from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from collections.abc import Sequence
 
-PROMISED_PRECISION: Final = 0.95
+    from numpy.typing import NDArray
+
+PROMISED: Final = (0.90, 0.95, 0.99)
+"""Shares of right verdicts among the accepted that are promised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Some flows with what a model said of them."""
+
+    truth: NDArray[np.int64]
+    """The right column of each; -1 for an app without a column; shape (n,)."""
+    probabilities: NDArray[np.float32]
+    """Shape (n, k)."""
+    groups: NDArray[Any]
+    """The unit of each, shape (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A way to choose the threshold, and what came of it."""
+
+    promised: float | None
+    """The share of right verdicts among the accepted that was promised; None for a fixed threshold."""
+    got: float | None
+    """The share that was right; None when nothing was accepted."""
+    got_by_group: float | None
+    """The same with every group counted alike, as the promise counts them."""
+    coverage: float
+    """Share of flows accepted. A fold for which nothing can be promised accepts none."""
+    thresholds: tuple[float | None, ...]
+    """Of each fold; None where its held-out groups cannot promise that much."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What was promised for flows of held-out groups, and what was got on them."""
+    """What was promised for flows of groups never seen, and what was got on them."""
 
-    precision: float
-    """The share of right verdicts that was promised."""
-    got: float | None
-    """The share that was right; None when nothing was accepted."""
-    coverage: float
-    """Share of flows accepted. A fold for which nothing can be promised accepts none."""
-    calibration_error: float
-    """Expected calibration error after temperature scaling."""
+    rules: tuple[Rule, ...]
+    """The fixed threshold first, on probabilities as they came; the others after temperature scaling."""
     temperatures: tuple[float, ...]
     """Of each fold."""
-    thresholds: tuple[float | None, ...]
-    """Of each fold; None where the other folds cannot promise that precision."""
+    error_before: float
+    """Expected calibration error as the probabilities came."""
+    error_after: float
+    """The same after temperature scaling."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -44,49 +73,74 @@ class Promise:
 
 
 def promise(
-    truth: NDArray[np.int64],
-    probabilities: NDArray[np.float32],
-    fold: NDArray[np.int64],
-    groups: ArrayLike,
-    precision: float = PROMISED_PRECISION,
-) -> Promise | None:
-    """Calibrates each fold by the others; None when there is one fold only.
+    folds: Sequence[tuple[Judged, Judged]],
+    promised: Sequence[float] = PROMISED,
+    fixed: float = DEFAULT_THRESHOLD,
+) -> Promise:
+    """Chooses temperature and thresholds on held-out flows, and counts what they give on tested ones.
 
     Args:
-        truth: the right column of each row, shape (n,); -1 for an app without a column.
-        probabilities: out-of-fold, shape (n, k).
-        fold: the fold in which each row was tested, shape (n,).
-        groups: the unit of each row, shape (n,).
-        precision: the wished share of right verdicts among the accepted.
+        folds: of each fold the held-out flows of its training side, then the tested flows.
+        promised: wished shares of right verdicts among the accepted.
+        fixed: the threshold to stand beside them.
     """
-    numbers = np.unique(fold)
-    if len(numbers) < 2:
-        return None
-    group = np.asarray(groups)
-    softened = probabilities.copy()
-    accepted = np.zeros(len(truth), dtype=np.bool_)
-    temperatures: list[float] = []
-    thresholds: list[float | None] = []
-    for number in numbers:
-        held, here = fold != number, fold == number
-        known = held & (truth >= 0)
-        temperature = fit_temperature(probabilities[known], truth[known])
-        beside = calibrate(probabilities[held], temperature)
-        limit = threshold_for_precision(
-            beside.max(axis=1), beside.argmax(axis=1) == truth[held], precision, group[held]
+    tested = [test for _, test in folds]
+    temperatures, softened, thresholds = [], [], []
+    for held, test in folds:
+        known = held.truth >= 0
+        temperature = fit_temperature(held.probabilities[known], held.truth[known])
+        beside = calibrate(held.probabilities, temperature)
+        right = beside.argmax(axis=1) == held.truth
+        thresholds.append(
+            [
+                threshold_for_precision(beside.max(axis=1), right, wish, held.groups)
+                for wish in promised
+            ]
         )
-        softened[here] = calibrate(probabilities[here], temperature)
-        if limit is not None:
-            accepted[here] = softened[here].max(axis=1) >= np.float32(limit)
         temperatures.append(temperature)
-        thresholds.append(limit)
-    confidence = softened.max(axis=1)
-    right = softened.argmax(axis=1) == truth
-    return Promise(
-        precision,
-        float(right[accepted].mean()) if accepted.any() else None,
+        softened.append(calibrate(test.probabilities, temperature))
+    raw = [test.probabilities for test in tested]
+    rules = [_rule(None, tested, raw, [fixed] * len(folds))]
+    rules += [
+        _rule(wish, tested, softened, [each[i] for each in thresholds])
+        for i, wish in enumerate(promised)
+    ]
+    return Promise(tuple(rules), tuple(temperatures), _error(tested, raw), _error(tested, softened))
+
+
+def _rule(
+    promised: float | None,
+    tested: Sequence[Judged],
+    probabilities: Sequence[NDArray[np.float32]],
+    thresholds: Sequence[float | None],
+) -> Rule:
+    accepted = np.concatenate(
+        [
+            np.zeros(len(each), bool) if limit is None else each.max(axis=1) >= np.float32(limit)
+            for each, limit in zip(probabilities, thresholds, strict=True)
+        ]
+    )
+    right = _right(tested, probabilities)
+    if not accepted.any():
+        return Rule(promised, None, None, 0.0, tuple(thresholds))
+    group = np.unique(np.concatenate([test.groups for test in tested]), return_inverse=True)[1]
+    weight = 1 / np.bincount(group)[group]
+    return Rule(
+        promised,
+        float(right[accepted].mean()),
+        float((weight * (accepted & right)).sum() / (weight * accepted).sum()),
         float(accepted.mean()),
-        expected_calibration_error(reliability(confidence, right)),
-        tuple(temperatures),
         tuple(thresholds),
     )
+
+
+def _right(
+    tested: Sequence[Judged], probabilities: Sequence[NDArray[np.float32]]
+) -> NDArray[np.bool_]:
+    pairs = zip(tested, probabilities, strict=True)
+    return np.concatenate([each.argmax(axis=1) == test.truth for test, each in pairs])
+
+
+def _error(tested: Sequence[Judged], probabilities: Sequence[NDArray[np.float32]]) -> float:
+    confidence = np.concatenate([each.max(axis=1) for each in probabilities])
+    return expected_calibration_error(reliability(confidence, _right(tested, probabilities)))

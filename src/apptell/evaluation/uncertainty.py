@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apptell.evaluation.metrics import precision_recall_f1
+from apptell.evaluation.metrics import shares_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -49,22 +49,27 @@ def bootstrap_intervals(
     if groups is None:
         # Drawing n flows with replacement is drawing the matrix from its own cells.
         counts = np.bincount(cells, minlength=n_apps * n_apps)
-        drawn = noise.multinomial(len(truth), counts / len(truth), n_draws)
+        matrices = noise.multinomial(len(truth), counts / len(truth), n_draws).reshape(
+            n_draws, n_apps, n_apps
+        )
+        drawn = [np.diagonal(matrices, axis1=1, axis2=2), matrices.sum(1), matrices.sum(2)]
     else:
         _, group = np.unique(np.asarray(groups), return_inverse=True)
         n_groups = int(group.max()) + 1
         if n_groups == 1:
             return {}
-        each = np.bincount(group * n_apps**2 + cells, minlength=n_groups * n_apps**2)
         weights = noise.multinomial(n_groups, np.full(n_groups, 1 / n_groups), n_draws)
-        drawn = weights @ each.reshape(n_groups, n_apps**2)
-    matrices = drawn.reshape(n_draws, n_apps, n_apps)
-    total = matrices.sum(axis=(1, 2))
-    present = matrices.sum(axis=2) > 0
+        # Every figure is made of three counts an app; float64 holds them exactly and multiplies fast.
+        hit = truth == guess
+        drawn = [
+            weights.astype(np.float64) @ _by_group(group_of, app, n_groups, n_apps)
+            for group_of, app in ((group[hit], truth[hit]), (group, guess), (group, truth))
+        ]
+    right, given, true = drawn
+    present = true > 0
     n_present = np.maximum(present.sum(axis=1), 1)
-    right = np.trace(matrices, axis1=1, axis2=2)
-    values = {"accuracy": right / np.maximum(total, 1)}
-    parts = precision_recall_f1(matrices)
+    values = {"accuracy": right.sum(axis=1) / np.maximum(true.sum(axis=1), 1)}
+    parts = shares_of(right, given, true)
     for name, part in zip(("macro_precision", "macro_recall", "macro_f1"), parts, strict=True):
         values[name] = np.where(present, part, 0.0).sum(axis=1) / n_present
     tails = [(1 - share) / 2, (1 + share) / 2]
@@ -73,6 +78,14 @@ def bootstrap_intervals(
         for name, drawn_values in values.items()
         for low, high in [np.quantile(drawn_values, tails)]
     }
+
+
+def _by_group(
+    group: NDArray[np.int64], app: NDArray[np.int64], n_groups: int, n_apps: int
+) -> NDArray[np.float64]:
+    """Flows of each app in each group, shape (n_groups, n_apps)."""
+    counts = np.bincount(group * n_apps + app, minlength=n_groups * n_apps)
+    return counts.reshape(n_groups, n_apps).astype(np.float64)
 
 
 def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> float:

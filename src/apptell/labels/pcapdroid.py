@@ -86,7 +86,9 @@ class TrailerReader:
                 owner,
                 counts,
             )
-            self.owners += [_owner(key.tobytes()) for key in self._keys[len(self.owners) : counts[3]]]
+            self.owners += [
+                _owner(key.tobytes()) for key in self._keys[len(self.owners) : counts[3]]
+            ]
             if row < len(batch):
                 self._grow()
         self.n_trailers += int(counts[_N_TRAILERS])

@@ -2,12 +2,11 @@
 
 Beside whatever model is asked for always stand the paper's network, its forest without ports and a
 nearest neighbour, each with server names as they were and with server names masked. The folds' test
-sides are pooled, so that each flow is tested once by a model that saw nothing of its group.
+sides are pooled, so that each flow is tested once a seed, by a model that saw nothing of its group.
 """
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,11 @@ import numpy as np
 
 from apptell.dataset.anonymize import mask_server_names
 from apptell.dataset.groups import days, domains, group_values
-from apptell.errors import UsageError
+from apptell.dataset.selection import Selection
+from apptell.dataset.splits import folds
+from apptell.errors import DatasetError, UsageError
+from apptell.evaluation.comparison import Trial
+from apptell.learning.clock import Clock, work_of
 from apptell.learning.runs import NEIGHBOUR, Task, run_task
 
 if TYPE_CHECKING:
@@ -26,142 +29,229 @@ if TYPE_CHECKING:
 
     from apptell.dataset.splits import Split
     from apptell.flows.schema import FlowBatch
-    from apptell.learning.progress import Progress
 
 ALWAYS: Final = ("paper-cnn", "paper-rf", NEIGHBOUR)
 """The models that stand in every comparison; the forest and the neighbour see no ports."""
 NAMES: Final = ("on", "masked")
+_KEPT_BYTES: Final = 2**28
+"""Inputs up to this size are kept for the next model that takes the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The folds of one seed."""
+
+    seed: int
+    splits: tuple[Split, ...]
+    """Folds whose test sides do not overlap, or one split."""
+    inner: tuple[tuple[Split, ...], ...] = ()
+    """Of each fold, splits of its training side: those that temperature and thresholds are chosen on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One model under one protocol, its folds pooled."""
+    """One model under one protocol."""
 
     model: str
     names: str
     """Server names ``on`` or ``masked``."""
-    rows: NDArray[np.int64]
-    """The tested rows of the flows, ascending, shape (n,)."""
-    fold: NDArray[np.int64]
-    """The fold in which each was tested, shape (n,)."""
     apps: tuple[str, ...]
     """Columns of the probabilities: every app of the flows, sorted."""
-    probabilities: NDArray[np.float32]
-    """Shape (n, k)."""
+    trials: tuple[Trial, ...]
+    """One a seed."""
     train_s: float
-    """Seconds of all trainings together, as they took when they were done."""
+    """Seconds of all folds' trainings of a seed together, as they took when they were done; mean."""
     identify_s: float
-    """Seconds of all tests together."""
+    """Seconds of all their tests together; mean over the seeds."""
+
+    @property
+    def n_flows(self) -> int:
+        """Flows that each seed tested."""
+        return len(self.trials[0].rows)
 
 
-class Clock:
-    """How far many trainings have come, as one share and the time that is left."""
-
-    def __init__(self, n_tasks: int, show: Callable[[float, str], None] | None) -> None:
-        """``show`` is called with the share done, 0 to 1, and words."""
-        self._n_tasks = n_tasks
-        self._show = show
-        self._done = 0
-        self._began = time.monotonic()
-
-    def watch(self, words: str) -> Callable[[Progress], None]:
-        """A progress callback for the task under way."""
-        self._say(0.0, words)
-        return lambda state: self._say(state.done, f"{words}, epoch {state.epoch}")
-
-    def finish(self) -> None:
-        """The task under way is done."""
-        self._done += 1
-        self._say(0.0, "")
-
-    def _say(self, part: float, words: str) -> None:
-        if self._show is None:
-            return
-        done = min(1.0, (self._done + part) / max(self._n_tasks, 1))
-        left = (time.monotonic() - self._began) * (1 - done) / done if done else 0.0
-        self._show(done, f"{words}, about {left:.0f} s left" if done else words)
-
-
-def models_of(asked: Sequence[str]) -> tuple[str, ...]:
+def models_of(asked: Sequence[str], flows: FlowBatch | None = None) -> tuple[str, ...]:
     """The models of a comparison: those that always stand in it, then those asked for.
 
+    Args:
+        asked: names of recipes.
+        flows: with the group core; where none of them has an address (lengths and times alone, as in
+            FG-Net), a model on payload cannot be asked for, and the network does not stand in it.
+
     Raises:
-        UsageError: no such model.
+        UsageError: no such model, or one that needs payload.
     """
     models = list(dict.fromkeys([*ALWAYS, *asked]))
+    bare = flows is not None and flows.column("server_address").null_count == len(flows) > 0
     for model in models:
-        if model not in ALWAYS:
-            _ = Task(model).inputs  # a name that is not known is said before anything is trained
+        if Task(model).inputs == "image" and bare:
+            if model in asked:
+                raise UsageError(f"--model {model}: these flows have no payload")
+            models.remove(model)
     return tuple(models)
 
 
+def plan_of(
+    flows: FlowBatch, splits: Sequence[Split], seed: int, n_inner: int, level: str = "app"
+) -> Plan:
+    """The folds of a seed with ``n_inner`` folds within each training side; 0 for none.
+
+    A training side is parted by its own protocol; under a given file by source, session or capture.
+    Where its groups are too few to be parted, nothing is held out of any.
+    """
+    if not n_inner:
+        return Plan(seed, tuple(splits))
+    inner = []
+    try:
+        for each in splits:
+            side = flows.take(each.train)
+            protocol = each.protocol
+            if protocol == "file" or protocol.startswith("time:"):
+                protocol = _usual_group(side)
+            parts = folds(side, protocol, n_inner, seed, level)
+            inner.append(
+                tuple(
+                    type(part)(
+                        each.train[part.train], each.train[part.test], protocol, part.optimistic
+                    )
+                    for part in parts
+                )
+            )
+    except DatasetError:
+        return Plan(seed, tuple(splits))
+    return Plan(seed, tuple(splits), tuple(inner))
+
+
 def compare_models(
-    flows: FlowBatch,
+    flows: FlowBatch | Selection,
     apps: Sequence[str],
-    splits: Sequence[Split],
+    plans: Sequence[Plan],
     models: Sequence[str],
     *,
     epochs: int,
-    seed: int = 0,
+    packets: int | None = None,
     device: str = "auto",
     cache: Path,
     show: Callable[[float, str], None] | None = None,
 ) -> Iterator[Outcome]:
     """Trains and tests every model on every split, server names on and masked.
 
+    Flows without any name or payload have nothing to mask: names are ``on`` alone.
+
     Args:
         flows: with the groups core, segments, names and labels.
         apps: the true app of each.
-        splits: folds whose test sides do not overlap, or one split.
+        plans: one a seed.
         models: names of recipes, or NEIGHBOUR; as ``models_of`` gives them.
         epochs: passes over the training flows, for models that learn in passes.
-        seed: of every training.
+        packets: payload packets that models on lengths see; as their inputs have it unless given.
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: the folder of results that are kept.
         show: called with the share done, 0 to 1, and words.
 
     Raises:
-        UsageError: the splits overlap, or there are none.
+        UsageError: the splits of a plan overlap, or there are none.
         DatasetError: a training side has one app only.
         MissingError: the training libraries are not installed.
         OutputError: the cache cannot be written.
     """
-    if not splits:
-        raise UsageError("there is no split to compare on")
+    chosen = Selection.of(flows)
     truth = np.asarray(apps, dtype=np.str_)
-    every = tuple(sorted(set(truth.tolist())))
-    rows = np.concatenate([split.test for split in splits])
-    if len(np.unique(rows)) < len(rows):
-        raise UsageError("the test sides of the splits overlap")
-    fold = np.repeat(np.arange(len(splits)), [len(split.test) for split in splits])
-    order = np.argsort(rows, kind="stable")
-    clock = Clock(len(models) * len(NAMES) * len(splits), show)
-    sides = {"on": flows, "masked": mask_server_names(flows)}
-    for model in models:
-        task = Task(model, epochs, seed, device)
-        for names, side in sides.items():
-            inputs = task.encode(side)
-            parts, train_s, identify_s = [], 0.0, 0.0
-            for number, split in enumerate(splits, 1):
-                words = f"{model}, names {names}, fold {number} of {len(splits)}"
-                watch = clock.watch(words)
-                run = run_task(
-                    task, inputs[split.train], truth[split.train], inputs[split.test], cache, watch
-                )
-                clock.finish()
-                parts.append(run.spread(every))
-                train_s += run.train_s
-                identify_s += run.identify_s
-            yield Outcome(
-                model,
-                names,
-                rows[order],
-                fold[order],
-                every,
-                np.concatenate(parts)[order],
-                train_s,
-                identify_s,
-            )
+    _check(plans)
+    bare = chosen.flows.column("server_address").null_count == len(chosen)
+    sides = {"on": None} if bare else {"on": None, "masked": mask_server_names}
+    settings = [Task(model, epochs, device=device, packets=packets) for model in models]
+    works = [work_of(task, len(side)) for task in settings for _ in sides for side in _sides(plans)]
+    bench = _Bench(truth, tuple(sorted(set(truth.tolist()))), cache, Clock(sum(works), show))
+    inputs = _Inputs(chosen)
+    for task in settings:
+        for names, change in sides.items():
+            array = inputs.of(task, names, change)
+            trials, times = [], []
+            for plan in plans:
+                trial, seconds = bench.trial(task, names, plan, array)
+                trials.append(trial)
+                times.append(seconds)
+            train_s, identify_s = np.mean(times, axis=0).tolist()
+            yield Outcome(task.model, names, bench.every, tuple(trials), train_s, identify_s)
+
+
+class _Inputs:
+    """Inputs of all flows; small ones are made once."""
+
+    def __init__(self, chosen: Selection) -> None:
+        self._chosen = chosen
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def of(
+        self, task: Task, names: str, change: Callable[[FlowBatch], FlowBatch] | None
+    ) -> NDArray[Any]:
+        key = f"{task.inputs} {task.options} {names}"
+        if key in self._kept:
+            return self._kept[key]
+        array = task.encode(self._chosen, change)
+        if array.nbytes <= _KEPT_BYTES:
+            self._kept[key] = array
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Where trainings are run."""
+
+    truth: NDArray[np.str_]
+    every: tuple[str, ...]
+    cache: Path
+    clock: Clock
+
+    def trial(
+        self, task: Task, names: str, plan: Plan, inputs: NDArray[Any]
+    ) -> tuple[Trial, tuple[float, float]]:
+        """All folds of one seed, and the seconds of training and testing them."""
+        task = task.with_seed(plan.seed)
+        words = f"{task.model}, names {names}, seed {plan.seed}"
+        parts, held, train_s, identify_s = [], [], 0.0, 0.0
+        for number, split in enumerate(plan.splits):
+            fold = f"{words}, fold {number + 1} of {len(plan.splits)}"
+            probabilities, seconds = self._run(task, inputs, split, fold)
+            parts.append(probabilities)
+            train_s, identify_s = train_s + seconds[0], identify_s + seconds[1]
+            if plan.inner:
+                inner = plan.inner[number]
+                found = [self._run(task, inputs, each, f"{fold}, held out")[0] for each in inner]
+                held.append((np.concatenate([each.test for each in inner]), np.concatenate(found)))
+        rows = np.concatenate([split.test for split in plan.splits])
+        fold_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        order = np.argsort(rows, kind="stable")
+        trial = Trial(
+            plan.seed, rows[order], fold_of[order], np.concatenate(parts)[order], tuple(held)
+        )
+        return trial, (train_s, identify_s)
+
+    def _run(
+        self, task: Task, inputs: NDArray[Any], split: Split, words: str
+    ) -> tuple[NDArray[np.float32], tuple[float, float]]:
+        train, test = split.train, split.test
+        watch = self.clock.watch(words, work_of(task, len(train)))
+        run = run_task(task, inputs[train], self.truth[train], inputs[test], self.cache, watch)
+        self.clock.finish(cached=run.cached)
+        return run.spread(self.every), (run.train_s, run.identify_s)
+
+
+def _sides(plans: Sequence[Plan]) -> Iterator[NDArray[np.int64]]:
+    """Every training side."""
+    for plan in plans:
+        yield from (split.train for split in plan.splits)
+        yield from (split.train for inner in plan.inner for split in inner)
+
+
+def _check(plans: Sequence[Plan]) -> None:
+    if not plans or not all(plan.splits for plan in plans):
+        raise UsageError("there is no split to compare on")
+    for plan in plans:
+        rows = np.concatenate([split.test for split in plan.splits])
+        if len(np.unique(rows)) < len(rows):
+            raise UsageError("the test sides of the splits overlap")
 
 
 def interval_groups(flows: FlowBatch, protocol: str) -> NDArray[Any]:
@@ -171,7 +261,7 @@ def interval_groups(flows: FlowBatch, protocol: str) -> NDArray[Any]:
     """
     if protocol == "domain":
         values = domains(flows)
-    elif protocol in ("paper", "time", "file"):
+    elif protocol in ("paper", "time", "file") or protocol.startswith("time:"):
         source, session = (group_values(flows, name) for name in ("source", "session"))
         capture = flows.numpy("capture")
         values = np.array(
@@ -183,3 +273,11 @@ def interval_groups(flows: FlowBatch, protocol: str) -> NDArray[Any]:
             known = np.array([value is not None for value in values])
             values = np.where(known, values, days(flows))
     return np.array([str(value or "(none)") for value in values])
+
+
+def _usual_group(flows: FlowBatch) -> str:
+    """The protocol that parts flows by source, else by session; at random where there is neither."""
+    for name in ("source", "session"):
+        if len({value for value in group_values(flows, name) if value is not None}) > 1:
+            return name
+    return "paper"

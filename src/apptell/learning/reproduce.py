@@ -9,19 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow.compute as pc
 
+from apptell.dataset.selection import Selection
 from apptell.dataset.splits import split
 from apptell.errors import DatasetError
 from apptell.evaluation import Evaluation, evaluate, mcnemar
 from apptell.evaluation.claims import Claim, claims_of
 from apptell.evaluation.paper import THRESHOLD
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
-from apptell.learning.protocols import Clock, interval_groups
-from apptell.learning.runs import Task, run_task
+from apptell.learning.clock import Clock, work_of
+from apptell.learning.protocols import interval_groups
+from apptell.learning.runs import Run, Task, run_task
 from apptell.verdicts.schema import OTHER
 
 if TYPE_CHECKING:
@@ -116,7 +119,7 @@ class Reproduction:
 
 
 def reproduce_paper(
-    flows: FlowBatch,
+    flows: FlowBatch | Selection,
     labels: Sequence[str],
     schedule: Schedule,
     *,
@@ -126,9 +129,9 @@ def reproduce_paper(
     """Runs Section 4.
 
     Args:
-        flows: flows of the apps, and background whose label is ``other``; all column groups but
-            audit. Those with fewer than two payload packets have been left out.
-        labels: the app of each.
+        flows: flows of the apps and of background, of two or more payload packets each, with all
+            column groups but audit; of a selection, payload is read and encoded a batch at a time.
+        labels: the app of each, ``other`` for background.
         schedule: epochs, seeds, device.
         cache: the folder of results that are kept: interrupted, it goes on where it stopped.
         show: called with the share done, 0 to 1, and words.
@@ -146,8 +149,8 @@ def reproduce_paper(
         raise DatasetError(f"app {app} has {fewest} flows; {MIN_FLOWS} are needed")
     has_other = bool((truth == OTHER).any())
     alone = np.flatnonzero(truth != OTHER)
-    clock = Clock(len(schedule.seeds) * (3 if has_other else 2), show)
-    lab = _Lab(flows, truth, schedule, cache, clock)
+    lab = _Lab(Selection.of(flows), truth, schedule, cache)
+    lab.clock = Clock(lab.work(len(alone), len(truth) if has_other else 0), show)
     cnn, forest, other, after = [], [], [], []
     n_train = 0
     for seed in schedule.seeds:
@@ -181,28 +184,34 @@ def reproduce_paper(
 class _Lab:
     """The flows and what is trained on them."""
 
+    clock: Clock
+
     def __init__(
-        self,
-        flows: FlowBatch,
-        truth: NDArray[np.str_],
-        schedule: Schedule,
-        cache: Path,
-        clock: Clock,
+        self, flows: Selection, truth: NDArray[np.str_], schedule: Schedule, cache: Path
     ) -> None:
         self.flows = flows
         self.truth = truth
         self.schedule = schedule
         self.cache = cache
-        self.clock = clock
-        self.images = Task("paper-cnn").encode(flows)
-        self.groups = interval_groups(flows, "paper")
-        self.captures = flows.numpy("capture")
+        self.cnn = Task("paper-cnn", schedule.epochs, device=schedule.device)
+        self.trees = Task("paper-rf", ports=True)
+        self.images = self.cnn.encode(flows)
+        self.statistics = self.trees.encode(flows)
+        self.groups = interval_groups(flows.flows, "paper")
+        self.captures = flows.flows.numpy("capture")
+
+    def work(self, n_alone: int, n_with_other: int) -> float:
+        """What all seeds take, as ``Clock`` counts it."""
+        share = 0.8
+        each = work_of(self.cnn, round(share * (n_alone + n_with_other)))
+        each += work_of(self.trees, round(share * n_alone))
+        return each * len(self.schedule.seeds)
 
     def sides(
         self, rows: NDArray[np.int64], seed: int
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The paper's random 80/20 split of some rows."""
-        sides = split(self.flows.take(rows), "paper", seed=seed)
+        sides = split(self.flows.flows.take(rows), "paper", seed=seed)
         return rows[sides.train], rows[sides.test]
 
     def network(
@@ -211,14 +220,14 @@ class _Lab:
         """The paper's network: accuracy after 1 to 5 payload packets, and all figures after 5."""
         tested = self.flows.take(test)
         steps = [
-            Task("paper-cnn").encode(first_packets(tested, n)) for n in range(1, DECISION_SEGMENTS)
+            self.cnn.encode(tested, partial(first_packets, n_packets=n))
+            for n in range(1, DECISION_SEGMENTS)
         ]
         inputs = np.concatenate([self.images[test], *steps])
-        task = Task("paper-cnn", self.schedule.epochs, seed, self.schedule.device)
+        del steps
         n_apps = len(np.unique(self.truth[train]))
-        watch = self.clock.watch(f"paper-cnn on {n_apps} classes, seed {seed}")
-        run = run_task(task, self.images[train], self.truth[train], inputs, self.cache, watch)
-        self.clock.finish()
+        words = f"paper-cnn on {n_apps} classes, seed {seed}"
+        run = self._run(self.cnn.with_seed(seed), words, self.images, train, inputs)
         whole, *early = np.split(run.probabilities, DECISION_SEGMENTS)
         apps = np.array(run.apps)
         shares = [float((apps[p.argmax(axis=1)] == self.truth[test]).mean()) for p in early]
@@ -229,12 +238,22 @@ class _Lab:
 
     def forest(self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> Trial:
         """The paper's forest with all 37 features."""
-        task = Task("paper-rf", seed=seed, ports=True)
-        inputs = task.encode(self.flows)
-        watch = self.clock.watch(f"paper-rf, seed {seed}")
-        run = run_task(task, inputs[train], self.truth[train], inputs[test], self.cache, watch)
-        self.clock.finish()
+        task, inputs = self.trees.with_seed(seed), self.statistics
+        run = self._run(task, f"paper-rf, seed {seed}", inputs, train, inputs[test])
         return self._trial(seed, run.apps, run.probabilities, test, run.train_s, run.identify_s)
+
+    def _run(
+        self,
+        task: Task,
+        words: str,
+        inputs: NDArray[Any],
+        train: NDArray[np.int64],
+        tested: NDArray[Any],
+    ) -> Run:
+        watch = self.clock.watch(words, work_of(task, len(train)))
+        run = run_task(task, inputs[train], self.truth[train], tested, self.cache, watch)
+        self.clock.finish(cached=run.cached)
+        return run
 
     def _trial(
         self,

@@ -11,12 +11,13 @@ import hashlib
 import json
 import time
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
 from apptell._version import __version__
+from apptell.dataset.selection import Selection
 from apptell.encoding import encode, encoding_of
 from apptell.errors import DatasetError, MissingError, OutputError
 from apptell.learning.registry import Settings, recipe_of
@@ -57,16 +58,42 @@ class Task:
     device: str = "auto"
     ports: bool = False
     """Whether a model on statistics sees the two ports."""
+    packets: int | None = None
+    """Payload packets that a model on lengths sees; as its inputs have it unless given."""
+
+    def with_seed(self, seed: int) -> Task:
+        """The same with another seed."""
+        return replace(self, seed=seed)
 
     @property
     def inputs(self) -> str:
         """The name of the encoding it takes."""
         return "statistics" if self.model == NEIGHBOUR else recipe_of(self.model).inputs
 
-    def encode(self, flows: FlowBatch) -> NDArray[Any]:
-        """The inputs of flows, shape (n, ...)."""
-        has_ports = self.model == NEIGHBOUR or "ports" in recipe_of(self.model).options
-        return encode(flows, self.inputs, {"ports": self.ports} if has_ports else {})
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of its encoding."""
+        there = ("ports",) if self.model == NEIGHBOUR else recipe_of(self.model).options
+        wished = {"ports": self.ports, "packets": self.packets}
+        return {name: wished[name] for name in there if wished.get(name) is not None}
+
+    def encode(
+        self,
+        flows: FlowBatch | Selection,
+        change: Callable[[FlowBatch], FlowBatch] | None = None,
+    ) -> NDArray[Any]:
+        """The inputs of flows, shape (n, ...), made a batch at a time.
+
+        Args:
+            flows: with the groups core, segments and names.
+            change: what is done to each batch first, such as masking its names.
+        """
+        options = self.options
+
+        def inputs(batch: FlowBatch) -> NDArray[Any]:
+            return encode(batch if change is None else change(batch), self.inputs, options)
+
+        return Selection.of(flows).gather(inputs, ("core", "segments", "names"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +184,7 @@ def _learner(task: Task, progress: Callable[[Progress], None] | None) -> Learner
 
 def _name(task: Task, learned: NDArray[Any], apps: NDArray[np.str_], tested: NDArray[Any]) -> str:
     said = {
-        **asdict(task),
+        **{name: value for name, value in asdict(task).items() if value is not None},
         "encoding": encoding_of(task.inputs).version,
         "apptell": __version__,
         "shapes": [learned.shape, tested.shape],

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.encoding import complete_options, encode, encoding_of
+from apptell.dataset.selection import Selection
+from apptell.encoding import complete_options, encoding_of
 from apptell.errors import DatasetError, MissingError, UsageError
 from apptell.learning.card import model_card
 from apptell.learning.registry import Settings, recipe_of
+from apptell.learning.runs import Task
 from apptell.models import Model, load_model, write_model
 
 if TYPE_CHECKING:
@@ -35,11 +37,12 @@ _FREE: Final = ("data", "metrics", "calibration", "notes")
 
 
 def train_model(
-    flows: FlowBatch,
+    flows: FlowBatch | Selection,
     labels: Sequence[str],
     *,
     model: str = "paper-cnn",
     ports: bool = True,
+    packets: int | None = None,
     epochs: int = 100,
     seed: int = 0,
     device: str = "auto",
@@ -54,10 +57,12 @@ def train_model(
     epoch, the best model so far is written and ``info["training"]["interrupted"]`` is true.
 
     Args:
-        flows: flows with the groups ``core`` and ``segments``.
+        flows: flows with the groups ``core`` and ``segments``; of a selection, payload is read and
+            encoded a batch at a time.
         labels: the app of each flow; upper case becomes lower case.
         model: name of a recipe.
         ports: False keeps ports out of the inputs of models that would take them.
+        packets: payload packets that models on lengths see; as their inputs have it unless given.
         epochs: passes over the flows, for models that learn in passes.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -82,9 +87,9 @@ def train_model(
         raise UsageError(f"threshold is {threshold}, not between 0 and 1")
     if epochs < 1:
         raise UsageError(f"epochs is {epochs}, not 1 or more")
-    flows, apps = _usable(flows, labels)
-    options = {"ports": ports} if "ports" in recipe.options else {}
-    inputs = encode(flows, recipe.inputs, options)
+    chosen, apps = _usable(Selection.of(flows), labels)
+    task = Task(model, epochs, seed, device, ports, packets)
+    inputs = task.encode(chosen)
     try:
         learner = recipe.make(Settings(epochs, seed, device, progress))
     except ModuleNotFoundError as error:
@@ -97,7 +102,7 @@ def train_model(
         "apps": [str(app) for app in learner.classes_],
         "inputs": recipe.inputs,
         "encoding": encoding_of(recipe.inputs).version,
-        "options": complete_options(recipe.inputs, options),
+        "options": complete_options(recipe.inputs, task.options),
         "threshold": threshold,
         "calibration": None,
         "seed": seed,
@@ -117,12 +122,12 @@ def train_model(
     return load_model(out)
 
 
-def _usable(flows: FlowBatch, labels: Sequence[str]) -> tuple[FlowBatch, NDArray[np.str_]]:
+def _usable(flows: Selection, labels: Sequence[str]) -> tuple[Selection, NDArray[np.str_]]:
     """The flows to learn from and their apps."""
     if len(labels) != len(flows):
         raise DatasetError(f"there are {len(labels)} labels for {len(flows)} flows")
     apps = np.array([label.lower() for label in labels], dtype=np.str_)
-    enough = flows.payload_packets >= MIN_PAYLOAD_PACKETS
+    enough = flows.flows.payload_packets >= MIN_PAYLOAD_PACKETS
     flows, apps = flows.filter(enough), apps[enough]
     count = Counter(apps.tolist())
     if not count:

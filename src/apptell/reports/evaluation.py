@@ -5,18 +5,15 @@ All four come from one set of numbers, so that they are identical in each.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apptell.errors import OutputError
 from apptell.reports.html import Story, evaluation_page
+from apptell.reports.page import csv_text, write_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+    from pathlib import Path
 
     from apptell.evaluation import Evaluation
 
@@ -47,33 +44,19 @@ def write_report(
         + [metrics["at_threshold"]["per_app"][app][figure] for figure in figures]
         for app in apps
     ]
-    files = {
-        "report.html": evaluation_page(result, story),
-        "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n",
-        "per_app.csv": _csv(
-            ["app", *figures, *(f"{figure}_at_threshold" for figure in figures)], per_app
-        ),
-        "confusion.csv": _csv(
-            ["true", *apps],
-            [[app, *row] for app, row in zip(apps, metrics["confusion"], strict=True)],
-        ),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            # All are written before the first takes its place.
-            for file, text in files.items():
-                (Path(name) / file).write_text(text, encoding="utf-8")
-            for file in files:
-                (Path(name) / file).replace(folder / file)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror}") from error
+    write_files(
+        folder,
+        {
+            "report.html": evaluation_page(result, story),
+            "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n",
+            "per_app.csv": csv_text(
+                ["app", *figures, *(f"{figure}_at_threshold" for figure in figures)], per_app
+            ),
+            "confusion.csv": csv_text(
+                ["true", *apps],
+                [[app, *row] for app, row in zip(apps, metrics["confusion"], strict=True)],
+            ),
+            **{f"{s.name}.csv": csv_text(s.head, s.rows) for s in story.sections if s.rows},
+        },
+    )
     return metrics
-
-
-def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return out.getvalue()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apptell._version import __version__
+from apptell.reports.page import Section, section_html
 from apptell.reports.png import paint, png
 from apptell.reports.svg import (
     confusion_figure,
@@ -38,6 +39,8 @@ class Story:
     """The command that makes this report again."""
     examples: Sequence[tuple[str, NDArray[np.uint8]]] = field(default_factory=tuple)
     """Flow images with a caption each; images as ``encoding.images`` makes them, shape (87, 87)."""
+    sections: Sequence[Section] = field(default_factory=tuple)
+    """More tables, each with a CSV of its own."""
 
 
 def evaluation_page(result: Evaluation, story: Story) -> str:
@@ -85,10 +88,11 @@ def evaluation_page(result: Evaluation, story: Story) -> str:
             "Where it is right", "Accuracy by what was seen of the flow.", _slices(result.slices)
         ),
         "</div>",
+        *map(section_html, story.sections),
         _examples(story.examples),
         (
-            f"<footer>apptell {escape(__version__)}. The same numbers, for programs: metrics.json, "
-            "per_app.csv, confusion.csv.</footer>"
+            f"<footer>apptell {escape(__version__)}. The same numbers, for programs: metrics.json and "
+            "the CSV files.</footer>"
         ),
     ]
     return (

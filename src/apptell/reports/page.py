@@ -66,17 +66,9 @@ def write_page(
     files = {
         "report.html": _page(title, words, sections, command),
         "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n",
-        **{f"{s.name}.csv": _csv(s) for s in sections if s.rows},
+        **{f"{s.name}.csv": csv_text(s.head, s.rows) for s in sections if s.rows},
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            for file, text in files.items():
-                (Path(name) / file).write_text(text, encoding="utf-8")
-            for file in files:
-                (Path(name) / file).replace(folder / file)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror}") from error
+    write_files(folder, files)
 
 
 def shown(cell: Cell) -> str:
@@ -100,7 +92,7 @@ def _page(title: str, words: Sequence[str], sections: Sequence[Section], command
         f"<h1>{escape(title)}</h1>",
         *(f"<p>{escape(line)}</p>" for line in words),
         f"<pre>{escape(command)}</pre>" if command else "",
-        *map(_section, sections),
+        *map(section_html, sections),
         (
             f"<footer>apptell {escape(__version__)}. The same numbers, for programs: metrics.json and "
             "the CSV files.</footer>"
@@ -114,7 +106,8 @@ def _page(title: str, words: Sequence[str], sections: Sequence[Section], command
     )
 
 
-def _section(section: Section) -> str:
+def section_html(section: Section) -> str:
+    """A section of a page."""
     table = ""
     if section.rows:
         head = "".join(f"<td>{escape(name)}</td>" for name in section.head)
@@ -140,10 +133,28 @@ def _cell(section: Section, column: int, cell: Cell) -> str:
     return f"<td{long}>{text}</td>"
 
 
-def _csv(section: Section) -> str:
+def csv_text(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A table as CSV: numbers in full, an interval as ``low..high``, nothing as nothing."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(section.head)
-    for row in section.rows:
+    writer.writerow(head)
+    for row in rows:
         writer.writerow([f"{c[0]}..{c[1]}" if isinstance(c, tuple) else c for c in row])
     return out.getvalue()
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Writes a folder's files, all of them before the first takes its place.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            for file, text in files.items():
+                (Path(name) / file).write_text(text, encoding="utf-8")
+            for file in files:
+                (Path(name) / file).replace(folder / file)
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror}") from error

@@ -1,0 +1,19 @@
+"""A random forest on the signed lengths of the first payload packets alone.
+
+What remains when payload, addresses and names are unknown, as in FG-Net and MIRAGE.
+"""
+
+from __future__ import annotations
+
+from apptell.learning.recipes.paper_rf import make, report
+from apptell.learning.registry import Recipe
+
+RECIPE = Recipe(
+    name="lengths-rf",
+    inputs="lengths",
+    description="A random forest on the signed lengths of the first payload packets.",
+    make=make,
+    report=report,
+    libraries=("scikit-learn",),
+    options=("packets",),
+)

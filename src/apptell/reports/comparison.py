@@ -1,0 +1,195 @@
+"""Several models' figures in; the tables of a comparison out, for its overview and each model's page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from apptell.reports.page import Cell, Section
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apptell.evaluation import Evaluation
+    from apptell.evaluation.comparison import Measured
+    from apptell.evaluation.promises import Rule
+
+MODELS_HEAD: Final = (
+    "model", "names", "flows", "accuracy", "95 %", "macro-F1", "95 %", "macro-F1 by seed",
+    "right at threshold", "coverage", "calibration error", "by provider: accuracy", "macro-F1",
+    "without other: accuracy", "macro-F1", "training, s", "flows per s",
+)  # fmt: skip
+_RULES_HEAD: Final = ("promised", "right", "right, groups alike", "coverage", "thresholds by fold")
+_SEED: Final = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro-F1",
+    "accuracy_at_threshold": "right at threshold",
+    "coverage": "coverage",
+    "expected_calibration_error": "calibration error",
+    "by_provider_accuracy": "by provider: accuracy",
+    "by_provider_macro_f1": "by provider: macro-F1",
+    "without_other_accuracy": "without other: accuracy",
+    "without_other_macro_f1": "without other: macro-F1",
+}
+"""Figures of one seed, and what they are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One model of a comparison."""
+
+    model: str
+    names: str
+    """Server names ``on`` or ``masked``."""
+    measured: Measured
+    n_flows: int
+    """Flows that each seed tested."""
+    train_s: float
+    """Of one seed."""
+    identify_s: float
+    """Of one seed."""
+
+    @property
+    def place(self) -> str:
+        """The folder of its page."""
+        return f"{self.model}-names-{self.names}"
+
+    @property
+    def row(self) -> list[Cell]:
+        """Its figures, as ``MODELS_HEAD`` calls them."""
+        result, measured = self.measured.result, self.measured
+        seeds = [each["macro_f1"] for each in measured.by_seed]
+        return [
+            self.model,
+            self.names,
+            self.n_flows,
+            result.scores.accuracy,
+            result.intervals.get("accuracy"),
+            result.scores.macro_f1,
+            result.intervals.get("macro_f1"),
+            (min(seeds), max(seeds)) if len(seeds) > 1 else None,
+            result.at_threshold.accuracy,
+            result.coverage,
+            result.calibration_error,
+            *_two(measured.by_provider),
+            *_two(measured.without_other),
+            f"{self.train_s:.1f}",
+            round(self.n_flows / self.identify_s) if self.identify_s else None,
+        ]
+
+
+def overview(lines: Sequence[Line]) -> list[Section]:
+    """The tables of the overview."""
+    first = lines[0].measured
+    columns = [name for name in _SEED if name in first.by_seed[0]]
+    sections = [
+        Section(
+            "models", "Models side by side",
+            "Pooled over folds and seeds. Each model has a page of its own, below.",
+            MODELS_HEAD, [line.row for line in lines],
+        ),
+        Section(
+            "seeds", "By seed",
+            "Each seed has its own folds, where the protocol leaves a choice, and its own training.",
+            ("model", "names", "seed", *(_SEED[name] for name in columns)),
+            [
+                (line.model, line.names, str(each["seed"]), *(each[name] for name in columns))
+                for line in lines
+                for each in line.measured.by_seed
+            ],
+        ),
+    ]  # fmt: skip
+    kept = [line for line in lines if line.measured.promise is not None]
+    if kept:
+        sections.append(
+            Section(
+                "promises", "What was promised, and what was got", _promise_words(),
+                ("model", "names", *_RULES_HEAD),
+                [
+                    (line.model, line.names, *_rule(rule))
+                    for line in kept
+                    if line.measured.promise
+                    for rule in line.measured.promise.rules
+                ],
+            )
+        )  # fmt: skip
+    sections.append(
+        Section(
+            "pages", "Pages", "", ("page", "model", "names"),
+            [(line.place, line.model, line.names) for line in lines],
+            link={line.place: f"{line.place}/report.html" for line in lines},
+        )
+    )  # fmt: skip
+    return sections
+
+
+def own_page(measured: Measured) -> list[Section]:
+    """The tables of one model's page, beside those of every evaluation."""
+    columns = [name for name in _SEED if name in measured.by_seed[0]]
+    sections = [
+        Section(
+            "hardest", "Hardest confusions",
+            "Verdicts of all seeds. The examples are the ones it was surest of.",
+            ("true", "given", "verdicts", "such as"),
+            [(c.true, c.given, c.flows, ", ".join(c.examples)) for c in measured.hardest],
+        ),
+        Section(
+            "seeds", "By seed", "",
+            ("seed", *(_SEED[name] for name in columns)),
+            [(str(each["seed"]), *(each[name] for name in columns)) for each in measured.by_seed],
+        ),
+    ]  # fmt: skip
+    if (kept := measured.promise) is not None:
+        words = (
+            f"{_promise_words()} Calibration error {kept.error_before:.3f} as the probabilities "
+            f"came, {kept.error_after:.3f} after temperature scaling."
+        )
+        sections.append(
+            Section(
+                "promises", "What was promised, and what was got", words, _RULES_HEAD,
+                [_rule(rule) for rule in kept.rules],
+            )
+        )  # fmt: skip
+    for name, title, result in (
+        ("by_provider", "By provider: apps that share their servers, as one", measured.by_provider),
+        ("without_other", "Without other: background left out of the test", measured.without_other),
+    ):
+        if result is not None:
+            sections.append(_table(name, title, result))
+    return sections
+
+
+def _promise_words() -> str:
+    return (
+        "Of the first seed. Temperature and threshold were chosen on groups held out of each fold's "
+        "training side; nothing of its test side was seen. The promise counts every group alike. A "
+        "fold whose held-out groups cannot promise that much accepts nothing. The fixed threshold "
+        "is the paper's, and promises nothing."
+    )
+
+
+def _rule(rule: Rule) -> tuple[Cell, ...]:
+    limits = ", ".join("none" if each is None else f"{each:.3f}" for each in rule.thresholds)
+    what = "nothing (fixed)" if rule.promised is None else f"{rule.promised:.0%}"
+    return (what, rule.got, rule.got_by_group, rule.coverage, limits)
+
+
+def _table(name: str, title: str, result: Evaluation) -> Section:
+    scores = result.scores
+    rows: list[Sequence[Any]] = [
+        (app, int(scores.confusion[i].sum()), float(scores.precision[i]), float(scores.recall[i]),
+         float(scores.f1[i]))
+        for i, app in enumerate(scores.apps)
+    ]  # fmt: skip
+    rows.append(
+        ("mean", scores.n_flows, scores.macro_precision, scores.macro_recall, scores.macro_f1)
+    )
+    words = (
+        f"Accuracy {scores.accuracy:.2%}; at threshold {result.threshold:g} "
+        f"{result.at_threshold.accuracy:.2%} right at coverage {result.coverage:.2%}."
+    )
+    return Section(name, title, words, ("app", "verdicts", "precision", "recall", "F"), rows)
+
+
+def _two(result: Evaluation | None) -> tuple[float | None, float | None]:
+    return (None, None) if result is None else (result.scores.accuracy, result.scores.macro_f1)
