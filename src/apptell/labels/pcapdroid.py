@@ -186,9 +186,9 @@ def _number(data: Any, at: int, keys: Any, slots: Any, counts: Any) -> int:
                 same = False
                 break
         if same:
-            return known
+            return int(known)
         slot = (slot + 1) & (len(slots) - 1)
-    number = counts[_N_KEYS]
+    number = int(counts[_N_KEYS])
     if number == len(keys):
         return -1
     for i in range(_KEY_BYTES):
