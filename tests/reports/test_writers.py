@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import os
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -158,3 +160,16 @@ def test_bytes_lists_and_maps_have_a_form_in_json_and_csv(tmp_path: Path) -> Non
     (cell,) = csv.DictReader(io.StringIO((tmp_path / "csv").read_text()))
     assert json.loads(cell["segment_bytes"]) == ["1603"]
     assert json.loads(cell["groups"]) == {"source": "s0"}
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(pipe.read_text().splitlines()))
+    reader.start()
+    _write(pipe, "jsonl", verdict_records(verdicts(0.9, 0.5)))
+    reader.join(timeout=10)
+    assert len(lines) == 2
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
