@@ -149,8 +149,11 @@ def open_writer(
         writer.close()
         return
     with ExitStack() as stack:
-        part = _beside(path)
-        stack.callback(part.unlink, missing_ok=True)
+        # a device or a pipe is written to where it is: replacing it would destroy it
+        in_place = path.exists() and not path.is_file()
+        part = path if in_place else _beside(path)
+        if not in_place:
+            stack.callback(part.unlink, missing_ok=True)
         try:
             if form == "parquet":
                 writer = Parquet(part, schema)
@@ -161,7 +164,8 @@ def open_writer(
                 yield writer
             finally:
                 writer.close()
-                part.replace(path)
+                if not in_place:
+                    part.replace(path)
         except OSError as error:
             raise OutputError(f"{path}: {error.strerror or error}") from error
 
