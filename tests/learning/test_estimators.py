@@ -5,7 +5,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from apptell.learning.estimators import AppClassifier
+from apptell.learning.estimators import AppClassifier, ByteClassifier
 
 WIDTH = "fits tables of a few columns; an image has 7569 pixels, and no other width is accepted"
 NARROW = (
@@ -119,3 +119,12 @@ def test_no_group_is_both_learned_and_watched(monkeypatch):
     assert not set(groups[watched]) & set(np.delete(groups, watched))
     history = model.fit(X, y, groups).history_
     assert "validation_loss" in history.rows[0]
+
+
+def test_the_one_dimensional_network_names_the_apps_of_bytes_it_never_saw():
+    X, y = (part[:120] for part in images(160))
+    X = X.reshape(-1, 87 * 87)[:, : 784 * 9 : 9]  # the bright third is where the app says
+    model = ByteClassifier(6, device="cpu", random_state=0).fit(X[:90], y[:90])
+    assert model.score(X[90:], y[90:]) > 0.9
+    with pytest.raises(ValueError, match="but a flow has 784 bytes"):
+        ByteClassifier(1, device="cpu").fit(np.ones((9, 783), dtype=np.uint8), [0, 1, 2] * 3)

@@ -7,7 +7,7 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 
 from apptell.learning.export import forest_to_onnx, network_to_onnx
-from apptell.learning.network import PaperNetwork
+from apptell.learning.network import ByteNetwork, PaperNetwork
 from apptell.learning.training import predict
 from apptell.learning.trees import Trees, compact
 
@@ -24,14 +24,15 @@ def to_onnx(forest):
     return forest_to_onnx(trees, forest.n_features_in_)
 
 
+@pytest.mark.parametrize("kind", [PaperNetwork, ByteNetwork])
 @pytest.mark.parametrize("n_apps", [2, 6])
 @pytest.mark.parametrize("n", [1, 70])
-def test_the_network_gives_the_same_probabilities_outside_pytorch(n_apps, n):
+def test_the_network_gives_the_same_probabilities_outside_pytorch(kind, n_apps, n):
     torch.manual_seed(0)
-    network = PaperNetwork(n_apps).eval()
+    network = kind(n_apps).eval()
     torch.nn.init.normal_(network.convolution1.bias)
     network.dense2.weight.data *= 20  # far from uniform
-    images = np.random.default_rng(0).integers(0, 256, (n, 87, 87), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (n, *kind.shape), dtype=np.uint8)
     expected = predict(network, images)
     assert expected.std() > 0.01
     np.testing.assert_allclose(run(network_to_onnx(network), images), expected, atol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from apptell.learning.network import PaperNetwork
+from apptell.learning.network import ByteNetwork, PaperNetwork, drop
 
 
 def images(n=4):
@@ -66,10 +66,31 @@ def test_dropout_drops_a_quarter_in_training_and_nothing_else():
     network = PaperNetwork(2)
     torch.manual_seed(0)
     x = torch.ones(400, 1001)
-    dropped = network._drop(x)
+    dropped = drop(x, training=network.training)
     assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.005)
     assert dropped[dropped != 0].unique().tolist() == [pytest.approx(4 / 3)]
     assert float(dropped.mean(dim=0).std()) < 0.05  # no place is dropped more often
     torch.manual_seed(0)
-    assert torch.equal(network._drop(x), dropped)
-    assert torch.equal(network.eval()._drop(x), x)
+    assert torch.equal(drop(x, training=network.training), dropped)
+    assert torch.equal(drop(x, training=False), x)
+
+
+def one_dimension_by_hand(network, x):
+    """Table II of Wang et al. (2017): "same" padding everywhere, ReLU before pooling."""
+    x = functional.pad(x[:, None].float() / 255, (12, 12))
+    x = functional.relu(functional.conv1d(x, *network.convolution1.parameters()))
+    assert x.shape[1:] == (32, 784)
+    x = functional.max_pool1d(functional.pad(x, (1, 1)), 3)
+    assert x.shape[1:] == (32, 262)
+    x = functional.conv1d(functional.pad(x, (12, 12)), *network.convolution2.parameters())
+    x = functional.max_pool1d(functional.pad(functional.relu(x), (1, 1)), 3).flatten(1)
+    assert x.shape[1:] == (88 * 64,)
+    return network.dense2(functional.relu(network.dense1(x)))
+
+
+def test_the_one_dimensional_network_is_the_literatures():
+    torch.manual_seed(0)
+    network = ByteNetwork(6).eval()
+    assert sum(p.numel() for p in network.parameters()) == 5_826_438
+    x = torch.randint(0, 256, (3, 784), dtype=torch.uint8)
+    torch.testing.assert_close(network(x), one_dimension_by_hand(network, x), atol=1e-5, rtol=1e-4)

@@ -2,6 +2,7 @@
 
 from apptell.encoding.image import images
 from apptell.encoding.inputs import ENCODINGS, Encoding, complete_options, encode, encoding_of
+from apptell.encoding.payload import payloads
 from apptell.encoding.sequence import sequences
 from apptell.encoding.statistics import STATISTICS, statistics, statistics_names
 
@@ -13,6 +14,7 @@ __all__ = [
     "encode",
     "encoding_of",
     "images",
+    "payloads",
     "sequences",
     "statistics",
     "statistics_names",

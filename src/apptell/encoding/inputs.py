@@ -9,6 +9,7 @@ import numpy as np
 
 from apptell.encoding.image import IMAGE_SIDE, IMAGE_VERSION, images
 from apptell.encoding.lengths import LENGTHS_VERSION, lengths
+from apptell.encoding.payload import PAYLOAD_BYTES, PAYLOAD_VERSION, payloads
 from apptell.encoding.sequence import SEQUENCE_VERSION, sequences
 from apptell.encoding.statistics import STATISTICS_VERSION, statistics, statistics_names
 from apptell.errors import UsageError
@@ -58,6 +59,14 @@ ENCODINGS: Final = {
             {"ports": True},
             lambda options: (len(statistics_names(**options)),),
             lambda flows, options: statistics(flows, **options),
+        ),
+        Encoding(
+            "payload",
+            PAYLOAD_VERSION,
+            np.uint8,
+            {},
+            lambda _options: (PAYLOAD_BYTES,),
+            lambda flows, _options: payloads(flows),
         ),
         Encoding(
             "sequence",

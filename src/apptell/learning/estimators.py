@@ -1,8 +1,9 @@
-"""Images and labels in, a classifier out: the paper's network as a scikit-learn estimator."""
+"""Images or bytes and labels in, a classifier out: the networks as scikit-learn estimators."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -11,8 +12,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from apptell.encoding.image import IMAGE_SIDE
 from apptell.learning.export import network_to_onnx
+from apptell.learning.network import AppNetwork, ByteNetwork, PaperNetwork
 from apptell.learning.training import predict, train_network
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from apptell.learning.progress import Progress
-
-_PIXELS = IMAGE_SIDE * IMAGE_SIDE
 
 
 class AppClassifier(ClassifierMixin, BaseEstimator):
@@ -46,6 +45,9 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         history_: loss by epoch, the epoch kept, whether it was interrupted.
         n_features_in_: 7569.
     """
+
+    _kind: ClassVar[type[AppNetwork]] = PaperNetwork
+    _said: ClassVar[str] = "an image has 7569 pixels (87 x 87)"
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
             images,
             targets.astype(np.int64),
             len(self.classes_),
+            kind=self._kind,
             epochs=self.epochs,
             seed=seed,
             device=self.device,
@@ -114,12 +117,11 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         return network_to_onnx(self.network_)
 
     def _images(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Rows of pixels as images, shape (n, 87, 87)."""
-        if X.shape[1] != _PIXELS:
-            raise ValueError(
-                f"X has {X.shape[1]} features, but an image has {_PIXELS} pixels (87 x 87)"
-            )
-        return X.reshape(-1, IMAGE_SIDE, IMAGE_SIDE)
+        """Rows as the network takes them, shape (n, *shape)."""
+        shape = self._kind.shape
+        if X.shape[1] != math.prod(shape):
+            raise ValueError(f"X has {X.shape[1]} features, but {self._said}")
+        return X.reshape(-1, *shape)
 
     def _watched(
         self, targets: NDArray[np.int64], groups: ArrayLike | None, seed: int
@@ -131,6 +133,16 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         split = splitter(1, test_size=self.validation, random_state=seed)
         _, rows = next(split.split(targets, groups=groups))
         return np.sort(rows).astype(np.int64)
+
+
+class ByteClassifier(AppClassifier):
+    """The one-dimensional network of Wang et al. (2017) on bytes of ``apptell.encoding.payloads``.
+
+    It is trained as the paper's network is, and takes the same parameters; shape (n, 784).
+    """
+
+    _kind = ByteNetwork
+    _said = "a flow has 784 bytes"
 
 
 def _flat(X: Any) -> Any:

@@ -14,7 +14,7 @@ from onnx import AttributeProto, ModelProto, TensorProto, checker, helper, numpy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apptell.learning.network import PaperNetwork
+    from apptell.learning.network import AppNetwork
     from apptell.learning.trees import Trees
 
 OPSET: Final = 17
@@ -22,12 +22,13 @@ ML_OPSET: Final = 3
 IR_VERSION: Final = 9
 
 
-def network_to_onnx(network: PaperNetwork) -> bytes:
-    """The paper's network with softmax; images uint8, shape (n, 87, 87), in."""
+def network_to_onnx(network: AppNetwork) -> bytes:
+    """A network of two convolutions with softmax; pixels or bytes uint8, shape (n, *shape), in."""
     weights = {
         name.replace(".", "_"): tensor.detach().cpu().numpy()
         for name, tensor in network.state_dict().items()
     }
+    rank, ends = len(network.shape), 2 * len(network.shape)
     # The division of pixels by 255, once for all.
     weights["convolution1_weight"] = weights["convolution1_weight"] / np.float32(255)
     weights["channel"] = np.array([1], dtype=np.int64)
@@ -36,7 +37,8 @@ def network_to_onnx(network: PaperNetwork) -> bytes:
         return helper.make_node(kind, [source, *layer], [target], **attributes)
 
     def pool(source: str, target: str) -> Any:
-        return step("MaxPool", source, target, kernel_shape=[2, 2], strides=[2, 2])
+        sides = {"kernel_shape": [network.pool] * rank, "strides": [network.pool] * rank}
+        return step("MaxPool", source, target, pads=[network.pool_padding] * ends, **sides)
 
     def weighted(kind: str, source: str, target: str, layer: str, **attributes: Any) -> Any:
         return step(kind, source, target, f"{layer}_weight", f"{layer}_bias", **attributes)
@@ -44,10 +46,10 @@ def network_to_onnx(network: PaperNetwork) -> bytes:
     nodes = [
         step("Cast", "inputs", "pixels", to=TensorProto.FLOAT),
         step("Unsqueeze", "pixels", "image", "channel"),
-        weighted("Conv", "image", "maps1", "convolution1"),
+        weighted("Conv", "image", "maps1", "convolution1", pads=[network.padding] * ends),
         step("Relu", "maps1", "active1"),
         pool("active1", "pooled1"),
-        weighted("Conv", "pooled1", "maps2", "convolution2"),
+        weighted("Conv", "pooled1", "maps2", "convolution2", pads=[network.padding] * ends),
         step("Relu", "maps2", "active2"),
         pool("active2", "pooled2"),
         step("Flatten", "pooled2", "flat"),
@@ -57,9 +59,9 @@ def network_to_onnx(network: PaperNetwork) -> bytes:
         step("Softmax", "scores", "probabilities", axis=1),
     ]
     return _model(
-        "paper_cnn",
+        type(network).__name__,
         nodes,
-        helper.make_tensor_value_info("inputs", TensorProto.UINT8, ["n", 87, 87]),
+        helper.make_tensor_value_info("inputs", TensorProto.UINT8, ["n", *network.shape]),
         len(weights["dense2_bias"]),
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )

@@ -1,4 +1,4 @@
-"""Images and targets in, a trained network out: the paper's training, as fast as it goes here.
+"""Images or bytes and targets in, a trained network out: the paper's training, as fast as it goes here.
 
 Section 4: batches of 64, cross-entropy, Adadelta as Keras had it in 2018, 100 epochs. On a CPU the
 convolutions run channels-last, and in bfloat16 where the processor multiplies it in hardware; on a
@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from apptell.errors import MissingError, UsageError
-from apptell.learning.network import PaperNetwork
+from apptell.learning.network import AppNetwork, PaperNetwork
 from apptell.learning.progress import Progress
 
 if TYPE_CHECKING:
@@ -47,20 +47,33 @@ class History:
     """What the convolutions and dense layers multiplied in: float32 or bfloat16."""
     device: str = "cpu"
 
+    def summary(self) -> dict[str, Any]:
+        """What ``model.json`` keeps."""
+        return {
+            "epochs": len(self.rows),
+            "best_epoch": self.best_epoch,
+            "interrupted": self.interrupted,
+            "loss": self.rows[self.best_epoch - 1]["loss"],
+            "seconds": round(sum(row["seconds"] for row in self.rows), 1),
+            "device": self.device,
+            "precision": self.precision,
+        }
+
 
 def train_network(
     images: NDArray[Any],
     targets: NDArray[np.int64],
     n_apps: int,
     *,
+    kind: type[AppNetwork] = PaperNetwork,
     epochs: int = 100,
     seed: int = 0,
     device: str = "auto",
     precision: str = "auto",
     validation: NDArray[np.int64] | None = None,
     progress: Callable[[Progress], None] | None = None,
-) -> tuple[PaperNetwork, History]:
-    """Trains the paper's network.
+) -> tuple[AppNetwork, History]:
+    """Trains a network as the paper trains its own.
 
     Without validation rows the last finished epoch is kept, as in the paper; with them the epoch of
     least validation loss. A KeyboardInterrupt after the first epoch ends the training and leaves
@@ -68,9 +81,10 @@ def train_network(
     count.
 
     Args:
-        images: pixels 0 to 255, uint8 or float32, shape (n, 87, 87).
+        images: pixels or bytes 0 to 255, uint8 or float32, shape (n, *kind.shape).
         targets: app numbers below ``n_apps``, shape (n,).
         n_apps: outputs of the network.
+        kind: of the network.
         epochs: passes over the training rows.
         seed: of weights, order and dropout.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -93,14 +107,14 @@ def train_network(
         rows = np.setdiff1d(rows, validation)
     with torch.random.fork_rng(devices=[place] if place.type == "cuda" else []):
         torch.manual_seed(seed)
-        network = PaperNetwork(n_apps).to(place)
+        network = kind(n_apps).to(place)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         run = _Run(network, images, targets, rows, validation, dtype, epochs, progress)
         history = run.train()
     return network.to("cpu").eval(), history
 
 
-def predict(network: PaperNetwork, images: NDArray[Any]) -> NDArray[np.float32]:
+def predict(network: AppNetwork, images: NDArray[Any]) -> NDArray[np.float32]:
     """Probabilities of the apps, float32, shape (n, n_apps)."""
     parts = [np.zeros((0, network.dense2.out_features), dtype=np.float32)]
     with torch.inference_mode():
@@ -115,7 +129,7 @@ class _Run:
 
     def __init__(
         self,
-        network: PaperNetwork,
+        network: AppNetwork,
         images: NDArray[Any],
         targets: NDArray[np.int64],
         rows: NDArray[np.int64],

@@ -24,16 +24,7 @@ def make(settings: Settings) -> Trainable:
 
 def report(trained: AppClassifier) -> dict[str, object]:
     """What the training leaves for ``model.json``."""
-    history = trained.history_
-    return {
-        "epochs": len(history.rows),
-        "best_epoch": history.best_epoch,
-        "interrupted": history.interrupted,
-        "loss": history.rows[history.best_epoch - 1]["loss"],
-        "seconds": round(sum(row["seconds"] for row in history.rows), 1),
-        "device": history.device,
-        "precision": history.precision,
-    }
+    return trained.history_.summary()
 
 
 RECIPE = Recipe(
