@@ -13,7 +13,7 @@ from apptell.labels import LabelOptions, sources
 from apptell.labels.folders import app_and_groups
 from apptell.labels.naming import is_system_uid
 from apptell.labels.networklog import read_networklog_csv, read_networklog_text
-from apptell.labels.pcapdroid_csv import read_packages, read_pcapdroid_csv
+from apptell.labels.pcapdroid_csv import packages_of, read_pcapdroid_csv
 from apptell.labels.source import flow_reader
 from apptell.labels.table import parse_columns, read_table, time_ns
 from apptell.testing import START_NS, conversation, write_pcap
@@ -86,7 +86,7 @@ def test_spoiled_lines_of_pcapdroids_list_are_counted(tmp_path):
     path = write(tmp_path / "c.csv", NEW, good, *bad)
     lines = read_pcapdroid_csv(path)
     assert (len(lines.app), lines.n_bad) == (1, 4)
-    assert read_packages(path) == {10123: "org.example.chat"}
+    assert packages_of((path,)) == {10123: ("Chat", "org.example.chat")}
     with pytest.raises(LabelError, match="not PCAPdroid's list"):
         read_pcapdroid_csv(write(tmp_path / "x.csv", "a,b"))
     with pytest.raises(LabelError, match="cannot be read"):

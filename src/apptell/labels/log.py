@@ -55,6 +55,11 @@ class Lines:
         self.port_b.append(b[1])
         self.app.append(app)
 
+    def extend(self, other: Lines) -> None:
+        """All lines of another log."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
     def table(self, *, is_start: bool = False) -> LogTable:
         """The lines as columns.
 

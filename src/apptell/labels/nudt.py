@@ -1,30 +1,28 @@
-"""The NUDT_MobileTraffic folder enters, as its authors give it; sources with labels and groups leave.
+"""The NUDT_MobileTraffic folder enters, as its authors give it; its captures with groups, and labels, leave.
 
-``<outer>/<user>/<date>/{*.pcap, *.txt}``, beside or above them ``APPList.csv`` and ``userinfo.csv``. A
-log's record is a biflow: time, the app's Chinese name, protocol, source, port, target, port; the
+``<outer>/<user>/<date>/{netlog*.pcap, *.txt}``, and above them ``APPList.csv`` and ``userinfo.csv``. A
+log's record is a biflow: time, the app's name (mostly Chinese), protocol, source, port, target, port; the
 delimiter is not documented and found out. A flow's record may be in another log of its day, so a day's
-logs are read together.
+logs are read together; captures of IPv4 and of IPv6 share them.
 """
 
 from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import LabelError
-from apptell.labels.join import LogIndex
 from apptell.labels.log import PROTOCOLS, Lines
 from apptell.labels.naming import plain
-from apptell.labels.source import JoinLabeller, Reader, Source
 from apptell.labels.table import time_ns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import tzinfo
     from pathlib import Path
-
-    from apptell.flows.schema import FlowBatch
 
 APP_LIST: Final = "APPList.csv"
 USER_INFO: Final = "userinfo.csv"
@@ -34,69 +32,50 @@ ALIASES: Final = {
     "妲己": "dajibar",
     "手机卫士": "360mobilesafe",
     "贪吃蛇": "snake",
-    "宾果消消": "bingo",
+    "宾果消消": "bingo xiaoxiaoxiao",
 }
-"""Names in the logs that are not in the app list, and the app list's English names for them."""
+"""Parts of six names that stand in the logs with other characters around them, and their English names."""
 _CHINESE: Final = re.compile(r"[\u3400-\u9fff]")
 _DELIMITERS: Final = ("\t", ",", ";", "|", " ")
+_LEVELS_UP: Final = 3
 
 
-@dataclass(slots=True)
-class _Day:
-    """One user's folder of one date, its logs read when its first capture is."""
+@dataclass(frozen=True, slots=True)
+class NudtCapture:
+    """One capture of a day of a user."""
 
-    logs: Sequence[Path]
-    names: Mapping[str, str]
-    _index: LogIndex | None = field(default=None)
-
-    def index(self) -> LogIndex:
-        if self._index is None:
-            lines = Lines()
-            for log in self.logs:
-                read_nudt_log(log, self.names, lines)
-            self._index = LogIndex(lines.table(is_start=True))
-        return self._index
+    path: Path
+    logs: tuple[Path, ...]
+    """All logs of the day."""
+    groups: dict[str, str]
 
 
-@dataclass(slots=True)
-class _DaySource(Source):
-    """A capture of a day; what is read for it is read late."""
-
-    day: _Day | None = None
-
-    def flows(self) -> Iterator[FlowBatch]:
-        """The labelled flows; the day's logs are read now."""
-        if self.day is not None:
-            self.labeller = JoinLabeller("nudt", self.day.index())
-        return Source.flows(self)
+def app_list_of(folder: Path) -> Path | None:
+    """The data set's list of apps, in a folder or above it; None when it is no part of the data set."""
+    inside = folder.resolve()
+    for above in (inside, *list(inside.parents)[:_LEVELS_UP]):
+        if (above / APP_LIST).is_file():
+            return above / APP_LIST
+    return None
 
 
-def is_nudt(folder: Path) -> bool:
-    """Whether a folder is this data set, or its packed outer folder."""
-    return (folder / APP_LIST).is_file()
-
-
-def nudt_sources(folder: Path, reader: Reader) -> Iterator[Source]:
-    """Every capture of the data set, user by user and day by day.
-
-    Raises:
-        LabelError: the app list is missing or has no Chinese names.
-    """
-    names = read_app_list(folder / APP_LIST)
-    users = read_users(folder / USER_INFO) if (folder / USER_INFO).is_file() else {}
-    days = sorted({path.parent for path in folder.rglob("*.pcap")})
-    for day in days:
-        user, date = day.parent.name, day.name
+def captures_of(folder: Path, app_list: Path) -> Iterator[NudtCapture]:
+    """Every capture below a folder, user by user and day by day."""
+    info = app_list.with_name(USER_INFO)
+    users = read_users(info) if info.is_file() else {}
+    for day in sorted({path.parent for path in folder.rglob("*.pcap")}):
+        user, date = day.resolve().parent.name, day.resolve().name
         groups = {"user": user, "source": user, "day": date, **users.get(user, {})}
-        logs = _Day(sorted(day.glob("*.txt")), names)
-        empty = JoinLabeller("nudt", LogIndex(Lines().table()))
+        logs = tuple(sorted(day.glob("*.txt")))
         for capture in sorted(day.glob("*.pcap")):
-            name = str(capture.relative_to(folder))
-            yield _DaySource(name, capture, empty, reader, groups, logs.logs, day=logs)
+            yield NudtCapture(capture, logs, groups)
 
 
 def read_app_list(path: Path) -> dict[str, str]:
-    """English label by Chinese name (and by itself), aliases included.
+    """English label by Chinese name, and by itself.
+
+    The columns are told by their heads, else by content: names differ from each other and are short,
+    which categories and descriptions are not.
 
     Raises:
         LabelError: the list cannot be read or has no column of Chinese names.
@@ -104,31 +83,37 @@ def read_app_list(path: Path) -> dict[str, str]:
     rows = _table(path)
     if len(rows) < 2:
         raise LabelError(f"{path}: an empty list of apps")
-    head, body = rows[0], rows[1:]
-    width = len(head)
-    share = [sum(bool(_CHINESE.search(r[i])) for r in body if i < len(r)) for i in range(width)]
-    lower = [name.lower() for name in head]
-    chinese = next((i for i, n in enumerate(lower) if "chinese" in n), int(_argmax(share)))
-    english = next((i for i, n in enumerate(lower) if "english" in n), None)
-    if english is None:
-        letters = [
-            sum(
-                any(c.isalpha() for c in r[i]) and not _CHINESE.search(r[i])
-                for r in body
-                if i < len(r)
-            )
-            for i in range(width)
+    head, body = [cell.lower() for cell in rows[0]], rows[1:]
+    columns = [[row[i].strip() if i < len(row) else "" for row in body] for i in range(len(head))]
+
+    def choose(word: str, *, is_chinese: bool) -> int | None:
+        named = [i for i, name in enumerate(head) if word in name and "categor" not in name]
+        fitting = [
+            i
+            for i, column in enumerate(columns)
+            if any(map(_CHINESE.search, column)) == is_chinese
+            and any(map(str.upper, column))
+            and any(cell.lower() != cell.upper() or _CHINESE.search(cell) for cell in column)
         ]
-        letters[chinese] = -1
-        english = int(_argmax(letters))
-    if not share[chinese]:
+        found = [i for i in named if "descri" not in head[i]] or fitting
+        return max(found, key=lambda i: _nameness(columns[i]), default=None)
+
+    chinese, english = choose("chinese", is_chinese=True), choose("english", is_chinese=False)
+    if chinese is None or not any(map(_CHINESE.search, columns[chinese])):
         raise LabelError(f"{path}: no column of Chinese names")
-    names = dict(ALIASES)
-    for row in body:
-        if len(row) > max(chinese, english) and (label := plain(row[english])):
-            names[row[chinese].strip().lower()] = label
+    if english is None:
+        raise LabelError(f"{path}: no column of English names")
+    names: dict[str, str] = {}
+    for one, other in zip(columns[chinese], columns[english], strict=True):
+        if label := plain(other):
+            names[one.lower()] = label
             names.setdefault(label, label)
     return names
+
+
+def _nameness(column: Sequence[str]) -> tuple[float, float]:
+    """How much a column is one of names: share of different cells, then shortness."""
+    return round(len(set(column)) / len(column), 1), -float(median(map(len, column)))
 
 
 def read_users(path: Path) -> dict[str, dict[str, str]]:
@@ -157,7 +142,18 @@ def read_users(path: Path) -> dict[str, dict[str, str]]:
     return users
 
 
-def read_nudt_log(path: Path, names: Mapping[str, str], lines: Lines) -> None:
+def name_of(label: str, names: Mapping[str, str]) -> str | None:
+    """The list's English name for the app of a log's record; a record's own name where there is none."""
+    label = label.strip().lower()
+    if label in names:
+        return names[label]
+    alias = next((english for part, english in ALIASES.items() if part in label), None)
+    return alias or plain(label)
+
+
+def read_nudt_log(
+    path: Path, names: Mapping[str, str], lines: Lines, zone: tzinfo | None = None
+) -> None:
     """Adds a log's biflows to ``lines``; an app that the list lacks keeps its own name.
 
     Raises:
@@ -172,16 +168,29 @@ def read_nudt_log(path: Path, names: Mapping[str, str], lines: Lines) -> None:
     for row in rows:
         cells = [cell.strip() for cell in row.split(delimiter) if cell.strip() or delimiter != " "]
         try:
-            # The app's name may hold the delimiter: five fields from the right, one from the left.
+            # The app's name may hold the delimiter: five fields from the right, the time from the left.
             protocol, source, source_port, target, target_port = cells[-5:]
-            name = delimiter.join(cells[1:-5]).lower()
-            first = time_ns(cells[0])
+            first, width = _time(cells, zone)
+            name = delimiter.join(cells[width:-5])
             word = PROTOCOLS.get(protocol.lower(), 255)
             a, b = (source, int(source_port)), (target, int(target_port))
         except (ValueError, IndexError, OverflowError):
             lines.n_bad += 1
             continue
-        lines.add(first, first, word, a, b, names.get(name) or plain(name))
+        lines.add(first, first, word, a, b, name_of(name, names))
+
+
+def is_local_time(line: str) -> bool:
+    """Whether a log's record begins with a date, which names no zone, rather than a number."""
+    return re.match(r"\s*\d{4}[-/.]", line) is not None
+
+
+def _time(cells: Sequence[str], zone: tzinfo | None) -> tuple[int, int]:
+    """A record's time and how many cells it takes: a date and a time of day may be two."""
+    try:
+        return time_ns(cells[0], zone), 1
+    except ValueError:
+        return time_ns(f"{cells[0]} {cells[1]}", zone), 2
 
 
 def _sniff(rows: Sequence[str]) -> str:
@@ -200,7 +209,3 @@ def _table(path: Path) -> list[list[str]]:
     except UnicodeDecodeError:
         text = raw.decode("gb18030", errors="replace")
     return [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
-
-
-def _argmax(values: Sequence[int]) -> int:
-    return max(range(len(values)), key=lambda i: values[i])

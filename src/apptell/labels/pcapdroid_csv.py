@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import LabelError
@@ -56,15 +57,34 @@ def read_pcapdroid_csv(path: Path, rename: Mapping[str, str] | None = None) -> L
     return lines
 
 
-def read_packages(path: Path) -> dict[int, str]:
-    """Package by uid, where the list has packages (since 1.7.4)."""
-    return {row[7]: row[9] for row in _rows(path, Lines()) if row[9] is not None}
+@lru_cache(maxsize=16)
+def packages_of(paths: tuple[Path, ...]) -> dict[int, tuple[str, str]]:
+    """Title and package by uid, where the lists have packages (since 1.7.4).
+
+    Raises:
+        LabelError: a file cannot be read, or is no such list.
+    """
+    packages: dict[int, tuple[str, str]] = {}
+    for path in paths:
+        body, has_package = _body(path)
+        for line in body if has_package else ():
+            left = line.split(",", 6)
+            if len(left) < 7 or not left[5].isdigit() or int(left[5]) in packages:
+                continue
+            try:
+                row = _row(line, has_package=True)
+            except ValueError:
+                continue
+            if row[9] is not None:
+                packages[row[7]] = row[8], row[9]
+    return packages
 
 
 _Row = tuple[int, str, int, str, int, int, int, int, str, str | None]
 
 
-def _rows(path: Path, lines: Lines) -> list[_Row]:
+def _body(path: Path) -> tuple[list[str], bool]:
+    """The lines behind the header, and whether they have packages."""
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
@@ -72,9 +92,13 @@ def _rows(path: Path, lines: Lines) -> list[_Row]:
     head, _, body = text.partition("\n")
     if not is_pcapdroid_csv(head):
         raise LabelError(f"{path}: not PCAPdroid's list of connections (first line {head[:60]!r})")
-    has_package = "PackageName" in head.split(",")
+    return body.splitlines(), "PackageName" in head.split(",")
+
+
+def _rows(path: Path, lines: Lines) -> list[_Row]:
+    body, has_package = _body(path)
     rows = []
-    for line in body.splitlines():
+    for line in body:
         if not line.strip():
             continue
         try:

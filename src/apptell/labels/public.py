@@ -1,13 +1,14 @@
 """Public data sets that hold no packets enter (FG-Net, MIRAGE); flows of lengths and gaps leave.
 
-Such flows have no addresses, no payload and no names: ``sequence_length`` and ``sequence_gap_us`` are
-what a model can use.
+Such flows have no payload and no names: ``sequence_length`` and ``sequence_gap_us`` are what a model can
+use. MIRAGE's have addresses and ports.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -19,10 +20,11 @@ import pyarrow.parquet as pq
 
 from apptell.errors import LabelError
 from apptell.flows.schema import DECISION_SEGMENTS, MAX_SEQUENCE, FlowBatch
+from apptell.labels.source import UNKNOWN_OWNER, with_groups
 from apptell.labels.table import label_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -41,6 +43,10 @@ class PublicSource:
     name: str
     kind: str
     """``fgnet`` or ``mirage``."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Groups of all its flows, such as network."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """Lower-case app to label."""
     dropped: Counter[str] = field(default_factory=Counter)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -50,12 +56,20 @@ class PublicSource:
         return [self.path]
 
     def flows(self) -> Iterator[FlowBatch]:
-        """Its flows.
+        """Its flows that have a label.
 
         Raises:
             LabelError: the file is not of the data set's form.
         """
-        return _fgnet(self.path) if self.kind == "fgnet" else _mirage(self.path)
+        for batch in _fgnet(self.path) if self.kind == "fgnet" else _mirage(self.path):
+            known = batch.column("label").is_valid()
+            if n_unknown := len(batch) - known.true_count:
+                self.dropped[UNKNOWN_OWNER] += n_unknown
+            flows = batch.filter(np.asarray(known)) if n_unknown else batch
+            if self.rename:
+                names = [self.rename.get(name, name) for name in flows.column("label").to_pylist()]
+                flows = flows.with_columns(label=pa.array(names, pa.string()))
+            yield with_groups(flows, self.groups) if self.groups else flows
 
 
 def is_fgnet(path: Path) -> bool:
@@ -68,7 +82,9 @@ def is_fgnet(path: Path) -> bool:
 
 def is_mirage(head: str) -> bool:
     """Whether a file's beginning is that of MIRAGE's JSON."""
-    return head.lstrip().startswith("{") and '"packet_data"' in head
+    return head.lstrip().startswith("{") and any(
+        f'"{key}"' in head for key in ("packet_data", "flow_features", "flow_metadata")
+    )
 
 
 def _fgnet(path: Path) -> Iterator[FlowBatch]:
@@ -95,47 +111,88 @@ def _fgnet(path: Path) -> Iterator[FlowBatch]:
 
 
 def _mirage(path: Path) -> Iterator[FlowBatch]:
-    """Biflows of one JSON file; packets without payload are left out, their gaps added up."""
+    """Biflows of one JSON file, keyed by 5-tuple; packets without payload are left out, their gaps added up.
+
+    A file is one capture of one app on one device, ``<start>_[<device>_]<package>_...json``. That of 2019 has
+    no times but the one in its name; that of 2022 has activities, devices and versions.
+    """
     try:
         biflows = json.loads(path.read_text(encoding="utf-8"))
-        rows = [_biflow(value) for value in biflows.values()]
+        rows = [_biflow(key, value) for key, value in biflows.items()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise LabelError(f"{path}: not MIRAGE's JSON: {error!r}") from error
     if not rows:
         return
-    start, lengths, gaps, labels = zip(*rows, strict=True)
     n = len(rows)
-    ids = _first_id(path) + np.arange(n, dtype=np.uint64)
-    session = pa.array([path.stem] * n, pa.string())
-    device = pa.array([path.parent.name or path.stem] * n, pa.string())
-    yield _sequences(
+    name = _MIRAGE_NAME.match(path.name)
+    begin = int(name["start"]) * 1_000_000_000 if name else 0
+    place = (name and name["device"]) or path.resolve().parent.name
+    said = {
+        "session": [path.stem] * n,
+        "device": [row.device or place for row in rows],
+        "version": [row.version for row in rows],
+        "labelling": [row.labelling for row in rows],
+    }
+    flows = _sequences(
         path.stem,
         "mirage",
-        ids,
-        np.array(start, dtype=np.int64),
-        pa.array(lengths, pa.list_(pa.int32())),
-        pa.array(gaps, pa.list_(pa.int64())),
-        pa.array(labels, pa.string()),
-        {"session": session, "device": device},
+        _first_id(path) + np.arange(n, dtype=np.uint64),
+        np.array([begin if row.start_ns is None else row.start_ns for row in rows], dtype=np.int64),
+        pa.array([row.length for row in rows], pa.list_(pa.int32())),
+        pa.array([row.gap_us for row in rows], pa.list_(pa.int64())),
+        pa.array([row.label for row in rows], pa.string()),
+        {key: pa.array(values, pa.string()) for key, values in said.items() if any(values)},
     )
+    ends = zip(*(row.ends for row in rows), strict=True)
+    names = ("client_address", "client_port", "server_address", "server_port", "protocol")
+    yield flows.with_columns(**dict(zip(names, map(list, ends), strict=True)))
 
 
-def _biflow(biflow: dict[str, Any]) -> tuple[int, list[int], list[int], str | None]:
+_MIRAGE_NAME: Final = re.compile(
+    r"(?P<start>\d{9,10})_(?:(?P<device>(?:[0-9a-f]{2}[:_-]){5}[0-9a-f]{2})_)?", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Biflow:
+    ends: tuple[str, int, str, int, int]
+    start_ns: int | None
+    length: list[int]
+    gap_us: list[int]
+    label: str | None
+    device: str | None
+    version: str | None
+    labelling: str | None
+    """``exact`` where the phone's list of connections had it, else ``most-common``: by experiment."""
+
+
+def _biflow(key: str, biflow: dict[str, Any]) -> _Biflow:
     packets, facts = biflow["packet_data"], biflow["flow_metadata"]
+    source, source_port, target, target_port, protocol = key.split(",")
     payload = np.array(packets["L4_payload_bytes"], dtype=np.int64)
     down = np.array(packets["packet_dir"], dtype=np.int64)  # 0 from the phone, 1 to it
-    time_us = np.cumsum(np.array(packets["iat"], dtype=np.float64) * 1e6)
+    time_us = np.cumsum(np.nan_to_num(np.array(packets["iat"], dtype=np.float64)) * 1e6)
     if not len(payload) == len(down) == len(time_us):
         raise ValueError("columns of packet_data differ in length")
     kept = np.flatnonzero(payload > 0)[:MAX_SEQUENCE]
     length = np.where(down[kept] == 1, -payload[kept], payload[kept])
     gap = np.diff(time_us[kept], prepend=time_us[kept][:1]).round().astype(np.int64)
-    stamps = packets.get("timestamp") or [0.0]
-    label = label_text(str(facts["BF_label"]))
+    stamps = packets.get("timestamp")
+    label = label_text(str(facts["BF_label"] or ""))
     activity = facts.get("BF_activity")
     if label and activity:
         label = label_text(f"{label}/{activity}")
-    return int(float(stamps[0]) * 1e6) * 1000, length.tolist(), gap.tolist(), label
+    device, version = facts.get("BF_device"), facts.get("BF_label_version_name")
+    return _Biflow(
+        (source, int(source_port), target, int(target_port), int(protocol)),
+        int(float(stamps[0]) * 1e6) * 1000 if stamps else None,
+        length.tolist(),
+        gap.tolist(),
+        None if label in (None, "unknown") else label,
+        str(device) if device else None,
+        str(version) if version else None,
+        facts.get("BF_labeling_type"),
+    )
 
 
 def _sequences(
@@ -162,12 +219,13 @@ def _sequences(
 
     one = np.ones(len(signed))
     every, early = np.ones(len(signed), dtype=bool), at < DECISION_SEGMENTS
-    keys = pa.array(list(groups) * n, pa.string())
     k = len(groups)
     table = np.empty((n, k), dtype=object)
     for i, values in enumerate(groups.values()):
         table[:, i] = values.to_pylist()
-    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * k)
+    there = table != None  # noqa: E711  # element by element
+    keys = pa.array(np.tile(np.array(list(groups), dtype=object), (n, 1))[there], pa.string())
+    offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
     return FlowBatch.from_columns(
         {
             "capture": [capture] * n,
@@ -184,7 +242,7 @@ def _sequences(
             "sequence_gap_us": gap_us,
             "label": label,
             "label_from": [kind] * n,
-            "groups": pa.MapArray.from_arrays(offsets, keys, pa.array(table.ravel(), pa.string())),
+            "groups": pa.MapArray.from_arrays(offsets, keys, pa.array(table[there], pa.string())),
         }
     )
 

@@ -16,6 +16,7 @@ from apptell.errors import CaptureError, LabelError, UsageError
 from apptell.labels import networklog, nudt, pcapdroid_csv, public, table
 from apptell.labels.folders import CAPTURE_SUFFIXES, app_and_groups, bare_name
 from apptell.labels.join import DEFAULT_TOLERANCE_S
+from apptell.labels.logfile import LogFile, first_line, head
 from apptell.labels.pcapdroid import TrailerReader, has_trailers
 from apptell.labels.pktap import LINK_TYPES, PktapReader
 from apptell.labels.source import ConstantLabeller, JoinLabeller, OwnerLabeller, Reader, Source
@@ -72,124 +73,115 @@ def sources(
     options = options or LabelOptions()
     if options.kind is not None and options.kind not in KINDS:
         raise UsageError(f"no kind of labels {options.kind!r}; there are {', '.join(KINDS)}")
-    given_logs = [path for path in paths if path.is_file() and _is_log(path)]
+    search = _Search(reader, options, [path for path in paths if path.is_file() and _is_log(path)])
     n_found = 0
     for root in paths:
         if not root.exists():
             raise LabelError(f"{root}: no such file or folder")
-        if options.kind in (None, "nudt") and root.is_dir() and nudt.is_nudt(root):
-            for source in nudt.nudt_sources(root, reader):
-                n_found += 1
-                yield source
-            continue
-        for path in sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]:
-            found = _data_set(path, root, options) or _capture(
-                path, root, given_logs, reader, options
-            )
-            if found is not None:
-                n_found += 1
-                yield found
+        for source in search.below(root):
+            n_found += 1
+            yield source
     if not n_found:
         raise LabelError(f"{paths[0] if paths else '(nothing)'}: no capture and no data set there")
 
 
-def _data_set(path: Path, root: Path, options: LabelOptions) -> public.PublicSource | None:
-    name = _name(path, root)
-    if options.kind in (None, "fgnet") and path.suffix == ".parquet" and public.is_fgnet(path):
-        return public.PublicSource(path, name, "fgnet")
-    if (
-        options.kind in (None, "mirage")
-        and path.suffix == ".json"
-        and public.is_mirage(_head(path))
-    ):
-        return public.PublicSource(path, name, "mirage")
-    return None
+@dataclass(slots=True)
+class _Search:
+    """Makes sources of files."""
 
+    reader: Reader
+    options: LabelOptions
+    given_logs: Sequence[Path]
+    """Logs that were named: they are for all captures."""
+    _folder: Path | None = None
+    _folder_logs: list[Path] = field(default_factory=list)
 
-def _capture(
-    path: Path,
-    root: Path,
-    given_logs: Sequence[Path],
-    reader: Reader,
-    options: LabelOptions,
-) -> Source | None:
-    if not any(suffix in CAPTURE_SUFFIXES for suffix in path.suffixes):
-        return None
-    app, groups = app_and_groups(path, root, options.pattern)
-    groups = {**groups, **options.groups}
-    name = _name(path, root)
-    logs = list(given_logs) or [log for log in _beside(path) if log_kind(log, options) is not None]
-    kind = options.kind or _kind(path, logs, options)
-    if kind == "folders":
-        return Source(name, path, ConstantLabeller(options.rename.get(app, app)), reader, groups)
-    # The file's name is no label here, but it is one recording.
-    groups.setdefault("session", name)
-    if kind == "pktap":
-        labeller = OwnerLabeller(kind, has_uids=False, rename=options.rename)
-        return Source(name, path, labeller, reader, groups, annotate=PktapReader())
-    if kind == "pcapdroid":
-        packages: dict[int, str] = {}
-        lists = [log for log in logs if pcapdroid_csv.is_pcapdroid_csv(_head(log))]
-        for log in lists:
-            packages.update(pcapdroid_csv.read_packages(log))
-        owners = OwnerLabeller(kind, packages=packages, rename=options.rename)
-        return Source(name, path, owners, reader, groups, lists, annotate=TrailerReader())
-    fitting = [log for log in logs if log_kind(log, options) == kind]
-    if not fitting:
-        raise LabelError(f"{name}: no {kind} log beside it")
-    return Source(name, path, _join(kind, fitting[0], options), reader, groups, fitting[:1])
+    def below(self, root: Path) -> Iterator[Source | public.PublicSource]:
+        """A source for every capture or data-set file in a folder, or for one file."""
+        kind, is_folder = self.options.kind, root.is_dir()
+        app_list = nudt.app_list_of(root) if is_folder and kind in (None, "nudt") else None
+        if app_list is not None:
+            for capture in nudt.captures_of(root, app_list):
+                groups = {**capture.groups, **self.options.groups}
+                yield self._joined("nudt", capture.path, root, capture.logs, groups, app_list)
+            return
+        for path in sorted(p for p in root.rglob("*") if p.is_file()) if is_folder else [root]:
+            found = self._data_set(path, root) or self._capture(path, root)
+            if found is not None:
+                yield found
+
+    def _data_set(self, path: Path, root: Path) -> public.PublicSource | None:
+        options, kind = self.options, None
+        if path.suffix == ".parquet" and options.kind in (None, "fgnet") and public.is_fgnet(path):
+            kind = "fgnet"
+        if path.suffix == ".json" and options.kind in (None, "mirage"):
+            kind = "mirage" if public.is_mirage(head(path)) else None
+        if kind is None:
+            return None
+        return public.PublicSource(path, _name(path, root), kind, options.groups, options.rename)
+
+    def _capture(self, path: Path, root: Path) -> Source | None:
+        if not any(suffix in CAPTURE_SUFFIXES for suffix in path.suffixes):
+            return None
+        options, name = self.options, _name(path, root)
+        app, groups = app_and_groups(path, root, options.pattern)
+        groups = {**groups, **options.groups}
+        logs = self.given_logs or self._beside(path)
+        kind = options.kind or own_kind(path)
+        if kind is None:
+            kind = next((kind for log in logs if (kind := log_kind(log, options))), "folders")
+        if kind == "folders":
+            labeller = ConstantLabeller(options.rename.get(app, app))
+            return Source(name, path, labeller, self.reader, groups)
+        # The file's name is no label here, but it is one recording.
+        groups.setdefault("session", name)
+        if kind == "pktap":
+            owners = OwnerLabeller(kind, has_uids=False, rename=options.rename)
+            return Source(name, path, owners, self.reader, groups, annotate=PktapReader())
+        if kind == "pcapdroid":
+            lists = tuple(log for log in logs if log_kind(log, options) == "pcapdroid-csv")
+            owners = OwnerLabeller(kind, lists=lists, rename=options.rename)
+            return Source(name, path, owners, self.reader, groups, lists, annotate=TrailerReader())
+        fitting = tuple(log for log in logs if log_kind(log, options) == kind)
+        if not fitting:
+            raise LabelError(f"{name}: no {kind} log beside it")
+        return self._joined(kind, path, root, fitting, groups)
+
+    def _joined(
+        self,
+        kind: str,
+        path: Path,
+        root: Path,
+        logs: tuple[Path, ...],
+        groups: Mapping[str, str],
+        app_list: Path | None = None,
+    ) -> Source:
+        options = self.options
+        columns, rename = tuple(options.columns.items()), tuple(options.rename.items())
+        log = LogFile(kind, logs, columns, options.zone, rename, app_list)
+        labeller = JoinLabeller(log, options.tolerance_s)
+        return Source(_name(path, root), path, labeller, self.reader, groups, logs)
+
+    def _beside(self, path: Path) -> list[Path]:
+        """Logs for a capture: of its own name in its folder, else every log there."""
+        if path.parent != self._folder:
+            near = sorted(p for p in path.parent.iterdir() if _is_log(p) and p.is_file())
+            self._folder = path.parent
+            self._folder_logs = [log for log in near if log_kind(log, self.options) is not None]
+        own = [log for log in self._folder_logs if bare_name(log) == bare_name(path)]
+        return own or self._folder_logs
 
 
 def log_kind(path: Path, options: LabelOptions) -> str | None:
     """Which kind of log a file is; None for none."""
-    head = _head(path).split("\n", 1)[0]
-    if pcapdroid_csv.is_pcapdroid_csv(head):
+    line = first_line(path)
+    if pcapdroid_csv.is_pcapdroid_csv(line):
         return "pcapdroid-csv"
-    if networklog.is_networklog_text(head) or networklog.is_networklog_csv(head):
+    if networklog.is_networklog_text(line) or networklog.is_networklog_csv(line):
         return "networklog"
-    if table.is_zeek(head):
+    if table.is_zeek(line):
         return "zeek"
     return "table" if options.columns or options.kind == "table" else None
-
-
-def _join(kind: str, log: Path, options: LabelOptions) -> JoinLabeller:
-    is_zone_known, is_start = True, False
-    if kind == "pcapdroid-csv":
-        lines = pcapdroid_csv.read_pcapdroid_csv(log, options.rename)
-    elif kind == "networklog" and networklog.is_networklog_csv(_head(log).split("\n", 1)[0]):
-        lines = networklog.read_networklog_csv(log, options.zone, options.rename)
-        is_zone_known = options.zone is not None
-    elif kind == "networklog":
-        lists = [p for p in log.parent.glob("*.csv") if pcapdroid_csv.is_pcapdroid_csv(_head(p))]
-        packages = pcapdroid_csv.read_packages(lists[0]) if lists else {}
-        lines = networklog.read_networklog_text(log, packages, options.rename)
-    else:
-        columns = {**(table.ZEEK if kind == "zeek" else {}), **options.columns}
-        lines = table.read_table(log, columns)
-        is_start = table.is_start_only(lines)
-    if not any(lines.app):
-        raise LabelError(f"{log}: no line names an app")
-    return JoinLabeller.of(
-        kind,
-        lines.table(is_start=is_start),
-        tolerance_s=options.tolerance_s,
-        is_zone_known=is_zone_known,
-    )
-
-
-def _kind(
-    path: Path,
-    logs: Sequence[Path],
-    options: LabelOptions,
-) -> str:
-    own = own_kind(path)
-    if own is not None:
-        return own
-    for log in logs:
-        kind = log_kind(log, options)
-        if kind is not None:
-            return kind
-    return "folders"
 
 
 def own_kind(path: Path) -> str | None:
@@ -210,24 +202,9 @@ def own_kind(path: Path) -> str | None:
         return None  # whoever reads its flows will say what is wrong
 
 
-def _beside(path: Path) -> list[Path]:
-    """Logs for a capture: of its own name in its folder, else every log there."""
-    near = sorted(p for p in path.parent.iterdir() if p.is_file() and _is_log(p))
-    own = [p for p in near if bare_name(p) == bare_name(path)]
-    return own or near
-
-
 def _is_log(path: Path) -> bool:
     return path.suffix.lower() in _LOG_SUFFIXES
 
 
 def _name(path: Path, root: Path) -> str:
     return str(path.relative_to(root)) if path != root else path.name
-
-
-def _head(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(4096).decode("utf-8", errors="replace").lstrip("\ufeff")
-    except OSError:
-        return ""

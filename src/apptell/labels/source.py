@@ -18,18 +18,19 @@ from apptell.labels.join import (
     JOINABLE_S,
     MAX_OFFSET_S,
     UNZONED_MAX_OFFSET_S,
-    LogIndex,
     Offset,
 )
 from apptell.labels.naming import label_of
 from apptell.labels.pcapdroid import TrailerReader
+from apptell.labels.pcapdroid_csv import packages_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from apptell.capture.batch import PacketBatch
-    from apptell.labels.log import LogTable
+    from apptell.labels.join import LogIndex
+    from apptell.labels.logfile import LogFile
 
 UNKNOWN_OWNER: Final = "no app known"
 TWO_OWNERS: Final = "two apps in one flow"
@@ -57,16 +58,23 @@ class Reader(Protocol):
         """The flows; a CaptureError comes after what precedes the damage."""
 
 
-def flow_reader(options: FlowOptions, jobs: int = 1) -> Reader:
-    """A reader of captures that makes flows by these options, several processes sharing the work."""
+@dataclass(frozen=True, slots=True)
+class CaptureFlows:
+    """Reads captures; makes flows by these options."""
 
-    def read(
-        path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
+    options: FlowOptions
+
+    def __call__(
+        self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
     ) -> Iterator[FlowBatch]:
-        with read_flows(path, options, annotate=annotate, jobs=jobs) as flows:
+        """The flows; a CaptureError comes after what precedes the damage."""
+        with read_flows(path, self.options, annotate=annotate) as flows:
             yield from flows
 
-    return read
+
+def flow_reader(options: FlowOptions) -> Reader:
+    """A reader of captures that makes flows by these options."""
+    return CaptureFlows(options)
 
 
 @dataclass(slots=True)
@@ -126,12 +134,13 @@ class OwnerLabeller:
     kind: str
     has_uids: bool = True
     """The numbers are Android's uids, not process ids."""
-    packages: Mapping[int, str] = field(default_factory=dict)
-    """Package by uid, from a list of connections beside the capture."""
+    lists: tuple[Path, ...] = ()
+    """PCAPdroid's lists of connections beside the capture: they have the packages."""
     rename: Mapping[str, str] = field(default_factory=dict)
 
     def label(self, batches: Iterable[FlowBatch], source: Source) -> Iterator[FlowBatch]:
         """The flows with one known owner."""
+        packages = packages_of(self.lists) if self.lists else {}
         for batch in batches:
             uid, package, name = (
                 batch.column(f"owner_{part}").to_pylist() for part in ("uid", "package", "name")
@@ -140,7 +149,7 @@ class OwnerLabeller:
             labels = np.full(len(batch), None, dtype=object)
             for row, owner in enumerate(zip(uid, package, name, strict=True)):
                 if owner not in table:
-                    table[owner] = self._label(*owner)
+                    table[owner] = self._label(*owner, packages)
                 labels[row] = table[owner]
             conflict = np.asarray(batch.column("owner_conflict").fill_null(False), dtype=bool)
             source.dropped[TWO_OWNERS] += int(conflict.sum())
@@ -149,11 +158,20 @@ class OwnerLabeller:
             yield labelled(batch, labels, self.kind).filter(~(conflict | missing))
         _forget_zeros(source)
 
-    def _label(self, uid: int | None, package: str | None, name: str | None) -> str | None:
+    def _label(
+        self,
+        uid: int | None,
+        package: str | None,
+        name: str | None,
+        packages: Mapping[int, tuple[str, str]],
+    ) -> str | None:
         if not self.has_uids:
             return label_of(uid=None, package=package, name=name, rename=self.rename)
-        if package is None and uid is not None:
-            package = self.packages.get(uid)
+        if package is None and uid is not None and uid in packages:
+            title, listed = packages[uid]
+            # A trailer's name is the title cut to 19 bytes; another one is another phone's uid.
+            if name is None or name == title.encode()[:19].decode("utf-8", errors="ignore"):
+                package = listed
         return label_of(uid=uid, package=package, name=name, rename=self.rename)
 
 
@@ -161,24 +179,23 @@ class OwnerLabeller:
 class JoinLabeller:
     """A log beside the capture says which app used which connection, and when."""
 
-    kind: str
-    index: LogIndex
+    log: LogFile
     tolerance_s: float = DEFAULT_TOLERANCE_S
-    is_zone_known: bool = True
     offset_s: float | None = None
     """Clock of the log minus clock of the capture, where it is known; else it is estimated."""
 
-    @classmethod
-    def of(cls, kind: str, log: LogTable, **options: Any) -> JoinLabeller:
-        """A labeller from a log's lines."""
-        return cls(kind, LogIndex(log), **options)
+    @property
+    def kind(self) -> str:
+        """The log's kind."""
+        return self.log.kind
 
     def label(self, batches: Iterable[FlowBatch], source: Source) -> Iterator[FlowBatch]:
         """The flows that one app used.
 
         Raises:
-            LabelError: no flow's tuple occurs in the log: it was made elsewhere.
+            LabelError: the log cannot be read, or no flow's tuple occurs in it: it was made elsewhere.
         """
+        index = self.log.index()
         waiting: list[FlowBatch] = []
         offset: Offset | None = None
         damage: CaptureError | None = None
@@ -192,30 +209,30 @@ class JoinLabeller:
             if batch is not None:
                 waiting.append(batch)
             if offset is None and (batch is None or sum(map(len, waiting)) >= _SAMPLE_FLOWS):
-                offset = self._offset(waiting, source)
+                offset = self._offset(waiting, source, index)
             if offset is not None:
                 for ready in waiting:
-                    yield self._label_batch(ready, offset, source, counts)
+                    yield self._label_batch(ready, offset, source, index, counts)
                 waiting.clear()
             if batch is None:
                 break
         source.facts["joinable_share"] = round(counts["joinable"] / max(counts["flows"], 1), 6)
-        if self.index.log.n_bad:
-            source.facts["bad_log_lines"] = self.index.log.n_bad
+        if index.log.n_bad:
+            source.facts["bad_log_lines"] = index.log.n_bad
         _forget_zeros(source)
         if damage is not None:
             raise damage
 
-    def _offset(self, sample: list[FlowBatch], source: Source) -> Offset:
+    def _offset(self, sample: list[FlowBatch], source: Source, index: LogIndex) -> Offset:
         core = FlowBatch.concat([_core(batch) for batch in sample]) if sample else None
         if self.offset_s is not None:
             offset = Offset(round(self.offset_s * 1000), 0, 0)
         elif core is None:
             offset = Offset(0, 0, 0)
         else:
-            reach = MAX_OFFSET_S if self.is_zone_known else UNZONED_MAX_OFFSET_S
-            offset = self.index.estimate(core, reach)
-        if core is not None and len(core) and not (self.index.keys_of(core)[0] >= 0).any():
+            reach = MAX_OFFSET_S if self.log.is_zone_known else UNZONED_MAX_OFFSET_S
+            offset = index.estimate(core, reach)
+        if core is not None and len(core) and not (index.keys_of(core)[0] >= 0).any():
             raise LabelError(
                 f"{source.name}: no connection of the capture is in its {self.kind} log; "
                 "was the log made on another day, or the capture behind a translation of addresses?"
@@ -226,16 +243,21 @@ class JoinLabeller:
         return offset
 
     def _label_batch(
-        self, batch: FlowBatch, offset: Offset, source: Source, counts: Counter[str]
+        self,
+        batch: FlowBatch,
+        offset: Offset,
+        source: Source,
+        index: LogIndex,
+        counts: Counter[str],
     ) -> FlowBatch:
-        app = self.index.label(batch, offset, self.tolerance_s)
-        wide = self.index.label(batch, offset, max(JOINABLE_S, self.tolerance_s))
+        app = index.label(batch, offset, self.tolerance_s)
+        wide = index.label(batch, offset, max(JOINABLE_S, self.tolerance_s))
         counts["flows"] += len(batch)
         counts["joinable"] += int(((app >= 0) & (wide >= 0)).sum())
         source.dropped[TWO_OWNERS] += int((app == AMBIGUOUS).sum())
         source.dropped[UNKNOWN_OWNER] += int((app == -1).sum())
         keep = app >= 0
-        names = np.array([*self.index.log.apps, None], dtype=object)
+        names = np.array([*index.log.apps, None], dtype=object)
         return labelled(batch.filter(keep), names[app[keep]], self.kind)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,12 +59,13 @@ def is_zeek(head: str) -> bool:
     return head.startswith("#separator") or ('"id.orig_h"' in head and head.startswith("{"))
 
 
-def read_table(path: Path, columns: Mapping[str, str]) -> Lines:
+def read_table(path: Path, columns: Mapping[str, str], zone: tzinfo | None = None) -> Lines:
     """The rows of a table; rows without time, tuple or app in order are counted in ``n_bad``.
 
     Args:
         path: CSV (delimiter found out), JSON lines, or a Zeek log in tabs.
         columns: meaning to column name; absent ones have the meaning's own name.
+        zone: of times that name none; None takes UTC.
 
     Raises:
         LabelError: the file cannot be read, or has no such column.
@@ -82,7 +83,7 @@ def read_table(path: Path, columns: Mapping[str, str]) -> Lines:
                         have = ", ".join(sorted(map(str, there)))
                         raise LabelError(f"{path}: no column {missing[0]!r}; there are {have}")
                 try:
-                    _add(lines, {m: row.get(column) for m, column in names.items()})
+                    _add(lines, {m: row.get(column) for m, column in names.items()}, zone)
                 except (ValueError, TypeError, OverflowError):
                     lines.n_bad += 1
     except (OSError, csv.Error) as error:
@@ -122,11 +123,11 @@ def _rows(file: TextIO, lines: Lines) -> Iterator[dict[str, Any]]:
         yield from csv.DictReader(file, delimiter=delimiter)
 
 
-def _add(lines: Lines, row: Mapping[str, Any]) -> None:
-    first = time_ns(row["time"])
+def _add(lines: Lines, row: Mapping[str, Any], zone: tzinfo | None) -> None:
+    first = time_ns(row["time"], zone)
     last = first
     if str(row["end"]) not in _ABSENT:
-        last = time_ns(row["end"])
+        last = time_ns(row["end"], zone)
     elif str(row["duration"]) not in _ABSENT:
         last = first + round(float(row["duration"]) * 1e9)
     app = None if str(row["app"]) in _ABSENT else label_text(str(row["app"]))
@@ -151,8 +152,10 @@ def label_text(text: str) -> str | None:
     return "/".join(parts) or None
 
 
-def time_ns(value: Any) -> int:
-    """A time in ns since 1970 UTC, from seconds, ms, us or ns (told by size) or ISO 8601 (UTC if no zone).
+def time_ns(value: Any, zone: tzinfo | None = None) -> int:
+    """A time in ns since 1970 UTC, from seconds, ms, us or ns (told by size) or ISO 8601.
+
+    A time of ISO 8601 that names no zone is in ``zone``, or UTC.
 
     Raises:
         ValueError: it is none of these.
@@ -162,7 +165,7 @@ def time_ns(value: Any) -> int:
         number = float(text)
     except ValueError:
         parsed = datetime.fromisoformat(text)
-        parsed = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=UTC)
+        parsed = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=zone or UTC)
         return round(parsed.timestamp() * 1_000_000) * 1000
     for scale in (1_000_000_000, 1_000_000, 1000, 1):
         if abs(number) * scale < 1e19:  # the year 2286
