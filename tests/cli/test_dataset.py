@@ -1,25 +1,13 @@
 import csv
 import json
-import os
-import signal
-import socket
-import struct
-import subprocess
-import sys
-import threading
-import time
-import zlib
-from pathlib import Path
 
 import numpy as np
-import pytest
 from typer.testing import CliRunner
 
 from apptell.cli.dataset import app
-from apptell.cli.dataset_export import png_bytes
 from apptell.dataset import Dataset
 from apptell.encoding import images
-from apptell.testing import START_NS, conversation, pcap_bytes, write_pcap
+from apptell.testing import START_NS, conversation, write_pcap
 
 TALK = [(True, b"hello there"), (False, b"general"), (True, b"more")]
 
@@ -124,69 +112,3 @@ def test_exports_are_what_the_encodings_give(tmp_path):
         "is there already" in run("export", tmp_path / "d", "-o", tmp_path / "csv", code=1).stderr
     )
     run("export", tmp_path / "d", "--to", "gold", "-o", tmp_path / "x", code=2)
-
-
-def test_a_png_is_read_back_by_its_specification():
-    image = np.random.default_rng(0).integers(0, 256, (87, 87), dtype=np.uint8)
-    raw = png_bytes(image)
-    assert raw[:8] == b"\x89PNG\r\n\x1a\n"
-    at, chunks = 8, {}
-    while at < len(raw):
-        size, kind = struct.unpack(">I4s", raw[at : at + 8])
-        body = raw[at + 8 : at + 8 + size]
-        assert struct.unpack(">I", raw[at + 8 + size : at + 12 + size])[0] == zlib.crc32(
-            kind + body
-        )
-        chunks[kind], at = body, at + 12 + size
-    assert struct.unpack(">IIBBBBB", chunks[b"IHDR"]) == (87, 87, 8, 0, 0, 0, 0)
-    rows = np.frombuffer(zlib.decompress(chunks[b"IDAT"]), np.uint8).reshape(87, 88)
-    assert np.array_equal(rows[:, 1:], image)
-
-
-def trailed(ip, uid, name):
-    frame = bytes(12) + b"\x08\x00" + ip
-    frame += bytes(-len(frame) % 4) + struct.pack(">Ii20s", 0x01072021, uid, name)
-    return frame + struct.pack("<I", zlib.crc32(frame))
-
-
-@pytest.mark.parametrize("ending", ["stream", signal.SIGINT, signal.SIGTERM])
-def test_a_phone_is_recorded_until_it_or_the_user_stops(tmp_path, ending):
-    """A phone in small: it sends a capture with trailers over TCP; the last flow is still open."""
-    talk = conversation(("10.215.173.1", 40001), ("192.0.2.1", 443), TALK, close=False)
-    content = pcap_bytes([(t, trailed(frame[14:], 10123, b"Chat")) for t, frame in talk])
-    server = socket.create_server(("127.0.0.1", 0))
-    port, over = server.getsockname()[1], threading.Event()
-
-    def phone():
-        connection, _ = server.accept()
-        with connection:
-            connection.sendall(content)
-            if ending != "stream":
-                over.wait(60)
-
-    thread = threading.Thread(target=phone, daemon=True)
-    thread.start()
-    program = "from apptell.cli.dataset import app; app()"
-    arguments = [
-        "record",
-        f"pcap+tcp://127.0.0.1:{port}",
-        "-o",
-        tmp_path / "d",
-        "--group",
-        "network=home",
-    ]
-    child = subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        stdout=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
-    if ending != "stream":
-        time.sleep(4)
-        child.send_signal(ending)
-    out, _ = child.communicate(timeout=60)
-    over.set()
-    server.close()
-    assert child.returncode == 0
-    assert json.loads(out)["added"] == 1
-    data = Dataset.open(Path(tmp_path / "d"))
-    assert data.info["apps"] == {"chat": 1}
-    assert data.info["groups"]["network"] == {"home": 1}

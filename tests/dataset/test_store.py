@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apptell.dataset import Dataset, DatasetWriter, build
-from apptell.dataset.build import TOO_SHORT
+from apptell.dataset.reading import TOO_SHORT
 from apptell.errors import CaptureError, DatasetError
 from apptell.flows.schema import SCHEMA, FlowBatch
 

@@ -1,166 +1,26 @@
-"""``apptell dataset``: captures and their ground truth in, a labelled dataset out, and what to do with it."""
+"""``apptell dataset``: a dataset in; what is in it, another dataset, or other forms of it out."""
 
-import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.options import DatasetFolder, Form, Json, Mode, Seed
-from apptell.cli.screen import note, on_terminal, progress, report
+from apptell.cli.dataset_build import build
+from apptell.cli.dataset_record import record
+from apptell.cli.labelling import Output, Shared
+from apptell.cli.options import DatasetFolder, Form, Json, Seed
+from apptell.cli.screen import note, on_terminal, report
 from apptell.cli.verb import Verb, group
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from apptell.dataset import Dataset
-    from apptell.flows.schema import FlowBatch
 
 EXAMPLES = """
   apptell dataset build captures/ -o dataset/
   apptell dataset info dataset/
 """
-Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DATASET", help="The dataset's folder.")
-]
-Shared = Annotated[
-    str,
-    typer.Option(
-        metavar="KIND", help="Flows to servers that many apps share: keep, other or drop."
-    ),
-]
-
-
-def build(
-    sources: Annotated[
-        list[Path],
-        typer.Argument(metavar="SOURCE...", help="Folders or captures, with their logs."),
-    ],
-    output: Output,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND", help="Where labels come from; recognised and said unless given."
-        ),
-    ] = None,
-    mode: Mode = "clean",
-    columns: Annotated[
-        str,
-        typer.Option(
-            "--map", metavar="COLUMNS", help="Columns of a label table: time=ts,app=package,..."
-        ),
-    ] = "",
-    tolerance: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="How far a log line may be from its flow.", min=0.0),
-    ] = 3.0,
-    zone: Annotated[
-        str | None,
-        typer.Option(metavar="ZONE", help="Time zone of a log that names none, as Europe/Berlin."),
-    ] = None,
-    rename: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Lines of OLD,NEW: packages or titles and their labels."),
-    ] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REGEX", help="How captures are named: (?P<app>...), (?P<version>...), ..."
-        ),
-    ] = None,
-    groups: Annotated[
-        list[str] | None,
-        typer.Option("--group", metavar="NAME=VALUE", help="A group of everything in this build."),
-    ] = None,
-    system: Annotated[
-        str,
-        typer.Option(
-            metavar="KIND", help="What system traffic is labelled: system, other or drop."
-        ),
-    ] = "system",
-    shared: Shared = "keep",
-    anonymize: Annotated[
-        Path | None,
-        typer.Option(metavar="KEYFILE", help="Replace addresses, prefixes kept; 32 bytes of key."),
-    ] = None,
-    mask_names: Annotated[
-        bool, typer.Option("--mask-names", help="Overwrite server names and hosts in payload.")
-    ] = False,
-    udp: Annotated[bool, typer.Option("--udp", help="Flows of UDP too.")] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Begin anew though a dataset is there.")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Makes a dataset from captures and whatever names their apps, or adds to the one that is there.
-
-    Examples:
-        apptell dataset build captures/ -o dataset/
-        apptell dataset build captures/ --labels folders -o dataset/
-    """
-    from collections import Counter
-
-    from apptell.dataset import build as build_dataset
-    from apptell.flows import FlowOptions
-    from apptell.flows.schema import GROUPS
-    from apptell.labels import LabelOptions, flow_reader
-    from apptell.labels import sources as label_sources
-    from apptell.labels.table import parse_columns
-
-    options = LabelOptions(
-        kind=labels,
-        tolerance_s=tolerance,
-        columns=parse_columns(columns) if columns else {},
-        zone=_zone(zone),
-        rename=_renames(rename),
-        pattern=_pattern(pattern),
-        groups=_pairs(groups or []),
-    )
-    flow_options = FlowOptions(
-        mode=mode,  # type: ignore[arg-type]
-        groups=tuple(GROUPS),
-        protocols=(6, 17) if udp else (6,),
-    )
-    change, deeds = _changes(system, anonymize, mask_names=mask_names)
-    kinds: Counter[str] = Counter()
-    with progress("reading") as show:
-
-        def tell(source: Any) -> None:
-            if source.kind not in kinds:
-                note(f"{source.name}: labels by {source.kind}")
-            kinds[source.kind] += 1
-            show(-1, source.name)
-
-        done = build_dataset(
-            label_sources(sources, flow_reader(flow_options), options),
-            output,
-            replace=replace,
-            change=change,
-            deeds=deeds,
-            progress=tell,
-        )
-    data = done.dataset
-    for damage in done.damaged:
-        note(f"apptell: {damage}")
-    if shared != "keep" and done.n_added:
-        from apptell.dataset.services import move_shared
-
-        data = move_shared(data, data.path, shared)
-    found = {
-        "dataset": str(output),
-        "flows": len(data),
-        "added": done.n_added,
-        "sources": len(done.added),
-        "skipped": len(done.skipped),
-        "damaged": len(done.damaged),
-        "labels": dict(kinds),
-        "dropped": data.info["dropped"],
-        "apps": data.info["apps"],
-    }
-    report(found, lambda console: _print_build(console, found), as_json=as_json)
-    if done.damaged:
-        raise typer.Exit(1)
 
 
 def info(dataset: DatasetFolder, as_json: Json = False) -> None:
@@ -308,147 +168,6 @@ def services(
     if shared != "keep":
         moved = move_shared(data, output or dataset, shared, least)
         note(f"{output or dataset}: {len(moved):,} of {len(data):,} flows ({shared})")
-
-
-def record(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A live source.")],
-    output: Output,
-    groups: Annotated[
-        list[str] | None,
-        typer.Option("--group", metavar="NAME=VALUE", help="A group of everything recorded."),
-    ] = None,
-    udp: Annotated[bool, typer.Option("--udp", help="Flows of UDP too.")] = False,
-    seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Stop after so long.", min=0.001)
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Records a phone that names the owner of each packet, until Ctrl-C, and adds it to a dataset.
-
-    Examples:
-        apptell dataset record pcapdroid+udp://:1234 -o dataset/
-        apptell dataset record pcapdroid+udp://:1234 -o dataset/ --group network=home
-    """
-    from apptell.cli.dataset_record import record as record_live
-
-    done = record_live(source, output, _pairs(groups or []), udp=udp, seconds=seconds)
-    for damage in done.damaged:
-        note(f"apptell: {damage}")
-    found = {
-        "dataset": str(output),
-        "flows": len(done.dataset),
-        "added": done.n_added,
-        "dropped": done.dataset.info["dropped"],
-    }
-    report(
-        found,
-        lambda console: console.print(
-            f"{output}: {found['flows']:,} flows, {found['added']:,} of them new"
-        ),
-        as_json=as_json,
-    )
-    if done.damaged:
-        raise typer.Exit(1)
-
-
-def _changes(
-    system: str, key_file: Path | None, *, mask_names: bool
-) -> tuple[Callable[["FlowBatch"], "FlowBatch"] | None, list[str]]:
-    """What is done to every batch before it is written, and the lines that say so."""
-    from apptell.dataset.anonymize import Anonymizer, mask_server_names
-    from apptell.dataset.services import system_as
-    from apptell.errors import UsageError
-
-    if system not in ("system", "other", "drop"):
-        raise UsageError(f"--system {system}: there are system, other and drop")
-    steps: list[Callable[[FlowBatch], FlowBatch]] = []
-    deeds = []
-    if system != "system":
-        steps.append(lambda flows: system_as(flows, system))
-        deeds.append(f"system traffic: {system}")
-    if mask_names:
-        steps.append(mask_server_names)
-        deeds.append("server names, HTTP hosts and DNS names removed, and zeroed in payload")
-    if key_file is not None:
-        steps.append(Anonymizer.from_file(key_file))
-        deeds.append("addresses replaced, prefixes kept (Crypto-PAn); link-layer addresses dropped")
-    if not steps:
-        return None, []
-
-    def change(flows: "FlowBatch") -> "FlowBatch":
-        for step in steps:
-            flows = step(flows)
-        return flows
-
-    return change, deeds
-
-
-def _zone(name: str | None) -> Any:
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    from apptell.errors import UsageError
-
-    if name is None:
-        return None
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise UsageError(f"--zone {name}: no such time zone") from error
-
-
-def _pattern(text: str | None) -> re.Pattern[str] | None:
-    from apptell.errors import UsageError
-
-    try:
-        compiled = None if text is None else re.compile(text)
-    except re.error as error:
-        raise UsageError(f"--pattern: {error}") from error
-    if compiled is not None and "app" not in compiled.groupindex:
-        raise UsageError("--pattern: has no (?P<app>...)")
-    return compiled
-
-
-def _renames(path: Path | None) -> dict[str, str]:
-    from apptell.errors import LabelError
-    from apptell.labels.table import label_text
-
-    if path is None:
-        return {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path}: cannot be read: {error}") from error
-    table = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        old, comma, new = line.rpartition(",")
-        label = label_text(new)
-        if not comma or label is None:
-            raise LabelError(f"{path}: line {number} is not OLD,NEW")
-        table[old.strip().lower()] = label
-    return table
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    from apptell.errors import UsageError
-
-    pairs = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name or not value:
-            raise UsageError(f"--group {text}: is not NAME=VALUE")
-        pairs[name] = value
-    return pairs
-
-
-def _print_build(console: "Console", found: dict[str, Any]) -> None:
-    console.print(
-        f"{found['dataset']}: {found['flows']:,} flows, {found['added']:,} of them new "
-        f"from {found['sources']} sources ({found['skipped']} were there already)"
-    )
-    for reason, n in found["dropped"].items():
-        console.print(f"  dropped {n:,}: {reason}")
 
 
 def _print_info(console: "Console", data: "Dataset") -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import struct
-import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,6 +12,7 @@ from numpy.lib.format import open_memmap
 
 from apptell.encoding import STATISTICS, images, sequences, statistics
 from apptell.errors import OutputError, UsageError
+from apptell.reports.png import png
 from apptell.reports.records import flow_record_schema, flow_records
 from apptell.reports.table import TableWriter
 from apptell.reports.writers import open_writer
@@ -22,13 +21,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from numpy.typing import NDArray
-
     from apptell.dataset import Dataset
 
 FORMS: Final = ("csv", "arrays", "images")
 SEQUENCE_LENGTH: Final = 32
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_WITHOUT_PAYLOAD: Final = frozenset({"fgnet", "mirage"})
 
 
 def export_dataset(data: Dataset, folder: Path, form: str) -> int:
@@ -49,6 +46,8 @@ def export_dataset(data: Dataset, folder: Path, form: str) -> int:
     }  # fmt: skip
     if form not in writers:
         raise UsageError(f"--to {form}: there are {', '.join(FORMS)}")
+    if form == "images" and not _has_payload(data):
+        raise UsageError("--to images: the flows of this dataset have no payload")
     if folder.exists():
         raise OutputError(f"{folder}: is there already")
     temporary = folder.with_name(f".{folder.name}.tmp")
@@ -61,26 +60,6 @@ def export_dataset(data: Dataset, folder: Path, form: str) -> int:
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written: {error}") from error
     return len(data)
-
-
-def png_bytes(image: NDArray[np.uint8]) -> bytes:
-    """A grey picture as PNG (RFC 2083): image uint8, shape (height, width)."""
-    height, width = image.shape
-    # Each row begins with its filter: 0, none.
-    rows = np.concatenate([np.zeros((height, 1), dtype=np.uint8), image], axis=1)
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return _PNG + b"".join(
-        _chunk(kind, body)
-        for kind, body in (
-            (b"IHDR", head),
-            (b"IDAT", zlib.compress(rows.tobytes())),
-            (b"IEND", b""),
-        )
-    )
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def _csv(data: Dataset, folder: Path) -> None:
@@ -102,15 +81,17 @@ def _arrays(data: Dataset, folder: Path) -> None:
         return open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
 
     out = {
-        "images": new("images", np.uint8, (n, 87, 87)),
         "statistics": new("statistics", np.float32, (n, len(STATISTICS))),
         "sequences": new("sequences", np.float32, (n, SEQUENCE_LENGTH, 3)),
         "labels": new("labels", np.int64, (n,)),
     }
+    if _has_payload(data):
+        out["images"] = new("images", np.uint8, (n, 87, 87))
     at = 0
     for batch in data.batches():
         rows = slice(at, at + len(batch))
-        out["images"][rows] = images(batch)
+        if "images" in out:
+            out["images"][rows] = images(batch)
         out["statistics"][rows] = statistics(batch)
         out["sequences"][rows] = sequences(batch, SEQUENCE_LENGTH)
         out["labels"][rows] = [number[label] for label in batch.column("label").to_pylist()]
@@ -132,10 +113,14 @@ def _images(data: Dataset, folder: Path) -> None:
     for batch in data.batches(batch_flows=2048):
         pictures = images(batch)
         for row, label in enumerate(batch.column("label").to_pylist()):
-            place = folder / _file_name(label)
-            place.mkdir(exist_ok=True)
-            (place / f"{at + row:08d}.png").write_bytes(png_bytes(pictures[row]))
+            place = folder.joinpath(*map(_file_name, label.split("/")))
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"{at + row:08d}.png").write_bytes(png(pictures[row]))
         at += len(batch)
+
+
+def _has_payload(data: Dataset) -> bool:
+    return not set(data.info["label_from"]) <= _WITHOUT_PAYLOAD
 
 
 def _file_name(label: str) -> str:

@@ -1,104 +1,75 @@
-"""A phone's live stream enters, a dataset leaves when the recording is stopped."""
-
-from __future__ import annotations
+"""``apptell dataset record``: a phone's live stream in, a dataset out when the recording is stopped."""
 
 import signal
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from apptell.capture import open_capture
-from apptell.dataset import BuildReport, build
-from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, FlowReader
-from apptell.flows.schema import GROUPS
-from apptell.labels import OwnerLabeller, Source
-from apptell.labels.pcapdroid import TrailerReader
+import typer
+
+from apptell.cli.labelling import Groups, Output, Rename, pairs, renames
+from apptell.cli.options import Json
+from apptell.cli.screen import note, report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from apptell.capture import PacketBatch
-    from apptell.flows import FlowBatch
-
-
-@dataclass(slots=True)
-class _Live:
-    """Reads a live source until it is told to stop; the flows then still open are handed out."""
-
-    address: str
-    options: FlowOptions
-    is_stopped: bool = False
-
-    def stop(self, *_: object) -> None:
-        """Ends the recording, from a signal's handler."""
-        self.is_stopped = True
-
-    def __call__(
-        self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
-    ) -> Iterator[FlowBatch]:
-        del path  # a live source has none
-
-        def check(batch: PacketBatch) -> PacketBatch:
-            # The reader asks only while nothing arrives; a busy phone is cut off here.
-            if self.is_stopped:
-                raise CaptureError(f"{self.address}: stopped")
-            return annotate(batch) if annotate is not None else batch
-
-        packets = open_capture(self.address, stop=lambda: self.is_stopped)
-        with FlowReader(packets, self.options, check) as flows:
-            try:
-                yield from flows
-            except CaptureError:
-                if not self.is_stopped:
-                    raise
-
-
-@dataclass(slots=True)
-class _LiveSource(Source):
-    """A source without a file."""
-
-    @property
-    def files(self) -> list[Path]:
-        """None: what a phone says is said once."""
-        return []
+    from apptell.labels.live import LiveReader
 
 
 def record(
-    address: str, output: Path, groups: Mapping[str, str], *, udp: bool, seconds: float | None
-) -> BuildReport:
-    """Records a phone that names its packets' owners, until SIGINT, SIGTERM or the time is over.
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A live source.")],
+    output: Output,
+    groups: Groups = None,
+    rename: Rename = None,
+    udp: Annotated[bool, typer.Option("--udp", help="Flows of UDP too.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Stop after so long.", min=0.001)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Records a phone that names the owner of each packet, until Ctrl-C, and adds it to a dataset.
 
-    Args:
-        address: a live source, such as ``pcapdroid+udp://:1234``.
-        output: the dataset's folder; what is there is kept.
-        groups: of everything recorded.
-        udp: flows of UDP too.
-        seconds: how long; None until it is stopped.
-
-    Raises:
-        CaptureError: the source cannot be opened.
+    Examples:
+        apptell dataset record pcapdroid+udp://:1234 -o dataset/
+        apptell dataset record pcapdroid+udp://:1234 -o dataset/ --group network=home
     """
-    began = datetime.now(UTC)
+    from apptell.dataset import build
+    from apptell.flows import FlowOptions
+    from apptell.flows.schema import GROUPS
+    from apptell.labels.live import LiveReader, LiveSource
+
     options = FlowOptions(protocols=(6, 17) if udp else (6,), groups=tuple(GROUPS))
-    live = _Live(address, options)
-    session = began.strftime("%Y-%m-%dT%H:%M:%SZ")
-    source = _LiveSource(
-        f"{address} {session}",
-        Path(),
-        OwnerLabeller("pcapdroid"),
-        live,
-        {"session": session, **groups},
-        annotate=TrailerReader(),
+    live = LiveReader(
+        source,
+        options,
+        lambda: note(f"Recording {source}. Ctrl-C ends it and keeps what is there."),
     )
-    with _signals(live, seconds):
-        return build([source], output)
+    with _until_stopped(live, seconds):
+        done = build([LiveSource.of(live, pairs(groups or []), renames(rename))], output)
+    if not live.n_packets:
+        note("No packet arrived. Is the phone set to send to this address?")
+    for damage in done.damaged:
+        note(f"apptell: {damage}")
+    found = {
+        "dataset": str(output),
+        "packets": live.n_packets,
+        "flows": len(done.dataset),
+        "added": done.n_added,
+        "dropped": done.dataset.info["dropped"],
+    }
+    report(
+        found,
+        lambda console: console.print(
+            f"{output}: {found['flows']:,} flows, {found['added']:,} of them new"
+        ),
+        as_json=as_json,
+    )
+    if done.damaged:
+        raise typer.Exit(1)
 
 
 @contextmanager
-def _signals(live: _Live, seconds: float | None) -> Iterator[None]:
+def _until_stopped(live: "LiveReader", seconds: float | None) -> Iterator[None]:
+    """SIGINT, SIGTERM and the clock end the recording, not the program."""
     kinds = [signal.SIGINT, signal.SIGTERM, *([signal.SIGALRM] if seconds else [])]
     old: dict[int, Any] = {kind: signal.signal(kind, live.stop) for kind in kinds}
     try:

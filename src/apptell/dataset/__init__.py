@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from apptell.dataset.build import BuildReport, LabelledSource, build
+from apptell.dataset.build import BuildReport, build
 from apptell.dataset.classes import Classes
+from apptell.dataset.reading import LabelledSource
 from apptell.dataset.selection import Selection
 from apptell.dataset.splits import PROTOCOLS, Split, folds, save_split, split
 from apptell.dataset.store import Dataset

@@ -70,9 +70,14 @@ class Anonymizer:
     """Replaces the addresses of flows, and everything in a flow's columns that tells them."""
 
     def __init__(self, key: bytes) -> None:
+        self._key = key
         self._pan = CryptoPan(key)
         self._secret = hashlib.blake2b(key, digest_size=32).digest()
         self._known: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[type[Anonymizer], tuple[bytes]]:
+        """Made anew from its key in another process."""
+        return Anonymizer, (self._key,)
 
     @classmethod
     def from_file(cls, path: Path) -> Anonymizer:

@@ -73,6 +73,7 @@ class DatasetWriter:
         self._replace = replace
         self._shards: list[dict[str, Any]] = []
         self._sources: list[dict[str, Any]] = []
+        self._known: set[str] = set()
         self._done: list[str] = []
         self._apps: Counter[str] = Counter()
         self._label_from: Counter[str] = Counter()
@@ -126,9 +127,14 @@ class DatasetWriter:
         """Whether the folder holds a dataset already."""
         return (self.path / INFO_FILE).exists()
 
+    @property
+    def known(self) -> frozenset[str]:
+        """SHA-256 of the sources that are in the dataset already."""
+        return frozenset(self._known)
+
     def has(self, sha256: str) -> bool:
-        """Whether a source of this content is in the dataset already."""
-        return any(source["sha256"] == sha256 for source in self._sources)
+        """Whether a source of this content is in the dataset already; never so for a live one."""
+        return sha256 in self._known
 
     def write(self, flows: FlowBatch) -> None:
         """Adds flows of the source that ``end_source`` will name.
@@ -153,12 +159,17 @@ class DatasetWriter:
 
     def end_source(self, entry: Mapping[str, Any]) -> None:
         """Closes a source: ``entry`` holds at least name and sha256; n_flows is added here."""
-        self._sources.append({**entry, "n_flows": self._n_source})
+        self._add_source({**entry, "n_flows": self._n_source})
         self._n_source = 0
 
     def keep_source(self, entry: Mapping[str, Any]) -> None:
         """Takes over a source of another dataset, its own counts and all."""
+        self._add_source(entry)
+
+    def _add_source(self, entry: Mapping[str, Any]) -> None:
         self._sources.append(dict(entry))
+        if entry["sha256"]:
+            self._known.add(entry["sha256"])
 
     def note(self, deed: str) -> None:
         """Puts a line into ``done``: what was done to the flows (anonymised, sampled, merged)."""
@@ -194,6 +205,7 @@ class DatasetWriter:
             keep = {shard["file"] for shard in old["shards"]}
             if not self._replace:
                 self._shards, self._sources = list(old["shards"]), list(old["sources"])
+                self._known = {source["sha256"] for source in old["sources"] if source["sha256"]}
                 self._done = list(old.get("done", ()))
                 self._apps.update(old["apps"])
                 self._label_from.update(old.get("label_from", {}))

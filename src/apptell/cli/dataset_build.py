@@ -1,0 +1,158 @@
+"""``apptell dataset build``: captures and their ground truth in, a labelled dataset out."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apptell.cli.labelling import (
+    Groups,
+    Output,
+    Rename,
+    Shared,
+    pairs,
+    pattern_of,
+    renames,
+    zone_of,
+)
+from apptell.cli.options import Json, Mode, flow_options
+from apptell.cli.screen import note, progress, report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def build(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Folders or captures, with their logs."),
+    ],
+    output: Output,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND", help="Where labels come from; recognised and said unless given."
+        ),
+    ] = None,
+    mode: Mode = "clean",
+    columns: Annotated[
+        str,
+        typer.Option(
+            "--map", metavar="COLUMNS", help="Columns of a label table: time=ts,app=package,..."
+        ),
+    ] = "",
+    tolerance: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="How far a log line may be from its flow.", min=0.0),
+    ] = 3.0,
+    zone: Annotated[
+        str | None,
+        typer.Option(metavar="ZONE", help="Time zone of a log that names none, as Europe/Berlin."),
+    ] = None,
+    rename: Rename = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX", help="How captures are named: (?P<app>...), (?P<version>...), ..."
+        ),
+    ] = None,
+    groups: Groups = None,
+    system: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND", help="What system traffic is labelled: system, other or drop."
+        ),
+    ] = "system",
+    shared: Shared = "keep",
+    anonymize: Annotated[
+        Path | None,
+        typer.Option(metavar="KEYFILE", help="Replace addresses, prefixes kept; 32 bytes of key."),
+    ] = None,
+    mask_names: Annotated[
+        bool, typer.Option("--mask-names", help="Overwrite server names and hosts in payload.")
+    ] = False,
+    udp: Annotated[bool, typer.Option("--udp", help="Flows of UDP too.")] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Begin anew though a dataset is there.")
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option(metavar="N", help="Processes that read captures, one each.", min=1)
+    ] = 1,
+    as_json: Json = False,
+) -> None:
+    """Makes a dataset from captures and whatever names their apps, or adds to the one that is there.
+
+    Examples:
+        apptell dataset build captures/ -o dataset/
+        apptell dataset build captures/ --labels folders -o dataset/
+    """
+    from collections import Counter
+
+    from apptell.dataset import build as build_dataset
+    from apptell.dataset.edits import Edits
+    from apptell.dataset.services import move_shared
+    from apptell.errors import UsageError
+    from apptell.flows.schema import GROUPS
+    from apptell.labels import LabelOptions, flow_reader
+    from apptell.labels import sources as label_sources
+    from apptell.labels.table import parse_columns
+
+    if shared not in ("keep", "other", "drop"):
+        raise UsageError(f"--shared {shared}: there are keep, other and drop")
+    options = LabelOptions(
+        kind=labels,
+        tolerance_s=tolerance,
+        columns=parse_columns(columns) if columns else {},
+        zone=zone_of(zone),
+        rename=renames(rename),
+        pattern=pattern_of(pattern),
+        groups=pairs(groups or []),
+    )
+    reader = flow_reader(flow_options(mode, tuple(GROUPS), "tcp,udp" if udp else "tcp"))
+    edits = Edits.of(system=system, key_file=anonymize, mask_names=mask_names)
+    kinds: Counter[str] = Counter()
+    with progress("reading") as show:
+
+        def tell(source: Any) -> None:
+            if source.kind not in kinds:
+                note(f"{source.name}: labels by {source.kind}")
+            kinds[source.kind] += 1
+            show(-1, source.name)
+
+        done = build_dataset(
+            label_sources(sources, reader, options),
+            output,
+            replace=replace,
+            change=edits if edits.deeds else None,
+            deeds=edits.deeds,
+            jobs=jobs,
+            progress=tell,
+        )
+    data = done.dataset
+    for damage in done.damaged:
+        note(f"apptell: {damage}")
+    if shared != "keep" and done.n_added:
+        data = move_shared(data, data.path, shared)
+    found = {
+        "dataset": str(output),
+        "flows": len(data),
+        "added": done.n_added,
+        "sources": len(done.added),
+        "skipped": len(done.skipped),
+        "damaged": len(done.damaged),
+        "labels": dict(kinds),
+        "dropped": data.info["dropped"],
+        "apps": data.info["apps"],
+    }
+    report(found, lambda console: _print(console, found), as_json=as_json)
+    if done.damaged:
+        raise typer.Exit(1)
+
+
+def _print(console: "Console", found: dict[str, Any]) -> None:
+    console.print(
+        f"{found['dataset']}: {found['flows']:,} flows, {found['added']:,} of them new "
+        f"from {found['sources']} sources ({found['skipped']} were there already)"
+    )
+    for reason, n in found["dropped"].items():
+        console.print(f"  dropped {n:,}: {reason}")

@@ -1,0 +1,185 @@
+"""Sources enter, several processes read them; what each source gave leaves, in the sources' order.
+
+A process reads a whole source, labels it and writes its flows beside the dataset as an Arrow stream, which
+the next writer sweeps away if nobody takes it. So a dataset is the same, however many processes made it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from apptell.dataset.reading import Reading
+from apptell.errors import ApptellError, DatasetError
+from apptell.flows.schema import SCHEMA, FlowBatch
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterable, Iterator, MutableMapping
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
+    from pathlib import Path
+
+    from apptell.dataset.reading import LabelledSource
+
+_AHEAD: Final = 2
+"""Sources for each process that are being read or wait to be taken."""
+
+
+@dataclass(slots=True)
+class Spooled:
+    """What a process made of a source; looks like a ``Reading`` that is done."""
+
+    digest: str
+    file: Path | None
+    """Its flows; None when the dataset had this content already."""
+    dropped: Counter[str]
+    facts: MutableMapping[str, Any]
+    damage: str | None
+
+    def batches(self) -> Iterator[FlowBatch]:
+        """The flows as they were read; their file goes when they were taken."""
+        if self.file is None:
+            return
+        with pa.OSFile(str(self.file)) as raw, pa.ipc.open_stream(raw) as stream:
+            for batch in stream:
+                yield FlowBatch(batch.cast(SCHEMA))
+        self.file.unlink()
+
+
+def spool(
+    sources: Iterable[LabelledSource],
+    folder: Path,
+    jobs: int,
+    change: Callable[[FlowBatch], FlowBatch] | None,
+    known: frozenset[str],
+) -> Iterator[tuple[LabelledSource, Spooled]]:
+    """Reads sources in ``jobs`` processes and gives back what they gave, in order.
+
+    Args:
+        sources: what to read; picklable.
+        folder: the dataset's, for files that are on their way.
+        jobs: processes.
+        change: as for ``build``; picklable.
+        known: digests of the dataset's content, which is not read again.
+
+    Raises:
+        ApptellError: what reading raised, for the first source that raised it.
+        DatasetError: a process ended before its time.
+    """
+    pool = _Pool(jobs, folder, change, known)
+    numbered = enumerate(sources)
+    order: deque[tuple[int, LabelledSource]] = deque()
+    try:
+        while True:
+            while len(order) < _AHEAD * jobs and pool.has_idle:
+                item = next(numbered, None)
+                if item is None:
+                    break
+                pool.give(item)
+                order.append(item)
+            if not order:
+                return
+            number, source = order[0]
+            if number not in pool.done:
+                pool.wait(source.name)
+                continue
+            order.popleft()
+            found = pool.done.pop(number)
+            if isinstance(found, ApptellError):
+                raise found
+            yield source, found
+    finally:
+        pool.close()
+
+
+class _Pool:
+    """Some processes, each with a pipe; one that finds its pipe closed ends."""
+
+    def __init__(self, jobs: int, folder: Path, *settings: Any) -> None:
+        self._jobs = jobs
+        self._folder = folder
+        self._settings = settings
+        self._workers: list[tuple[BaseProcess, Connection]] = []
+        self._busy: dict[Connection, int] = {}
+        self.done: dict[int, Spooled | ApptellError] = {}
+        """What has come back, by number."""
+
+    @property
+    def has_idle(self) -> bool:
+        """Whether a process has nothing to do, or another one may be started."""
+        return len(self._busy) < self._jobs
+
+    def give(self, item: tuple[int, LabelledSource]) -> None:
+        """Has an idle process read a source."""
+        idle = next((pipe for _, pipe in self._workers if pipe not in self._busy), None)
+        if idle is None:
+            context = multiprocessing.get_context("spawn")
+            idle, theirs = context.Pipe()
+            arguments = (theirs, self._folder, *self._settings)
+            worker = context.Process(target=_work, args=arguments, daemon=True)
+            worker.start()
+            theirs.close()
+            self._workers.append((worker, idle))
+        idle.send(item)
+        self._busy[idle] = item[0]
+
+    def wait(self, name: str) -> None:
+        """Takes in what comes back next."""
+        for ready in wait(list(self._busy)):
+            pipe: Any = ready
+            try:
+                answer = pipe.recv()
+            except EOFError as error:
+                raise DatasetError(
+                    f"{name}: the process that read it ended before its time"
+                ) from error
+            self.done[self._busy.pop(pipe)] = answer
+
+    def close(self) -> None:
+        """Ends all processes and deletes what nobody took."""
+        for worker, pipe in self._workers:
+            pipe.close()
+            if pipe in self._busy:
+                worker.terminate()
+            worker.join()
+        for file in self._folder.glob("spool-*.tmp"):
+            file.unlink()
+
+
+def _work(
+    pipe: Connection,
+    folder: Path,
+    change: Callable[[FlowBatch], FlowBatch] | None,
+    known: frozenset[str],
+) -> None:
+    """One process: reads a source after the other until nobody asks for more."""
+    answer: Spooled | ApptellError
+    with suppress(EOFError, OSError, KeyboardInterrupt):
+        while True:
+            number, source = pipe.recv()
+            try:
+                answer = _one(Reading(source, change), folder / f"spool-{number}.tmp", known)
+            except ApptellError as error:
+                answer = error
+            pipe.send(answer)
+
+
+def _one(reading: Reading, file: Path, known: frozenset[str]) -> Spooled:
+    is_known = reading.digest in known
+    if not is_known:
+        try:
+            with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
+                for batch in reading.batches():
+                    stream.write_batch(batch.to_arrow())
+        except OSError as error:
+            raise DatasetError(f"{file}: cannot be written: {error}") from error
+    return Spooled(
+        reading.digest, None if is_known else file, reading.dropped, reading.facts, reading.damage
+    )

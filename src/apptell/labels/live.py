@@ -1,0 +1,101 @@
+"""The address of a phone's exporter enters; flows labelled by their packets' owners leave, until stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from apptell.capture import open_capture
+from apptell.errors import CaptureError, LabelError
+from apptell.flows import FlowReader
+from apptell.labels.pcapdroid import TrailerReader
+from apptell.labels.source import OwnerLabeller, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from apptell.capture import PacketBatch
+    from apptell.flows import FlowBatch, FlowOptions
+
+
+@dataclass(slots=True)
+class LiveReader:
+    """Reads a live source until it is told to stop; the flows then still open are handed out."""
+
+    address: str
+    options: FlowOptions
+    opened: Callable[[], None] = field(default=lambda: None)
+    """Called once, when the source is connected or waits for its sender."""
+    n_packets: int = 0
+    is_stopped: bool = False
+    _is_open: bool = False
+    _is_last: bool = False
+
+    def stop(self, *_: object) -> None:
+        """Ends the recording; may be a signal's handler."""
+        self.is_stopped = True
+
+    def __call__(
+        self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
+    ) -> Iterator[FlowBatch]:
+        """The flows; ``path`` is of no use here.
+
+        Raises:
+            LabelError: there is no sender.
+            CaptureError: what it sends is damaged; what precedes the damage was given.
+        """
+        del path
+
+        def take(batch: PacketBatch) -> PacketBatch:
+            # The reader asks whether to stop only while nothing arrives; a busy phone is cut off here,
+            # behind the packets that had arrived by then.
+            if self._is_last:
+                raise CaptureError(f"{self.address}: stopped")
+            self._is_last = self.is_stopped
+            self.n_packets += len(batch)
+            return annotate(batch) if annotate is not None else batch
+
+        packets = open_capture(self.address, stop=self._shall_stop)
+        with FlowReader(packets, self.options, take) as flows:
+            try:
+                yield from flows
+            except CaptureError as error:
+                if self.is_stopped:
+                    return
+                if not self.n_packets:  # no damage to a recording: there is none
+                    raise LabelError(str(error)) from error
+                raise
+
+    def _shall_stop(self) -> bool:
+        """Asked while the source waits: so it is open."""
+        if not self._is_open:
+            self._is_open = True
+            self.opened()
+        return self.is_stopped
+
+
+@dataclass(slots=True)
+class LiveSource(Source):
+    """A source without a file."""
+
+    @property
+    def files(self) -> list[Path]:
+        """None: what a phone says is said once."""
+        return []
+
+    @classmethod
+    def of(
+        cls, reader: LiveReader, groups: Mapping[str, str], rename: Mapping[str, str]
+    ) -> LiveSource:
+        """A phone that names the owner of each packet; the recording is a session of its own."""
+        session = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return cls(
+            f"{reader.address} {session}",
+            Path(),
+            OwnerLabeller("pcapdroid", rename=rename),
+            reader,
+            {"session": session, **groups},
+            annotate=TrailerReader(),
+        )
