@@ -43,6 +43,7 @@ def ecs_document(row: dict[str, Any]) -> dict[str, Any]:
         "network": {
             "application": row["app"],
             "transport": row["protocol"],
+            "type": "ipv6" if ":" in row["client_address"] else "ipv4",
             "community_id": row["community_id"],
             "packets": row["packets_to_server"] + row["packets_to_client"],
             "bytes": row["bytes_to_server"] + row["bytes_to_client"],
