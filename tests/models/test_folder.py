@@ -114,6 +114,14 @@ def test_changed_weights_are_said(folder):
         ({"threshold": 85}, "'threshold' is 85, not between 0 and 1"),
         ({"calibration": {}}, "'temperature' is None, not above 0"),
         ({"calibration": {"temperature": 0}}, "'temperature' is 0, not above 0"),
+        (
+            {"calibration": {"temperature": 1, "early": [1, 2, 3]}},
+            r"'early' is \[1, 2, 3\], not 4 numbers above 0",
+        ),
+        (
+            {"calibration": {"temperature": 1, "early": [1, 2, 3, 0]}},
+            r"'early' is \[1, 2, 3, 0\], not 4 numbers above 0",
+        ),
     ],
 )
 def test_a_wrong_entry_is_said(folder, changes, message):

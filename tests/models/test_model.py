@@ -74,6 +74,24 @@ def test_a_temperature_softens_and_keeps_the_order(tmp_path):
     np.testing.assert_allclose(soft.sum(axis=1), 1, atol=1e-6)
 
 
+def test_early_each_number_of_packets_has_its_own_temperature(tmp_path):
+    calibration = {"temperature": 2.0, "early": [9.0, 7.0, 5.0, 3.0]}
+    model = load_model(save(tmp_path, calibration=calibration))
+    seen = np.arange(600) % 4 + 1
+    flows = FLOWS.with_columns(
+        payload_packets_to_server=seen, payload_packets_to_client=np.zeros(600, dtype=np.int64)
+    )
+    scores = statistics(flows).astype(float) @ weights()
+    early = model.predict_proba(flows, early=True)
+    plain = load_model(save(tmp_path)).predict_proba(flows)
+    clear = plain.min(axis=1) > 1e-6
+    temperature = np.array(calibration["early"])[seen - 1][:, None]
+    np.testing.assert_allclose(early[clear], softmax(scores / temperature)[clear], atol=1e-4)
+    np.testing.assert_allclose(
+        model.predict_proba(flows)[clear], softmax(scores / 2)[clear], atol=1e-4
+    )
+
+
 def test_no_flows_give_no_probabilities(tmp_path):
     assert load_model(save(tmp_path)).predict_proba(batch([])).shape == (0, 3)
 

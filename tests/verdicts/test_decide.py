@@ -46,6 +46,13 @@ def test_equal_probabilities_go_to_the_first_app() -> None:
     assert (verdict.app, verdict.runner_up) == ("signal", "teams")
 
 
+def test_the_last_bits_of_a_probability_break_no_tie_and_pass_no_threshold() -> None:
+    above, below = 0.4 + 1e-7, 0.4 - 1e-7
+    for row in ([above, below, 0.2], [below, above, 0.2]):
+        (verdict,) = _verdicts([row], 0.4)
+        assert (verdict.app, verdict.runner_up) == ("signal", "teams")
+
+
 def test_the_flow_s_columns_reach_the_verdict() -> None:
     (verdict,) = _verdicts([[1.0, 0.0, 0.0]])
     assert verdict.community_id == "1:flow0"

@@ -19,12 +19,15 @@ from apptell.cli.options import (
     Threshold,
     flow_options,
 )
+from apptell.cli.outputs import Out, write_all
 from apptell.cli.screen import note, on_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from apptell.flows import FlowBatch
+    import pyarrow as pa
+
+    from apptell.flows import FlowBatch, FlowOptions
     from apptell.models import Model
     from apptell.verdicts import VerdictBatch
 
@@ -42,6 +45,7 @@ def identify(
     threshold: Threshold = None,
     form: Form = None,
     output: OutputFile = None,
+    out: Out = None,
     summary: Annotated[
         bool,
         typer.Option("--summary", help="Instead: flows, packets and bytes per app and per client."),
@@ -53,6 +57,8 @@ def identify(
     context: ContextText = None,
 ) -> None:
     """Tells which app made each flow: one record for each flow with at least two payload packets.
+
+    With --out the records are those of live instead.
 
     Examples:
         apptell identify phone.pcap
@@ -75,6 +81,13 @@ def identify(
     if around is not None and follow:
         raise UsageError("--context waits for the last flow: leave out --follow, or take live")
     say_what_it_knows(used, embedded=model is None)
+    if out:
+        if form is not None or output is not None or summary:
+            raise UsageError("--out is not for --output, --format or --summary")
+        if around is not None:
+            raise UsageError("--out and --context: live --replay CAPTURE --speed max has both")
+        _identify_as_live(captures, options, used, limit, out, follow=follow, jobs=jobs)
+        return
     schema, columns = VERDICT_RECORD, VERDICT_COLUMNS
     if summary:
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
@@ -93,6 +106,36 @@ def identify(
         finally:
             if summary:
                 writer.write(total.records())
+            note(str(counts))
+    refuse_no_flows(reader.stats)
+
+
+def _identify_as_live(
+    captures: list[str],
+    options: "FlowOptions",
+    model: "Model",
+    threshold: float,
+    out: list[str],
+    *,
+    follow: bool,
+    jobs: int,
+) -> None:
+    """The records that ``live`` would give of the captures, to its outputs."""
+    from apptell.flows import read_flows
+    from apptell.service.decisions import Decisions
+
+    decisions, counts = Decisions(model, threshold), Counts()
+    with read_flows(captures, options, follow=follow, jobs=jobs) as reader:
+
+        def records() -> "Iterator[pa.RecordBatch]":
+            for flows in counts.seen(reader):
+                for batch in decisions.ended(flows):
+                    counts.add_records(batch)
+                    yield batch
+
+        try:
+            write_all(records(), out)
+        finally:
             note(str(counts))
     refuse_no_flows(reader.stats)
 
@@ -128,6 +171,12 @@ class Counts:
         """Counts some verdicts in."""
         self.verdicts += len(batch)
         self.accepted += len(batch) - batch.column("app").null_count
+
+    def add_records(self, batch: "pa.RecordBatch") -> None:
+        """Counts the ends among some live records in."""
+        if batch.column("event")[0].as_py() == "end":
+            self.verdicts += batch.num_rows
+            self.accepted += batch.num_rows - batch.column("app").null_count
 
     def __str__(self) -> str:
         short = self.flows - self.verdicts

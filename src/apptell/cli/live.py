@@ -25,6 +25,7 @@ from apptell.cli.live_source import (
     choose_source,
 )
 from apptell.cli.options import ContextText, Mode, Protocol, Threshold, flow_options
+from apptell.cli.outputs import Out, say_what_was_lost
 from apptell.cli.screen import note
 
 if TYPE_CHECKING:
@@ -46,10 +47,7 @@ def live(
     decide_after: DecideAfter = None,
     around: ContextText = None,
     early: Early = False,
-    out: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FORM:PLACE", help="An output, repeatable; jsonl:- unless given."),
-    ] = None,
+    out: Out = None,
     snap: Snap = None,
     expression: Expression = None,
     promiscuous: Promiscuous = False,
@@ -118,9 +116,8 @@ def live(
         try:
             pipeline.run(stop)
         finally:
-            _say_counts(
-                counts, [(output.name, output.counts(), output.fault) for output in outputs]
-            )
+            _say_counts(counts)
+            say_what_was_lost(outputs)
     if interrupted.is_set():
         raise KeyboardInterrupt
 
@@ -175,7 +172,7 @@ def _listen(
     return interrupted
 
 
-def _say_counts(counts: "Metrics", outputs: list[tuple[str, dict[str, int], str]]) -> None:
+def _say_counts(counts: "Metrics") -> None:
     named = sum(n for (_, outcome), n in counts.verdicts.items() if outcome == "named")
     total = sum(counts.verdicts.values())
     note(
@@ -183,13 +180,3 @@ def _say_counts(counts: "Metrics", outputs: list[tuple[str, dict[str, int], str]
         f"{total:,} verdicts: {named:,} named, {total - named - counts.overloaded:,} declined, "
         f"{counts.overloaded:,} overloaded."
     )
-    for name, numbers, fault in outputs:
-        if "called" in numbers:
-            note(
-                f"{name}: {numbers['called']:,} called, {numbers['failed']:,} failed, "
-                f"{numbers['limited']:,} left out by the rate{': ' if fault else ''}{fault}"
-            )
-        if numbers["dropped"] or numbers["errors"]:
-            note(
-                f"{name}: {numbers['dropped']:,} records dropped, {numbers['errors']:,} errors: {fault}"
-            )

@@ -136,7 +136,10 @@ class Decisions:
             yield live_records(VerdictBatch(pa.concat_batches(told)), VERDICT)
         if found.ended:
             flows = FlowBatch.concat(found.ended)
-            known = [self._known.pop(key).values for key in _keys(flows)]
+            keys = _keys(flows)
+            known = [self._known[key].values for key in keys]
+            for key in keys:  # twice in captures whose time begins anew
+                self._known.pop(key, None)
             yield live_records(_with_verdicts(flows, known), END, flows.column("end_reason"))
 
     def _around(self, model: Model) -> RollingContext | None:
@@ -193,10 +196,11 @@ class Decisions:
         is_new, is_revised = [], []
         for key, values in _rows(batch):
             before = self._known.get(key)
+            is_first = before is None or not before.is_early
             differs = before is not None and before.values[_APP] != values[_APP]
-            self._known[key] = _Known((*values[:-1], differs), is_early=False)
-            is_new.append(before is None or differs)
-            is_revised.append(differs)
+            is_new.append(is_first or differs)
+            is_revised.append(differs and not is_first)
+            self._known[key] = _Known((*values[:-1], is_revised[-1]), is_early=False)
         at = SCHEMA.get_field_index("revised")
         batch = batch.set_column(at, SCHEMA.field(at), pa.array(is_revised, pa.bool_()))
         return batch.filter(pa.array(is_new, pa.bool_()))

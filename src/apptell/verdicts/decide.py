@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from apptell.flows.schema import FlowBatch
 
+_DIGITS: Final = 5
+"""Decimal digits of a probability that a verdict rests on."""
 FROM_FLOWS: Final[tuple[str, ...]] = (
     "start_ns",
     "end_ns",
@@ -78,10 +80,12 @@ def decide(
         )
     if np.isnan(probabilities).any():
         raise ModelError(f"{model_name}: a probability is not a number")
+    # the last bits depend on how many flows ran at once: they break no tie and pass no threshold
+    probabilities = np.round(probabilities, _DIGITS)
     names = pa.array(apps, pa.string())
     best = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(n), best]
-    accepted = confidence >= np.float32(threshold)
+    accepted = confidence >= np.float32(round(threshold, _DIGITS))
     guess = names.take(pa.array(best))
     if k > 1:
         others = probabilities.copy()

@@ -1,0 +1,70 @@
+"""``--out FORM:PLACE`` in, outputs that take live records out; what they lost is said."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from apptell.cli.screen import note
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pyarrow as pa
+
+    from apptell.service import QueuedOutput
+
+Out = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FORM:PLACE",
+        help="An output, repeatable: jsonl, csv, parquet, eve, zeek, zeek-json, ecs, kafka, syslog, unix.",
+    ),
+]
+
+
+def write_all(records: "Iterable[pa.RecordBatch]", wanted: "Sequence[str]") -> None:
+    """Writes records to some outputs, waiting for those that are slow.
+
+    Raises:
+        UsageError: no such form, or a place that does not fit it.
+        OutputError: an output cannot be opened, or lost records.
+        BrokenPipeError: every output was standard output, and its reader has gone.
+    """
+    from apptell.errors import OutputError
+    from apptell.service import open_outputs
+
+    outputs = open_outputs(wanted, is_lossless=True)
+    try:
+        for batch in records:
+            for output in outputs:
+                output.put(batch)
+            if all(output.is_gone for output in outputs):
+                break
+    finally:
+        for output in outputs:
+            output.close()
+        say_what_was_lost(outputs)
+    if all(output.is_gone for output in outputs):
+        raise BrokenPipeError
+    lost = sum(output.counts()["dropped"] for output in outputs if not output.is_gone)
+    if lost:
+        raise OutputError(f"{lost:,} records could not be written")
+
+
+def say_what_was_lost(outputs: "Sequence[QueuedOutput]") -> None:
+    """A line for each output that dropped records or had errors, unless its reader has gone.
+
+    What is called with verdicts has a line with its calls.
+    """
+    for output in outputs:
+        counts, fault = output.counts(), output.fault
+        if "called" in counts:
+            note(
+                f"{output.name}: {counts['called']:,} called, {counts['failed']:,} failed, "
+                f"{counts['limited']:,} left out by the rate{': ' if fault else ''}{fault}"
+            )
+        if not output.is_gone and (counts["dropped"] or counts["errors"]):
+            note(
+                f"{output.name}: {counts['dropped']:,} records dropped, "
+                f"{counts['errors']:,} errors: {fault}"
+            )

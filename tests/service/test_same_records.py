@@ -1,0 +1,95 @@
+"""``identify`` and ``live --replay --speed max`` give the same records, verdicts and ends, of any capture."""
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from apptell.errors import CaptureError
+from apptell.flows import FlowOptions, read_flows
+from apptell.models import load_model
+from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource
+from apptell.service.decisions import Decisions
+from apptell.service.records import json_text
+
+SAMPLES = Path(__file__).parents[2] / "src/apptell/samples"
+SHARED = Path(__file__).parents[3] / "shared/captures"
+OPTIONS = FlowOptions(groups=("core", "segments", "names"), protocols=(6, 17))
+
+
+class Lines:
+    """An output that keeps JSON lines."""
+
+    def __init__(self):
+        self.extra = {}
+        self.lines = Counter()
+
+    def write(self, batch):
+        self.lines.update(json_text(batch).splitlines())
+
+    def tick(self):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+def from_disk(path, model):
+    """Records, and how the capture broke."""
+    decisions, lines = Decisions(model), Lines()
+    try:
+        with read_flows(path, OPTIONS) as flows:
+            for batch in flows:
+                for records in decisions.ended(batch):
+                    lines.write(records)
+    except CaptureError as error:
+        return lines.lines, str(error)
+    return lines.lines, None
+
+
+def replayed(path, model):
+    kept = Lines()
+    options = LiveOptions(
+        FlowOptions(OPTIONS.mode, OPTIONS.protocols, groups=OPTIONS.groups, lists_decided=True)
+    )
+    try:
+        outputs = [QueuedOutput("kept", kept, is_lossless=True)]
+        LivePipeline([ReplaySource(path)], model, outputs, options).run(threading.Event())
+    except CaptureError as error:
+        return kept.lines, str(error)
+    return kept.lines, None
+
+
+def captures(folder):
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not {".pcap", ".pcapng", ".cap"}.isdisjoint(path.suffixes)
+    )
+
+
+@pytest.mark.parametrize(
+    "path", captures(SAMPLES), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
+def test_an_embedded_sample_replayed_gives_the_records_of_the_file(path, model):
+    expected, fault = from_disk(path, model)
+    assert replayed(path, model) == (expected, fault)
+    assert expected
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/captures")
+@pytest.mark.parametrize("folder", ["android", "edge", "messengers", "ndpi"])
+def test_a_shared_capture_replayed_gives_the_records_of_the_file(folder, model):
+    n = 0
+    for path in captures(SHARED / folder):
+        expected, fault = from_disk(path, model)
+        assert replayed(path, model) == (expected, fault), path
+        n += sum(expected.values())
+    assert n

@@ -1,0 +1,159 @@
+"""Every stream that is named gives the records of the file: real sockets, real senders."""
+
+import http.server
+import json
+import socket
+import threading
+import time
+from contextlib import closing
+
+import pytest
+
+from apptell.errors import CaptureError
+from apptell.models import load_model
+from apptell.service import LivePipeline, QueuedOutput, StreamSource
+from apptell.testing import app_capture, pcap_bytes, write_pcap
+from tests.service.test_same_records import Lines, from_disk
+
+PACKETS = app_capture(["signal", "zoom"], 4)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model()
+
+
+@pytest.fixture(scope="module")
+def expected(model, tmp_path_factory):
+    lines, _ = from_disk(write_pcap(tmp_path_factory.mktemp("capture") / "a.pcap", PACKETS), model)
+    assert sum(lines.values()) == 16
+    return without_capture(lines)
+
+
+def without_capture(lines):
+    return sorted(json.dumps({**json.loads(line), "capture": ""}) for line in lines.elements())
+
+
+def read(address, model, *, stop_after=None):
+    """What comes of a source; one that never ends is stopped after so many records."""
+    kept, stop = Lines(), threading.Event()
+    output = QueuedOutput("kept", kept, is_lossless=True)
+
+    def watch():
+        until = time.monotonic() + 20
+        while kept.lines.total() < stop_after and time.monotonic() < until:
+            time.sleep(0.02)
+        stop.set()
+
+    if stop_after is not None:
+        threading.Thread(target=watch, daemon=True).start()
+    LivePipeline([StreamSource(address)], model, [output]).run(stop)
+    return without_capture(kept.lines)
+
+
+def in_the_background(work, *arguments):
+    thread = threading.Thread(target=work, args=arguments, daemon=True)
+    thread.start()
+    return thread
+
+
+def free_port(kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def test_a_sender_that_listens_is_connected_to(model, expected):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(pcap_bytes(PACKETS))
+
+        server = in_the_background(serve)
+        address = f"pcap+tcp://127.0.0.1:{listener.getsockname()[1]}"
+        assert read(address, model) == expected
+        server.join(5)
+
+
+def test_a_sender_that_connects_is_listened_to(model, expected):
+    port = free_port()
+
+    def send():
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            try:
+                with socket.create_connection(("127.0.0.1", port)) as connection:
+                    data = pcap_bytes(PACKETS)
+                    for start in range(0, len(data), 999):  # packets cut anywhere
+                        connection.sendall(data[start : start + 999])
+                    return
+            except ConnectionRefusedError:
+                time.sleep(0.02)
+
+    sender = in_the_background(send)
+    assert read(f"pcap+listen://127.0.0.1:{port}", model) == expected
+    sender.join(5)
+
+
+def test_pcapdroid_sends_a_datagram_a_record(model, expected):
+    port = free_port(socket.SOCK_DGRAM)
+
+    def send():
+        time.sleep(0.5)  # nobody says when a datagram is listened to
+        data = pcap_bytes(PACKETS)
+        with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as out:
+            out.sendto(data[:24], ("127.0.0.1", port))
+            at = 24
+            for _, frame in PACKETS:
+                out.sendto(data[at : at + 16 + len(frame)], ("127.0.0.1", port))
+                at += 16 + len(frame)
+                time.sleep(0.002)
+
+    sender = in_the_background(send)
+    verdicts = [line for line in expected if '"event": "verdict"' in line]
+    records = read(f"pcapdroid+udp://127.0.0.1:{port}", model, stop_after=len(verdicts))
+    assert [line for line in records if '"event": "verdict"' in line] == verdicts
+    sender.join(5)
+
+
+def test_pcapdroid_s_server_answers_with_a_capture(model, expected):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            assert self.path == "/capture.pcap"
+            self.send_response(200)
+            self.send_header("Content-Type", "application/cap")
+            self.end_headers()
+            self.wfile.write(pcap_bytes(PACKETS))
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        in_the_background(server.serve_forever)
+        assert read(f"http://127.0.0.1:{server.server_address[1]}", model) == expected
+        server.shutdown()
+
+
+def test_when_a_sender_hangs_up_in_mid_packet_what_came_before_is_kept(model):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(pcap_bytes(PACKETS)[:-7])
+
+        in_the_background(serve)
+        kept = Lines()
+        source = StreamSource(f"pcap+tcp://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(CaptureError):
+            LivePipeline([source], model, [QueuedOutput("kept", kept, is_lossless=True)]).run(
+                threading.Event()
+            )
+        assert kept.lines.total() == 16
+
+
+def test_nobody_there_is_said(model):
+    with pytest.raises(CaptureError, match=r"Connection refused"):
+        read(f"pcap+tcp://127.0.0.1:{free_port()}", model)
