@@ -297,8 +297,9 @@ class FlowBatch:
         return FlowBatch(self._batch.take(pa.array(np.asarray(rows, dtype=np.int64))))
 
     def filter(self, keep: NDArray[np.bool_]) -> FlowBatch:
-        """The rows where ``keep``, shape (n,), is true."""
-        return FlowBatch(self._batch.filter(pa.array(np.asarray(keep, dtype=bool))))
+        """The rows where ``keep``, shape (n,), is true; the batch itself when that is all of them."""
+        keep = np.asarray(keep, dtype=bool)
+        return self if keep.all() else FlowBatch(self._batch.filter(pa.array(keep)))
 
     @property
     def payload_packets(self) -> NDArray[np.int64]:
