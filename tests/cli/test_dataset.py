@@ -2,6 +2,9 @@ import csv
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from typer.testing import CliRunner
 
 from apptell.cli.dataset import app
@@ -112,3 +115,46 @@ def test_exports_are_what_the_encodings_give(tmp_path):
         "is there already" in run("export", tmp_path / "d", "-o", tmp_path / "csv", code=1).stderr
     )
     run("export", tmp_path / "d", "--to", "gold", "-o", tmp_path / "x", code=2)
+
+
+def test_arrays_are_read_by_pytorch_without_copying(tmp_path):
+    torch = pytest.importorskip("torch")
+    run("build", captures(tmp_path / "c"), "-o", tmp_path / "d")
+    run("export", tmp_path / "d", "--to", "arrays", "-o", tmp_path / "arrays")
+    arrays = {
+        name: torch.from_numpy(np.load(tmp_path / "arrays" / f"{name}.npy", mmap_mode="c"))
+        for name in ("images", "statistics", "sequences", "labels")
+    }
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(*arrays.values()), batch_size=5
+    )
+    picture, numbers, steps, label = next(iter(loader))
+    assert (picture.shape, picture.dtype) == ((5, 87, 87), torch.uint8)
+    assert (numbers.dtype, steps.shape[2], label.dtype) == (torch.float32, 3, torch.int64)
+    assert sum(len(batch[0]) for batch in loader) == 12
+    assert picture.float().div(255).max() > 0.5
+
+
+def test_flows_without_payload_have_arrays_but_no_pictures(tmp_path):
+    table = {
+        "period": ["D1"] * 4, "app": ["a", "a", "b", "b"], "app_version": ["1"] * 4,
+        "session": list("1234"), "start_ns": [START_NS] * 4,
+        "packet_length": pa.array([[100, -200]] * 4, pa.list_(pa.int16())),
+        "gap_us": pa.array([[0, 10]] * 4, pa.list_(pa.int32())),
+    }  # fmt: skip
+    pq.write_table(pa.table(table), tmp_path / "month.parquet")
+    run("build", tmp_path / "month.parquet", "-o", tmp_path / "d")
+    run("export", tmp_path / "d", "--to", "arrays", "-o", tmp_path / "arrays")
+    names = {file.name for file in (tmp_path / "arrays").iterdir()}
+    assert names == {"statistics.npy", "sequences.npy", "labels.npy", "arrays.json"}
+    assert np.load(tmp_path / "arrays" / "sequences.npy").shape == (4, 32, 3)
+    said = run("export", tmp_path / "d", "--to", "images", "-o", tmp_path / "i", code=2).stderr
+    assert "have no payload" in said
+
+
+def test_a_build_by_two_processes_is_the_same_dataset(tmp_path):
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    words = ("--anonymize", tmp_path / "key", "--mask-names", "--system", "drop")
+    run("build", captures(tmp_path / "c"), "-o", tmp_path / "d", *words)
+    run("build", tmp_path / "c", "-o", tmp_path / "e", "--jobs", 2, *words)
+    assert Dataset.open(tmp_path / "d").info == Dataset.open(tmp_path / "e").info

@@ -4,7 +4,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apptell.dataset.anonymize import Anonymizer, CryptoPan, mask_server_names
@@ -35,6 +35,21 @@ VECTORS = {
 @pytest.mark.parametrize(("before", "after"), VECTORS.items())
 def test_published_vectors(before, after):
     assert CryptoPan(KEY).address(before) == after
+
+
+@pytest.mark.oracle
+@given(st.ip_addresses(), st.binary(min_size=32, max_size=32))
+@settings(max_examples=200, deadline=None)
+def test_addresses_are_those_of_another_program(address, key):
+    other = pytest.importorskip("yacryptopan").CryptoPAn(key)
+    ours = CryptoPan(key).address(str(address))
+    assert ipaddress.ip_address(other.anonymize(str(address))) == ipaddress.ip_address(ours)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("before", "after"), VECTORS.items())
+def test_the_vectors_are_those_of_another_program(before, after):
+    assert pytest.importorskip("yacryptopan").CryptoPAn(KEY).anonymize(before) == after
 
 
 @given(st.ip_addresses(), st.integers(0, 127))

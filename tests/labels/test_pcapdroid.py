@@ -251,6 +251,39 @@ def test_the_trailer_never_reaches_payload_or_image(tmp_path):
     assert [blob for flow in payloads[0] for blob in flow].count(b"hello there") == 3
 
 
+def test_no_byte_of_a_trailer_reaches_the_images_of_a_dataset_whose_labels_differ(tmp_path):
+    """Labels by folder against trailers that say otherwise, against the same packets without any."""
+    path = phone(tmp_path / "bank.pcap", (b"Chat", b"Secretmail"))
+    trailed = built(path, tmp_path / "d", kind="folders").dataset
+    assert trailed.info["apps"] == {"bank": 3}
+    plain = tmp_path / "plain" / "bank.pcap"
+    plain.parent.mkdir()
+    packets = [(t + i, ip) for i in range(2) for t, ip in ip_packets((CLIENT[0], 41000 + i))]
+    packets += ip_packets((CLIENT[0], 43000))
+    plain.write_bytes(pcap_bytes(sorted(packets), link_type=101))
+    bare = built(plain, tmp_path / "e", kind="folders").dataset
+    one, other = trailed.read(), bare.read()
+    assert np.array_equal(images(one), images(other))
+    blobs = b"".join(blob for flow in one.column("segment_bytes").to_pylist() for blob in flow)
+    assert one.column("segment_bytes").equals(other.column("segment_bytes"))
+    assert b"Secretmail" not in blobs
+    assert b"\x01\x07\x20\x21" not in blobs
+
+
+def test_a_list_of_another_phone_gives_no_packages(tmp_path):
+    (tmp_path / "p").mkdir()
+    path = phone(tmp_path / "p" / "phone.pcap")
+    (tmp_path / "p" / "other.csv").write_text(
+        "IPProto,SrcIP,SrcPort,DstIp,DstPort,UID,App,PackageName,Proto,Status,Info,BytesSent,BytesRcvd,"
+        "PktsSent,PktsRcvd,FirstSeen,LastSeen\n"
+        "6,10.215.173.1,41000,192.0.2.7,443,10123,Maps,org.example.maps,TLS,Closed,,1,1,1,1,"
+        "2023-11-14T22:13:20.000Z,2023-11-14T22:13:21.000Z\n"
+        "6,10.215.173.1,41000,192.0.2.7,443,10124,Mail,org.example.mail,TLS,Closed,,1,1,1,1,"
+        "2023-11-14T22:13:20.000Z,2023-11-14T22:13:21.000Z\n"
+    )
+    assert built(path, tmp_path / "d").dataset.info["apps"] == {"chat": 1, "org.example.mail": 1}
+
+
 def test_packages_of_the_list_beside_the_capture_win(tmp_path):
     (tmp_path / "p").mkdir()
     path = phone(tmp_path / "p" / "phone.pcap")

@@ -6,6 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from apptell.dataset.store import Dataset, dataset_hash, file_sha256
@@ -89,26 +91,17 @@ def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
     if len(datasets) < 2:
         raise DatasetError("merge: two datasets at least are needed")
     with DatasetWriter(path, replace=True) as writer:
-        seen: set[int] = set()
+        seen = np.zeros(0, dtype=np.uint64)
         for data in datasets:
             n_twice = 0
-            own: set[int] = set()
+            own = []
             for batch in data.batches(ALL_GROUPS):
-                keys = [
-                    hash(key)
-                    for key in zip(
-                        *(
-                            batch.column(n).to_pylist()
-                            for n in ("connection_id", "part", "start_ns")
-                        ),
-                        strict=True,
-                    )
-                ]
-                own.update(keys)
-                fresh = np.array([key not in seen for key in keys], dtype=bool)
+                keys = _keys(batch)
+                own.append(keys)
+                fresh = ~_is_in(keys, seen)
                 n_twice += int((~fresh).sum())
                 writer.write(batch.filter(fresh))
-            seen |= own
+            seen = np.unique(np.concatenate([seen, *own]))
             for deed in data.info.get("done", ()):
                 writer.note(f"{data.path.name}: {deed}")
             _take_over(writer, data)
@@ -126,15 +119,15 @@ def sample(data: Dataset, path: str | Path, per_app: int, seed: int = 0) -> Data
     """
     if per_app < 1:
         raise DatasetError(f"sample: {per_app} flows per app; at least 1")
-    labels: list[NDArray[Any]] = [
-        np.asarray(batch.column("label").to_pylist(), dtype=object)
-        for batch in data.batches(("labels",))
+    names = pa.array(sorted(data.info["apps"]))
+    numbers: list[NDArray[Any]] = [
+        np.asarray(pc.index_in(batch.column("label"), names)) for batch in data.batches(("labels",))
     ]
-    whole = np.concatenate(labels) if labels else np.zeros(0, dtype=object)
+    whole = np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.int32)
     keep = np.zeros(len(whole), dtype=bool)
     noise = np.random.default_rng(seed)
-    for label in sorted(set(whole)):
-        rows = np.flatnonzero(whole == label)
+    for number in np.unique(whole):
+        rows = np.flatnonzero(whole == number)
         keep[noise.choice(rows, min(per_app, len(rows)), replace=False)] = True
     at = 0
 
@@ -145,6 +138,27 @@ def sample(data: Dataset, path: str | Path, per_app: int, seed: int = 0) -> Data
 
     deed = f"sampled at most {per_app} flows per label of {data.path.name}, seed {seed}"
     return rewrite(data, path, some, deed)
+
+
+def _keys(flows: FlowBatch) -> NDArray[np.uint64]:
+    """A number for each flow, of its connection, part and beginning; shape (n,)."""
+    key = np.zeros(len(flows), dtype=np.uint64)
+    for name in ("connection_id", "part", "start_ns"):
+        # splitmix64's mixing of what was with what comes
+        key ^= np.asarray(flows.column(name).fill_null(0)).astype(np.uint64)
+        key = (key ^ key >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+        key = (key ^ key >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+        key ^= key >> np.uint64(31)
+    return key
+
+
+def _is_in(values: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each value is among the ascending known ones."""
+    at = np.searchsorted(known, values)
+    found = np.zeros(len(values), dtype=bool)
+    inside = at < len(known)
+    found[inside] = known[at[inside]] == values[inside]
+    return found
 
 
 def _take_over(writer: DatasetWriter, data: Dataset) -> None:

@@ -187,10 +187,9 @@ def is_local_time(line: str) -> bool:
 
 def _time(cells: Sequence[str], zone: tzinfo | None) -> tuple[int, int]:
     """A record's time and how many cells it takes: a date and a time of day may be two."""
-    try:
-        return time_ns(cells[0], zone), 1
-    except ValueError:
+    if re.match(r"\d{1,2}:\d\d", cells[1]):
         return time_ns(f"{cells[0]} {cells[1]}", zone), 2
+    return time_ns(cells[0], zone), 1
 
 
 def _sniff(rows: Sequence[str]) -> str:
