@@ -1,0 +1,168 @@
+"""A dataset of ten million flows: memory and time of everything that streams.
+
+    python benchmarks/large_dataset.py [--flows 10000000] [-o out/large_dataset]
+
+Flows are made up: 40 apps, 200 sources, three kept segments of 40 to 400 bytes. Each step is a process of its
+own; printed are its processor time, its time, the most memory that was resident, and what of it was its
+own at the end (the rest is the kernel's cache of files).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from apptell.dataset import Dataset, build
+from apptell.dataset.change import merge, sample, validate
+from apptell.dataset.services import service_table
+from apptell.flows.schema import FlowBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BATCH = 8192
+STEPS = (
+    "build",
+    "append",
+    "read in batches",
+    "validate",
+    "services",
+    "sample",
+    "merge",
+    "export arrays",
+)
+
+
+class Made:
+    """A source of made-up flows."""
+
+    kind = "table"
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.name = f"made {seed}"
+        self.files: list[Path] = []
+        self.dropped: Counter[str] = Counter()
+        self.facts: dict[str, Any] = {}
+        self._n, self._seed = n, seed
+
+    def flows(self) -> Iterator[FlowBatch]:
+        """Batches whose payload is cut out of one random pool."""
+        noise = np.random.default_rng(self._seed)
+        pool = noise.integers(0, 256, 1 << 20, dtype=np.uint8).tobytes()
+        apps = pa.array([f"org.example.app{i}" for i in range(40)])
+        for start in range(0, self._n, BATCH):
+            n = min(BATCH, self._n - start)
+            sizes = noise.integers(40, 400, 3 * n)
+            at = noise.integers(0, len(pool) - 400, 3 * n)
+            blobs = pa.array([pool[a : a + s] for a, s in zip(at, sizes, strict=True)], pa.binary())
+            threes = pa.array(np.arange(n + 1, dtype=np.int32) * 3)
+
+            def lists(values: pa.Array, of: pa.Array = threes) -> pa.Array:
+                return pa.ListArray.from_arrays(of, values)
+
+            row = np.arange(start, start + n)
+            number = noise.integers(0, 40, n)
+            source = pa.array([f"home{i}" for i in noise.integers(0, 200, n)])
+            ones = pa.array(np.arange(n + 1, dtype=np.int32))
+            yield FlowBatch.from_columns(
+                {
+                    "capture": [self.name] * n,
+                    "connection_id": (row + (self._seed << 40)).astype(np.uint64),
+                    "part": np.zeros(n, np.int32),
+                    "protocol": np.full(n, 6, np.uint8),
+                    "client_address": ["10.0.0.2"] * n,
+                    "client_port": (row % 60_000).astype(np.uint16),
+                    "server_address": [f"192.0.2.{i % 250}" for i in number],
+                    "server_port": np.full(n, 443, np.uint16),
+                    "start_ns": 1_700_000_000_000_000_000 + row * 1_000_000,
+                    "end_ns": 1_700_000_000_000_000_000 + row * 1_000_000 + 10**9,
+                    "payload_packets_to_server": np.full(n, 2),
+                    "payload_packets_to_client": np.full(n, 1),
+                    "segment_bytes": lists(blobs),
+                    "segment_length": lists(pa.array(sizes, pa.int32())),
+                    "segment_to_server": lists(pa.array([True, False, True] * n)),
+                    "segment_time_ns": lists(pa.array(np.repeat(row, 3))),
+                    "sequence_length": lists(pa.array(sizes, pa.int32())),
+                    "sequence_gap_us": lists(pa.array(np.zeros(3 * n, np.int64))),
+                    "server_name": [f"s{i % 90}.example.org" for i in number],
+                    "label": apps.take(pa.array(number)),
+                    "label_from": ["table"] * n,
+                    "groups": pa.MapArray.from_arrays(ones, pa.array(["source"] * n), source),
+                },
+                n,
+            )
+
+
+def step(name: str, folder: Path, flows: int) -> str:
+    """Does one step; says what came of it."""
+    large = folder / "large"
+    if name == "build":
+        return f"{len(build([Made(flows, 1)], large, replace=True).dataset):,} flows"
+    if name == "append":
+        return f"{build([Made(flows // 100, 2)], large).n_added:,} more"
+    data = Dataset.open(large)
+    if name == "read in batches":
+        n = n_bytes = 0
+        for batch in data.batches():
+            n += len(batch)
+            n_bytes += batch.to_arrow().nbytes
+        return f"{n:,} flows, {n_bytes / 1e9:.1f} GB"
+    if name == "validate":
+        return "whole" if not validate(data) else "broken"
+    if name == "services":
+        return f"{service_table(data).num_rows} rows"
+    if name == "sample":
+        return f"{len(sample(data, folder / 'small', 2_500)):,} flows"
+    if name == "merge":
+        return f"{len(merge([data, Dataset.open(folder / 'small')], folder / 'both')):,} flows"
+    from apptell.cli.dataset_export import export_dataset
+
+    return f"{export_dataset(Dataset.open(folder / 'small'), folder / 'arrays', 'arrays'):,} flows"
+
+
+def anonymous_memory() -> float:
+    """Anonymous memory now, GB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) / 1e6
+    return 0.0
+
+
+def main() -> None:
+    """Runs all steps, each in a process."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--flows", type=int, default=10_000_000)
+    parser.add_argument("-o", "--output", type=Path, default=Path("out/large_dataset"))
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    if arguments.step:
+        began = time.perf_counter()
+        what = step(arguments.step, arguments.output, arguments.flows)
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        used, wall = sum(os.times()[:2]), time.perf_counter() - began
+        print(
+            f"| {arguments.step} | {what} | {used:.0f} | {wall:.0f} | {usage.ru_maxrss / 1e6:.2f} | "
+            f"{anonymous_memory():.2f} |",
+            flush=True,
+        )
+        return
+    for name in STEPS:
+        command = [sys.executable, __file__, "--flows", str(arguments.flows)]
+        subprocess.run([*command, "-o", str(arguments.output), "--step", name], check=True)
+    size = sum(file.stat().st_size for file in (arguments.output / "large").iterdir())
+    print(f"{size / 1e9:.1f} GB on disk")
+
+
+if __name__ == "__main__":
+    main()
