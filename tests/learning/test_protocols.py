@@ -128,6 +128,12 @@ def test_the_three_always_stand_beside_what_is_asked_for():
         models_of(["no-such"])
 
 
+def test_alone_stands_only_what_is_asked_for():
+    assert models_of([NEIGHBOUR, "paper-rf"], alone=True) == (NEIGHBOUR, "paper-rf")
+    with pytest.raises(UsageError, match="--only: name a model"):
+        models_of([], alone=True)
+
+
 def test_what_was_trained_before_comes_from_the_cache_with_the_same_numbers(tmp_path, monkeypatch):
     flows, labels = two_apps()
     splits = folds(flows, "source", 2)

@@ -49,6 +49,9 @@ def compare(
             "--model", "-m", metavar="NAME", help="A model beside the three; may be repeated."
         ),
     ] = None,
+    only: Annotated[
+        bool, typer.Option("--only", help="Only the models asked for, without the three.")
+    ] = False,
     n_folds: Annotated[
         int, typer.Option("--folds", metavar="K", min=2, help="Folds of the protocol.")
     ] = 5,
@@ -98,11 +101,11 @@ def compare(
     from apptell.reports.comparison import Line
 
     classes = Classes(level or "app", system or "other")
-    models_of(model or [])  # a name that is not known is said before a dataset is read
+    models_of(model or [], alone=only)  # a name that is not known is said before a dataset is read
     opened = Dataset.open(dataset)
     chosen = chosen_of(opened, classes, apps)
     flows = chosen.flows
-    models = models_of(model or [], flows)
+    models = models_of(model or [], flows, alone=only)
     truth = classes.of(flows)
     plans = [
         plan_of(

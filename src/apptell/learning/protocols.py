@@ -70,18 +70,23 @@ class Outcome:
         return len(self.trials[0].rows)
 
 
-def models_of(asked: Sequence[str], flows: FlowBatch | None = None) -> tuple[str, ...]:
+def models_of(
+    asked: Sequence[str], flows: FlowBatch | None = None, *, alone: bool = False
+) -> tuple[str, ...]:
     """The models of a comparison: those that always stand in it, then those asked for.
 
     Args:
-        asked: names of recipes.
+        asked: names of recipes, or NEIGHBOUR.
         flows: with the group core; where none of them has an address (lengths and times alone, as in
             FG-Net), a model on payload cannot be asked for, and the network does not stand in it.
+        alone: only those asked for.
 
     Raises:
-        UsageError: no such model, or one that needs payload.
+        UsageError: no such model, one that needs payload, or none at all.
     """
-    models = list(dict.fromkeys([*ALWAYS, *asked]))
+    models = list(dict.fromkeys([*(() if alone else ALWAYS), *asked]))
+    if not models:
+        raise UsageError("--only: name a model with --model")
     bare = flows is not None and flows.column("server_address").null_count == len(flows) > 0
     for model in models:
         if Task(model).inputs == "image" and bare:
