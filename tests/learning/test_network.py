@@ -30,6 +30,14 @@ def test_six_apps_take_the_papers_number_of_parameters():
     assert sum(p.numel() for p in PaperNetwork(6).parameters()) == 3_296_518
 
 
+@pytest.fixture(params=["a CPU's way", "a GPU's way"])
+def way(request, monkeypatch):
+    """Both ways through the network, on a CPU."""
+    if request.param == "a GPU's way":
+        monkeypatch.setattr("apptell.learning.network._on_cpu", lambda _: False)
+
+
+@pytest.mark.usefixtures("way")
 def test_the_scores_are_those_of_table_2_layer_by_layer():
     network = PaperNetwork(6).eval()
     with torch.no_grad():
@@ -37,6 +45,7 @@ def test_the_scores_are_those_of_table_2_layer_by_layer():
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("way")
 def test_the_gradients_are_those_of_table_2_layer_by_layer():
     # in one of fifteen networks two pixels of a pooling window tie but for rounding, and either may win
     torch.manual_seed(0)

@@ -185,6 +185,26 @@ def test_an_interrupted_training_is_not_kept(tmp_path):
     assert not list(tmp_path.glob("*.npz"))
 
 
+def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("apptell.learning.training.REPORT_S", 0)
+    monkeypatch.setattr("apptell.learning.training.KEEP_S", 0)
+    flows, labels = two_apps(20)
+    task = Task("paper-cnn", epochs=3, device="cpu")
+    inputs, apps = task.encode(flows), np.array(labels)
+
+    def stop(state):
+        if state.done > 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_task(task, inputs, apps, inputs, tmp_path, stop)
+    assert [file.suffix for file in tmp_path.iterdir()] == [".part"]
+    resumed = run_task(task, inputs, apps, inputs, tmp_path)
+    whole = run_task(task, inputs, apps, inputs, tmp_path / "other")
+    np.testing.assert_array_equal(resumed.probabilities, whole.probabilities)
+    assert [file.suffix for file in tmp_path.glob("paper-*")] == [".npz"]
+
+
 def test_an_app_that_a_fold_never_learned_gets_probability_zero(tmp_path):
     flows, labels = two_apps(20)
     labels = [*labels[:18], "late", "late"]

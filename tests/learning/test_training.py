@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from apptell.errors import MissingError, UsageError
+from apptell.errors import MissingError, OutputError, UsageError
 from apptell.learning.training import predict, train_network
 
 
@@ -100,6 +100,48 @@ def test_progress_counts_up_to_the_end():
     assert calls[-1].remaining_s == 0
     assert calls[-1].flows_per_s > 0
     assert calls[-1].loss is not None
+
+
+def test_an_interrupted_training_goes_on_to_the_same_bits(monkeypatch, tmp_path):
+    monkeypatch.setattr("apptell.learning.training.REPORT_S", 0)
+    monkeypatch.setattr("apptell.learning.training.KEEP_S", 0)
+    images, targets = easy(70)
+    watched, file = np.arange(60, 70), tmp_path / "deep" / "run.part"
+
+    def train(progress=None, checkpoint=None):
+        return train_network(
+            images, targets, 2, epochs=4, seed=1, device="cpu", validation=watched,
+            progress=progress, checkpoint=checkpoint,
+        )  # fmt: skip
+
+    whole, history = train()
+    for after in (1, 2):
+        assert train(Interrupting(after), file)[1].interrupted
+        assert file.is_file()
+    calls = []
+    resumed, again = train(calls.append, file)
+    assert not file.exists()
+    assert calls[0].epoch == 3  # what was done is not done again
+    assert calls[-1].remaining_s == 0
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor)
+    assert [row["loss"] for row in again.rows] == [row["loss"] for row in history.rows]
+    assert again.best_epoch == history.best_epoch
+
+
+def test_a_damaged_checkpoint_is_said(tmp_path):
+    file = tmp_path / "run.part"
+    file.write_bytes(b"half")
+    with pytest.raises(OutputError, match=r"run\.part: damaged; remove it"):
+        train_network(*easy(10), 2, epochs=1, device="cpu", checkpoint=file)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_gpu_s_way_through_the_network_learns_the_same_on_a_cpu(monkeypatch, precision):
+    """Plain layers under autocast: what a GPU runs, as far as it can be tried without one."""
+    monkeypatch.setattr("apptell.learning.network._on_cpu", lambda _: False)
+    network, _ = train_network(*easy(), 2, epochs=4, precision=precision, device="cpu")
+    assert accuracy(network, *easy(seed=9)) == 1
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -18,6 +18,7 @@ from apptell.learning.training import predict, train_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -38,6 +39,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         precision: ``auto`` (bfloat16 where the processor has it), ``float32`` or ``bfloat16``.
         random_state: seed, or a NumPy ``RandomState``.
         progress: called with a ``Progress`` about twice a second.
+        checkpoint: a file from which an interrupted ``fit`` of the same data and seed goes on.
 
     Attributes:
         classes_: the classes, sorted.
@@ -58,6 +60,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         precision: str = "auto",
         random_state: Any = None,
         progress: Callable[[Progress], None] | None = None,
+        checkpoint: Path | None = None,
     ) -> None:
         self.epochs = epochs
         self.validation = validation
@@ -65,6 +68,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         self.precision = precision
         self.random_state = random_state
         self.progress = progress
+        self.checkpoint = checkpoint
 
     def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Trains the network.
@@ -97,6 +101,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
             precision=self.precision,
             validation=self._watched(targets, groups, seed),
             progress=self.progress,
+            checkpoint=self.checkpoint,
         )
         return self
 

@@ -48,7 +48,7 @@ class PaperNetwork(nn.Module):
             Shape (batch, n_apps).
         """
         # ReLU after pooling gives what ReLU before it gives, on a quarter of the values.
-        if images.device.type == "cpu":
+        if _on_cpu(images):
             first = self.convolution1
             # (batch, 32, 42, 42)
             x = FirstBlock.apply(images, first.weight, first.bias)  # type: ignore[no-untyped-call]
@@ -126,7 +126,7 @@ def _begin_as_keras(network: AppNetwork) -> None:
 
 def drop(x: Tensor, *, training: bool) -> Tensor:
     """Dropout of a quarter, in training."""
-    if not training or x.device.type != "cpu":
+    if not training or not _on_cpu(x):
         return functional.dropout(x, DROPPED, training)
     # A quarter of all bytes is below 64. A CPU draws eight of them in the time in which
     # functional.dropout draws one number.
@@ -134,3 +134,8 @@ def drop(x: Tensor, *, training: bool) -> Tensor:
     words = torch.empty((n + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
     kept = words.view(torch.uint8)[:n].view(x.shape) >= 256 * DROPPED
     return x * (kept.to(x.dtype) / (1 - DROPPED))
+
+
+def _on_cpu(x: Tensor) -> bool:
+    """Whether to take the ways that are fast on a CPU; the others are PyTorch's own layers."""
+    return x.device.type == "cpu"

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ALWAYS: Final = ("paper-cnn", "paper-rf", NEIGHBOUR)
 """The models that stand in every comparison; the forest and the neighbour see no ports."""
 NAMES: Final = ("on", "masked")
+_LENGTHS_ALONE: Final = ("lengths", "sequence", "statistics")
+"""Inputs that are made of lengths and times."""
 _KEPT_BYTES: Final = 2**28
 """Inputs up to this size are kept for the next model that takes the same."""
 
@@ -89,7 +91,7 @@ def models_of(
         raise UsageError("--only: name a model with --model")
     bare = flows is not None and flows.column("server_address").null_count == len(flows) > 0
     for model in models:
-        if Task(model).inputs == "image" and bare:
+        if bare and Task(model).inputs not in _LENGTHS_ALONE:
             if model in asked:
                 raise UsageError(f"--model {model}: these flows have no payload")
             models.remove(model)

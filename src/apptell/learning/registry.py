@@ -11,6 +11,7 @@ from apptell.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -25,6 +26,8 @@ class Settings:
     seed: int = 0
     device: str = "auto"
     progress: Callable[[Progress], None] | None = None
+    checkpoint: Path | None = None
+    """A file from which an interrupted training of the same data and settings may go on."""
 
 
 class Trainable(Protocol):

@@ -140,7 +140,7 @@ def run_task(
         DatasetError: fewer than two apps to learn.
         MissingError: the training libraries are not installed.
         OutputError: the cache cannot be written.
-        KeyboardInterrupt: the user stopped it; nothing of this run is kept.
+        KeyboardInterrupt: the user stopped it; a checkpoint of models that learn in passes is kept.
     """
     if len(np.unique(apps)) < 2:
         raise DatasetError(
@@ -150,7 +150,7 @@ def run_task(
     file = cache / f"{_name(task, learned, apps, tested)}.npz"
     if (kept := _kept(file, len(tested))) is not None:
         return kept
-    learner = _learner(task, progress)
+    learner = _learner(task, progress, file.with_suffix(".part"))
     began = time.perf_counter()
     learner.fit(learned, apps)
     if getattr(getattr(learner, "history_", None), "interrupted", False):
@@ -168,13 +168,13 @@ def run_task(
     return run
 
 
-def _learner(task: Task, progress: Callable[[Progress], None] | None) -> Learner:
+def _learner(task: Task, progress: Callable[[Progress], None] | None, checkpoint: Path) -> Learner:
     try:
         if task.model == NEIGHBOUR:
             from apptell.learning.neighbour import NearestNeighbour
 
             return NearestNeighbour()
-        settings = Settings(task.epochs, task.seed, task.device, progress)
+        settings = Settings(task.epochs, task.seed, task.device, progress, checkpoint)
         return recipe_of(task.model).make(settings)
     except ModuleNotFoundError as error:
         raise MissingError(

@@ -11,13 +11,14 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from apptell.errors import MissingError, UsageError
+from apptell.errors import MissingError, OutputError, UsageError
 from apptell.learning.network import AppNetwork, PaperNetwork
 from apptell.learning.progress import Progress
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 BATCH: Final = 64
 REPORT_S: Final = 0.5
 """Time between two calls of the progress callback, seconds."""
+KEEP_S: Final = 60.0
+"""Time between two checkpoints, seconds."""
 
 
 @dataclass
@@ -72,6 +75,7 @@ def train_network(
     precision: str = "auto",
     validation: NDArray[np.int64] | None = None,
     progress: Callable[[Progress], None] | None = None,
+    checkpoint: Path | None = None,
 ) -> tuple[AppNetwork, History]:
     """Trains a network as the paper trains its own.
 
@@ -91,6 +95,9 @@ def train_network(
         precision: ``auto``, ``float32`` or ``bfloat16``.
         validation: rows to watch instead of training on them.
         progress: called about twice a second and after every epoch.
+        checkpoint: a file that keeps how far it has come, about once a minute: called again with it,
+            an interrupted training goes on, to the same bits on a CPU. Removed at the end. It must
+            belong to these very arguments.
 
     Returns:
         The network, on the CPU and ready to predict, and its history.
@@ -98,6 +105,7 @@ def train_network(
     Raises:
         UsageError: an unknown device or precision.
         MissingError: ``cuda`` is asked for and not there.
+        OutputError: the checkpoint cannot be written, or is damaged.
         KeyboardInterrupt: interrupted before the first epoch was over.
     """
     place = _device(device)
@@ -109,7 +117,7 @@ def train_network(
         torch.manual_seed(seed)
         network = kind(n_apps).to(place)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        run = _Run(network, images, targets, rows, validation, dtype, epochs, progress)
+        run = _Run(network, images, targets, rows, validation, dtype, epochs, progress, checkpoint)
         history = run.train()
     return network.to("cpu").eval(), history
 
@@ -137,6 +145,7 @@ class _Run:
         dtype: torch.dtype,
         epochs: int,
         progress: Callable[[Progress], None] | None,
+        checkpoint: Path | None,
     ) -> None:
         self.network = network
         self.place = next(network.parameters()).device
@@ -149,34 +158,90 @@ class _Run:
         self.progress = progress
         self.optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0, rho=0.95, eps=1e-7)
         self.history = History(precision=str(dtype).removeprefix("torch."), device=self.place.type)
-        self.started = self.reported = time.monotonic()
+        self.started = self.reported = self.kept = time.monotonic()
+        self.checkpoint = checkpoint
+        self.before = 0
+        """Epochs that an earlier call had done."""
+        self.best: dict[str, Tensor] = {}
+        self.least = math.inf
 
     def train(self) -> History:
-        best: dict[str, Tensor] = {}
-        least = math.inf
+        self._resume()
         try:
-            for epoch in range(1, self.epochs + 1):
+            for epoch in range(self.before + 1, self.epochs + 1):
                 row = self._epoch(epoch)
                 self.history.rows.append(row)
                 watched = row.get("validation_loss", -float(epoch))
-                if math.isfinite(row["loss"]) and watched < least:
-                    best = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-                    least, self.history.best_epoch = watched, epoch
+                if math.isfinite(row["loss"]) and watched < self.least:
+                    state = self.network.state_dict().items()
+                    self.best = {name: tensor.detach().clone() for name, tensor in state}
+                    self.least, self.history.best_epoch = watched, epoch
+                self._keep()
                 self._report(epoch, len(self.rows), force=True)
         except KeyboardInterrupt:
-            if not best:
+            if not self.best:
                 raise
             self.history.interrupted = True
-        self.network.load_state_dict(best)
+        self.network.load_state_dict(self.best)
+        if self.checkpoint is not None and not self.history.interrupted:
+            self.checkpoint.unlink(missing_ok=True)
         return self.history
+
+    def _keep(self) -> None:
+        """Writes the checkpoint, about once in KEEP_S."""
+        now = time.monotonic()
+        if self.checkpoint is None or now - self.kept < KEEP_S:
+            return
+        self.kept = now
+        on_gpu = self.place.type == "cuda"
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "best": self.best,
+            "least": self.least,
+            "best_epoch": self.history.best_epoch,
+            "rows": self.history.rows,
+            "random": torch.get_rng_state(),
+            "device_random": torch.cuda.get_rng_state(self.place) if on_gpu else None,
+        }
+        temporary = self.checkpoint.with_suffix(".tmp")
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(state, temporary)
+            temporary.replace(self.checkpoint)
+        except OSError as error:
+            raise OutputError(f"{self.checkpoint}: {error.strerror}") from error
+
+    def _resume(self) -> None:
+        """Takes up an earlier call's work.
+
+        Raises:
+            OutputError: the checkpoint is damaged; half of it may be in place already.
+        """
+        if self.checkpoint is None or not self.checkpoint.is_file():
+            return
+        try:
+            state = torch.load(self.checkpoint, map_location=self.place, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            torch.set_rng_state(state["random"].cpu())
+            if state["device_random"] is not None:
+                torch.cuda.set_rng_state(state["device_random"].cpu(), self.place)
+            self.best, self.least = state["best"], state["least"]
+            self.history.best_epoch = state["best_epoch"]
+            self.history.rows = state["rows"]
+        except (OSError, RuntimeError, ValueError, KeyError, EOFError, UnpicklingError) as error:
+            raise OutputError(f"{self.checkpoint}: damaged; remove it: {error}") from error
+        self.before = len(self.history.rows)
 
     def _epoch(self, epoch: int) -> dict[str, float]:
         began = time.monotonic()
         self.network.train()
-        order = self.rows[torch.randperm(len(self.rows))]
+        # The order is drawn on the CPU, so that it is the same everywhere, and moved once.
+        order = self.rows[torch.randperm(len(self.rows))].to(self.place)
         total = torch.zeros((), device=self.place)
         for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH].to(self.place)
+            batch = order[start : start + BATCH]
             with torch.autocast(self.place.type, self.dtype, enabled=self._mixed):
                 scores = self.network(self.images[batch])
             loss = functional.cross_entropy(scores.float(), self.targets[batch])
@@ -210,8 +275,8 @@ class _Run:
         if self.progress is None or (now - self.reported < REPORT_S and not force):
             return
         self.reported = now
-        flows += (epoch - 1) * len(self.rows)
-        done = flows / (self.epochs * len(self.rows))
+        flows += (epoch - 1 - self.before) * len(self.rows)
+        done = (flows + self.before * len(self.rows)) / (self.epochs * len(self.rows))
         last = self.history.rows[-1] if self.history.rows else {}
         elapsed = now - self.started
         self.progress(
@@ -222,7 +287,7 @@ class _Run:
                 loss=last.get("loss"),
                 validation_accuracy=last.get("validation_accuracy"),
                 flows_per_s=flows / elapsed if elapsed else 0.0,
-                remaining_s=elapsed * (1 - done) / done,
+                remaining_s=elapsed * (self.epochs * len(self.rows) * (1 - done)) / max(flows, 1),
             )
         )
 

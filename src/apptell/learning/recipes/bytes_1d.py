@@ -19,6 +19,7 @@ def make(settings: Settings) -> Trainable:
         device=settings.device,
         random_state=settings.seed,
         progress=settings.progress,
+        checkpoint=settings.checkpoint,
     )
 
 
