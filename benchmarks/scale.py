@@ -39,8 +39,8 @@ def enlarge(source: Dataset, target: Path, n_flows: int, n_classes: int) -> Data
     if (target / "dataset.json").is_file():
         return Dataset.open(target)
     copies = -(-n_flows // len(source))
-    each = -(-n_classes // len(source.apps))
-    names = [f"{app}.{part}" for app in source.apps for part in range(each)][:n_classes]
+    each = max(1, -(-n_classes // len(source.apps)))
+    names = [f"{app}.{part}" for part in range(each) for app in source.apps][:n_classes]
     left, next_id = n_flows, 1
     with DatasetWriter(target) as writer:
         for copy in range(copies):
@@ -104,7 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--flows", type=int, default=1_000_000)
-    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--classes", type=int, default=100, help="at least the dataset's apps")
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
