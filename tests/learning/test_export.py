@@ -7,6 +7,7 @@ import torch
 from sklearn.ensemble import RandomForestClassifier
 
 from apptell.learning.export import forest_to_onnx, network_to_onnx
+from apptell.learning.forest import CalibratedForest
 from apptell.learning.network import ByteNetwork, PaperNetwork
 from apptell.learning.training import predict
 from apptell.learning.trees import Trees, compact
@@ -59,3 +60,15 @@ def test_a_threshold_between_two_float32_sorts_both_as_before():
     )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert expected[1, 0] > expected[2, 0]
+
+
+@pytest.mark.parametrize("n_classes", [2, 9])
+def test_a_calibrated_forest_gives_the_same_probabilities_outside_scikit_learn(n_classes):
+    random = np.random.default_rng(n_classes)
+    X = np.round(random.normal(size=(500, 7)), 1).astype(np.float32)
+    y = np.abs(X[:, 0] * 2 + random.normal(size=500)).astype(int) % n_classes
+    forest = CalibratedForest(20, features=0.5, random_state=0).fit(X[:400], y[:400])
+    assert forest.temperature_ != 1.0
+    found = run(forest.to_onnx(), X)
+    np.testing.assert_allclose(found, forest.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)

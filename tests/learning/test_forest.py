@@ -6,10 +6,13 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from apptell.learning.forest import StatisticsForest
+from apptell.learning.forest import MIXED, CalibratedForest, StatisticsForest
+from apptell.verdicts import calibrate, fit_temperature
 
 
-@parametrize_with_checks([StatisticsForest(n_trees=10, random_state=0)])
+@parametrize_with_checks(
+    [StatisticsForest(n_trees=10, random_state=0), CalibratedForest(n_trees=10, random_state=0)]
+)
 def test_scikit_learn_finds_its_contract_kept(estimator, check):
     check(estimator)
 
@@ -99,3 +102,24 @@ def test_another_number_of_features_is_refused(width):
 
 def test_there_are_checks_to_pass():
     assert len(list(estimator_checks_generator(StatisticsForest()))) > 30
+
+
+def test_a_calibrated_forest_learns_its_temperature_from_what_each_tree_did_not_see():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(600, 4)).astype(np.float32)
+    y = (X[:, 0] + random.normal(size=600) > 0.5).astype(int)
+    ours = CalibratedForest(50, features=0.5, random_state=0).fit(X, y)
+    theirs = RandomForestClassifier(
+        50, criterion="entropy", max_features=0.5, random_state=0, oob_score=True
+    ).fit(X, y)
+    prior = np.bincount(y) / 600
+
+    def mixed(votes):
+        return ((1 - MIXED) * votes + MIXED * prior).astype(np.float32)
+
+    expected = fit_temperature(mixed(theirs.oob_decision_function_), y)
+    assert ours.temperature_ == pytest.approx(expected, abs=1e-3)
+    assert ours.temperature_ > 1.05  # a forest on noise is too sure
+    new = random.normal(size=(50, 4)).astype(np.float32)
+    softened = calibrate(mixed(theirs.predict_proba(new)), expected)
+    np.testing.assert_allclose(ours.predict_proba(new), softened, atol=1e-3)

@@ -1,5 +1,6 @@
 """Flows in, arrays that models eat out; only from what was known at the fifth payload packet."""
 
+from apptell.encoding.bursts import bursts
 from apptell.encoding.image import images
 from apptell.encoding.inputs import ENCODINGS, Encoding, complete_options, encode, encoding_of
 from apptell.encoding.payload import payloads
@@ -10,6 +11,7 @@ __all__ = [
     "ENCODINGS",
     "STATISTICS",
     "Encoding",
+    "bursts",
     "complete_options",
     "encode",
     "encoding_of",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from apptell.encoding.bursts import BURST_PACKETS, BURSTS_VERSION, burst_names, bursts
 from apptell.encoding.image import IMAGE_SIDE, IMAGE_VERSION, images
 from apptell.encoding.lengths import LENGTHS_VERSION, lengths
 from apptell.encoding.payload import PAYLOAD_BYTES, PAYLOAD_VERSION, payloads
@@ -61,14 +62,6 @@ ENCODINGS: Final = {
             lambda flows, options: statistics(flows, **options),
         ),
         Encoding(
-            "payload",
-            PAYLOAD_VERSION,
-            np.uint8,
-            {},
-            lambda _options: (PAYLOAD_BYTES,),
-            lambda flows, _options: payloads(flows),
-        ),
-        Encoding(
             "sequence",
             SEQUENCE_VERSION,
             np.float32,
@@ -83,6 +76,22 @@ ENCODINGS: Final = {
             {"packets": 10},
             lambda options: (options["packets"],),
             lambda flows, options: lengths(flows, **options),
+        ),
+        Encoding(
+            "bursts",
+            BURSTS_VERSION,
+            np.float32,
+            {"packets": BURST_PACKETS},
+            lambda options: (len(burst_names(**options)),),
+            lambda flows, options: bursts(flows, **options),
+        ),
+        Encoding(
+            "payload",
+            PAYLOAD_VERSION,
+            np.uint8,
+            {},
+            lambda _options: (PAYLOAD_BYTES,),
+            lambda flows, _options: payloads(flows),
         ),
     )
 }

@@ -6,6 +6,7 @@ output ``probabilities``, float32, shape (n, apps).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,6 +14,8 @@ from onnx import AttributeProto, ModelProto, TensorProto, checker, helper, numpy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from apptell.learning.network import AppNetwork
     from apptell.learning.trees import Trees
@@ -67,7 +70,19 @@ def network_to_onnx(network: AppNetwork) -> bytes:
     )
 
 
-def forest_to_onnx(trees: Trees, n_features: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class ForestCalibration:
+    """What becomes of a forest's votes: softmax of log(scale * votes + floor) / temperature."""
+
+    scale: float
+    floor: NDArray[np.float64]
+    """Shape (classes,)."""
+    temperature: float
+
+
+def forest_to_onnx(
+    trees: Trees, n_features: int, calibration: ForestCalibration | None = None
+) -> bytes:
     """A forest; features float32, shape (n, n_features), in."""
     sizes = np.diff(trees.root)
     of_tree = np.repeat(np.arange(len(trees)), sizes)
@@ -79,7 +94,7 @@ def forest_to_onnx(trees: Trees, n_features: int) -> bytes:
     node = helper.make_node(
         "TreeEnsembleRegressor",
         ["inputs"],
-        ["probabilities"],
+        ["probabilities" if calibration is None else "votes"],
         domain="ai.onnx.ml",
         n_targets=trees.n_classes,
     )
@@ -100,13 +115,35 @@ def forest_to_onnx(trees: Trees, n_features: int) -> bytes:
         # One list of Python numbers at a time: a large forest has millions of nodes.
         attribute = node.attribute.add(name=name, type=kind)
         getattr(attribute, AttributeProto.AttributeType.Name(kind).lower()).extend(values.tolist())
+    after, constants = ([], []) if calibration is None else _calibrated(calibration)
     return _model(
         "forest",
-        [node],
+        [node, *after],
         helper.make_tensor_value_info("inputs", TensorProto.FLOAT, ["n", n_features]),
         trees.n_classes,
-        [],
+        constants,
     )
+
+
+def _calibrated(calibration: ForestCalibration) -> tuple[list[Any], list[Any]]:
+    """Nodes from "votes" to "probabilities", and their constants."""
+    values = {
+        "scale": calibration.scale,
+        "floor": np.maximum(calibration.floor, np.finfo(np.float32).tiny),
+        "temperature": calibration.temperature,
+    }
+    nodes = [
+        helper.make_node("Mul", ["votes", "scale"], ["scaled"]),
+        helper.make_node("Add", ["scaled", "floor"], ["mixed"]),
+        helper.make_node("Log", ["mixed"], ["logarithms"]),
+        helper.make_node("Div", ["logarithms", "temperature"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+    ]
+    constants = [
+        numpy_helper.from_array(np.asarray(value, dtype=np.float32), name)
+        for name, value in values.items()
+    ]
+    return nodes, constants
 
 
 def _model(

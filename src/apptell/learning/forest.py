@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -13,14 +14,17 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from apptell.learning.export import forest_to_onnx
+from apptell.learning.export import ForestCalibration, forest_to_onnx
 from apptell.learning.trees import Trees, compact
+from apptell.verdicts.calibration import calibrate, fit_temperature
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MOST_FLOWS: Final = 131_072
 """Flows that one tree grows on at most, unless told otherwise."""
+MIXED: Final = 0.002
+"""Weight of the training shares among calibrated votes."""
 
 
 class StatisticsForest(ClassifierMixin, BaseEstimator):
@@ -36,6 +40,8 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
 
     Parameters:
         n_trees: trees (the paper: 100).
+        features: share of the features that a split chooses among, above 0, at most 1; None for Weka's
+            log2(features) + 1.
         most_flows: draws of a tree's bootstrap sample at most; None for no bound.
         n_jobs: threads; None for one, -1 for as many as there are processors. The trees are the same
             whatever it is.
@@ -51,11 +57,13 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
         self,
         n_trees: int = 100,
         *,
+        features: float | None = None,
         most_flows: int | None = MOST_FLOWS,
         n_jobs: int | None = None,
         random_state: Any = None,
     ) -> None:
         self.n_trees = n_trees
+        self.features = features
         self.most_flows = most_flows
         self.n_jobs = n_jobs
         self.random_state = random_state
@@ -70,6 +78,10 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
         X, y = validate_data(self, X, y, dtype=np.float32)
         check_classification_targets(y)
         self.classes_, targets = np.unique(y, return_inverse=True)
+        self.trees_ = self._grow_all(X, targets)
+        return self
+
+    def _grow_all(self, X: NDArray[np.float32], targets: NDArray[np.int64]) -> Trees:
         seeds = check_random_state(self.random_state).randint(
             np.iinfo(np.int32).max, size=self.n_trees
         )
@@ -78,23 +90,25 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
             return self._grow(X, targets, seed)
 
         with ThreadPoolExecutor(self._threads) as pool:
-            self.trees_ = Trees.join(list(pool.map(grow, seeds.tolist())))
-        return self
+            return Trees.join(list(pool.map(grow, seeds.tolist())))
 
     def _grow(self, X: NDArray[np.float32], targets: NDArray[np.int64], seed: int) -> Trees:
-        n = len(targets)
-        draws = n if self.most_flows is None else min(n, self.most_flows)
-        drawn = check_random_state(seed).randint(0, n, draws, dtype=np.int32)
-        times = np.bincount(drawn, minlength=n)
+        times = self._times(len(targets), seed)
         rows = np.flatnonzero(times)
         # A sample may lack a class, which would renumber the others: targets are told apart by name.
         present, numbers = np.unique(targets[rows], return_inverse=True)
         tree = DecisionTreeClassifier(
             criterion="entropy",
-            max_features=int(np.log2(X.shape[1])) + 1,
+            max_features=self.features or int(np.log2(X.shape[1])) + 1,
             random_state=seed,
         ).fit(X[rows], numbers, sample_weight=times[rows].astype(np.float64))
         return compact(tree.tree_, present, len(self.classes_))
+
+    def _times(self, n: int, seed: int) -> NDArray[np.int64]:
+        """How often each of n flows is in a tree's sample, shape (n,)."""
+        draws = n if self.most_flows is None else min(n, self.most_flows)
+        drawn = check_random_state(seed).randint(0, n, draws, dtype=np.int32)
+        return np.bincount(drawn, minlength=n)
 
     @property
     def _threads(self) -> int:
@@ -116,3 +130,57 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
         """The forest as an ONNX model; its probabilities are in the order of ``classes_``."""
         check_is_fitted(self)
         return forest_to_onnx(self.trees_, self.n_features_in_)
+
+
+class CalibratedForest(StatisticsForest):
+    """The same forest with calibrated probabilities, from the flows that each tree did not see.
+
+    The votes are mixed with a little of the training shares, since what no tree voted for is rare rather
+    than impossible, and their logarithms are divided by the temperature that makes the out-of-bag truths
+    likeliest. So nothing is held back from learning.
+
+    Attributes:
+        temperature_: below 1 where the votes were too modest.
+        prior_: how common each class was, shape (classes,).
+    """
+
+    def _grow_all(self, X: NDArray[np.float32], targets: NDArray[np.int64]) -> Trees:
+        n = len(targets)
+        self._votes = np.zeros((n, len(self.classes_)), dtype=np.float32)
+        self._voters = np.zeros(n, dtype=np.int32)
+        self._lock = threading.Lock()
+        trees = super()._grow_all(X, targets)
+        self.prior_ = np.bincount(targets) / n
+        seen = self._voters > 0
+        votes = self._votes[seen] / self._voters[seen, None]
+        del self._votes, self._voters, self._lock
+        self.temperature_ = fit_temperature(self._mixed(votes), targets[seen])
+        return trees
+
+    def _grow(self, X: NDArray[np.float32], targets: NDArray[np.int64], seed: int) -> Trees:
+        tree = super()._grow(X, targets, seed)
+        left = np.flatnonzero(self._times(len(targets), seed) == 0)
+        if len(left):
+            votes = tree.votes(np.ascontiguousarray(X[left]))
+            with self._lock:
+                self._votes[left] += votes
+                self._voters[left] += 1
+        return tree
+
+    def _mixed(self, votes: NDArray[Any]) -> NDArray[np.float32]:
+        return np.asarray((1 - MIXED) * votes + MIXED * self.prior_, dtype=np.float32)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Calibrated probabilities, shape (n, classes), columns as in ``classes_``."""
+        mixed = self._mixed(super().predict_proba(X))
+        return calibrate(mixed, self.temperature_).astype(np.float64)
+
+    def to_onnx(self) -> bytes:
+        """The forest and its calibration as an ONNX model."""
+        check_is_fitted(self)
+        floor = MIXED * self.prior_
+        return forest_to_onnx(
+            self.trees_,
+            self.n_features_in_,
+            calibration=ForestCalibration(1 - MIXED, floor, self.temperature_),
+        )

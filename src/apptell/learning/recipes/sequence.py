@@ -1,0 +1,41 @@
+"""A forest on the bursts of the first payload packets, for traffic whose bytes say nothing.
+
+Mid-session flows, tunnels, encrypted hellos, and datasets without payload. It looks at sixteen packets
+unless told otherwise, so its verdict is due at the sixteenth or at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apptell.learning.recipes import paper_rf
+from apptell.learning.registry import Recipe, Settings, Trainable
+
+if TYPE_CHECKING:
+    from apptell.learning.forest import CalibratedForest
+
+FEATURES: Final = 0.3
+"""Share of the features that a split chooses among."""
+
+
+def make(settings: Settings) -> Trainable:
+    """The forest, ungrown."""
+    from apptell.learning.forest import CalibratedForest
+
+    return CalibratedForest(features=FEATURES, random_state=settings.seed)
+
+
+def report(trained: CalibratedForest) -> dict[str, object]:
+    """What the training leaves for ``model.json``."""
+    return {**paper_rf.report(trained), "temperature": trained.temperature_}
+
+
+RECIPE = Recipe(
+    name="sequence",
+    inputs="bursts",
+    description="A random forest on what the lengths of the first payload packets add up to.",
+    make=make,
+    report=report,
+    libraries=("scikit-learn",),
+    options=("packets",),
+)
