@@ -21,6 +21,11 @@ def parser() -> argparse.ArgumentParser:
     record.add_argument("--front", choices=("none", "route", "terminate"), default="none")
     record.add_argument("--tls", default="openssl-default")
     record.add_argument("--seed", type=int, default=1)
+    record.add_argument(
+        "--beside",
+        metavar="COMMAND",
+        help="run where the capture is, as long as it lasts; {interface} is its interface",
+    )
     record.add_argument("-o", "--output", type=Path, default=Path("lab-out/try"))
     sample = verbs.add_parser("sample", help="make the embedded samples anew")
     sample.add_argument("-o", "--output", type=Path, default=Path("src/apptell/samples"))

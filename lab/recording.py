@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -43,6 +44,8 @@ class Recorder:
 
     settings: Settings
     folder: Path
+    beside: str | None = None
+    """A command that also captures, such as ``apptell live``; ends by SIGTERM."""
     world: World = field(init=False)
     serving: Serving = field(init=False)
 
@@ -107,6 +110,7 @@ class Recorder:
         world = self.world
         specification = self.specification()
         tap = self.start_tap()
+        beside = None if self.beside is None else self.start_beside(self.beside)
         watch = Watch(world)
         watch.start()
         started = time.time()
@@ -119,12 +123,34 @@ class Recorder:
         owned = watch.stop()
         tap.terminate()
         tap.wait()
+        if beside is not None:
+            beside.terminate()
+            beside.wait(timeout=60)
         return self.write(owned, started, watch)
+
+    @property
+    def tapped(self) -> tuple[str, str]:
+        """The place and the interface of the capture."""
+        on_device = self.settings.network.tap == "device"
+        return ("device", "wlan0") if on_device else ("gateway", "cell0")
+
+    def start_beside(self, command: str) -> subprocess.Popen[bytes]:
+        """The command beside the capture, once it has a packet socket of its own too."""
+        place, interface = self.tapped
+        words = shlex.split(command.replace("{interface}", interface))
+        process = self.world.spawn(place, words, log="beside")
+        sockets = Path(f"/proc/{process.pid}/net/packet")
+        deadline = time.monotonic() + 300
+        while len(sockets.read_text().splitlines()) < 3 and time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise RuntimeError(f"{words[0]} ended: {process.returncode}")
+            time.sleep(0.2)
+        time.sleep(0.5)
+        return process
 
     def start_tap(self) -> subprocess.Popen[bytes]:
         """Tcpdump at the gateway or on the device."""
-        on_device = self.settings.network.tap == "device"
-        place, interface = ("device", "wlan0") if on_device else ("gateway", "cell0")
+        place, interface = self.tapped
         command = [
             "tcpdump",
             "-i",

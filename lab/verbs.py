@@ -20,7 +20,7 @@ def record(options: argparse.Namespace) -> int:
     """One recording."""
     names = options.apps.split(",") if options.apps else [*apps.APPS, "other"]
     settings = plan.quick(names, options.flows, options.front, options.tls, options.seed)
-    print(json.dumps(Recorder(settings, options.output).run(), indent=1))
+    print(json.dumps(Recorder(settings, options.output, options.beside).run(), indent=1))
     return 0
 
 

@@ -60,6 +60,7 @@ def test_zat_reads_the_zeek_log(tmp_path, batches, expected):
         assert row["orig_pkts"] == truth["packets_to_server"]
         assert row["app"] == (truth["app"] or "-")
         assert row["community_id"] == truth["community_id"]
+        assert row["revised"] is False
 
 
 def test_duckdb_reads_parquet_json_lines_and_csv_alike(tmp_path, batches, expected):

@@ -56,7 +56,15 @@ def ecs_document(row: dict[str, Any]) -> dict[str, Any]:
         "observer": {"product": "apptell", "type": "sensor", "version": __version__},
         "apptell": {
             name: row[name]
-            for name in ("outcome", "best_guess", "confidence", "runner_up", "threshold", "model")
+            for name in (
+                "outcome",
+                "best_guess",
+                "confidence",
+                "runner_up",
+                "threshold",
+                "model",
+                "revised",
+            )
         },
     }
     kept: dict[str, Any] = _without_nulls(document)

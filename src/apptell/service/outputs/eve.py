@@ -39,6 +39,7 @@ def eve_event(row: dict[str, Any]) -> dict[str, Any]:
                 "runner_up",
                 "threshold",
                 "model",
+                "revised",
             )
         },
         "flow": {

@@ -53,6 +53,11 @@ class KafkaTopic:
         self._sent = 0
         """Records of the batch being written that the client has taken."""
 
+    @property
+    def waiting(self) -> int:
+        """Records that the client has taken and the broker has not confirmed."""
+        return len(self._producer)
+
     def write(self, batch: pa.RecordBatch) -> None:
         """Gives the records to the client; one that finds no room is tried again, those before it are not.
 

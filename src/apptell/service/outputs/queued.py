@@ -79,7 +79,7 @@ class QueuedOutput:
             "written": self._written,
             "dropped": self._dropped,
             "errors": self._errors,
-            "queued": self._n,
+            "queued": self._n + int(getattr(self._output, "waiting", 0)),
             **self._output.extra,
         }
 

@@ -37,6 +37,7 @@ _FIELDS: Final = (
     ("server_name", "string"),
     ("ja4", "string"),
     ("model", "string"),
+    ("revised", "bool"),
 )
 _ESCAPES: Final = str.maketrans({"\t": "\\x09", "\n": "\\x0a", "\r": "\\x0d", "\\": "\\x5c"})
 
@@ -69,6 +70,7 @@ def zeek_fields(row: dict[str, Any]) -> dict[str, Any]:
             "server_name",
             "ja4",
             "model",
+            "revised",
         )
     }
 
@@ -94,6 +96,8 @@ def _value(value: Any, kind: str) -> str:
         return "-"
     if kind in ("time", "interval", "double"):
         return f"{value:.6f}"
+    if kind == "bool":
+        return "T" if value else "F"
     text = str(value).translate(_ESCAPES)
     if text == "":
         return "(empty)"

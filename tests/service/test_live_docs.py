@@ -1,0 +1,59 @@
+"""docs/live.md: its samples have the fields that the outputs write today, its metrics are those served."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from apptell.models import load_model
+from apptell.service import open_outputs
+from apptell.service.decisions import Decisions
+from apptell.service.metrics import Metrics
+from apptell.service.outputs.zeek import _FIELDS
+from apptell.service.records import LIVE_RECORD
+from apptell.testing import flow_batch
+
+DOCS = (Path(__file__).parents[2] / "docs/live.md").read_text()
+
+
+def sample(form):
+    found = re.search(rf"^`{form}`[^\n]*:\n\n```\w+\n(.*?)\n```", DOCS, re.MULTILINE | re.DOTALL)
+    assert found, form
+    return found[1]
+
+
+def names(value, path=""):
+    if not isinstance(value, dict):
+        return {path}
+    return {name for key, inner in value.items() for name in names(inner, f"{path}.{key}")}
+
+
+@pytest.fixture(scope="module")
+def verdict():
+    flows = flow_batch(["signal"]).with_columns(server_name=["a.example"], ja4=["t13d"])
+    return next(Decisions(load_model(), threshold=0.0).ended(flows))
+
+
+@pytest.mark.parametrize("form", ["jsonl", "eve", "zeek-json", "ecs"])
+def test_json_samples_have_the_fields_of_today(tmp_path, verdict, form):
+    (output,) = open_outputs([f"{form}:{tmp_path}/out"], is_lossless=True)
+    output.put(verdict)
+    output.close()
+    written = json.loads((tmp_path / "out").read_text())
+    assert names(json.loads(sample(form))) == names(written)
+
+
+def test_the_samples_of_csv_and_zeek_have_the_columns_of_today():
+    head, row = csv.reader(io.StringIO(sample("csv")))
+    assert head == LIVE_RECORD.names
+    assert len(row) == len(head)
+    assert len(sample("zeek").split("\t")) == len(_FIELDS)
+
+
+def test_every_metric_is_explained_and_every_one_explained_is_served():
+    served = set(re.findall(r"^# TYPE (\w+)", Metrics().text(), re.MULTILINE))
+    explained = set(re.findall(r"`(apptell_\w+)", DOCS[DOCS.index("## What to watch") :]))
+    assert explained == served - {"apptell_ready"}
