@@ -63,6 +63,8 @@ def say_what_was_lost(outputs: "Sequence[QueuedOutput]") -> None:
                 f"{output.name}: {counts['called']:,} called, {counts['failed']:,} failed, "
                 f"{counts['limited']:,} left out by the rate{': ' if fault else ''}{fault}"
             )
+        if counts["queued"]:
+            note(f"{output.name}: {counts['queued']:,} records not confirmed")
         if not output.is_gone and (counts["dropped"] or counts["errors"]):
             note(
                 f"{output.name}: {counts['dropped']:,} records dropped, "
