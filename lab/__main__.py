@@ -20,6 +20,9 @@ def parser() -> argparse.ArgumentParser:
     record.add_argument("--flows", type=int, default=20, help="flows of each app")
     record.add_argument("--front", choices=("none", "route", "terminate"), default="none")
     record.add_argument("--tls", default="openssl-default")
+    record.add_argument("--network", default="home")
+    record.add_argument("--day", type=int, default=0)
+    record.add_argument("--workers", type=int, default=10)
     record.add_argument("--seed", type=int, default=1)
     record.add_argument(
         "--beside",
@@ -68,7 +71,7 @@ def main(arguments: list[str]) -> int:
         if reason:
             print(f"lab: {reason}", file=sys.stderr)
             return 3
-        sandbox.enter(arguments)
+        return sandbox.enter(arguments)
     sandbox.furnish()
     from lab import verbs
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.host import door
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -41,7 +43,7 @@ def configuration(
     table.write_text("".join(f"{name} {backend}\n" for name, (backend, _) in routes.items()))
     if mode == "route":
         lines += [
-            f"  bind {address}:443",
+            f"  bind {door(address)}",
             "  tcp-request inspect-delay 5s",
             "  tcp-request content accept if { req.ssl_hello_type 1 }",
         ]
@@ -57,7 +59,7 @@ def configuration(
             )
         )
         lines += [
-            f"  bind {address}:443 ssl crt-list {listing}",
+            f"  bind {door(address)} ssl crt-list {listing}",
             f"  use_backend %[ssl_fc_sni,lower,map({table})]",
         ]
     for backend, target in backends:
@@ -68,7 +70,7 @@ def configuration(
         )
         lines += [
             f"backend {backend}",
-            f"  server s {target}:443{tls}" + (" sni ssl_fc_sni" if tls else ""),
+            f"  server s {door(target)}{tls}" + (" sni ssl_fc_sni" if tls else ""),
         ]
     return "\n".join(lines) + "\n"
 

@@ -32,6 +32,11 @@ NGINX_HTTP = """http {{
 """
 
 
+def door(address: str, port: int = 443) -> str:
+    """Address and port, an IPv6 address in brackets."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 @dataclass
 class Host:
     """What an app's ``serve`` may use, and what it leaves for its clients."""
@@ -96,11 +101,15 @@ class Host:
             log=f"{self.app}-{name}",
         )
 
+    def door(self, role: str = "main", port: int = 443) -> str:
+        """Address and port of a role, an IPv6 address in brackets."""
+        return door(self.roles[role], port)
+
     def nginx_tls(self, role: str = "main", *, http2: bool = False) -> str:
         """The first lines of a TLS ``server`` block of a role."""
         certificate, key = self.certificate(role)
         flavour = " http2" if http2 else ""
         return (
-            f"listen {self.roles[role]}:443 ssl{flavour} backlog=1024; server_name _;\n"
+            f"listen {self.door(role)} ssl{flavour} backlog=1024; server_name _;\n"
             f"ssl_certificate {certificate}; ssl_certificate_key {key};\n"
         )

@@ -101,7 +101,8 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self.ledger = Ledger()
         for chain, mask, flags in RULES:
-            rule = f"iptables -A {chain} -p tcp --tcp-flags {mask} {flags} -j NFLOG"
+            tables = "ip6tables" if world.network.version == 6 else "iptables"
+            rule = f"{tables} -A {chain} -p tcp --tcp-flags {mask} {flags} -j NFLOG"
             world.run("device", [*rule.split(), "--nflog-group", str(GROUP)])
         command = ["tcpdump", "-i", f"nflog:{GROUP}", "-U", "-B", "8192", "-w", "-", "-Z", "root"]
         self._log = world.spawn("device", command, log="nflog", stdout=subprocess.PIPE)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import pcap, pcapdroid
+from lab import cost, pcap, pcapdroid, sandbox
 from lab.background import BACKGROUND, SHARES
 from lab.behaviour import Habits
 from lab.ownership import Owned, Watch
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 SNAPLEN = 1_640
 """Ethernet, the longest IP and TCP headers, 1,500 bytes of payload."""
+MAX_FAULTS = 0.5
+"""The share of an app's sessions that may end with a fault."""
 LIBRARIES = (
     "aiohttp", "aiomqtt", "grpcio", "httpx", "irc", "matrix-nio", "matrix-synapse", "paho-mqtt",
     "pymumble", "slixmpp", "websockets",
 )  # fmt: skip
 PACKAGES = (
-    "chromium", "curl", "dovecot-core", "git", "haproxy", "knot-dnsutils", "mosquitto",
+    "chromium-headless-shell", "curl", "dovecot-core", "git", "haproxy", "knot-dnsutils", "mosquitto",
     "mumble-server", "nginx", "ngircd", "openssl", "postfix", "prosody", "unbound",
 )  # fmt: skip
 
@@ -103,7 +105,7 @@ class Recorder:
     def n_workers(self, app: str) -> int:
         """How many accounts of an app are at work at the same time."""
         usual = max(3, self.settings.workers // 2) if app in BACKGROUND else self.settings.workers
-        return int(getattr(self.serving.modules[app], "WORKERS", usual))
+        return min(usual, int(getattr(self.serving.modules[app], "WORKERS", usual)))
 
     def record(self) -> dict[str, Any]:
         """Start capture and clients, wait for the quotas, stop them in the opposite order."""
@@ -118,7 +120,13 @@ class Recorder:
         self.wait_for_quotas(crews, watch)
         for crew in crews.values():
             close(crew)
-            crew.wait(timeout=40)
+        deadline = time.monotonic() + 40
+        while not all(map(ended, crews.values())) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        spent = cost.processor_s(world.children)
+        for crew in crews.values():
+            crew.kill()
+            crew.wait()
         time.sleep(1.0)
         owned = watch.stop()
         tap.terminate()
@@ -126,7 +134,7 @@ class Recorder:
         if beside is not None:
             beside.terminate()
             beside.wait(timeout=60)
-        return self.write(owned, started, watch)
+        return self.write(owned, started, watch, spent)
 
     @property
     def tapped(self) -> tuple[str, str]:
@@ -174,9 +182,9 @@ class Recorder:
             **os.environ,
             "OPENSSL_CONF": str(self.world.scratch / "openssl.cnf"),
             "SSL_CERT_FILE": str(self.serving.authority.certificate),
-            "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python",
             "GRPC_DNS_RESOLVER": "native",
             "HOME": "/nonexistent",
+            "PYTHONPATH": str(older(self.settings.version)),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         command = [sys.executable, "-m", "lab.worker", app, str(specification)]
@@ -195,12 +203,13 @@ class Recorder:
         """Tell each crew to stop when its app has its flows."""
         s, shown = self.settings, 0.0
         deadline = time.monotonic() + s.limit_s
-        waiting = dict(crews)
+        waiting, counts = dict(crews), self.counts(watch)
         while waiting and time.monotonic() < deadline:
             time.sleep(0.2)
             for app in list(waiting):
                 n_flows = watch.ledger.counts.get(self.uid(app), 0)
-                if n_flows >= self.quota(app) or waiting[app].poll() is not None:
+                enough = app in BACKGROUND and counts["other"] >= s.quotas["other"]
+                if n_flows >= self.quota(app) or enough or ended(waiting[app]):
                     close(waiting.pop(app))
             counts = self.counts(watch)
             if time.monotonic() > shown + 10:
@@ -222,7 +231,17 @@ class Recorder:
             counts[label] += watch.ledger.counts.get(self.uid(app), 0)
         return counts
 
-    def write(self, owned: list[Owned], started: float, watch: Watch) -> dict[str, Any]:
+    def names(self) -> dict[str, list[str]]:
+        """Server names of each label: the lab's own record, which the labelling never sees."""
+        found: dict[str, list[str]] = {}
+        for app, host in self.serving.hosts.items():
+            label = "other" if app in BACKGROUND else app
+            found.setdefault(label, []).extend(n for names in host.names.values() for n in names)
+        return found
+
+    def write(
+        self, owned: list[Owned], started: float, watch: Watch, spent: dict[str, float]
+    ) -> dict[str, Any]:
         """The connections CSV, the session log and ``recording.json``."""
         s = self.settings
         owners = {
@@ -237,6 +256,7 @@ class Recorder:
         with (self.folder / "sessions.jsonl").open("wb") as sink:
             for app in self.serving.modules:
                 sink.write((self.world.scratch / f"sessions-{app}.jsonl").read_bytes())
+        check_faults(self.folder / "sessions.jsonl")
         content = {
             "recording": s.recording,
             "seed": s.seed,
@@ -249,12 +269,29 @@ class Recorder:
             "seconds": round(time.time() - started, 1),
             "capture_bytes": capture.stat().st_size,
             "flows": self.counts(watch),
+            "version": s.version,
             "drift": s.drift,
+            "names": self.names(),
             "link": asdict(s.network),
-            "versions": versions(),
+            "processor_s": spent,
+            "versions": versions(older(s.version)),
         }
         (self.folder / "recording.json").write_text(json.dumps(content, indent=1) + "\n")
         return content
+
+
+def check_faults(path: Path) -> None:
+    """A RuntimeError when an app's sessions mostly failed: such flows are not what the app does."""
+    sessions: dict[str, list[str | None]] = {}
+    for line in path.read_text().splitlines():
+        content = json.loads(line)
+        sessions.setdefault(content["app"], []).append(content["fault"])
+    for app, faults in sessions.items():
+        found = [fault for fault in faults if fault is not None]
+        if len(found) > max(MAX_FAULTS * len(faults), 2):
+            raise RuntimeError(
+                f"{len(found)} of {len(faults)} sessions of {app} failed: {found[0]}"
+            )
 
 
 def shorten(capture: Path, n_payload: int) -> None:
@@ -274,9 +311,23 @@ def close(crew: subprocess.Popen[bytes]) -> None:
         crew.stdin.close()
 
 
-def versions() -> dict[str, str]:
-    """What the servers and libraries call themselves."""
+def ended(crew: subprocess.Popen[bytes]) -> bool:
+    """Whether a process has ended; it is left to be waited for, and its times to be read."""
+    how = os.WEXITED | os.WNOWAIT | os.WNOHANG
+    return crew.returncode is not None or os.waitid(os.P_PID, crew.pid, how) is not None
+
+
+def older(version: str) -> Path:
+    """The folder of a set of client libraries, put before those of the environment."""
+    return sandbox.lab_python().parent.parent / version
+
+
+def versions(clients: Path) -> dict[str, str]:
+    """What the servers and libraries call themselves; ``clients`` holds some of the clients'."""
     found = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    for distribution in importlib.metadata.distributions(path=[str(clients)]):
+        if distribution.name in LIBRARIES:
+            found[distribution.name] = distribution.version
     for package in PACKAGES:
         command = ["dpkg-query", "-W", "-f=${Version}", package]
         asked = subprocess.run(command, capture_output=True, text=True, check=False)

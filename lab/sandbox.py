@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,15 @@ NEEDED = (
     "ngircd",
     "murmurd",
 )
+DEVICES = {
+    "null": (1, 3),
+    "zero": (1, 5),
+    "full": (1, 7),
+    "random": (1, 8),
+    "urandom": (1, 9),
+    "tty": (5, 0),
+    "net/tun": (10, 200),
+}
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -51,14 +61,13 @@ def missing() -> str | None:
     return None
 
 
-def enter(arguments: list[str]) -> None:
-    """Replace this process by ``unshare``.
-
-    Which runs ``python -m lab`` in new namespaces and kills all of it.
+def enter(arguments: list[str]) -> int:
+    """Run ``python -m lab`` in new namespaces until it ends; returns its exit code.
 
     The process ids, mounts and network are new. The first process inside is the lab; when it ends,
     or when ``unshare`` is killed, the kernel kills every process inside, and interfaces and mounts
-    go with them.
+    go with them. ``unshare`` itself would ignore being asked to end, so it is killed for that; an
+    interrupt from the keyboard reaches the lab by itself.
     """
     command = [
         "unshare",
@@ -71,8 +80,24 @@ def enter(arguments: list[str]) -> None:
     ]
     environment = dict(os.environ, **{INSIDE: "1"})
     environment["PATH"] = environment.get("PATH", "") + ":/usr/sbin:/sbin"
-    os.chdir(root())
-    os.execvpe("unshare", [*command, str(lab_python()), "-m", "lab", *arguments], environment)
+    inner = subprocess.Popen(
+        [*command, str(lab_python()), "-m", "lab", *arguments],
+        env=environment,
+        cwd=root(),
+        preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0),
+    )
+    asked: list[int] = []
+
+    def end(number: int, _frame: object) -> None:
+        asked.append(number)
+        inner.kill()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda *_: None)
+    code = inner.wait()
+    return 128 + asked[0] if asked else code if code >= 0 else 128 - code
 
 
 def is_inside() -> bool:
@@ -99,8 +124,22 @@ def furnish() -> Path:
     # what a killed client leaves behind must not stay on the machine
     os.environ["TMPDIR"] = str(scratch / "tmp")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    _devices(Path("/dev"))
     _uncover(Path(os.path.realpath(lab_python())).parent.parent, scratch)
     return scratch
+
+
+def _devices(folder: Path) -> None:
+    """Device files of the lab's own: what happens to the machine's meanwhile is not seen here."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=64m", "tmpfs", folder], check=True)
+    (folder / "net").mkdir()
+    for name, (major, minor) in DEVICES.items():
+        os.mknod(folder / name, stat.S_IFCHR | 0o666, os.makedev(major, minor))
+        (folder / name).chmod(0o666)
+    for name, target in {"fd": "", "stdin": "/0", "stdout": "/1", "stderr": "/2"}.items():
+        (folder / name).symlink_to(f"/proc/self/fd{target}")
+    (folder / "shm").mkdir()
+    (folder / "shm").chmod(0o1777)
 
 
 def _uncover(installation: Path, scratch: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import random
 import re
+import socket
+import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from lab.settings import Settings
     from lab.world import World
 
-FRONT_ADDRESS = "192.0.2.9"
+FRONT = 9
+"""The number of the front end's address; the servers' own follow from 11 on."""
 
 
 def kinds(settings: Settings) -> dict[str, str]:
@@ -47,6 +50,7 @@ class Serving:
         self._routes: dict[str, tuple[str, str]] = {}
         self._alpn: dict[str, str] = {}
         self._doors: dict[tuple[str, int], str] = {}
+        self._front = world.network.address("servers", FRONT)
 
     def start(self) -> None:
         """Names and certificates, servers, the front end, and what an app must have ready."""
@@ -58,6 +62,7 @@ class Serving:
         if self.settings.front != "none":
             self._start_front()
         self._wait()
+        self.world.reach(*next(iter(self._doors)))
         for app, module in self.modules.items():
             if hasattr(module, "ready"):
                 module.ready(self.hosts[app])
@@ -68,9 +73,8 @@ class Serving:
         ports = getattr(module, "PORTS", {})
         roles, names = {}, {}
         for role in getattr(module, "ROLES", ("main",)):
-            address = roles[role] = f"192.0.2.{11 + len(self._doors)}"
+            address = roles[role] = self.own_address(11 + len(self._doors))
             self._doors[address, ports.get(role, 443)] = app
-            self.world.ip("servers", f"addr add {address}/32 dev lo")
             n_names = getattr(module, "N_NAMES", s.n_names)
             names[role] = [f"{behaviour.label(self.random)}.{self.zone}" for _ in range(n_names)]
             self.authority.issue(f"{app}-{role}", [f"*.{self.zone}"])
@@ -78,21 +82,30 @@ class Serving:
             usual = "h2,http/1.1" if role == "h2" else ""
             self._alpn[backend] = getattr(module, "ALPN", {}).get(role, usual)
             # what has a port of its own never stands behind the front end
-            target = address if s.front == "none" or role in ports else FRONT_ADDRESS
+            target = address if s.front == "none" or role in ports else self._front
             self._lines += [f"{target} {name}" for name in names[role]]
-            if target == FRONT_ADDRESS:
+            if target == self._front:
                 self._routes.update(dict.fromkeys(names[role], (backend, address)))
         rng = random.Random(f"{s.seed}/{app}")
         n_accounts = s.workers * 2
         return Host(app, self.world, self.authority, rng, roles, names, n_accounts, s.day)
 
+    def own_address(self, number: int) -> str:
+        """An address of its own on the server side."""
+        network = self.world.network
+        address = network.address("servers", number)
+        # neighbour discovery, unlike ARP, answers for the interface's own addresses alone
+        bits = "128 dev eth0 nodad" if network.version == 6 else "32 dev lo"
+        self.world.ip("servers", f"addr add {address}/{bits}")
+        return address
+
     def _start_front(self) -> None:
-        self.world.ip("servers", f"addr add {FRONT_ADDRESS}/32 dev lo")
+        self.own_address(FRONT)
         folder = self.authority.folder
         self.authority.issue("front", [f"*.{self.zone}"])
         wildcard = folder / "front.both.pem"
         text = front.configuration(
-            self.settings.front, FRONT_ADDRESS, self._routes, wildcard, self._alpn
+            self.settings.front, self._front, self._routes, wildcard, self._alpn
         )
         front.start(self.world, folder, text)
 
@@ -113,6 +126,11 @@ class Serving:
 
 
 def listening(address: str, port: int) -> re.Pattern[str]:
-    """What ``/proc/net/tcp``, or ``tcp6`` with a mapped address, says of a socket listening there."""
-    a, b, c, d = (int(part) for part in address.split("."))
-    return re.compile(f"{d:02X}{c:02X}{b:02X}{a:02X}:{port:04X} 0+:0000 0A")
+    """What ``/proc/net/tcp`` and ``tcp6`` say of a socket that listens there.
+
+    An IPv4 address may be held as a mapped one, so its end is enough.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    return re.compile("".join(f"{word:08X}" for word in words) + f":{port:04X} 0+:0000 0A")

@@ -12,7 +12,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from lab import stacks
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -31,6 +34,12 @@ class TlsProfile:
     max_version: str = "TLSv1.3"
     options: str = ""
     """Values of OpenSSL's ``Options`` command, such as ``-SessionTicket``."""
+    stack: str = "openssl"
+    """What Python's libraries speak TLS with: ``openssl``, ``gnutls`` or ``rustls``."""
+    chrome: bool = False
+    """Whether HTTP goes by curl and BoringSSL in the manner of Chrome on Android."""
+    priority: str = "NORMAL"
+    """GnuTLS's word for what it offers."""
 
     def openssl_conf(self) -> str:
         """The configuration file's text."""
@@ -82,7 +91,6 @@ PROFILES = {
             _SHORT,
             options="-EncryptThenMac",
         ),
-        TlsProfile("chacha-first", "X25519:P-256", _CHACHA, "ECDHE+CHACHA20:ECDHE+AESGCM", _SHORT),
         TlsProfile(
             "tls12-only",
             "P-256:P-384:X25519",
@@ -92,20 +100,38 @@ PROFILES = {
             max_version="TLSv1.2",
         ),
         TlsProfile(
-            "p256-first", "P-256:X25519:P-384", _GCM, _MODERN, _LONG, options="-SessionTicket"
+            "boringssl",
+            "P-256:X25519:P-384",
+            _GCM,
+            _CONSCRYPT,
+            _SHORT,
+            options="-SessionTicket",
+            chrome=True,
         ),
+        TlsProfile(
+            "gnutls",
+            "X25519:P-256:P-384",
+            _GCM,
+            _MODERN,
+            _SHORT,
+            stack="gnutls",
+            priority="NORMAL:-VERS-TLS1.1:-VERS-TLS1.0",
+        ),
+        TlsProfile("rustls", "X25519:P-256:P-384", _CHACHA, _MODERN, _SHORT, stack="rustls"),
     )
 }
 
 
-def client_context(profile: TlsProfile, ca: Path, alpn: list[str] | None = None) -> ssl.SSLContext:
-    """A client context with the device's settings (the rest comes from ``OPENSSL_CONF``)."""
+def client_context(profile: TlsProfile, ca: Path, alpn: Sequence[str] = ()) -> ssl.SSLContext:
+    """A client context with the device's settings (OpenSSL's come from ``OPENSSL_CONF`` too)."""
+    if profile.stack != "openssl":
+        return stacks.context(profile.stack, ca, alpn, profile.priority)
     context = ssl.create_default_context(cafile=str(ca))
     context.set_ciphers(profile.ciphers)
     if profile.max_version == "TLSv1.2":
         context.maximum_version = ssl.TLSVersion.TLSv1_2
     if alpn:
-        context.set_alpn_protocols(alpn)
+        context.set_alpn_protocols(list(alpn))
     return context
 
 

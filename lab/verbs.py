@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def record(options: argparse.Namespace) -> int:
     """One recording."""
     names = options.apps.split(",") if options.apps else [*apps.APPS, "other"]
-    settings = plan.quick(names, options.flows, options.front, options.tls, options.seed)
+    settings = plan.quick(names, options)
     print(json.dumps(Recorder(settings, options.output, options.beside).run(), indent=1))
     return 0
 
@@ -62,15 +62,16 @@ def dataset(options: argparse.Namespace) -> int:
         workers=options.workers,
     )
     options.output.mkdir(parents=True, exist_ok=True)
+    (options.output / "labels.csv").write_text(plan.labels())
     total = sum(sum(settings.quotas.values()) for settings in recordings)
     done = made = failed = 0
     begun = time.monotonic()
     for number, settings in enumerate(recordings, 1):
-        folder = options.output / settings.recording
+        folder = options.output / settings.place
         if (folder / "recording.json").exists():
             done += sum(json.loads((folder / "recording.json").read_text())["flows"].values())
             continue
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(options.output / settings.recording, ignore_errors=True)
         try:
             counts = Recorder(settings, folder).run()["flows"]
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:

@@ -7,6 +7,7 @@ on end of input.
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import json
 import logging
@@ -20,9 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from lab.behaviour import Habits, Person
 from lab.tls import PROFILES, client_context
+from lab.webclient import Http, aiohttp_session, curl_session
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Sequence
+    from contextlib import AbstractAsyncContextManager
+
+
+SESSION_LIMIT_S = 150
 
 
 @dataclass
@@ -51,9 +58,20 @@ class Client:
         """One of the server names of a role."""
         return str(self.person.random.choice(self.spec["apps"][self.app]["names"][role]))
 
-    def context(self, alpn: list[str] | None = None) -> ssl.SSLContext:
-        """A TLS context with the device's settings."""
-        return client_context(PROFILES[self.spec["tls"]], Path(self.ca), alpn)
+    def context(self, alpn: Sequence[str] = ()) -> ssl.SSLContext:
+        """A TLS context with the device's settings, one for all sessions of an app."""
+        return kept_context(self.spec["tls"], self.ca, tuple(alpn))
+
+    @property
+    def chrome(self) -> bool:
+        """Whether this device speaks HTTP as Chrome on Android does."""
+        return PROFILES[self.spec["tls"]].chrome
+
+    def http(self, headers: dict[str, str] | None = None) -> AbstractAsyncContextManager[Http]:
+        """An HTTP session with the device's stack."""
+        if self.chrome:
+            return curl_session(self.ca, headers or {})
+        return aiohttp_session(self.context(["http/1.1"]), headers or {})
 
     def peer(self) -> dict[str, str]:
         """Another account."""
@@ -69,6 +87,12 @@ class Client:
     async def idle(self) -> None:
         """A longer silence."""
         await asyncio.sleep(self.person.idle_s())
+
+
+@functools.cache
+def kept_context(profile: str, ca: str, alpn: tuple[str, ...]) -> ssl.SSLContext:
+    """The context of a TLS profile and an ALPN offer."""
+    return client_context(PROFILES[profile], Path(ca), alpn)
 
 
 class Crew:
@@ -99,7 +123,7 @@ class Crew:
             plan = person.plan(self.module.ACTIONS)
             start, fault = time.time(), None
             try:
-                await asyncio.wait_for(self.module.session(client, plan), 60)
+                await asyncio.wait_for(self.module.session(client, plan), SESSION_LIMIT_S)
             except Exception as error:  # noqa: BLE001 - a failed session is recorded, whatever its cause
                 fault = f"{type(error).__name__}: {error}"[:200]
                 await asyncio.sleep(0.5)
@@ -132,7 +156,7 @@ class Crew:
             asyncio.create_task(self.one(i)) for i in range(self.spec["apps"][self.app]["workers"])
         ]
         await self.over.wait()
-        _, late = await asyncio.wait(tasks, timeout=25)
+        _, late = await asyncio.wait(tasks, timeout=12)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import irc.client_aio
 import irc.connection
+
+from lab.apps import weechat
 
 if TYPE_CHECKING:
     from lab.host import Host
@@ -79,14 +82,22 @@ class Chat(irc.client_aio.AioSimpleIRCClient):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.welcome: asyncio.Event = asyncio.Event()
+        self.gone: asyncio.Event = asyncio.Event()
 
     def on_welcome(self, *_: Any) -> None:
         """The server has let us in."""
         self.welcome.set()
 
+    def on_disconnect(self, *_: Any) -> None:
+        """The connection has ended."""
+        self.gone.set()
+
 
 async def session(client: Client, plan: list[str]) -> None:
-    """Register, join, do what the plan says, quit."""
+    """Register, join, do what the plan says, quit; every third account has WeeChat."""
+    if client.index % 3 == 2:
+        await weechat.session(client, plan)
+        return
     person, chat, name = client.person, Chat(), client.name()
     factory = irc.connection.AioFactory(ssl=client.context(), server_hostname=name)
     nick = f"{client.account['user'][:12]}{client.number % 1000}"
@@ -114,7 +125,8 @@ async def session(client: Client, plan: list[str]) -> None:
             await _act(chat.connection, client, action, rooms)
         await client.pause()
         chat.connection.quit(person.text()[:60])
-        await asyncio.sleep(0.2)
+        with contextlib.suppress(TimeoutError):  # the server says good-bye and closes
+            await asyncio.wait_for(chat.gone.wait(), 5)
     finally:
         chat.connection.disconnect()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import random
 import sys
 import time
 import urllib.error
@@ -13,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import nio
+
+from lab.apps.matrixrest import Rest
 
 if TYPE_CHECKING:
     from lab.host import Host
@@ -52,6 +55,7 @@ dynamic_thumbnails: false
 presence: {{enabled: {presence}}}
 federation_domain_whitelist: []
 """
+WORKERS = 12
 LIMITS = (
     "rc_message",
     "rc_registration",
@@ -111,7 +115,7 @@ def _ask(method: str, path: str, body: dict[str, Any], token: str = "") -> dict[
 
 
 def furnish(accounts: list[dict[str, str]]) -> dict[str, Any]:
-    """Registered accounts with their tokens, and public rooms that all have joined."""
+    """Registered accounts with their tokens; each has joined a few of the public rooms."""
     for _ in range(200):
         try:
             urllib.request.urlopen(
@@ -132,26 +136,43 @@ def furnish(accounts: list[dict[str, str]]) -> dict[str, Any]:
         )
         account.update(id=made["user_id"], token=made["access_token"], device=made["device_id"])
     rooms = []
-    for number in range(4):
+    for number in range(max(4, len(accounts) // 4)):
         token = accounts[number]["token"]
         rooms.append(
             _ask("POST", "/createRoom", {"preset": "public_chat", "name": f"room {number}"}, token)[
                 "room_id"
             ]
         )
+    rng = random.Random(len(accounts))
+    wanted = []
+    for account in accounts:
+        own = rng.sample(rooms, 3)
+        account["rooms"] = " ".join(own)
+        wanted += [(room, account["token"]) for room in own]
     with ThreadPoolExecutor(4) as pool:
-        for room in rooms:
-            list(pool.map(lambda a, r=room: _ask("POST", f"/join/{r}", {}, a["token"]), accounts))
-    return {"accounts": accounts, "rooms": rooms}
+        list(pool.map(lambda w: _ask("POST", f"/join/{w[0]}", {}, w[1]), wanted))
+    return {"accounts": accounts}
 
 
 async def session(client: Client, plan: list[str]) -> None:
     """Sign in with the password or the kept token, sync, do what the plan says."""
+    account = client.account
+    base = f"https://{client.name()}"
+    if client.chrome:
+        async with client.http() as http:
+            await _visit(Rest(http, base, account["id"]), client, plan)
+        return
+    config = nio.AsyncClientConfig(max_limit_exceeded=0, max_timeouts=1, request_timeout=60)
+    chat = nio.AsyncClient(base, account["id"], config=config, ssl=client.context(["http/1.1"]))
+    try:
+        await _visit(chat, client, plan)
+    finally:
+        await chat.close()
+
+
+async def _visit(chat: nio.AsyncClient | Rest, client: Client, plan: list[str]) -> None:
     person, account = client.person, client.account
-    config = nio.AsyncClientConfig(max_limit_exceeded=0, max_timeouts=1, request_timeout=30)
-    chat = nio.AsyncClient(
-        f"https://{client.name()}", account["id"], config=config, ssl=client.context(["http/1.1"])
-    )
+    poll = None
     try:
         if person.random.random() < 0.25 or not plan:
             answer = await chat.login(account["password"], device_name="phone")
@@ -174,18 +195,18 @@ async def session(client: Client, plan: list[str]) -> None:
             await client.pause()
             await _act(chat, client, action)
         await client.pause()
-        poll.cancel()
     finally:
-        await chat.close()
+        if poll is not None:
+            poll.cancel()
 
 
-async def _poll(chat: nio.AsyncClient, timeout_ms: int) -> None:
+async def _poll(chat: nio.AsyncClient | Rest, timeout_ms: int) -> None:
     while True:
         await chat.sync(timeout=timeout_ms)
 
 
-async def _act(chat: nio.AsyncClient, client: Client, action: str) -> None:
-    person, room = client.person, client.person.random.choice(client.extra["rooms"])
+async def _act(chat: nio.AsyncClient | Rest, client: Client, action: str) -> None:
+    person, room = client.person, client.person.random.choice(client.account["rooms"].split())
     if action == "idle":
         await client.idle()
     elif action == "typing":

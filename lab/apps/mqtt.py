@@ -69,7 +69,7 @@ async def session(client: Client, plan: list[str]) -> None:
         clean_session=clean,
         keepalive=person.random.choice((4, 8, 15)),
         tls_context=client.context(),
-        timeout=20,
+        timeout=60,
     ) as mqtt:
         if not plan:
             return
@@ -119,4 +119,4 @@ async def _act(mqtt: aiomqtt.Client, client: Client, action: str, rooms: list[st
     body = {"picture": person.picture, "voice": person.voice, "file": person.file}[action]()
     await mqtt.publish(f"{inbox}/m", json.dumps({**head, "kind": action, "size": len(body)}), qos=1)
     for start in range(0, len(body), 32_768):
-        await mqtt.publish(f"{inbox}/part/{start}", body[start : start + 32_768], qos=1, timeout=30)
+        await mqtt.publish(f"{inbox}/part/{start}", body[start : start + 32_768], qos=1)

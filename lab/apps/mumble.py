@@ -12,10 +12,15 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from lab import mumblepb
+
 if TYPE_CHECKING:
     from lab.host import Host
     from lab.worker import Client
 
+WORKERS = 14
+IDLE_LOOP_S, TALKING_LOOP_S = 0.08, 0.02
+"""How long pymumble's thread waits for the server before it looks at its own queue."""
 ACTIONS = {
     "text": 7,
     "group": 5,
@@ -75,12 +80,12 @@ def serve(host: Host) -> None:
 def ready(host: Host) -> None:
     """Make the channels as the server's owner, on the server side and so out of the capture."""
     script = [sys.executable, "-m", "lab.apps.mumble", host.roles["main"], *host.extra["channels"]]
-    environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
-    host.world.run("servers", script, env=environment, timeout=60)
+    host.world.run("servers", script, timeout=60)
 
 
 def furnish(address: str, channels: list[str]) -> None:
     """Connect as the owner and make channels."""
+    mumblepb.install()
     import pymumble_py3
 
     plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -111,13 +116,14 @@ _lock = threading.Lock()
 
 
 def _connect(client: Client) -> Any:
+    mumblepb.install()
     import pymumble_py3
     from pymumble_py3 import mumble as library
 
     name = client.name()
     user = f"{client.account['user']}-{client.number}"
     chat = pymumble_py3.Mumble(name, user, port=443, reconnect=False)
-    chat.set_loop_rate(0.02)
+    chat.set_loop_rate(IDLE_LOOP_S)
     chat.parent_thread = threading.main_thread()
 
     class Wrapped:
@@ -149,7 +155,7 @@ async def session(client: Client, plan: list[str]) -> None:
         raise ConnectionError("no connection")
     threading.Thread(target=_loop, args=(chat,), daemon=True).start()
     try:
-        for _ in range(500):
+        for _ in range(1_000):
             if chat.connected == 2:
                 break
             await asyncio.sleep(0.05)
@@ -196,9 +202,11 @@ async def _talk(chat: Any, client: Client) -> None:
     """Some seconds of noise through the Opus encoder: speech as far as the wire can tell."""
     chat.sound_output.set_audio_per_packet(client.person.random.choice((0.02, 0.04, 0.06)))
     seconds = client.person.lognormal(1.2, 0.6, 0.3, 5)
+    chat.set_loop_rate(TALKING_LOOP_S)
     for _ in range(int(seconds / 0.1)):
         chat.sound_output.add_sound(client.person.blob(9_600))
         await asyncio.sleep(0.1)
+    chat.set_loop_rate(IDLE_LOOP_S)
 
 
 if __name__ == "__main__":

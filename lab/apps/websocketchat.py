@@ -8,8 +8,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-import aiohttp
-import websockets
+from websockets.asyncio.client import ClientConnection, connect
 
 if TYPE_CHECKING:
     from lab.host import Host
@@ -56,7 +55,7 @@ async def session(client: Client, plan: list[str]) -> None:
     person = client.person
     name = client.name()
     token = base64.urlsafe_b64encode(person.blob(person.random.choice((24, 48, 96)))).decode()
-    async with websockets.connect(
+    async with connect(
         f"wss://{name}/live/{client.account['user']}",
         ssl=client.context(["http/1.1"]),
         ping_interval=person.random.choice((3, 5, 10)),
@@ -83,7 +82,7 @@ async def session(client: Client, plan: list[str]) -> None:
         reader.cancel()
 
 
-async def _read(socket: websockets.ClientConnection) -> None:
+async def _read(socket: ClientConnection) -> None:
     async for raw in socket:
         message = json.loads(raw)
         if message.get("type") == "message":
@@ -91,7 +90,7 @@ async def _read(socket: websockets.ClientConnection) -> None:
 
 
 async def _act(
-    socket: websockets.ClientConnection, client: Client, action: str, name: str, token: str
+    socket: ClientConnection, client: Client, action: str, name: str, token: str
 ) -> None:
     person = client.person
     target = (
@@ -121,12 +120,9 @@ async def _act(
                 )
             )
             return
-        connector = aiohttp.TCPConnector(ssl=client.context(["http/1.1"]))
-        async with aiohttp.ClientSession(
-            connector=connector, headers={"Authorization": f"Bearer {token}"}
-        ) as http:
-            async with http.post(f"https://{name}/upload", data=body) as answer:
-                place = (await answer.json())["path"]
+        async with client.http({"Authorization": f"Bearer {token}"}) as http:
+            answer = await http.call("POST", f"https://{name}/upload", body)
+            place = json.loads(answer)["path"]
             await socket.send(
                 json.dumps(
                     {
@@ -138,5 +134,4 @@ async def _act(
                 )
             )
             if person.random.random() < 0.4:
-                async with http.get(f"https://{name}{place}") as answer:
-                    await answer.read()
+                await http.call("GET", f"https://{name}{place}")

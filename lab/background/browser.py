@@ -1,31 +1,28 @@
-"""A headless Chromium (BoringSSL, HTTP/2) on the same kind of pages: a new profile for each visit."""
+"""A headless Chromium (BoringSSL, HTTP/2) on the same kind of pages: a new context for each visit."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import shutil
-import signal
-import tempfile
 from typing import TYPE_CHECKING
 
 from lab.background import web
+from lab.chromium import Chromium
 
 if TYPE_CHECKING:
     from lab.host import Host
     from lab.worker import Client
 
-ACTIONS = {"page": 1}
+ACTIONS = {"page": 4, "pause": 1}
 ROLES = web.ROLES
-WORKERS = 2
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage", "--disable-default-apps", "--disable-extensions",
-    # the lab's authority is in no store of the browser
-    "--ignore-certificate-errors", "--virtual-time-budget=4000", "--dump-dom",
-)  # fmt: skip
+WORKERS = 5
+VISITS_PER_BROWSER = 40
+
+
+class _Kept:
+    """The running browser."""
+
+    browser: Chromium | None = None
+    lock = asyncio.Lock()
 
 
 def serve(host: Host) -> None:
@@ -34,19 +31,28 @@ def serve(host: Host) -> None:
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """One page with everything that it loads."""
-    del plan
-    role = client.person.random.choice(ROLES)
-    number = client.person.random.randrange(len(client.extra["pages"]))
-    url = f"https://{client.name(role)}/{number}.html"
-    profile = tempfile.mkdtemp(prefix="lab-browser-")
-    environment = {**os.environ, "HOME": profile}
-    command = ["chromium", *FLAGS, f"--user-data-dir={profile}", url]
-    quiet = {"stdout": -3, "stderr": -3, "start_new_session": True, "env": environment}
-    process = await asyncio.create_subprocess_exec(*command, **quiet)
+    """Some pages with everything that they load."""
+    async with _Kept.lock:
+        if _Kept.browser is None or _Kept.browser.process.returncode is not None:
+            _Kept.browser = Chromium()
+            await _Kept.browser.start()
+        browser = _Kept.browser
+        browser.n_visits += 1
+        browser.n_open += 1
+        if browser.n_visits >= VISITS_PER_BROWSER:
+            _Kept.browser = None  # the last of its visits ends it
+    person = client.person
     try:
-        await asyncio.wait_for(process.wait(), 40)
+        async with browser.visit() as page:
+            for action in plan[:4] or ["page"]:
+                if action == "pause":
+                    await client.idle()
+                    continue
+                name = client.name(person.random.choice(ROLES))
+                number = person.random.randrange(len(client.extra["pages"]))
+                await browser.load(page, f"https://{name}/{number}.html")
+                await client.pause()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        shutil.rmtree(profile, ignore_errors=True)
+        browser.n_open -= 1
+        if not browser.n_open and _Kept.browser is not browser:
+            await browser.stop()

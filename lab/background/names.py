@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from lab.worker import Client
 
 ACTIONS = {"a": 6, "aaaa": 4, "txt": 1}
+WORKERS = 8
 PORTS = {"main": 853}
 CONFIG = """server:
   directory: "{dir}"
@@ -20,9 +21,12 @@ CONFIG = """server:
   pidfile: "{dir}/unbound.pid"
   interface: {address}@853
   tls-port: 853
+  incoming-num-tcp: 400
+  tcp-idle-timeout: 60000
   tls-service-key: "{key}"
   tls-service-pem: "{certificate}"
   access-control: 0.0.0.0/0 allow
+  access-control: ::/0 allow
   do-not-query-localhost: yes
   local-zone: "." static
 {data}
@@ -51,7 +55,11 @@ async def session(client: Client, plan: list[str]) -> None:
     """Ask the plan's questions over one connection."""
     server = client.name()
     command = ["kdig", f"@{server}", "-p", "853", f"+tls-ca={client.ca}", f"+tls-host={server}"]
-    command += ["+keepopen", "+padding" if client.person.random.random() < 0.5 else "+nopadding"]
+    command += [
+        "+keepopen",
+        "+timeout=30",
+        "+padding" if client.person.random.random() < 0.5 else "+nopadding",
+    ]
     for action in plan or ["a"]:
         command += [client.person.random.choice(client.extra["names"]), action.upper()]
     process = await asyncio.create_subprocess_exec(*command, stdout=-3)

@@ -19,8 +19,7 @@ ALPN = {"main": "h2"}
 def serve(host: Host) -> None:
     """The server's own process; it holds its TLS itself."""
     certificate, key = host.certificate()
-    address = f"{host.roles['main']}:443"
-    command = [sys.executable, "-m", "lab.servers.remote", address, str(certificate), str(key)]
+    command = [sys.executable, "-m", "lab.servers.remote", host.door(), str(certificate), str(key)]
     host.spawn(command)
 
 

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import aiohttp
-import websockets
+from websockets.asyncio.client import connect
 
 if TYPE_CHECKING:
     from lab.host import Host
@@ -45,7 +45,7 @@ async def session(client: Client, plan: list[str]) -> None:
     """Watch for a while, or follow a ticker."""
     person = client.person
     if person.random.random() < 0.5:
-        async with websockets.connect(
+        async with connect(
             f"wss://{client.name('ticker')}/feed", ssl=client.context(["http/1.1"]), open_timeout=20
         ) as socket:
             for action in plan or ["tick"]:

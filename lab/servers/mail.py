@@ -75,7 +75,7 @@ mail_owner = postfix
 setgid_group = postdrop
 myhostname = {name}
 inet_interfaces = {smtp}
-inet_protocols = ipv4
+inet_protocols = all
 mydestination =
 alias_maps =
 virtual_mailbox_domains = {domain}
@@ -95,7 +95,7 @@ smtpd_client_connection_count_limit = 0
 smtputf8_enable = no
 import_environment = MAIL_CONFIG
 """
-MASTER = """{smtp}:{smtp_port} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
+MASTER = """{smtp_door} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
@@ -129,8 +129,8 @@ def serve(host: Host, imap_port: int, smtp_port: int, local_port: int) -> None:
         "name": host.names["smtp"][0],
         "imap": host.roles["imap"],
         "smtp": host.roles["smtp"],
+        "smtp_door": host.door("smtp", smtp_port),
         "imap_port": imap_port,
-        "smtp_port": smtp_port,
         "lmtp_port": local_port,
         "auth_port": local_port + 1,
     }

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from lab import plan
+from apptell.labels.folders import app_and_groups
+from lab import apps, plan
 
 
 def test_the_paper_s_size_has_the_paper_s_numbers():
@@ -26,6 +29,42 @@ def test_every_recording_has_all_apps_and_they_share_no_address():
     )
     totals = {app: sum(s.quotas[app] for s in recordings) for app in recordings[0].quotas}
     assert totals == plan.shares(20_000)
+
+
+def test_the_first_recordings_have_every_device_network_day_and_both_versions_of_ip():
+    first = plan.dataset(97_706, 1, drift=False, new_app=None)[:8]
+    assert {s.tls for s in first} == {name for name, _ in plan.DEVICES}
+    assert {s.network.name for s in first} == set(plan.NETWORKS)
+    assert {s.day for s in first} == set(range(plan.N_DAYS))
+    assert {s.network.version for s in first} == {4, 6}
+    assert {s.version for s in first} == {"oldest", "older", "current"}
+
+
+def test_a_recording_s_folder_names_its_groups():
+    settings = plan.dataset(97_706, 1, drift=False, new_app=None)[3]
+    _, groups = app_and_groups(Path("d", settings.place, "capture.pcap"), Path("d"))
+    assert groups["source"].startswith("r003/")
+    assert groups["day"] == "3"
+    assert groups["device"] == "gnutls"
+    assert groups["network"] == "train"
+    assert groups["version"] == "older"
+    assert groups["capture_point"] == "gateway"
+
+
+def test_every_package_of_the_lab_has_a_label():
+    lines = dict(line.split(",") for line in plan.labels().splitlines())
+    assert lines["test.lab.irc"] == "irc"
+    assert lines["test.lab.browser"] == "other"
+    assert set(lines.values()) == {*apps.APPS, *apps.MORE, "other"}
+
+
+def test_no_device_network_or_day_is_tied_to_a_front_end():
+    recordings = plan.dataset(97_706, 1, drift=False, new_app=None)
+    for of in (lambda s: s.tls, lambda s: s.network.name, lambda s: s.day):
+        met = {
+            value: {s.front for s in recordings if of(s) == value} for value in map(of, recordings)
+        }
+        assert min(map(len, met.values())) >= 2
 
 
 def test_a_new_app_appears_on_the_fourth_day_with_all_its_flows():
