@@ -114,9 +114,14 @@ def test_a_calibrated_forest_learns_its_temperature_from_what_each_tree_did_not_
     ).fit(X, y)
     prior = np.bincount(y) / 600
 
-    def mixed(votes):
-        return ((1 - MIXED) * votes + MIXED * prior).astype(np.float32)
+    def mixed(votes, weight=ours.mixed_):
+        return ((1 - weight) * votes + weight * prior).astype(np.float32)
 
+    def loss(weight):
+        p = mixed(theirs.oob_decision_function_, weight)
+        return -np.log(calibrate(p, fit_temperature(p, y))[np.arange(600), y]).mean()
+
+    assert ours.mixed_ == min(MIXED, key=loss)
     expected = fit_temperature(mixed(theirs.oob_decision_function_), y)
     assert ours.temperature_ == pytest.approx(expected, abs=1e-3)
     assert ours.temperature_ > 1.05  # a forest on noise is too sure

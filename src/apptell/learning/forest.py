@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 MOST_FLOWS: Final = 131_072
 """Flows that one tree grows on at most, unless told otherwise."""
-MIXED: Final = 0.002
-"""Weight of the training shares among calibrated votes."""
+MIXED: Final = (0.002, 0.01, 0.03, 0.1)
+"""Weights of the training shares among the votes that a calibration chooses from."""
+_CALIBRATING: Final = 20_000
+"""Flows that are enough for a calibration."""
 
 
 class StatisticsForest(ClassifierMixin, BaseEstimator):
@@ -136,10 +138,11 @@ class CalibratedForest(StatisticsForest):
     """The same forest with calibrated probabilities, from the flows that each tree did not see.
 
     The votes are mixed with a little of the training shares, since what no tree voted for is rare rather
-    than impossible, and their logarithms are divided by the temperature that makes the out-of-bag truths
-    likeliest. So nothing is held back from learning.
+    than impossible, and their logarithms are divided by a temperature. Both are those that make the
+    out-of-bag truths likeliest, so nothing is held back from learning.
 
     Attributes:
+        mixed_: weight of the training shares, one of ``MIXED``.
         temperature_: below 1 where the votes were too modest.
         prior_: how common each class was, shape (classes,).
     """
@@ -151,10 +154,12 @@ class CalibratedForest(StatisticsForest):
         self._lock = threading.Lock()
         trees = super()._grow_all(X, targets)
         self.prior_ = np.bincount(targets) / n
-        seen = self._voters > 0
+        seen = np.flatnonzero(self._voters)
+        if len(seen) > _CALIBRATING:
+            seen = check_random_state(0).choice(seen, _CALIBRATING, replace=False)
         votes = self._votes[seen] / self._voters[seen, None]
         del self._votes, self._voters, self._lock
-        self.temperature_ = fit_temperature(self._mixed(votes), targets[seen])
+        self._calibrate(votes, targets[seen])
         return trees
 
     def _grow(self, X: NDArray[np.float32], targets: NDArray[np.int64], seed: int) -> Trees:
@@ -167,20 +172,31 @@ class CalibratedForest(StatisticsForest):
                 self._voters[left] += 1
         return tree
 
-    def _mixed(self, votes: NDArray[Any]) -> NDArray[np.float32]:
-        return np.asarray((1 - MIXED) * votes + MIXED * self.prior_, dtype=np.float32)
+    def _calibrate(self, votes: NDArray[Any], targets: NDArray[np.int64]) -> None:
+        least = np.inf
+        rows = np.arange(len(targets))
+        for mixed in MIXED:
+            p = self._mix(votes, mixed)
+            temperature = fit_temperature(p, targets)
+            truth = calibrate(p, temperature)[rows, targets]
+            loss = float(-np.log(np.maximum(truth, 1e-12)).mean()) if len(rows) else 0.0
+            if loss < least:
+                least, self.mixed_, self.temperature_ = loss, mixed, temperature
+
+    def _mix(self, votes: NDArray[Any], mixed: float) -> NDArray[np.float32]:
+        return np.asarray((1 - mixed) * votes + mixed * self.prior_, dtype=np.float32)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Calibrated probabilities, shape (n, classes), columns as in ``classes_``."""
-        mixed = self._mixed(super().predict_proba(X))
+        mixed = self._mix(super().predict_proba(X), self.mixed_)
         return calibrate(mixed, self.temperature_).astype(np.float64)
 
     def to_onnx(self) -> bytes:
         """The forest and its calibration as an ONNX model."""
         check_is_fitted(self)
-        floor = MIXED * self.prior_
+        floor = self.mixed_ * self.prior_
         return forest_to_onnx(
             self.trees_,
             self.n_features_in_,
-            calibration=ForestCalibration(1 - MIXED, floor, self.temperature_),
+            calibration=ForestCalibration(1 - self.mixed_, floor, self.temperature_),
         )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ALWAYS: Final = ("paper-cnn", "paper-rf", NEIGHBOUR)
 """The models that stand in every comparison; the forest and the neighbour see no ports."""
 NAMES: Final = ("on", "masked")
-_LENGTHS_ALONE: Final = ("lengths", "sequence", "statistics")
+_LENGTHS_ALONE: Final = ("bursts", "lengths", "sequence", "statistics")
 """Inputs that are made of lengths and times."""
 _KEPT_BYTES: Final = 2**28
 """Inputs up to this size are kept for the next model that takes the same."""

@@ -22,12 +22,16 @@ def make(settings: Settings) -> Trainable:
     """The forest, ungrown."""
     from apptell.learning.forest import CalibratedForest
 
-    return CalibratedForest(features=FEATURES, random_state=settings.seed)
+    return CalibratedForest(features=FEATURES, n_jobs=-1, random_state=settings.seed)
 
 
 def report(trained: CalibratedForest) -> dict[str, object]:
     """What the training leaves for ``model.json``."""
-    return {**paper_rf.report(trained), "temperature": trained.temperature_}
+    return {
+        **paper_rf.report(trained),
+        "mixed": trained.mixed_,
+        "temperature": trained.temperature_,
+    }
 
 
 RECIPE = Recipe(
