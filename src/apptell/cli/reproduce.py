@@ -165,6 +165,7 @@ def _write(output: Path, found: "Reproduction", name: str, metrics: dict[str, ob
         p_values=found.p_values,
         claims=[(claim.words, claim.holds, claim.found) for claim in found.claims],
         times=times,
+        limits=found.limits,
         seeds=found.schedule.seeds,
     )
     words = [

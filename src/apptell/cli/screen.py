@@ -2,11 +2,14 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
+
+_SAY_S: Final = 60.0
 
 
 def note(text: str) -> None:
@@ -29,7 +32,7 @@ def report(found: Mapping[str, Any], text: Callable[[Console], None], *, as_json
 
 @contextmanager
 def progress(words: str) -> Iterator[Callable[[float, str], None]]:
-    """A bar on stderr while the block runs, where stderr is a terminal.
+    """A bar on stderr while the block runs; where stderr is no terminal, a line a minute.
 
     Yields:
         A function of the share done, 0 to 1 (-1: not known), and of words beside the bar.
@@ -48,8 +51,16 @@ def progress(words: str) -> Iterator[Callable[[float, str], None]]:
     ) as bar:
         task = bar.add_task(words, total=None, beside="")
 
+        said = time.monotonic()
+
         def show(done: float, beside: str) -> None:
-            if done < 0:
+            nonlocal said
+            if not console.is_terminal:
+                # For whoever looks into the log of a night.
+                if time.monotonic() - said >= _SAY_S and beside:
+                    said = time.monotonic()
+                    note(f"{words}: {f'{done:.0%}, ' if done >= 0 else ''}{beside}")
+            elif done < 0:
                 bar.update(task, beside=beside)
             else:
                 bar.update(task, total=1.0, completed=done, beside=beside)

@@ -89,6 +89,8 @@ class Reproduction:
     p_values: tuple[float, ...]
     """McNemar's test of network against forest, by seed."""
     claims: tuple[Claim, ...]
+    limits: tuple[float, float]
+    """Flows a second that this machine's arithmetic allows the network: of training, of identification."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -115,6 +117,7 @@ class Reproduction:
             "accuracy_after_packets": list(self.after),
             "mcnemar_p": list(self.p_values),
             "claims": [asdict(claim) for claim in self.claims],
+            "arithmetic_limits_flows_per_s": list(self.limits),
         }
 
 
@@ -178,7 +181,15 @@ def reproduce_paper(
             [trial.result for trial in forest],
             [trial.result for trial in other],
         ),
+        _limits(schedule.device, len(counts)),
     )
+
+
+def _limits(device: str, n_apps: int) -> tuple[float, float]:
+    from apptell.learning.arithmetic import flow_limits
+    from apptell.learning.training import used
+
+    return flow_limits(*used(device), n_apps)
 
 
 class _Lab:

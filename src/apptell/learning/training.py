@@ -292,6 +292,17 @@ class _Run:
         )
 
 
+def used(device: str = "auto", precision: str = "auto") -> tuple[str, str]:
+    """The precision and the device that a training would take: ``bfloat16``, ``cuda``.
+
+    Raises:
+        UsageError: an unknown device or precision.
+        MissingError: ``cuda`` is asked for and not there.
+    """
+    place = _device(device)
+    return str(_dtype(precision, place)).removeprefix("torch."), place.type
+
+
 def _device(name: str) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
         raise UsageError(f"no device is called {name!r}; there are auto, cpu and cuda")

@@ -35,6 +35,7 @@ def paper_sections(
     p_values: Sequence[float],
     claims: Sequence[tuple[str, bool, str]],
     times: Sequence[tuple[str, float, float, int, int]],
+    limits: tuple[float, float],
     seeds: Sequence[int],
 ) -> list[Section]:
     """The sections of the report, in the paper's order.
@@ -51,6 +52,8 @@ def paper_sections(
         claims: the paper's words, whether they hold, what was found.
         times: name, seconds of training, seconds of identification, flows trained on times passes,
             flows identified.
+        limits: flows a second that the machine's arithmetic allows the network, of training and of
+            identification.
         seeds: in the order of the evaluations.
     """
     first, trees = cnn[0], forest[0]
@@ -117,7 +120,10 @@ def paper_sections(
             reliability_figure(first.reliability),
         ),
         Section(
-            "times", "Time", f"{schedule}. On this machine; the paper gives no times.",
+            "times", "Time",
+            f"{schedule}. Of the first seed, on this machine; the paper gives no times. Its measured "
+            f"matrix products would allow the network {limits[0]:,.0f} flows a second of training (as "
+            f"three passes forward) and {limits[1]:,.0f} of identification.",
             ("model", "training, s", "flows learned from a second, all passes", "flows named a second"),
             [
                 (name, f"{train_s:.1f}", round(learned / train_s) if train_s else None,
