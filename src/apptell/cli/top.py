@@ -129,8 +129,8 @@ def _watch(
                     tally.meter(pipeline.open_totals())
                     now_s = time.monotonic()
                     rows = tally.rows(now_s, per_client=view.per_client)
-                    room = None if is_over else console.height
-                    live.update(view.draw(rows, counts, now_s - begin_s, room), refresh=True)
+                    drawn = view.draw(rows, counts, now_s - begin_s, console.height)
+                    live.update(drawn, refresh=True)
                     if is_over:
                         break
                     wait(_EVERY_S, running.done)

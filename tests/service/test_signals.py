@@ -1,0 +1,117 @@
+"""``apptell live`` as a process: what SIGHUP, SIGTERM and SIGKILL do to its records."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pyarrow.parquet as pq
+import pytest
+
+from apptell.testing import app_capture, pcap_bytes, tiny_model
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+APPS = ["signal", "zoom"]
+N = 40
+
+
+@pytest.fixture
+def packets():
+    """80 flows, one after another."""
+    return sorted(app_capture(APPS, N), key=lambda packet: packet[0])
+
+
+def live(*words):
+    command = [sys.executable, "-m", "apptell.cli", "live", "-", *map(str, words)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def records(path):
+    """Every line, which must be whole."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for(count, n, seconds=120.0):
+    until = time.monotonic() + seconds
+    while count() < n and time.monotonic() < until:
+        time.sleep(0.05)
+    return count()
+
+
+def n_verdicts(path):
+    return sum(record["event"] == "verdict" for record in records(path))
+
+
+def test_sighup_loads_the_model_again_and_no_flow_is_lost(tmp_path, packets):
+    model, out = tmp_path / "model", tmp_path / "apps.jsonl"
+    tiny_model(model, APPS, seed=1)
+    data = pcap_bytes(packets)
+    half = 24 + sum(16 + len(frame) for _, frame in packets[: len(packets) // 2])
+    process = live("-m", model, "--out", f"jsonl:{out}", "--threshold", "0")
+    try:
+        process.stdin.write(data[:half])
+        process.stdin.flush()
+        wait_for(lambda: n_verdicts(out), N - 2)
+        tiny_model(model, APPS, seed=2)
+        process.send_signal(signal.SIGHUP)
+        while b"The model is now" not in (line := process.stderr.readline()):
+            assert line, "ended"
+        process.stdin.write(data[half:])
+        process.stdin.close()
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    found = records(out)
+    verdicts = [record for record in found if record["event"] == "verdict"]
+    ends = {record["connection_id"]: record for record in found if record["event"] == "end"}
+    assert len(verdicts) == len(ends) == 2 * N
+    assert len({record["model"] for record in verdicts}) == 2
+    for record in verdicts:
+        assert ends[record["connection_id"]]["model"] == record["model"]
+
+
+def test_sigterm_hands_out_what_is_open_within_two_seconds(tmp_path, packets):
+    out, tables = tmp_path / "apps.jsonl", tmp_path / "p"
+    process = live("--out", f"jsonl:{out}", "--out", f"parquet:{tables}")
+    try:
+        process.stdin.write(pcap_bytes(packets))
+        process.stdin.flush()
+        assert wait_for(lambda: n_verdicts(out), 2 * N) == 2 * N
+        begin = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        took = time.monotonic() - begin
+    finally:
+        process.kill()
+        process.communicate()
+    assert len(records(out)) == 4 * N
+    assert sum(pq.read_table(path).num_rows for path in tables.glob("*.parquet")) == 4 * N
+    assert took < 10  # 2 s are shown by a trial; a busy machine must not fail a test
+
+
+def test_what_was_written_before_a_kill_can_be_read_and_continued(tmp_path, packets):
+    out, tables = tmp_path / "apps.jsonl", tmp_path / "p"
+    counts = []
+    for end in (signal.SIGKILL, None):
+        process = live("--out", f"jsonl:{out}", "--out", f"parquet:{tables}?seconds=0.2")
+        try:
+            process.stdin.write(pcap_bytes(packets))
+            process.stdin.flush()
+            before = counts[0][0] if counts else 0
+            wait_for(lambda n=before: len(records(out)) - n, 2 * N)
+            wait_for(lambda: len(list(tables.glob("*.parquet"))), len(counts) + 1)
+            if end is not None:
+                process.send_signal(end)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()
+            process.communicate()
+        files = tables.glob("*.parquet")
+        counts.append((len(records(out)), sum(pq.read_table(path).num_rows for path in files)))
+    assert counts[0][0] >= 2 * N
+    assert counts[0][1] >= 1
+    assert counts[1][0] - counts[0][0] == 4 * N
+    assert counts[1][1] - counts[0][1] == 4 * N
