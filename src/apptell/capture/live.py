@@ -2,8 +2,8 @@
 
 AF_PACKET with TPACKET_V3 (Linux, Documentation/networking/packet_mmap.rst and linux/if_packet.h): the
 kernel writes frames into blocks of a shared ring and hands over a whole block when it is full or a few
-milliseconds old. A batch is columns over the ring itself: no frame is copied, no system call is made per
-packet, and the block goes back to the kernel when the next batch is asked for.
+milliseconds old. A batch is columns over the ring itself, of all blocks that are there: no frame is copied, no
+system call is made per packet, and the blocks go back to the kernel when the next batch is asked for.
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ if TYPE_CHECKING:
 
 SNAP_BYTES: Final = 2048
 """Bytes captured of each packet unless asked otherwise: headers and the 1,500 payload bytes a flow keeps."""
-BLOCK_BYTES: Final = 1 << 20
-N_BLOCKS: Final = 32
+BLOCK_BYTES: Final = 1 << 17
+"""Room for a frame of any length."""
+N_BLOCKS: Final = 512
+"""64 MiB; and 2 s in which nobody reads, since a block is handed over at ``RETIRE_MS`` however little it holds."""
 RETIRE_MS: Final = 4
 """Age at which the kernel hands over a block that is not full."""
+BATCH_BLOCKS: Final = 16
+"""Most blocks read at once."""
 ANY: Final = "any"
 """The name that stands for all interfaces."""
 
@@ -141,7 +145,7 @@ class LiveCapture:
         promiscuous: also take frames that are not for this machine.
         fanout: captures with the same one share the packets, each flow going to one of them; nothing
             arrives before ``start``. ``open_workers`` makes such captures.
-        n_blocks: blocks of 1 MiB in the ring.
+        n_blocks: blocks of 128 KiB in the ring.
 
     Raises:
         MissingError: no permission, another system than Linux, or no libpcap to compile a filter with.
@@ -165,7 +169,7 @@ class LiveCapture:
         self.stats = CaptureStats(names=[interface], formats={"live": 1}, interfaces=1)
         self._dropped = 0
         self._block = 0
-        self._held = False
+        self._held = 0
         self._n_blocks = n_blocks
         self._link_type, cooked = _link_type(interface)
         self._ip_only = cooked
@@ -183,7 +187,7 @@ class LiveCapture:
             self._socket.close()
             raise CaptureError(f"{interface}: {error.strerror or error}") from error
         # a packet takes at least its header, rounded up to 16 bytes, behind the block's
-        self._columns = Columns(BLOCK_BYTES // 80)
+        self._columns = Columns(BLOCK_BYTES // 80 * min(BATCH_BLOCKS, n_blocks))
         self._columns.set_constants(self._link_type)
 
     def _set_up(self, *, promiscuous: bool) -> None:
@@ -249,7 +253,7 @@ class LiveCapture:
     def read(self, timeout_s: float) -> PacketBatch | None:
         """The next packets, or None when none came in time.
 
-        The batch is valid until the next call: then its block goes back to the kernel.
+        The batch is valid until the next call: then its blocks go back to the kernel.
 
         Args:
             timeout_s: how long to wait for the first packet.
@@ -257,35 +261,42 @@ class LiveCapture:
         Raises:
             CaptureError: the interface is gone. One that is only down is waited for.
         """
-        if self._held:
+        for _ in range(self._held):
             self._ring32[(self._block * BLOCK_BYTES + 8) // 4] = 0
             self._block = (self._block + 1) % self._n_blocks
-            self._held = False
-        start = self._block * BLOCK_BYTES
-        if not self._ring32[(start + 8) // 4] & _STATUS_USER:
+        self._held = 0
+        if not self._is_filled(self._block):
             for _, event in self._poll.poll(timeout_s * 1000):
                 if event & select.POLLERR:
                     self._look_at_error()
-            if not self._ring32[(start + 8) // 4] & _STATUS_USER:
+            if not self._is_filled(self._block):
                 return None
-        columns = self._columns
-        n = read_block(
-            self._ring,
-            self._ring16,
-            self._ring32,
-            start,
-            BLOCK_BYTES,
-            self._ip_only,
-            columns.offset,
-            columns.captured,
-            columns.wire,
-            columns.time_ns,
-            columns.direction,
-            columns.totals,
-        )
-        self._held = True
+        columns, n = self._columns, 0
+        while self._held < min(BATCH_BLOCKS, self._n_blocks):
+            block = (self._block + self._held) % self._n_blocks
+            if not self._is_filled(block):
+                break
+            n += read_block(
+                self._ring,
+                self._ring16,
+                self._ring32,
+                block * BLOCK_BYTES,
+                BLOCK_BYTES,
+                self._ip_only,
+                columns.offset[n:],
+                columns.captured[n:],
+                columns.wire[n:],
+                columns.time_ns[n:],
+                columns.direction[n:],
+                columns.totals,
+            )
+            self._held += 1
         self._count(n)
         return columns.batch(self._ring, n, [])
+
+    def _is_filled(self, block: int) -> bool:
+        """Whether the kernel has handed a block over."""
+        return bool(self._ring32[(block * BLOCK_BYTES + 8) // 4] & _STATUS_USER)
 
     def _count(self, n: int) -> None:
         stats, columns = self.stats, self._columns
@@ -332,7 +343,7 @@ def open_workers(
         snap: as in ``LiveCapture``, as the others.
         expression: a capture filter.
         promiscuous: also take frames that are not for this machine.
-        n_blocks: blocks of 1 MiB in each ring.
+        n_blocks: blocks of 128 KiB in each ring.
 
     Raises:
         MissingError: as in ``LiveCapture``.

@@ -96,9 +96,8 @@ def decide(
     else:
         runner_up, runner_up_confidence = pa.nulls(n, pa.string()), pa.nulls(n, pa.float32())
 
-    columns: dict[str, Any] = {
-        name: flows.column(name) for name in FROM_FLOWS if name in set(flows.columns)
-    }
+    there = set(flows.columns)
+    columns: dict[str, Any] = {name: flows.column(name) for name in FROM_FLOWS if name in there}
     columns |= {
         "outcome": pa.array(np.where(accepted, "named", "declined"), pa.string()),
         "app": pa.array(guess.to_pylist(), pa.string(), mask=~accepted) if n else guess,
@@ -108,7 +107,7 @@ def decide(
         "runner_up_confidence": runner_up_confidence,
         "threshold": pa.array(np.full(n, threshold), pa.float32()),
         "payload_packets_seen": pa.array(np.minimum(flows.payload_packets, packets), pa.int32()),
-        "model": pa.array([model_name] * n, pa.string()),
+        "model": pa.repeat(pa.scalar(model_name, pa.string()), n),
         "revised": pa.array(np.zeros(n, dtype=bool)),
     }
     if context_flows is not None:

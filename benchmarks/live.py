@@ -1,0 +1,314 @@
+"""Live capture measured over a veth pair: packets without loss beside peers, decision delay, a soak.
+
+    sudo .venv/bin/python benchmarks/live.py throughput CAPTURES... --peers-python PYTHON
+    sudo .venv/bin/python benchmarks/live.py soak CAPTURES... --seconds 1800 --flows 1000000
+
+Each program reads one end of the pair while ``live_traffic.py`` sends into the other, in a network namespace of
+its own. A rate is held for some seconds and passes when the program counted every packet that was sent; rates
+go up by a factor until one fails twice. Peers: ndpiReader from the path, nfstream of PYTHON; and a receiver
+that only counts, once with our ring, once with none. Needs root, ip and unshare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE = Path(__file__).parent
+METRICS = 9109
+NAMESPACE = """
+set -e
+ip link set lo up
+ip link add left type veth peer name right
+sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || true
+ip link set left up
+ip link set right up
+exec "$@"
+"""
+NFSTREAM = """
+import sys, signal, threading, os
+from nfstream import NFStreamer
+def main():
+    print("ready", flush=True)
+    n = 0
+    for flow in NFStreamer(source="right", n_dissections=20, idle_timeout=90, active_timeout=10**6,
+                           statistical_analysis=False, promiscuous_mode=True):
+        n += flow.bidirectional_packets
+    print(n, flush=True)
+if __name__ == "__main__":
+    main()
+"""
+COUNTER = """
+import signal, sys
+from apptell.capture.live import LiveCapture
+going = [True]
+signal.signal(signal.SIGINT, lambda *_: going.clear())
+with LiveCapture("right") as capture:
+    print("ready", flush=True)
+    while going:
+        capture.read(0.1)
+    print(capture.stats.packets, flush=True)
+"""
+
+
+@dataclass
+class Program:
+    """Something that reads the interface and says how many packets it saw."""
+
+    name: str
+    command: list[str]
+    ready: Callable[[], bool]
+    packets: Callable[[str], int]
+    """Of all that it printed."""
+    settle_s: float = 1.0
+
+
+def run(
+    program: Program, traffic: list[str], rate: float, seconds: float, out: Path
+) -> dict[str, Any]:
+    """One rate held for some seconds: what was sent, what was seen, processor time of the program."""
+    with out.open("w") as printed:
+        process = subprocess.Popen(program.command, stdout=printed, stderr=subprocess.STDOUT)
+    try:
+        until = time.monotonic() + 90
+        while not (program.ready() or "ready" in out.read_text()):
+            if process.poll() is not None or time.monotonic() > until:
+                raise SystemExit(f"{program.name}: {out.read_text()}")
+            time.sleep(0.1)
+        time.sleep(program.settle_s)
+        before = _cpu_s(process.pid)
+        sent = send(traffic, rate, max(int(rate * seconds), 1000))
+        time.sleep(1.0)
+        used = _cpu_s(process.pid) - before
+        delays = _metrics() if program.name.startswith("apptell") else {}
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
+    text = out.read_text()
+    return {"sent": sent["sent"], "rate": sent["rate"], "seen": program.packets(text), "cpu_s": used,
+            "said": text.strip().splitlines()[-1:], "metrics": delays}  # fmt: skip
+
+
+def send(traffic: list[str], rate: float, packets: int) -> dict[str, Any]:
+    """What the generator says of its sending."""
+    command = [sys.executable, str(HERE / "live_traffic.py"), "left", *traffic]
+    done = subprocess.run(
+        [*command, "--rate", str(rate), "--packets", str(packets)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process and its children so far, s."""
+    total = 0.0
+    for one in (pid, *_children(pid)):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            continue
+        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [child for one in map(int, found) for child in (one, *_children(one))]
+
+
+def _metrics() -> dict[str, float]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    return {
+        name: float(value)
+        for name, _, value in (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    }
+
+
+def delay_quantile(metrics: dict[str, float], share: float) -> float:
+    """The upper bound, s, of the bucket in which a share of the decision delays lies."""
+    bounds = sorted(
+        (float(match[1].replace("+Inf", "inf")), count)
+        for name, count in metrics.items()
+        if (match := re.match(r'apptell_decision_delay_seconds_bucket\{le="(.+)"\}', name))
+    )
+    total = bounds[-1][1]
+    return next((bound for bound, count in bounds if count >= share * total), float("inf"))
+
+
+def programs(options: argparse.Namespace) -> list[Program]:
+    """What is compared."""
+    apptell = [sys.executable, "-m", "apptell.cli"]
+    live = [*apptell, "live", "-i", "right", "--metrics", str(METRICS), "--out", "jsonl:/dev/null"]
+
+    def is_ready() -> bool:
+        try:
+            return bool(_metrics()["apptell_ready"])
+        except OSError:
+            return False
+
+    def first_number(text: str) -> int:
+        return int(re.search(r"([\d,]+) packets", text)[1].replace(",", ""))  # type: ignore[index]
+
+    def last_number(text: str) -> int:
+        return int(text.split()[-1])
+
+    def of_ndpi(text: str) -> int:
+        match = re.search(r"IP packets:\s+(\d+)", text)
+        return int(match[1]) if match else 0
+
+    never = lambda: False  # noqa: E731
+    found = [Program("counting receiver", [sys.executable, "-c", COUNTER], never, last_number)]
+    found += [
+        Program(f"apptell live --workers {n}", [*live, "--workers", str(n)], is_ready, first_number)
+        for n in options.workers
+    ]
+    if options.peers_python:
+        ndpi = ["ndpiReader", "-i", "right", "-q"]
+        found += [
+            Program("ndpiReader", ndpi, lambda: True, of_ndpi, 3.0),
+            Program("nfstream", [options.peers_python, "-c", NFSTREAM], never, last_number, 4.0),
+        ]
+    return found
+
+
+def throughput(options: argparse.Namespace) -> None:
+    """The highest rate of each program at which it saw every packet."""
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    top = max(send(options.captures, 0, 1_000_000)["rate"] for _ in range(3))
+    print(f"generator alone: {top:,} packets/s", flush=True)
+    for program in programs(options):
+        rate, best, failures = options.start, None, 0
+        while failures < 2:
+            result = run(program, options.captures, rate, options.hold, out / "said.txt")
+            is_whole = result["seen"] >= result["sent"] and result["rate"] >= 0.95 * rate
+            print(f"{program.name}: {result}", file=sys.stderr, flush=True)
+            if is_whole:
+                best, failures, rate = result, 0, rate * options.step
+            elif result["seen"] >= result["sent"] and result["rate"] < 0.95 * rate:
+                best = result  # the generator's own limit
+                break
+            else:
+                failures += 1
+        line = "none"
+        if best is not None:
+            cost_us = best["cpu_s"] / best["sent"] * 1e6
+            line = f"{best['rate']:,} packets/s, {cost_us:.2f} us of processor time a packet"
+        print(f"{program.name}: {line}", flush=True)
+        if best and program.name.startswith("apptell"):
+            half = run(program, options.captures, best["rate"] / 2, options.hold, out / "said.txt")
+            metrics = half["metrics"]
+            print(
+                f"  at {half['rate']:,} packets/s: delay median <= {delay_quantile(metrics, 0.5)} s, "
+                f"p99 <= {delay_quantile(metrics, 0.99)} s; {half['said']}",
+                flush=True,
+            )
+
+
+_SOAK = (
+    "RSS MB",
+    "anonymous MB",
+    "packets",
+    "flows ended",
+    "verdicts",
+    "overloaded",
+    "drops",
+    "evicted",
+    "CPU s",
+)
+
+
+def _state(pid: int, metrics: dict[str, float]) -> list[float]:
+    """What a minute of a soak is told by, as ``_SOAK`` names it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    memory = [int(status.split(f"{name}:")[1].split()[0]) / 1024 for name in ("VmRSS", "RssAnon")]
+    verdicts = sum(n for name, n in metrics.items() if name.startswith("apptell_verdicts_total"))
+    names = (
+        ("packets_total", "flows_total"),
+        ("flows_overloaded_total", "kernel_drops_total", "flows_evicted_total"),
+    )
+    before, after = ([metrics[f"apptell_{name}"] for name in some] for some in names)
+    return [*memory, *before, verdicts, *after, _cpu_s(pid)]
+
+
+def soak(options: argparse.Namespace) -> None:
+    """Memory and counters of a sensor, once a minute, while flows come and go."""
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "apptell.cli", "live", "-i", "right", "--metrics", str(METRICS),
+        "--out", "jsonl:/dev/null", "--out", f"parquet:{out / 'parquet'}?seconds=60",
+    ]  # fmt: skip
+    one = send(options.captures, 0, 1000)
+    packets = options.flows * one["packets_a_pass"] // one["flows_a_pass"]
+    with (out / "said.txt").open("w") as said:
+        sensor = subprocess.Popen(command, stderr=said)
+    try:
+        while True:
+            try:
+                if _metrics()["apptell_ready"]:
+                    break
+            except OSError:
+                time.sleep(0.2)
+        generator = [sys.executable, str(HERE / "live_traffic.py"), "left", *options.captures]
+        rate = packets / options.seconds
+        sending = subprocess.Popen([*generator, "--rate", str(rate), "--packets", str(packets)])
+        print(" ".join(f"{head:>12}" for head in ("minute", *_SOAK)), flush=True)
+        begin, minute = time.monotonic(), 0
+        while True:
+            row = (minute, *_state(sensor.pid, _metrics()))
+            print(" ".join(f"{value:12,.0f}" for value in row), flush=True)
+            if sending.poll() is not None:
+                break
+            minute += 1
+            time.sleep(max(begin + 60 * minute - time.monotonic(), 0))
+        sensor.send_signal(signal.SIGTERM)
+        sensor.wait(30)
+    finally:
+        sensor.kill()
+    print((out / "said.txt").read_text().splitlines()[-1])
+
+
+def main() -> None:
+    """Runs a part in a namespace of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["throughput", "soak"])
+    parser.add_argument("captures", nargs="+")
+    parser.add_argument("-o", "--out", default="out/live", help="where programs write")
+    parser.add_argument("--peers-python", help="an interpreter that has nfstream")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--start", type=float, default=10_000, help="first rate, packets/s")
+    parser.add_argument("--step", type=float, default=1.3, help="factor from rate to rate")
+    parser.add_argument("--hold", type=float, default=5.0, help="seconds a rate is held")
+    parser.add_argument("--seconds", type=float, default=1800.0, help="of the soak")
+    parser.add_argument("--flows", type=int, default=1_000_000, help="of the soak")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if not options.inside:
+        again = [sys.executable, __file__, *sys.argv[1:], "--inside"]
+        raise SystemExit(subprocess.call(["unshare", "-n", "bash", "-c", NAMESPACE, "-", *again]))
+    {"throughput": throughput, "soak": soak}[options.part](options)
+
+
+if __name__ == "__main__":
+    main()
