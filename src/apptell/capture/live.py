@@ -40,7 +40,7 @@ SNAP_BYTES: Final = 2048
 BLOCK_BYTES: Final = 1 << 17
 """Room for a frame of any length."""
 N_BLOCKS: Final = 512
-"""64 MiB; and 2 s in which nobody reads, since a block is handed over at ``RETIRE_MS`` however little it holds."""
+"""64 MiB; and 2 s in which nobody reads: a block is handed over at ``RETIRE_MS`` however little it holds."""
 RETIRE_MS: Final = 4
 """Age at which the kernel hands over a block that is not full."""
 BATCH_BLOCKS: Final = 16

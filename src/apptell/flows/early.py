@@ -1,0 +1,58 @@
+"""A capture in, its flows as they were while they were young out: after one, two, ... payload packets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from apptell.capture import open_capture
+from apptell.flows.schema import FlowBatch
+from apptell.flows.table import FlowOptions, FlowTable
+from apptell.packets import Decoder, Reassembler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apptell.capture import PacketBatch
+
+
+def read_early(
+    source: Any, options: FlowOptions | None = None
+) -> tuple[dict[int, FlowBatch], FlowBatch]:
+    """What is known of each flow after each payload packet before its verdict is due, and when it ended.
+
+    Packets are added one by one, as a sensor that never lags would.
+
+    Args:
+        source: what ``open_capture`` takes.
+        options: how packets become flows.
+
+    Returns:
+        Flows after n payload packets by n, from 1 on; and all flows when they had ended. A flow has the same
+        ``connection_id`` and ``part`` in each.
+
+    Raises:
+        CaptureError: the capture is damaged.
+    """
+    used = replace(options or FlowOptions(), lists_early=True, lists_decided=True)
+    table, decoder = FlowTable(used), Decoder(used.tunnels)
+    reassembler = Reassembler(decoder) if used.mode == "clean" else None
+    young: dict[int, list[FlowBatch]] = {n: [] for n in range(1, used.decision_packets)}
+    ended: list[FlowBatch] = []
+    with open_capture(source) as packets:
+        for one in _one_by_one(packets):
+            headers = decoder(one)
+            for whole in reassembler(headers) if reassembler else (headers,):
+                ended += table.add(whole, packets.name, one.owners)
+            for flows in table.take_early():
+                for n in set(flows.payload_packets.tolist()):
+                    young[n].append(flows.filter(flows.payload_packets == n))
+            list(table.take_decided())
+    ended += table.finish()
+    return {n: FlowBatch.concat(batches) for n, batches in young.items()}, FlowBatch.concat(ended)
+
+
+def _one_by_one(packets: Any) -> Iterator[PacketBatch]:
+    for batch in packets:
+        for row in range(len(batch)):
+            yield batch.slice(row, row + 1)
