@@ -145,6 +145,8 @@ class Model:
         if seen is not None and "early" in calibration:
             by_packets = np.array(calibration["early"], dtype=np.float64)
             temperature = by_packets[np.clip(seen, 1, len(by_packets)) - 1][:, None]
+        elif temperature == 1:
+            return probabilities
         return _soften(probabilities, temperature)
 
     def _check_shapes(self, place: str) -> None:
