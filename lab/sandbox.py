@@ -25,6 +25,8 @@ NEEDED = (
     "mosquitto",
     "ngircd",
     "murmurd",
+    "weechat-headless",
+    "chromium-headless-shell",
 )
 DEVICES = {
     "null": (1, 3),
