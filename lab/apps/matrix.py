@@ -55,7 +55,7 @@ dynamic_thumbnails: false
 presence: {{enabled: {presence}}}
 federation_domain_whitelist: []
 """
-WORKERS = 12
+WORKERS = 20
 LIMITS = (
     "rc_message",
     "rc_registration",

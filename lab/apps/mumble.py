@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lab.host import Host
     from lab.worker import Client
 
-WORKERS = 14
+WORKERS = 24
 IDLE_LOOP_S, TALKING_LOOP_S = 0.08, 0.02
 """How long pymumble's thread waits for the server before it looks at its own queue."""
 ACTIONS = {
