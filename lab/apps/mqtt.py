@@ -59,7 +59,7 @@ async def session(client: Client, plan: list[str]) -> None:
     rooms = person.random.sample(client.extra["rooms"], person.random.randint(1, 4))
     version = person.random.choice((aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5))
     clean = person.random.random() < 0.3 if version is aiomqtt.ProtocolVersion.V311 else None
-    async with aiomqtt.Client(
+    chat = aiomqtt.Client(
         client.name(),
         443,
         username=user,
@@ -70,7 +70,9 @@ async def session(client: Client, plan: list[str]) -> None:
         keepalive=person.random.choice((4, 8, 15)),
         tls_context=client.context(),
         timeout=60,
-    ) as mqtt:
+    )
+    chat._client.connect_timeout = 60.0  # five seconds are too few for TLS on a busy machine
+    async with chat as mqtt:
         if not plan:
             return
         await mqtt.subscribe([(f"inbox/{user}/#", 1)] + [(f"room/{room}/#", 1) for room in rooms])
