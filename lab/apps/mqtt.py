@@ -71,7 +71,7 @@ async def session(client: Client, plan: list[str]) -> None:
         tls_context=client.context(),
         timeout=60,
     )
-    chat._client.connect_timeout = 60.0  # five seconds are too few for TLS on a busy machine
+    chat._client.connect_timeout = 60.0  # noqa: SLF001 - five seconds are too few for TLS on a busy machine
     async with chat as mqtt:
         if not plan:
             return
