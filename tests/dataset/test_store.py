@@ -176,6 +176,11 @@ def test_two_builds_cannot_write_one_folder(tmp_path):
         pass
 
 
+def test_a_folder_that_cannot_be_made_is_said_in_one_line():
+    with pytest.raises(DatasetError, match="/proc/x: cannot be written"):
+        build([], "/proc/x")
+
+
 def test_a_folder_of_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(DatasetError, match=r"not a dataset \(thesis.tex\)"):

@@ -208,6 +208,42 @@ def test_a_log_given_by_name_serves_and_the_kind_can_be_forced(tmp_path):
         built(path, tmp_path / "f", kind="luck")
 
 
+def test_any_list_can_be_read_as_a_table_when_its_columns_are_said(tmp_path):
+    path = capture(tmp_path / "x.pcap")
+    line = f"{ENDS},10123,Chat,org.example.chat,TLS,Closed,,1,2,3,4,{ISO},{ISO}"
+    lines = write(tmp_path / "c.csv", NEW, line)
+    columns = parse_columns(
+        "time=FirstSeen,end=LastSeen,protocol=IPProto,source=SrcIP,source_port=SrcPort,target=DstIp,"
+        "target_port=DstPort,app=PackageName"
+    )
+    data = built([path, lines], tmp_path / "d", columns=columns).dataset
+    assert data.info["label_from"] == {"table": 1}
+    with pytest.raises(LabelError, match="no column 'time'; there are App, BytesRcvd"):
+        built([path, lines], tmp_path / "e", kind="table")
+
+
+def test_the_logs_of_a_folder_are_joined_together_and_renamed(tmp_path):
+    (tmp_path / "c").mkdir()
+    capture(tmp_path / "c" / "x.pcap", (40001, 40002))
+    head, row = ZEEK[:3], ZEEK[3]
+    write(tmp_path / "c" / "conn.1.log", *head, row)
+    write(tmp_path / "c" / "conn.2.log", *head, row.replace("40001", "40002"))
+    data = built(tmp_path / "c", tmp_path / "d", rename={"chat": "talk/text"}).dataset
+    assert data.info["apps"] == {"talk/text": 2}
+    assert data.info["sources"][0]["logs"] == ["conn.1.log", "conn.2.log"]
+
+
+def test_a_table_whose_times_name_no_zone_is_in_the_zone_that_is_said(tmp_path):
+    columns = {m: m for m in ("time", "source", "source_port", "target", "target_port", "app")}
+    text = write(
+        tmp_path / "t.csv",
+        "time,source,source_port,target,target_port,app",
+        "2023-11-14 23:13:20,10.0.0.2,1,192.0.2.1,2,x",
+    )
+    assert read_table(text, columns, ZoneInfo("Europe/Berlin")).first_ns == [START_NS]
+    assert read_table(text, columns).first_ns == [START_NS + 3600 * 10**9]
+
+
 def test_a_log_of_other_connections_is_refused_and_nothing_is_written(tmp_path):
     path = capture(tmp_path / "x.pcap", (50000,))
     log = write(tmp_path / "conn.log", *ZEEK)

@@ -82,11 +82,10 @@ def rewrite(
 def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
     """Several datasets as one; a source that two of them have comes from the first alone.
 
-    A flow's source is known by the capture it began in, so a repeated source must bring the same
-    captures.
+    A flow is known by its connection, part and beginning. The result's folder may be one of them.
 
     Raises:
-        DatasetError: fewer than two datasets, or the result's folder is one of them.
+        DatasetError: fewer than two datasets.
     """
     if len(datasets) < 2:
         raise DatasetError("merge: two datasets at least are needed")

@@ -91,8 +91,11 @@ class DatasetWriter:
             strange = [f.name for f in self.path.iterdir() if not _is_ours(f.name)]
             if strange:
                 raise DatasetError(f"{self.path}: not empty and not a dataset ({strange[0]})")
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise DatasetError(f"{self.path}: cannot be written: {error.strerror}") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

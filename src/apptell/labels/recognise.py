@@ -175,13 +175,13 @@ class _Search:
 def log_kind(path: Path, options: LabelOptions) -> str | None:
     """Which kind of log a file is; None for none."""
     line = first_line(path)
+    if options.kind == "table" or (options.columns and not table.is_zeek(line)):
+        return "table"
     if pcapdroid_csv.is_pcapdroid_csv(line):
         return "pcapdroid-csv"
     if networklog.is_networklog_text(line) or networklog.is_networklog_csv(line):
         return "networklog"
-    if table.is_zeek(line):
-        return "zeek"
-    return "table" if options.columns or options.kind == "table" else None
+    return "zeek" if table.is_zeek(line) else None
 
 
 def own_kind(path: Path) -> str | None:

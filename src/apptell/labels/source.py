@@ -17,6 +17,7 @@ from apptell.labels.join import (
     DEFAULT_TOLERANCE_S,
     JOINABLE_S,
     MAX_OFFSET_S,
+    NONE,
     UNZONED_MAX_OFFSET_S,
     Offset,
 )
@@ -152,11 +153,10 @@ class OwnerLabeller:
                     table[owner] = self._label(*owner, packages)
                 labels[row] = table[owner]
             conflict = np.asarray(batch.column("owner_conflict").fill_null(False), dtype=bool)
-            source.dropped[TWO_OWNERS] += int(conflict.sum())
             missing = np.array([label is None for label in labels], dtype=bool) & ~conflict
-            source.dropped[UNKNOWN_OWNER] += int(missing.sum())
+            _drop(source, TWO_OWNERS, conflict)
+            _drop(source, UNKNOWN_OWNER, missing)
             yield labelled(batch, labels, self.kind).filter(~(conflict | missing))
-        _forget_zeros(source)
 
     def _label(
         self,
@@ -219,7 +219,6 @@ class JoinLabeller:
         source.facts["joinable_share"] = round(counts["joinable"] / max(counts["flows"], 1), 6)
         if index.log.n_bad:
             source.facts["bad_log_lines"] = index.log.n_bad
-        _forget_zeros(source)
         if damage is not None:
             raise damage
 
@@ -254,8 +253,8 @@ class JoinLabeller:
         wide = index.label(batch, offset, max(JOINABLE_S, self.tolerance_s))
         counts["flows"] += len(batch)
         counts["joinable"] += int(((app >= 0) & (wide >= 0)).sum())
-        source.dropped[TWO_OWNERS] += int((app == AMBIGUOUS).sum())
-        source.dropped[UNKNOWN_OWNER] += int((app == -1).sum())
+        _drop(source, TWO_OWNERS, app == AMBIGUOUS)
+        _drop(source, UNKNOWN_OWNER, app == NONE)
         keep = app >= 0
         names = np.array([*index.log.apps, None], dtype=object)
         return labelled(batch.filter(keep), names[app[keep]], self.kind)
@@ -287,6 +286,6 @@ def _core(flows: FlowBatch) -> FlowBatch:
     return FlowBatch(flows.to_arrow().select(names))
 
 
-def _forget_zeros(source: Source) -> None:
-    for reason in [reason for reason, n in source.dropped.items() if not n]:
-        del source.dropped[reason]
+def _drop(source: Source, reason: str, rows: np.ndarray[Any, Any]) -> None:
+    if n := int(rows.sum()):
+        source.dropped[reason] += n
