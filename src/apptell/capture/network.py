@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 SCHEMES: Final = ("pcap+tcp", "pcap+listen", "pcapdroid+udp", "http")
 _CONNECT_S: Final = 10.0
 _DATAGRAM_BYTES: Final = 65_536
+_DATAGRAM_BUFFER_BYTES: Final = 8 << 20
 _RAW, _ETHERNET = 101, 1
 _ENHANCED_PACKET: Final = 6
 _MAGIC_US: Final = 0xA1B2C3D4
@@ -247,6 +248,9 @@ def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
     listener = socket.socket(family, kind)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_DGRAM:
+            # PCAPdroid sends up to 512 kB at once; the kernel gives as much of this as it allows.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _DATAGRAM_BUFFER_BYTES)
         listener.bind((host, port))
         if kind == socket.SOCK_STREAM:
             listener.listen(1)

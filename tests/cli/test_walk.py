@@ -1,0 +1,35 @@
+"""The walk of docs/datasets.md, command by command."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from .conftest import Run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.slow
+def test_every_command_of_the_walk_on_the_samples_runs(run: Run, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    section = text.split("## The walk on the samples\n")[1].split("\n## ")[0]
+    commands = re.findall(r"^    apptell (.+)$", section, re.MULTILINE)
+    assert len(commands) == 8
+    apps = ("irc", "matrix", "mqtt", "mumble", "other", "websocketchat", "xmpp")
+    (tmp_path / "names.csv").write_text("".join(f"test.lab.{app},{app}\n" for app in apps))
+    found = []
+    for command in commands:
+        words = [word.replace("src/", f"{ROOT}/src/") for word in shlex.split(command)]
+        done = run(*words, cwd=tmp_path)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        found.append(done.stdout)
+    assert json.loads(found[0])["flows"] == 35
+    assert json.loads(found[2])["apps"].keys() == set(apps)
+    assert json.loads(found[2])["flows"] == 1295
+    assert json.loads(found[2])["labels"] == {"folders": 42, "pcapdroid": 1}
+    named = [json.loads(line)["app"] for line in found[7].splitlines()]
+    assert len(named) == 35
+    assert sum(app is not None for app in named) > 15
