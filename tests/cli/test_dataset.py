@@ -79,6 +79,7 @@ def test_options_of_a_build_reach_the_flows(tmp_path):
     assert data.apps == ["mail", "talk"]
     assert data.info["groups"]["network"] == {"lab": 12}
     assert len(data.info["done"]) == 2
+    assert all(source["done"] == data.info["done"] for source in data.info["sources"])
     assert "10.0.0.2" not in data.read().column("client_address").to_pylist()
 
 
@@ -158,3 +159,16 @@ def test_a_build_by_two_processes_is_the_same_dataset(tmp_path):
     run("build", captures(tmp_path / "c"), "-o", tmp_path / "d", *words)
     run("build", tmp_path / "c", "-o", tmp_path / "e", "--jobs", 2, *words)
     assert Dataset.open(tmp_path / "d").info == Dataset.open(tmp_path / "e").info
+
+
+def test_flows_as_they_are_do_not_join_anonymised_ones(tmp_path):
+    (tmp_path / "key").write_bytes(bytes(range(32)))
+    folder, key = captures(tmp_path / "c"), ("--anonymize", tmp_path / "key")
+    run("build", folder / "home", "-o", tmp_path / "d", *key)
+    said = run("build", folder / "work", "-o", tmp_path / "d", code=2).stderr
+    assert "was done: addresses replaced" in said
+    assert len(Dataset.open(tmp_path / "d")) == 6
+    run("build", folder / "work", "-o", tmp_path / "d", *key)
+    run("build", folder / "home", "-o", tmp_path / "e")
+    said = run("merge", tmp_path / "d", tmp_path / "e", "-o", tmp_path / "m", code=2).stderr
+    assert "was not done what was to others: addresses replaced" in said

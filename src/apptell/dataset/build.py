@@ -9,6 +9,7 @@ from apptell.dataset.reading import Reading
 from apptell.dataset.spool import Spooled, spool
 from apptell.dataset.store import Dataset
 from apptell.dataset.writer import DatasetWriter
+from apptell.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,15 +51,17 @@ def build(
         path: the dataset's folder.
         replace: drop what is there; the old dataset stays whole until the new one is.
         change: applied to every batch before it is written (anonymising); may drop flows.
-        deeds: lines for ``dataset.json`` that say what ``change`` did.
+        deeds: lines for ``dataset.json`` that say what ``change`` did to these sources.
         jobs: processes that read sources, a whole source each; sources and ``change`` are then pickled.
         progress: called with each new source before its flows are written.
 
     Raises:
         DatasetError: the folder cannot be written, or is not a dataset.
         LabelError: a source of ground truth does not fit its capture; nothing was changed.
+        UsageError: something was done to the dataset's flows that would not be done to the new ones.
     """
     with DatasetWriter(path, replace=replace) as writer:
+        _check_deeds(writer, deeds)
         before = writer.n_flows
         added, skipped, damaged = [], [], []
         found: Iterator[tuple[LabelledSource, Reading | Spooled]]
@@ -74,23 +77,34 @@ def build(
                 progress(source)
             for batch in reading.batches():
                 writer.write(batch)
-            writer.end_source(_entry(source, reading))
+            writer.end_source(_entry(source, reading, deeds))
             added.append(source.name)
             if reading.damage is not None:
                 damaged.append(reading.damage)
         if not added and not replace and writer.is_old:
             return BuildReport(Dataset.open(path), 0, added, skipped, damaged)
-        for deed in deeds:
-            writer.note(deed)
         n_added = writer.n_flows - before
         return BuildReport(writer.commit(), n_added, added, skipped, damaged)
 
 
-def _entry(source: LabelledSource, reading: Reading | Spooled) -> dict[str, Any]:
+def _check_deeds(writer: DatasetWriter, deeds: Sequence[str]) -> None:
+    """One flow that is not anonymised would make a dataset that others take for an anonymised one."""
+    for deed in writer.source_deeds:
+        if deed not in deeds:
+            raise UsageError(
+                f"{writer.path}: to its flows was done: {deed}. Say the same again, or choose another folder"
+            )
+
+
+def _entry(
+    source: LabelledSource, reading: Reading | Spooled, deeds: Sequence[str]
+) -> dict[str, Any]:
     """What ``dataset.json`` says of a source."""
     entry: dict[str, Any] = {"name": source.name, "sha256": reading.digest, "labels": source.kind}
     entry["dropped"] = dict(sorted(reading.dropped.items()))
     entry.update({key: value for key, value in reading.facts.items() if key not in entry})
+    if deeds:
+        entry["done"] = list(deeds)
     if reading.damage is not None:
         entry["damage"] = reading.damage
     return entry

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from apptell.dataset.store import Dataset, dataset_hash, file_sha256
 from apptell.dataset.writer import DatasetWriter
-from apptell.errors import DatasetError
+from apptell.errors import DatasetError, UsageError
 from apptell.flows.schema import GROUPS, SCHEMA
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def rewrite(
         deed: the line that says so in ``dataset.json``.
     """
     with DatasetWriter(path, replace=True) as writer:
-        for old in data.info.get("done", ()):
+        for old in data.info.get("steps", ()):
             writer.note(old)
         for batch in data.batches(ALL_GROUPS):
             writer.write(change(batch))
@@ -86,9 +86,19 @@ def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
 
     Raises:
         DatasetError: fewer than two datasets.
+        UsageError: something was done to the flows of one (anonymised, masked) and not to another's.
     """
     if len(datasets) < 2:
         raise DatasetError("merge: two datasets at least are needed")
+    deeds = [
+        {deed for source in data.info["sources"] for deed in source.get("done", ())}
+        for data in datasets
+    ]
+    for data, done in zip(datasets, deeds, strict=True):
+        if missing := set().union(*deeds) - done:
+            raise UsageError(
+                f"merge: to the flows of {data.path} was not done what was to others: {min(missing)}"
+            )
     with DatasetWriter(path, replace=True) as writer:
         seen = np.zeros(0, dtype=np.uint64)
         for data in datasets:
@@ -101,7 +111,7 @@ def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
                 n_twice += int((~fresh).sum())
                 writer.write(batch.filter(fresh))
             seen = np.unique(np.concatenate([seen, *own]))
-            for deed in data.info.get("done", ()):
+            for deed in data.info.get("steps", ()):
                 writer.note(f"{data.path.name}: {deed}")
             _take_over(writer, data)
             writer.note(

@@ -174,8 +174,13 @@ class DatasetWriter:
         if entry["sha256"]:
             self._known.add(entry["sha256"])
 
+    @property
+    def source_deeds(self) -> dict[str, int]:
+        """What was done to the flows of single sources (anonymised, masked), and of how many."""
+        return dict(Counter(deed for source in self._sources for deed in source.get("done", ())))
+
     def note(self, deed: str) -> None:
-        """Puts a line into ``done``: what was done to the flows (anonymised, sampled, merged)."""
+        """Puts a line into ``done``: what was done to all flows (sampled, merged, moved)."""
         if deed not in self._done:
             self._done.append(deed)
 
@@ -209,7 +214,7 @@ class DatasetWriter:
             if not self._replace:
                 self._shards, self._sources = list(old["shards"]), list(old["sources"])
                 self._known = {source["sha256"] for source in old["sources"] if source["sha256"]}
-                self._done = list(old.get("done", ()))
+                self._done = list(old.get("steps", ()))
                 self._apps.update(old["apps"])
                 self._label_from.update(old.get("label_from", {}))
                 self._groups = {name: Counter(counts) for name, counts in old["groups"].items()}
@@ -283,7 +288,16 @@ class DatasetWriter:
             "groups": {n: dict(sorted(c.items())) for n, c in sorted(self._groups.items())},
             "label_from": dict(sorted(self._label_from.items())),
             "dropped": dict(sorted(dropped.items())),
-            "done": self._done,
+            "done": [
+                *(
+                    deed
+                    if n == len(self._sources)
+                    else f"{deed} ({n} of {len(self._sources)} sources)"
+                    for deed, n in self.source_deeds.items()
+                ),
+                *self._done,
+            ],
+            "steps": self._done,
             "encoding": {
                 "segments": MAX_SEGMENTS,
                 "segment_bytes": MAX_SEGMENT_BYTES,
