@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from apptell.cli.labelled import apps_of, long_enough
+from apptell.cli.labelled import apps_of
 from apptell.dataset import Dataset
 from apptell.dataset.groups import group_values
 from apptell.dataset.splits import folds
@@ -25,6 +25,7 @@ from apptell.evaluation.uncertainty import bootstrap_intervals
 from apptell.learning.runs import Task, run_task
 from apptell.verdicts import ContextOptions
 from apptell.verdicts.context import reweigh_all
+from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
 
 WINDOWS = {
     "alone": None,
@@ -57,7 +58,8 @@ def main() -> None:
     parser.add_argument("--model", action="append", default=[])
     parser.add_argument("--seeds", type=int, default=3, help="of folds and trainings")
     args = parser.parse_args()
-    flows = long_enough(Dataset.open(args.dataset).read())
+    flows = Dataset.open(args.dataset).read()
+    flows = flows.filter(flows.payload_packets >= MIN_PAYLOAD_PACKETS)
     truth = np.array(apps_of(flows))
     apps = sorted(set(truth.tolist()))
     sources = group_values(flows, "source").astype(str)

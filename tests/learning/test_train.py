@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from apptell.encoding import images
 from apptell.errors import DatasetError, OutputError, UsageError
-from apptell.learning import AppClassifier, StatisticsForest, train_model
-from apptell.learning.registry import Recipe
+from apptell.flows.schema import FlowBatch
+from apptell.learning import train_model
+from apptell.learning.registry import Recipe, Settings, recipe_of
 from apptell.models import load_model
 from tests.encoding.crafted import CraftedFlow, Packet, batch
 
@@ -33,7 +33,7 @@ def train(tmp_path, flows, labels, **settings):
     return train_model(flows, labels, out=tmp_path / "m", **settings)
 
 
-@pytest.mark.parametrize("name", ["paper-cnn", "paper-rf"])
+@pytest.mark.parametrize("name", ["paper-cnn", "paper-rf", "sequence"])
 def test_a_trained_model_names_the_apps_of_flows_it_never_saw(tmp_path, name):
     model = train(tmp_path, *labelled(180), model=name, epochs=8)
     assert (model.name, model.apps) == (name, APPS)
@@ -68,18 +68,29 @@ def test_the_same_seed_gives_the_same_file_and_the_data_its_hash(tmp_path):
     assert changed["data"]["hash"] != first["data"]["hash"]
 
 
-@pytest.mark.parametrize("name", ["paper-cnn", "paper-rf"])
+@pytest.mark.parametrize("name", ["paper-cnn", "paper-rf", "sequence", "bytes-1d"])
 def test_identification_differs_from_the_framework_by_less_than_1e_4(tmp_path, name):
     flows, labels = labelled()
     model = train(tmp_path, flows, labels, model=name, seed=5)
-    if name == "paper-cnn":
-        learner = AppClassifier(3, device="cpu", random_state=5)
-        inputs = images(flows)
-    else:
-        learner = StatisticsForest(random_state=5)
-        inputs = model.encode(flows)
+    learner = recipe_of(name).make(Settings(epochs=3, seed=5, device="cpu"))
+    inputs = model.encode(flows)
     expected = learner.fit(inputs, labels).predict_proba(inputs)
     np.testing.assert_allclose(model.predict_proba(flows), expected, atol=1e-4)
+
+
+def test_flows_of_lengths_alone_go_the_whole_way(tmp_path):
+    flows, labels = labelled(180)
+    lengths = ["sequence_length", "sequence_gap_us"]
+    counts = ["payload_packets_to_server", "payload_packets_to_client"]
+    columns = {name: flows.column(name) for name in [*lengths, *counts]}
+    bare = FlowBatch.from_columns(columns)
+    assert bare.column("segment_length").null_count == len(bare)
+    model = train(tmp_path, bare, labels, model="sequence", packets=10)
+    assert model.decision_packets == 10
+    assert model.info["options"] == {"packets": 10}
+    found = [model.apps[best] for best in model.predict_proba(bare).argmax(axis=1)]
+    assert found == labels
+    assert model.prior.tolist() == pytest.approx([1 / 3] * 3)
 
 
 def test_without_ports_no_verdict_depends_on_them(tmp_path):
