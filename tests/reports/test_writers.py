@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apptell.errors import CaptureError, OutputError, UsageError
+from apptell.reports import writers
 from apptell.reports.records import (
     VERDICT_RECORD,
     flow_record_schema,
@@ -173,3 +174,51 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
     assert len(lines) == 2
     assert pipe.is_fifo()
     assert list(tmp_path.iterdir()) == [pipe]
+
+
+_VALUES = {
+    pa.string(): [
+        "plain",
+        "",
+        "\u00e9\u4e2d",
+        'a "quoted" one',
+        "back\\slash",
+        "tab\t",
+        "\x7f",
+        None,
+    ],
+    pa.float64(): [
+        0.0,
+        1.0,
+        0.5,
+        0.959999,
+        1e-4,
+        9.9e-5,
+        1e-6,
+        123456.789,
+        1e15,
+        1e22,
+        -0.25,
+        None,
+    ],
+    pa.float32(): [0.85, 1.0, 0.1, None],
+    pa.int64(): [0, -1, 2**62, None],
+    pa.uint64(): [0, 2**64 - 1, None],
+    pa.bool_(): [True, False, None],
+    pa.timestamp("ns", "UTC"): [0, 1, 1_795_525_965_600_374_999, -1, -1_000_000_001, None],
+    pa.list_(pa.int32()): [[], [1, 2], None],
+    pa.binary(): [b"\x00\xff", None],
+}
+
+
+@pytest.mark.parametrize("kind", list(_VALUES), ids=str)
+def test_many_records_are_the_same_json_as_one_by_one(kind: pa.DataType) -> None:
+    values = _VALUES[kind]
+    for some in (values, values[:2], [None, *values[:1]]):
+        column = pa.array(some, kind)
+        batch = pa.record_batch({"a": column, "b": column})
+        many = pa.concat_batches([batch] * 100)
+        assert writers.json_lines(many) == writers.json_lines(batch) * 100
+        some_of_them = many.slice(1, 80)
+        one_by_one = (writers.json_lines(some_of_them.slice(i, 1)) for i in range(80))
+        assert writers.json_lines(some_of_them) == "".join(one_by_one)

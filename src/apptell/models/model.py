@@ -36,7 +36,8 @@ class Model:
             info: the checked content of ``model.json``.
             onnx_bytes: the checked content of ``model.onnx``.
             place: where both came from, for messages.
-            threads: threads that one batch may use; None for one per core.
+            threads: threads that one batch may use; None for one per core, and one alone for statistics,
+                whose models take less time than handing a batch to others.
 
         Raises:
             ModelError: the network does not load, or does not fit its inputs or its apps.
@@ -53,6 +54,8 @@ class Model:
                 f"{place}: made for version {info['encoding']} of the inputs {info['inputs']!r}, "
                 f"this version of apptell makes version {self._encoding.version}"
             )
+        if threads is None and info["inputs"] == "statistics":
+            threads = 1
         self._session = _session(onnx_bytes, place, threads)
         self._check_shapes(place)
 

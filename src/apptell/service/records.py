@@ -6,13 +6,12 @@ deciding payload packet, and ``end`` when it ended, with the same app and its to
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
 from apptell.reports.records import VERDICT_RECORD, verdict_records
-from apptell.reports.writers import JsonLines
+from apptell.reports.writers import json_lines
 
 if TYPE_CHECKING:
     from apptell.verdicts import VerdictBatch
@@ -57,6 +56,4 @@ def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 def json_text(batch: pa.RecordBatch) -> str:
     """The records as JSON lines, as ``identify`` writes them; each ends with a line feed."""
-    text = io.StringIO()
-    JsonLines(text).write(batch)
-    return text.getvalue()
+    return json_lines(batch)
