@@ -1,0 +1,92 @@
+"""Flows in, what their bytes say by structure out: tokens of parsed fields, and signed lengths.
+
+Handshakes, records, frames and words are parsed; their fields become tokens (hashes), so that a
+model learns from what was said and not from where it stood. What is random by construction is never
+a token, and how a stream was cut into segments does not matter as long as the same bytes are seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from apptell.encoding.handshake import NAMES_HASHED, NAMES_MASKED, NAMES_ON
+from apptell.encoding.streams import N_LENGTHS, read_streams
+from apptell.errors import UsageError
+from apptell.flows.dtls import find_dtls_hellos
+from apptell.flows.quic import find_initials
+from apptell.flows.schema import DECISION_SEGMENTS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from apptell.flows.schema import FlowBatch, SegmentColumns
+
+STRUCTURE_VERSION: Final = 1
+"""Changes with every change of meaning of a token or a length."""
+N_TOKENS: Final = 320
+"""Tokens of a flow at most; the fields of handshakes come first."""
+STRUCTURE_WIDTH: Final = N_TOKENS + N_LENGTHS
+NAMES: Final = {"on": NAMES_ON, "masked": NAMES_MASKED, "hashed": NAMES_HASHED}
+"""What becomes of server names: their endings and words are tokens; nothing is; the endings are, as
+hashes of another kind, and no word is."""
+_UDP: Final = 17
+
+
+def structure(
+    flows: FlowBatch, *, packets: int = DECISION_SEGMENTS, names: str = "on"
+) -> NDArray[np.int32]:
+    """The tokens and signed lengths of each flow.
+
+    Args:
+        flows: flows with the groups ``core`` and ``segments``.
+        packets: how many payload packets are looked at.
+        names: what becomes of server names in hellos, certificates and plain text; one of ``NAMES``.
+
+    Returns:
+        int32, shape (n, STRUCTURE_WIDTH): N_TOKENS tokens (1 to 65,535, no two alike, 0 behind
+        them), then the sizes in bytes of the first 8 turns and of the first 16 TLS records, + to
+        server, - to client, 0 where there is none.
+
+    Raises:
+        UsageError: no such way with names.
+        DatasetError: the flows were read without their segments.
+    """
+    if names not in NAMES:
+        raise UsageError(f"names={names!r}; there are {', '.join(NAMES)}")
+    n = len(flows)
+    segments = flows.segments()
+    is_udp = np.asarray(flows.column("protocol").fill_null(0)) == _UDP
+    tokens = np.zeros((n, N_TOKENS), dtype=np.int32)
+    lengths = np.zeros((n, N_LENGTHS), dtype=np.int32)
+    read_streams(
+        segments.first,
+        segments.length,
+        segments.to_server,
+        segments.start,
+        segments.data,
+        is_udp,
+        *_hellos(segments, is_udp),
+        packets,
+        NAMES[names],
+        tokens,
+        lengths,
+    )
+    return np.concatenate([tokens, lengths], axis=1)
+
+
+def _hellos(
+    segments: SegmentColumns, is_udp: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8], NDArray[np.bool_]]:
+    """The hellos of QUIC and DTLS: which is each flow's, where each begins, their bytes, which are DTLS."""
+    of = np.full(len(is_udp), -1, dtype=np.int64)
+    if not is_udp.any():
+        return of, np.zeros(1, np.int64), np.zeros(0, np.uint8), np.zeros(0, np.bool_)
+    quic, _ = find_initials(segments, is_udp)
+    dtls = find_dtls_hellos(segments, is_udp)
+    of[quic.rows] = np.arange(len(quic.rows))
+    of[dtls.rows] = len(quic.rows) + np.arange(len(dtls.rows))
+    start = np.concatenate([quic.start, quic.start[-1] + dtls.start[1:]])
+    is_datagram = np.arange(len(quic.rows) + len(dtls.rows)) >= len(quic.rows)
+    return of, start, np.concatenate([quic.data, dtls.data]), is_datagram

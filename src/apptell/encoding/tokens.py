@@ -1,0 +1,81 @@
+"""What a parser reads enters, tokens leave: numbers that stand for a field and its value.
+
+A token is a hash of a field's number and of what was read there, so that no list of values has to be
+known before. Compiled code alone; ``structure`` calls it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numba import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+N_BUCKETS: Final = 1 << 16
+"""Values of a token: 1 to N_BUCKETS - 1; 0 is none."""
+
+# Fields. A number here is part of what a trained model knows: never give one another meaning.
+TURN, TURN_EXACT, TURN_RECORDS, TURN_ORDER = 1, 2, 3, 4
+RECORD, RECORD_VERSION, RECORD_ORDER = 5, 6, 7
+DATA, DATA_EXACT, DATA_PAIR = 8, 9, 10
+MESSAGE, KIND = 11, 12
+HELLO, CIPHER, CIPHERS, EXTENSION, EXTENSIONS, EXTENSION_SIZE, EXTENSION_LIST = range(20, 27)
+ALPN, NAME_PART, NAME_WORD, NAME_SIZE = range(30, 34)
+SERVER_HELLO, SERVER_EXTENSION, SERVER_EXTENSIONS, CERTIFICATE = range(40, 44)
+PREFIX, TURN_PREFIX, FRAMES, WORD, LETTERS, DATAGRAM, DATAGRAM_EXACT = range(50, 57)
+
+_kernel = njit(cache=True, nogil=True)
+_MULTIPLIER: Final = -7046029254386353131  # 2**64 / golden ratio, odd, as int64
+
+
+class Sink(NamedTuple):
+    """Where the tokens of one flow go."""
+
+    tokens: NDArray[np.int32]
+    """The tokens in the order they came, 0 behind them, shape (room,)."""
+    count: NDArray[np.int64]
+    """How many there are, shape (1,)."""
+    seen: NDArray[np.int64]
+    """The flow in which each bucket was last put in, shape (N_BUCKETS,)."""
+
+
+@_kernel
+def mix(value: int, more: int) -> int:
+    """Another number that depends on both: a step of a 64-bit multiplicative hash."""
+    mixed = (value ^ more) * _MULTIPLIER
+    return mixed ^ ((mixed >> 29) & 0x7FFFFFFFF)
+
+
+@_kernel
+def put(sink: Sink, flow: int, key: int) -> None:
+    """Adds the token of a key, once a flow, while there is room."""
+    bucket = (mix(key, 0x5BD1E995) >> 17) & (N_BUCKETS - 1)
+    if bucket == 0 or sink.seen[bucket] == flow:
+        return
+    at = sink.count[0]
+    if at < len(sink.tokens):
+        sink.seen[bucket] = flow
+        sink.tokens[at] = bucket
+        sink.count[0] = at + 1
+
+
+@_kernel
+def size_class(size: int) -> int:
+    """A size in steps: up to 64 each its own, above four to each doubling."""
+    if size <= 64:
+        return size
+    top = 6
+    while (size >> (top + 1)) > 0:
+        top += 1
+    return 4 * top + ((size >> (top - 2)) & 3) + 41
+
+
+@_kernel
+def hash_bytes(key: int, data: NDArray[np.uint8], start: int, stop: int) -> int:
+    """A key made of another and of data[start:stop]."""
+    for at in range(start, stop):
+        key = mix(key, np.int64(data[at]) + 1)
+    return mix(key, stop - start)
