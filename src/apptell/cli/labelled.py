@@ -76,12 +76,9 @@ def measure(
 
 def groups_of(flows: "FlowBatch") -> "Sequence[str]":
     """The unit of each flow for intervals: its source, else its session, else its capture."""
-    rows = flows.column("groups").to_pylist(maps_as_pydicts="strict")
-    captures = flows.column("capture").to_pylist()
-    return [
-        (groups or {}).get("source") or (groups or {}).get("session") or capture or ""
-        for groups, capture in zip(rows, captures, strict=True)
-    ]
+    from apptell.dataset.groups import origins
+
+    return list(origins(flows).tolist())
 
 
 def chosen_of(

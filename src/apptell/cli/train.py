@@ -36,7 +36,10 @@ def train(
         Path, typer.Option("--output", "-o", metavar="MODEL", help="The model's folder.")
     ],
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME", help="paper-cnn or paper-rf.")
+        str,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="fusion, fast, paper-cnn, paper-rf, ..."
+        ),
     ] = "paper-cnn",
     split: SplitOption = "paper",
     epochs: Annotated[
@@ -48,6 +51,12 @@ def train(
         str, typer.Option(metavar="on|off", help="Whether paper-rf sees the two ports.")
     ] = "on",
     packets: Packets = None,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODE", help="Server names in models that read them: on, masked, hashed."
+        ),
+    ] = None,
     level: Level = None,
     system: System = None,
     as_json: Json = False,
@@ -75,6 +84,7 @@ def train(
         device=device,
         ports=ports == "on",
         packets=packets,
+        names=names,
         classes=classes,
         data={"dataset": opened.path.resolve().name, "dataset_hash": opened.hash},
     )
@@ -117,6 +127,7 @@ def train_and_measure(
     device: str,
     ports: bool,
     packets: int | None = None,
+    names: str | None = None,
     classes: "Classes",
     data: dict[str, Any],
 ) -> Trained:
@@ -146,6 +157,7 @@ def train_and_measure(
             model=model,
             ports=ports,
             packets=packets,
+            names=names,
             epochs=epochs,
             seed=seed,
             device=device,

@@ -57,6 +57,14 @@ def group_names(flows: FlowBatch) -> list[str]:
     return sorted(pc.unique(keys.keys).to_pylist()) if len(keys) else []
 
 
+def origins(flows: FlowBatch) -> NDArray[np.str_]:
+    """Where each flow came from: its source, else its session, else its capture; shape (n,)."""
+    source, session = (group_values(flows, name) for name in ("source", "session"))
+    capture = flows.numpy("capture")
+    found = (s or t or c for s, t, c in zip(source, session, capture, strict=True))
+    return np.array([str(value or "(none)") for value in found], dtype=np.str_)
+
+
 def days(flows: FlowBatch) -> NDArray[Any]:
     """The UTC day of each flow's first packet, ``2024-05-17``, objects of shape (n,)."""
     day = flows.numpy("start_ns").astype(np.int64) // NS_PER_DAY

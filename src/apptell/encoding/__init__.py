@@ -6,6 +6,7 @@ from apptell.encoding.inputs import ENCODINGS, Encoding, complete_options, encod
 from apptell.encoding.payload import payloads
 from apptell.encoding.sequence import sequences
 from apptell.encoding.statistics import STATISTICS, statistics, statistics_names
+from apptell.encoding.structure import structure
 
 __all__ = [
     "ENCODINGS",
@@ -20,4 +21,5 @@ __all__ = [
     "sequences",
     "statistics",
     "statistics_names",
+    "structure",
 ]

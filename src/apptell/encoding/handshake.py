@@ -73,7 +73,9 @@ def _has_own_size(extension: int) -> bool:
 
 
 @_kernel
-def put_name(sink: Sink, flow: int, data: NDArray[np.uint8], start: int, stop: int, names: int) -> None:
+def put_name(
+    sink: Sink, flow: int, data: NDArray[np.uint8], start: int, stop: int, names: int
+) -> None:
     """Tokens of a host name: each of its endings, and with names on its words.
 
     Endings are whole labels from the right, so that ``a.example.net`` and ``b.example.net`` share two.
@@ -267,9 +269,7 @@ def _mode(data: NDArray[np.uint8], start: int, stop: int, names: int) -> int:
 
 
 @_kernel
-def put_server_hello(
-    sink: Sink, flow: int, data: NDArray[np.uint8], start: Any, stop: Any
-) -> None:
+def put_server_hello(sink: Sink, flow: int, data: NDArray[np.uint8], start: Any, stop: Any) -> None:
     """Tokens of a ServerHello in data[start:stop], from its type on."""
     if start + 39 > stop:
         return

@@ -13,6 +13,7 @@ from apptell.encoding.lengths import LENGTHS_VERSION, lengths
 from apptell.encoding.payload import PAYLOAD_BYTES, PAYLOAD_VERSION, payloads
 from apptell.encoding.sequence import SEQUENCE_VERSION, sequences
 from apptell.encoding.statistics import STATISTICS_VERSION, statistics, statistics_names
+from apptell.encoding.structure import N_TOKENS, STRUCTURE_VERSION, structure
 from apptell.errors import UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, MAX_SEQUENCE
 
@@ -60,6 +61,14 @@ ENCODINGS: Final = {
             {"ports": True},
             lambda options: (len(statistics_names(**options)),),
             lambda flows, options: statistics(flows, **options),
+        ),
+        Encoding(
+            "structure",
+            STRUCTURE_VERSION,
+            np.uint16,
+            {"packets": DECISION_SEGMENTS, "skip": 0, "names": "on"},
+            lambda _options: (N_TOKENS,),
+            lambda flows, options: structure(flows, **options),
         ),
         Encoding(
             "sequence",

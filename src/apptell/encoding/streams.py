@@ -46,18 +46,17 @@ from apptell.encoding.tokens import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MAX_PACKETS: Final = 64
 MAX_RECORDS: Final = 48
 MAX_STREAM: Final = 16_384
 MAX_PLAIN: Final = 600
 """Bytes of a stream in which words are looked for."""
-N_LENGTHS: Final = 24
-"""Signed lengths of a flow: 8 turns, then 16 records."""
 _N_TURNS: Final = 8
 _kernel = njit(cache=True, nogil=True)
 
 
 @_kernel
-def _record_at(data: NDArray[np.uint8], at: Any) -> bool:
+def _record_at(data: NDArray[np.uint8], at: Any) -> Any:
     """Whether five bytes can be the header of a TLS record (RFC 8446, section 5.1)."""
     return (
         20 <= data[at] <= 24
@@ -138,23 +137,28 @@ def read_streams(
     hello_start: NDArray[np.int64],
     hello_data: NDArray[np.uint8],
     hello_is_datagram: NDArray[np.bool_],
+    skip: int,
     packets: int,
     names: int,
-    tokens: NDArray[np.int32],
-    lengths: NDArray[np.int32],
+    tokens: NDArray[np.uint16],
 ) -> None:
-    """Writes the tokens and signed lengths of n flows.
+    """Writes the tokens of n flows.
 
     Args:
-        first, length, to_server, start, data: as in ``SegmentColumns``.
+        first: row of each flow's first segment; this and the next four are as in ``SegmentColumns``.
+        length: payload bytes on the wire.
+        to_server: direction.
+        start: first byte of each segment in ``data``.
+        data: kept bytes.
         is_udp: flows of UDP, shape (n,).
         hello_of: the hello of each flow of UDP in ``hello_start``, or -1, shape (n,).
-        hello_start, hello_data: hellos read from QUIC and DTLS, as in ``Messages``.
+        hello_start: first byte of each hello read from QUIC or DTLS, as in ``Messages``.
+        hello_data: their bytes.
         hello_is_datagram: which of them are of DTLS.
-        packets: payload packets of a flow that are looked at.
+        skip: payload packets passed over first.
+        packets: payload packets that are looked at; a flow with fewer than two of them has no token.
         names: NAMES_ON, NAMES_MASKED or NAMES_HASHED.
         tokens: written, zeros before, shape (n, room).
-        lengths: written, zeros before, shape (n, N_LENGTHS).
     """
     seen = np.full(1 << 16, -1, dtype=np.int64)
     count = np.zeros(1, dtype=np.int64)
@@ -163,12 +167,12 @@ def read_streams(
     n_stream = np.zeros(2, dtype=np.int64)
     n_shake = np.zeros(2, dtype=np.int64)
     total = np.zeros(2, dtype=np.int64)
-    turn_size = np.zeros(64, dtype=np.int64)
-    turn_side = np.zeros(64, dtype=np.int64)
-    turn_row = np.zeros(64, dtype=np.int64)
-    turn_key = np.zeros(64, dtype=np.int64)
-    turn_of = np.zeros(64, dtype=np.int64)
-    offset = np.zeros(64, dtype=np.int64)  # of a segment in its side's stream
+    turn_size = np.zeros(MAX_PACKETS, dtype=np.int64)
+    turn_side = np.zeros(MAX_PACKETS, dtype=np.int64)
+    turn_row = np.zeros(MAX_PACKETS, dtype=np.int64)
+    turn_key = np.zeros(MAX_PACKETS, dtype=np.int64)
+    turn_of = np.zeros(MAX_PACKETS, dtype=np.int64)
+    offset = np.zeros(MAX_PACKETS, dtype=np.int64)  # of a segment in its side's stream
     record_kind = np.zeros((2, MAX_RECORDS), dtype=np.int64)
     record_minor = np.zeros((2, MAX_RECORDS), dtype=np.int64)
     record_size = np.zeros((2, MAX_RECORDS), dtype=np.int64)
@@ -178,8 +182,10 @@ def read_streams(
     for flow in range(len(first) - 1):
         count[0] = 0
         sink = Sink(tokens[flow], count, seen)
-        begin = first[flow]
-        n = min(first[flow + 1] - begin, packets, 64)
+        begin = first[flow] + skip
+        n = min(first[flow + 1] - begin, packets, MAX_PACKETS)
+        if n < 2:
+            continue
         n_stream[:] = 0
         n_shake[:] = 0
         total[:] = 0
@@ -253,7 +259,8 @@ def read_streams(
                         joined = False
                         segment += 1
                         while segment < n and (
-                            (0 if to_server[begin + segment] else 1) != side or offset[segment] <= at
+                            (0 if to_server[begin + segment] else 1) != side
+                            or offset[segment] <= at
                         ):
                             segment += 1
                         if segment < n:
@@ -275,7 +282,6 @@ def read_streams(
                                 shake[side, n_shake[side]] = stream[side, index]
                                 n_shake[side] += 1
                     at += 5 + size
-            n_lengths = _N_TURNS
             key = mix(RECORD_ORDER, 0)
             n_ordered = 0
             next_of = np.zeros(2, dtype=np.int64)
@@ -289,10 +295,6 @@ def read_streams(
                     if n_ordered < 6:
                         key = mix(key, 2 * kind + side)
                         n_ordered += 1
-                    if n_lengths < N_LENGTHS:
-                        signed = record_size[side, index]
-                        lengths[flow, n_lengths] = signed if side == 0 else -signed
-                        n_lengths += 1
             if n_ordered > 0:
                 put(sink, flow, key)
             for side in range(2):
@@ -323,7 +325,6 @@ def read_streams(
         for turn in range(min(n_turns, _N_TURNS)):
             side = turn_side[turn]
             size = turn_size[turn]
-            lengths[flow, turn] = size if side == 0 else -size
             order = mix(order, side)
             if turn < 6:
                 put(sink, flow, mix(mix(mix(TURN, side), turn), size_class(size)))

@@ -1,4 +1,4 @@
-"""Flows in, what their bytes say by structure out: tokens of parsed fields, and signed lengths.
+"""Flows in, what their bytes say by structure out: tokens of parsed fields.
 
 Handshakes, records, frames and words are parsed; their fields become tokens (hashes), so that a
 model learns from what was said and not from where it stood. What is random by construction is never
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from apptell.encoding.handshake import NAMES_HASHED, NAMES_MASKED, NAMES_ON
-from apptell.encoding.streams import N_LENGTHS, read_streams
+from apptell.encoding.streams import read_streams
 from apptell.errors import UsageError
 from apptell.flows.dtls import find_dtls_hellos
 from apptell.flows.quic import find_initials
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch, SegmentColumns
 
 STRUCTURE_VERSION: Final = 1
-"""Changes with every change of meaning of a token or a length."""
+"""Changes with every change of meaning of a token."""
 N_TOKENS: Final = 320
 """Tokens of a flow at most; the fields of handshakes come first."""
-STRUCTURE_WIDTH: Final = N_TOKENS + N_LENGTHS
 NAMES: Final = {"on": NAMES_ON, "masked": NAMES_MASKED, "hashed": NAMES_HASHED}
 """What becomes of server names: their endings and words are tokens; nothing is; the endings are, as
 hashes of another kind, and no word is."""
@@ -35,19 +34,19 @@ _UDP: Final = 17
 
 
 def structure(
-    flows: FlowBatch, *, packets: int = DECISION_SEGMENTS, names: str = "on"
-) -> NDArray[np.int32]:
-    """The tokens and signed lengths of each flow.
+    flows: FlowBatch, *, packets: int = DECISION_SEGMENTS, skip: int = 0, names: str = "on"
+) -> NDArray[np.uint16]:
+    """The tokens of each flow.
 
     Args:
         flows: flows with the groups ``core`` and ``segments``.
         packets: how many payload packets are looked at.
+        skip: payload packets passed over first, as if the capture had begun in mid-session.
         names: what becomes of server names in hellos, certificates and plain text; one of ``NAMES``.
 
     Returns:
-        int32, shape (n, STRUCTURE_WIDTH): N_TOKENS tokens (1 to 65,535, no two alike, 0 behind
-        them), then the sizes in bytes of the first 8 turns and of the first 16 TLS records, + to
-        server, - to client, 0 where there is none.
+        uint16, shape (n, N_TOKENS): tokens from 1 to 65,535, no two alike, 0 behind them; none for a
+        flow with fewer than two payload packets behind those passed over.
 
     Raises:
         UsageError: no such way with names.
@@ -58,8 +57,7 @@ def structure(
     n = len(flows)
     segments = flows.segments()
     is_udp = np.asarray(flows.column("protocol").fill_null(0)) == _UDP
-    tokens = np.zeros((n, N_TOKENS), dtype=np.int32)
-    lengths = np.zeros((n, N_LENGTHS), dtype=np.int32)
+    tokens = np.zeros((n, N_TOKENS), dtype=np.uint16)
     read_streams(
         segments.first,
         segments.length,
@@ -68,12 +66,12 @@ def structure(
         segments.data,
         is_udp,
         *_hellos(segments, is_udp),
+        skip,
         packets,
         NAMES[names],
         tokens,
-        lengths,
     )
-    return np.concatenate([tokens, lengths], axis=1)
+    return tokens
 
 
 def _hellos(

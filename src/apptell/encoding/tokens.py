@@ -6,7 +6,7 @@ known before. Compiled code alone; ``structure`` calls it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -34,36 +34,36 @@ _MULTIPLIER: Final = -7046029254386353131  # 2**64 / golden ratio, odd, as int64
 class Sink(NamedTuple):
     """Where the tokens of one flow go."""
 
-    tokens: NDArray[np.int32]
+    tokens: NDArray[np.uint16]
     """The tokens in the order they came, 0 behind them, shape (room,)."""
-    count: NDArray[np.int64]
+    filled: NDArray[np.int64]
     """How many there are, shape (1,)."""
     seen: NDArray[np.int64]
     """The flow in which each bucket was last put in, shape (N_BUCKETS,)."""
 
 
 @_kernel
-def mix(value: int, more: int) -> int:
+def mix(value: Any, more: Any) -> Any:
     """Another number that depends on both: a step of a 64-bit multiplicative hash."""
     mixed = (value ^ more) * _MULTIPLIER
     return mixed ^ ((mixed >> 29) & 0x7FFFFFFFF)
 
 
 @_kernel
-def put(sink: Sink, flow: int, key: int) -> None:
+def put(sink: Sink, flow: int, key: Any) -> None:
     """Adds the token of a key, once a flow, while there is room."""
     bucket = (mix(key, 0x5BD1E995) >> 17) & (N_BUCKETS - 1)
     if bucket == 0 or sink.seen[bucket] == flow:
         return
-    at = sink.count[0]
+    at = sink.filled[0]
     if at < len(sink.tokens):
         sink.seen[bucket] = flow
         sink.tokens[at] = bucket
-        sink.count[0] = at + 1
+        sink.filled[0] = at + 1
 
 
 @_kernel
-def size_class(size: int) -> int:
+def size_class(size: Any) -> Any:
     """A size in steps: up to 64 each its own, above four to each doubling."""
     if size <= 64:
         return size
@@ -74,7 +74,7 @@ def size_class(size: int) -> int:
 
 
 @_kernel
-def hash_bytes(key: int, data: NDArray[np.uint8], start: int, stop: int) -> int:
+def hash_bytes(key: Any, data: NDArray[np.uint8], start: Any, stop: Any) -> Any:
     """A key made of another and of data[start:stop]."""
     for at in range(start, stop):
         key = mix(key, np.int64(data[at]) + 1)

@@ -61,7 +61,7 @@ def network_to_onnx(network: AppNetwork) -> bytes:
         weighted("Gemm", "active3", "scores", "dense2", transB=1),
         step("Softmax", "scores", "probabilities", axis=1),
     ]
-    return _model(
+    return onnx_model(
         type(network).__name__,
         nodes,
         helper.make_tensor_value_info("inputs", TensorProto.UINT8, ["n", *network.shape]),
@@ -116,7 +116,7 @@ def forest_to_onnx(
         attribute = node.attribute.add(name=name, type=kind)
         getattr(attribute, AttributeProto.AttributeType.Name(kind).lower()).extend(values.tolist())
     after, constants = ([], []) if calibration is None else _calibrated(calibration)
-    return _model(
+    return onnx_model(
         "forest",
         [node, *after],
         helper.make_tensor_value_info("inputs", TensorProto.FLOAT, ["n", n_features]),
@@ -146,9 +146,10 @@ def _calibrated(calibration: ForestCalibration) -> tuple[list[Any], list[Any]]:
     return nodes, constants
 
 
-def _model(
+def onnx_model(
     name: str, nodes: Sequence[Any], inputs: Any, n_apps: int, weights: Sequence[Any]
 ) -> bytes:
+    """Nodes, an input and weights as a checked model whose output is ``probabilities``, (n, n_apps)."""
     graph = helper.make_graph(
         nodes,
         name,

@@ -26,7 +26,7 @@ class NearestNeighbour:
 
     classes_: NDArray[Any]
 
-    def fit(self, X: NDArray[Any], y: ArrayLike) -> Self:
+    def fit(self, X: NDArray[Any], y: ArrayLike, **_more: Any) -> Self:
         """Remembers features, shape (n, features), and classes, shape (n,)."""
         known = _logarithms(X)
         self._mean = known.mean(axis=0)

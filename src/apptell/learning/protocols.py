@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.dataset.anonymize import mask_server_names
-from apptell.dataset.groups import days, domains, group_values
+from apptell.dataset.groups import days, domains, group_values, origins
 from apptell.dataset.selection import Selection
 from apptell.dataset.splits import folds
 from apptell.errors import DatasetError, UsageError
@@ -169,7 +169,13 @@ def compare_models(
     sides = {"on": None} if bare else {"on": None, "masked": mask_server_names}
     settings = [Task(model, epochs, device=device, packets=packets) for model in models]
     works = [work_of(task, len(side)) for task in settings for _ in sides for side in _sides(plans)]
-    bench = _Bench(truth, tuple(sorted(set(truth.tolist()))), cache, Clock(sum(works), show))
+    bench = _Bench(
+        truth,
+        origins(chosen.flows),
+        tuple(sorted(set(truth.tolist()))),
+        cache,
+        Clock(sum(works), show),
+    )
     inputs = _Inputs(chosen)
     for task in settings:
         for names, change in sides.items():
@@ -193,10 +199,10 @@ class _Inputs:
     def of(
         self, task: Task, names: str, change: Callable[[FlowBatch], FlowBatch] | None
     ) -> NDArray[Any]:
-        key = f"{task.inputs} {task.options} {names}"
+        key = f"{task.inputs} {task.options} {task.views} {names}"
         if key in self._kept:
             return self._kept[key]
-        array = task.encode(self._chosen, change)
+        array = task.encode(self._chosen, change, views=True)
         if array.nbytes <= _KEPT_BYTES:
             self._kept[key] = array
         return array
@@ -207,6 +213,7 @@ class _Bench:
     """Where trainings are run."""
 
     truth: NDArray[np.str_]
+    origin: NDArray[np.str_]
     every: tuple[str, ...]
     cache: Path
     clock: Clock
@@ -240,7 +247,10 @@ class _Bench:
     ) -> tuple[NDArray[np.float32], tuple[float, float]]:
         train, test = split.train, split.test
         watch = self.clock.watch(words, work_of(task, len(train)))
-        run = run_task(task, inputs[train], self.truth[train], inputs[test], self.cache, watch)
+        run = run_task(
+            task, inputs[train], self.truth[train], inputs[test], self.cache, watch,
+            self.origin[train],
+        )  # fmt: skip
         self.clock.finish(cached=run.cached)
         return run.spread(self.every), (run.train_s, run.identify_s)
 
@@ -269,11 +279,7 @@ def interval_groups(flows: FlowBatch, protocol: str) -> NDArray[Any]:
     if protocol == "domain":
         values = domains(flows)
     elif protocol in ("paper", "time", "file") or protocol.startswith("time:"):
-        source, session = (group_values(flows, name) for name in ("source", "session"))
-        capture = flows.numpy("capture")
-        values = np.array(
-            [s or t or c for s, t, c in zip(source, session, capture, strict=True)], dtype=object
-        )
+        return origins(flows)
     else:
         values = group_values(flows, protocol.removeprefix("group:").replace("-", "_"))
         if protocol == "day":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from apptell.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -35,7 +35,7 @@ class Trainable(Protocol):
 
     classes_: NDArray[Any]
 
-    def fit(self, X: Any, y: Any) -> Any:
+    def fit(self, X: Any, y: Any, **more: Any) -> Any:
         """Learns."""
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -63,6 +63,11 @@ class Recipe:
     """Distributions whose version ``model.json`` keeps."""
     options: tuple[str, ...] = ()
     """Options of its encoding that the user chooses."""
+    views: tuple[Mapping[str, Any], ...] = ()
+    """Options under which the training flows are encoded as well: what another capture would have seen.
+    Then ``fit`` gets X of shape (n, 1 + views, ...), the flows as they will be met first."""
+    grouped: bool = False
+    """Whether ``fit`` takes ``groups``: where each flow came from."""
 
 
 def all_recipes() -> dict[str, Recipe]:

@@ -23,7 +23,7 @@ from apptell.errors import DatasetError, MissingError, OutputError
 from apptell.learning.registry import Settings, recipe_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Learner(Protocol):
 
     classes_: NDArray[Any]
 
-    def fit(self, X: Any, y: Any) -> Any:
+    def fit(self, X: Any, y: Any, **more: Any) -> Any:
         """Learns."""
 
     def predict_proba(self, X: Any) -> NDArray[Any]:
@@ -59,7 +59,9 @@ class Task:
     ports: bool = False
     """Whether a model on statistics sees the two ports."""
     packets: int | None = None
-    """Payload packets that a model on lengths sees; as its inputs have it unless given."""
+    """Payload packets that the model sees, where that can be chosen; as its inputs have it unless given."""
+    names: str | None = None
+    """What becomes of server names, where the inputs read them: ``on``, ``masked`` or ``hashed``."""
 
     def with_seed(self, seed: int) -> Task:
         """The same with another seed."""
@@ -74,24 +76,44 @@ class Task:
     def options(self) -> dict[str, Any]:
         """The options of its encoding."""
         there = ("ports",) if self.model == NEIGHBOUR else recipe_of(self.model).options
-        wished = {"ports": self.ports, "packets": self.packets}
+        wished = {"ports": self.ports, "packets": self.packets, "names": self.names}
         return {name: wished[name] for name in there if wished.get(name) is not None}
+
+    @property
+    def views(self) -> tuple[Mapping[str, Any], ...]:
+        """Options under which it learns from each flow as well."""
+        return () if self.model == NEIGHBOUR else recipe_of(self.model).views
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether it learns from where flows came from as well."""
+        return self.model != NEIGHBOUR and recipe_of(self.model).grouped
 
     def encode(
         self,
         flows: FlowBatch | Selection,
         change: Callable[[FlowBatch], FlowBatch] | None = None,
+        *,
+        views: bool = False,
     ) -> NDArray[Any]:
         """The inputs of flows, shape (n, ...), made a batch at a time.
 
         Args:
             flows: with the groups core, segments and names.
             change: what is done to each batch first, such as masking its names.
+            views: every view that the model learns from; of a model with several, shape (n, views, ...),
+                the flows as they are met first.
         """
         options = self.options
+        more = self.views if views else ()
 
         def inputs(batch: FlowBatch) -> NDArray[Any]:
-            return encode(batch if change is None else change(batch), self.inputs, options)
+            batch = batch if change is None else change(batch)
+            plain = encode(batch, self.inputs, options)
+            if not more:
+                return plain
+            others = (encode(batch, self.inputs, {**options, **view}) for view in more)
+            return np.stack([plain, *others], axis=1)
 
         return Selection.of(flows).gather(inputs, ("core", "segments", "names"))
 
@@ -125,6 +147,7 @@ def run_task(
     tested: NDArray[Any],
     cache: Path,
     progress: Callable[[Progress], None] | None = None,
+    groups: NDArray[np.str_] | None = None,
 ) -> Run:
     """Trains on some inputs and gives the probabilities of others.
 
@@ -135,6 +158,7 @@ def run_task(
         tested: inputs to name, shape (m, ...).
         cache: the folder that results are kept in; made when it is not there.
         progress: called about twice a second by models that learn in passes.
+        groups: where each flow to learn from came from, shape (n,), for models that learn from it.
 
     Raises:
         DatasetError: fewer than two apps to learn.
@@ -147,12 +171,17 @@ def run_task(
             f"a training side has one app only, {apps[0] if len(apps) else 'none'}; "
             "two are needed: take fewer folds or another protocol"
         )
-    file = cache / f"{_name(task, learned, apps, tested)}.npz"
+    if not task.is_grouped:
+        groups = None
+    file = cache / f"{_name(task, learned, apps, tested, groups)}.npz"
     if (kept := _kept(file, len(tested))) is not None:
         return kept
     learner = _learner(task, progress, file.with_suffix(".part"))
     began = time.perf_counter()
-    learner.fit(learned, apps)
+    if groups is None:
+        learner.fit(learned, apps)
+    else:
+        learner.fit(learned, apps, groups=groups)
     if getattr(getattr(learner, "history_", None), "interrupted", False):
         raise KeyboardInterrupt
     middle = time.perf_counter()
@@ -182,7 +211,13 @@ def _learner(task: Task, progress: Callable[[Progress], None] | None, checkpoint
         ) from error
 
 
-def _name(task: Task, learned: NDArray[Any], apps: NDArray[np.str_], tested: NDArray[Any]) -> str:
+def _name(
+    task: Task,
+    learned: NDArray[Any],
+    apps: NDArray[np.str_],
+    tested: NDArray[Any],
+    groups: NDArray[np.str_] | None,
+) -> str:
     said = {
         **{name: value for name, value in asdict(task).items() if value is not None},
         "encoding": encoding_of(task.inputs).version,
@@ -192,7 +227,8 @@ def _name(task: Task, learned: NDArray[Any], apps: NDArray[np.str_], tested: NDA
     digest = hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=12)
     for array in (learned, tested):
         digest.update(np.ascontiguousarray(array).data)
-    digest.update("\n".join(apps.tolist()).encode())
+    for words in (apps, () if groups is None else groups):
+        digest.update("\n".join(map(str, words)).encode())
     return f"{task.model}-{digest.hexdigest()}"
 
 

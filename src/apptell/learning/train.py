@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from apptell.dataset.groups import origins
 from apptell.dataset.selection import Selection
 from apptell.encoding import complete_options, encoding_of
 from apptell.errors import DatasetError, MissingError, UsageError
@@ -43,6 +44,7 @@ def train_model(
     model: str = "paper-cnn",
     ports: bool = True,
     packets: int | None = None,
+    names: str | None = None,
     epochs: int = 100,
     seed: int = 0,
     device: str = "auto",
@@ -62,7 +64,8 @@ def train_model(
         labels: the app of each flow; upper case becomes lower case.
         model: name of a recipe.
         ports: False keeps ports out of the inputs of models that would take them.
-        packets: payload packets that models on lengths see; as their inputs have it unless given.
+        packets: payload packets that the model sees, where that can be chosen.
+        names: what becomes of server names in models that read them: ``on``, ``masked`` or ``hashed``.
         epochs: passes over the flows, for models that learn in passes.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -88,15 +91,18 @@ def train_model(
     if epochs < 1:
         raise UsageError(f"epochs is {epochs}, not 1 or more")
     chosen, apps = _usable(Selection.of(flows), labels)
-    task = Task(model, epochs, seed, device, ports, packets)
-    inputs = task.encode(chosen)
+    task = Task(model, epochs, seed, device, ports, packets, names)
+    inputs = task.encode(chosen, views=True)
     try:
         learner = recipe.make(Settings(epochs, seed, device, progress))
     except ModuleNotFoundError as error:
         raise MissingError(
             f"training needs {error.name}, which is not installed: pip install 'apptell[train]'"
         ) from error
-    learner.fit(inputs, apps)
+    if recipe.grouped:
+        learner.fit(inputs, apps, groups=origins(chosen.flows))
+    else:
+        learner.fit(inputs, apps)
     info = {
         "name": recipe.name,
         "apps": [str(app) for app in learner.classes_],

@@ -108,7 +108,7 @@ def train_network(
         OutputError: the checkpoint cannot be written, or is damaged.
         KeyboardInterrupt: interrupted before the first epoch was over.
     """
-    place = _device(device)
+    place = device_of(device)
     dtype = _dtype(precision, place)
     rows = np.arange(len(targets))
     if validation is not None:
@@ -299,11 +299,12 @@ def used(device: str = "auto", precision: str = "auto") -> tuple[str, str]:
         UsageError: an unknown device or precision.
         MissingError: ``cuda`` is asked for and not there.
     """
-    place = _device(device)
+    place = device_of(device)
     return str(_dtype(precision, place)).removeprefix("torch."), place.type
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of a name: ``auto``, ``cpu`` or ``cuda``; raises UsageError or MissingError."""
     if name not in ("auto", "cpu", "cuda"):
         raise UsageError(f"no device is called {name!r}; there are auto, cpu and cuda")
     there = torch.cuda.is_available()

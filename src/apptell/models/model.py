@@ -173,6 +173,7 @@ class Model:
 
 _ONNX_TYPES: Final[dict[type[np.generic], str]] = {
     np.uint8: "tensor(uint8)",
+    np.uint16: "tensor(uint16)",
     np.float32: "tensor(float)",
 }
 

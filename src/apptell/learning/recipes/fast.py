@@ -1,0 +1,42 @@
+"""A linear model on parsed tokens: what sensors run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from apptell.learning.registry import Recipe, Settings, Trainable
+
+if TYPE_CHECKING:
+    from apptell.learning.token_models import TokenLinear
+
+VIEWS: Final = (
+    *({"skip": skip} for skip in range(1, 7)),  # captures that begin in mid-session
+    *(
+        {"packets": packets} for packets in (2, 3)
+    ),  # flows that end early, segments merged by offload
+)
+
+
+def make(settings: Settings) -> Trainable:
+    """The linear model, untrained."""
+    from apptell.learning.token_models import TokenLinear
+
+    return TokenLinear(random_state=settings.seed)
+
+
+def report(trained: TokenLinear) -> dict[str, object]:
+    """What the training leaves for ``model.json``."""
+    return {"tokens": int(trained.vocabulary_.max())}
+
+
+RECIPE = Recipe(
+    name="fast",
+    inputs="structure",
+    description="A linear model on what handshakes, records, turns and words say.",
+    make=make,
+    report=report,
+    libraries=("scikit-learn",),
+    options=("names", "packets"),
+    views=VIEWS,
+    grouped=True,
+)

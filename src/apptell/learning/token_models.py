@@ -1,0 +1,185 @@
+"""Tokens of flows and apps in, classifiers out: a linear model, and its fusion with a network.
+
+Weights that are shared by groups, and regularisation, leave both calibrated on groups held out: a
+temperature fitted on inner folds made it worse (docs/models.md), so there is none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted
+
+from apptell.learning.export_tokens import Dense, Linear, tokens_to_onnx
+from apptell.learning.tokens import Lesson, first_view, lesson, matrix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from apptell.learning.progress import Progress
+    from apptell.learning.training import History
+
+STRENGTH: Final = 30.0
+"""Inverse strength of the linear model's regularisation; 10 and 100 are as good within a point."""
+SHARE: Final = 0.5
+"""The network's share of the log probabilities of a fusion."""
+_PASSES: Final = 300
+_TOLERANCE: Final = 1e-3
+
+
+class TokenLinear(ClassifierMixin, BaseEstimator):
+    """Multinomial logistic regression on tokens of ``apptell.encoding.structure``.
+
+    Parameters:
+        random_state: seed of the choice of views, where there are too many for all.
+
+    Attributes:
+        classes_: the classes, sorted.
+        vocabulary_: the number of each token, 0 for one that is not known, shape (65,536,).
+    """
+
+    def __init__(self, *, random_state: int = 0) -> None:
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
+        """Learns.
+
+        Args:
+            X: tokens, uint16, shape (n, width) or (n, views, width).
+            y: classes, shape (n,).
+            groups: where each flow came from, shape (n,).
+        """
+        X, target = self._checked(X, y)
+        self._learn(lesson(X, target, groups, self.random_state))
+        return self
+
+    def _learn(self, learned: Lesson) -> None:
+        self.vocabulary_ = learned.vocabulary
+        self.linear_ = self._linear(learned)
+
+    def _checked(self, X: Any, y: ArrayLike) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+        X, y = np.asarray(X, dtype=np.uint16), np.asarray(y)
+        check_classification_targets(y)
+        self.classes_, target = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class, {self.classes_[0]}; two are needed")
+        return X, target.astype(np.int64)
+
+    def _linear(self, learned: Lesson) -> Linear:
+        """Weights and bias of every class; classes that are not there are as good as impossible."""
+        n_apps = len(self.classes_)
+        regression = LogisticRegression(C=STRENGTH, max_iter=_PASSES, tol=_TOLERANCE)
+        with np.errstate(all="ignore"):
+            regression.fit(
+                matrix(learned.tokens, learned.vocabulary), learned.target, learned.weight
+            )
+        weights, bias = regression.coef_, regression.intercept_
+        if len(weights) == 1:  # two classes: the score of the second against the first
+            weights, bias = np.vstack([0 * weights, weights]), np.append(0.0, bias)
+        table = np.zeros((learned.n_known + 1, n_apps), dtype=np.float32)
+        table[:, regression.classes_] = weights.T
+        table[0] = 0
+        offset = np.full(n_apps, -20.0, dtype=np.float32)
+        offset[regression.classes_] = bias
+        return Linear(table, offset)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Probabilities of the classes, shape (n, classes), columns as in ``classes_``."""
+        check_is_fitted(self)
+        X = first_view(np.asarray(X, dtype=np.uint16))
+        return np.exp(_log_softmax(self._scores(X))).astype(np.float32)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likeliest class, shape (n,)."""
+        return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
+
+    def to_onnx(self) -> bytes:
+        """The model as ONNX; its probabilities are in the order of ``classes_``."""
+        check_is_fitted(self)
+        return tokens_to_onnx(self.vocabulary_, self.linear_)
+
+    def _scores(self, X: NDArray[np.uint16]) -> NDArray[np.float64]:
+        """Log probabilities, but for a constant of each row, shape (n, classes)."""
+        return _log_softmax(_apply(self.linear_, X, self.vocabulary_))
+
+
+class TokenFusion(TokenLinear):
+    """The linear model and a network of token embeddings, their log probabilities weighed and added.
+
+    Interrupting ``fit`` while the network learns keeps it as it is; ``history_.interrupted`` says so.
+
+    Parameters:
+        epochs: passes of the network over the training flows.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        random_state: seed.
+        progress: called about twice a second.
+
+    Attributes:
+        history_: the network's training.
+    """
+
+    def __init__(
+        self,
+        epochs: int = 100,
+        *,
+        device: str = "auto",
+        random_state: int = 0,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        super().__init__(random_state=random_state)
+        self.epochs = epochs
+        self.device = device
+        self.progress = progress
+
+    def _learn(self, learned: Lesson) -> None:
+        super()._learn(learned)
+        self.network_, self.history_ = self._network(learned)
+
+    def to_onnx(self) -> bytes:
+        """The model as ONNX; its probabilities are in the order of ``classes_``."""
+        check_is_fitted(self)
+        return tokens_to_onnx(self.vocabulary_, self.linear_, self.network_, SHARE)
+
+    def _network(self, learned: Lesson) -> tuple[Dense, History]:
+        from apptell.learning.token_network import train_tokens
+
+        network, history = train_tokens(
+            learned,
+            len(self.classes_),
+            epochs=self.epochs,
+            seed=self.random_state,
+            device=self.device,
+            progress=self.progress,
+        )
+        parts = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
+        dense = Dense(
+            parts["table.weight"], parts["bias"], parts["dense.weight"], parts["dense.bias"]
+        )
+        return dense, history
+
+    def _scores(self, X: NDArray[np.uint16]) -> NDArray[np.float64]:
+        linear = super()._scores(X)
+        network = _log_softmax(_apply(self.network_, X, self.vocabulary_))
+        return (1 - SHARE) * linear + SHARE * network
+
+
+def _apply(
+    model: Linear | Dense, X: NDArray[np.uint16], vocabulary: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Scores of the classes, shape (n, classes)."""
+    rows = matrix(X, vocabulary)
+    if isinstance(model, Linear):
+        return np.asarray(rows @ model.table + model.bias, dtype=np.float64)
+    hidden = np.maximum(rows @ model.table + model.bias, 0)
+    return np.asarray(hidden @ model.weight.T + model.offset, dtype=np.float64)
+
+
+def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    scores = scores - scores.max(axis=1, keepdims=True, initial=-np.inf)
+    return np.asarray(scores - np.log(np.exp(scores).sum(axis=1, keepdims=True)))

@@ -1,0 +1,139 @@
+"""Views of flows in, a trained network of token embeddings out.
+
+The embeddings of a flow's tokens are summed and scaled by the root of their number; one hidden layer
+names the app. Whole shares of tokens are left out at random while it learns, so that no single field
+decides. Batches are drawn by weight: each class, and in it each group, as often as any other.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from apptell.learning.progress import Progress
+from apptell.learning.training import REPORT_S, History, device_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apptell.learning.tokens import Lesson
+
+WIDTH: Final = 48
+"""Numbers that stand for a token."""
+BATCH: Final = 64
+DROPPED: Final = 0.3
+"""Share of tokens, and of the hidden layer, left out while learning; of tokens 0 to twice as many."""
+_RATE: Final = 3e-3
+_DECAY: Final = 1e-2
+_SMOOTHING: Final = 0.05
+
+
+class TokenNetwork(nn.Module):
+    """Embeddings, their sum, a hidden layer of rectified sums, an app."""
+
+    def __init__(self, n_known: int, n_apps: int) -> None:
+        """A network for ``n_known`` tokens, its weights drawn from PyTorch's generator."""
+        super().__init__()
+        self.table = nn.Embedding(n_known + 1, WIDTH, padding_idx=0)
+        nn.init.normal_(self.table.weight, std=0.3)
+        with torch.no_grad():
+            self.table.weight[0] = 0
+        self.bias = nn.Parameter(torch.zeros(WIDTH))
+        self.dense = nn.Linear(WIDTH, n_apps)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        """Numbers of tokens, shape (batch, width), 0 where none, to scores, shape (batch, apps)."""
+        count = (numbers > 0).sum(dim=1, keepdim=True).clamp(min=1)  # (batch, 1)
+        summed = self.table(numbers).sum(dim=1) * count.rsqrt()  # (batch, WIDTH)
+        hidden = functional.relu(summed + self.bias)
+        scores: Tensor = self.dense(functional.dropout(hidden, DROPPED, self.training))
+        return scores
+
+
+def train_tokens(
+    lesson: Lesson,
+    n_apps: int,
+    *,
+    epochs: int,
+    seed: int,
+    device: str = "auto",
+    progress: Callable[[Progress], None] | None = None,
+) -> tuple[TokenNetwork, History]:
+    """Trains by AdamW with one cycle of the learning rate.
+
+    Args:
+        lesson: what to learn from.
+        n_apps: classes.
+        epochs: passes; each draws as many views as there were flows.
+        seed: of weights, draws and what is left out.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        progress: called about twice a second.
+
+    Raises:
+        KeyboardInterrupt: interrupted before the first epoch was over; later the weights so far are kept.
+    """
+    place = device_of(device)
+    history = History(device=place.type)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = TokenNetwork(lesson.n_known, n_apps).to(place)
+        numbers = torch.from_numpy(lesson.vocabulary[lesson.tokens]).to(place)
+        target = torch.from_numpy(lesson.target).to(place)
+        random = np.random.default_rng(seed)
+        chance = np.cumsum(lesson.weight / lesson.weight.sum())
+        per_epoch = max(1, round(lesson.n_flows / BATCH))
+        optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
+        cycle = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, _RATE, total_steps=epochs * per_epoch + 1
+        )
+        began = said = time.monotonic()
+        try:
+            for epoch in range(1, epochs + 1):
+                start, losses = time.monotonic(), []
+                for step in range(per_epoch):
+                    rows = np.searchsorted(chance, random.random(BATCH)).clip(max=len(chance) - 1)
+                    drawn = numbers[torch.from_numpy(rows).to(place)]
+                    drawn = drawn[:, : int((drawn > 0).sum(dim=1).max())]
+                    rate = torch.rand(len(drawn), 1, device=place) * 2 * DROPPED
+                    kept = torch.rand(drawn.shape, device=place) >= rate
+                    loss = functional.cross_entropy(
+                        network(drawn * kept), target[torch.from_numpy(rows).to(place)],
+                        label_smoothing=_SMOOTHING,
+                    )  # fmt: skip
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                    cycle.step()
+                    losses.append(loss.detach())
+                    if progress is not None and time.monotonic() - said >= REPORT_S:
+                        said = time.monotonic()
+                        done = (epoch - 1 + (step + 1) / per_epoch) / epochs
+                        progress(_state(done, epoch, epochs, history, said - began, lesson.n_flows))
+                loss_now = float(torch.stack(losses).mean())
+                seconds = time.monotonic() - start
+                history.rows.append({"epoch": epoch, "loss": loss_now, "seconds": seconds})
+                history.best_epoch = epoch
+        except KeyboardInterrupt:
+            if not history.rows:
+                raise
+            history.interrupted = True
+    return network.eval().cpu(), history
+
+
+def _state(
+    done: float, epoch: int, epochs: int, history: History, spent_s: float, n_flows: int
+) -> Progress:
+    return Progress(
+        done=done,
+        epoch=epoch,
+        epochs=epochs,
+        loss=history.rows[-1]["loss"] if history.rows else None,
+        validation_accuracy=None,
+        flows_per_s=done * epochs * n_flows / max(spent_s, 1e-9),
+        remaining_s=spent_s * (1 - done) / max(done, 1e-9),
+    )
