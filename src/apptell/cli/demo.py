@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from apptell.models import Model
 
 _SHOWN_OF_EACH = 3
-_EPOCHS = 20
-"""Enough for the samples; the paper trains for 100."""
+_EPOCHS = {"paper-cnn": 20}
+"""Enough for the samples, where 100 take too long."""
 
 
 def demo(
@@ -28,16 +28,19 @@ def demo(
             "--output", "-o", metavar="FOLDER", help="Where dataset, model and report go."
         ),
     ] = Path("apptell-demo"),
+    model: Annotated[
+        str, typer.Option("--model", "-m", metavar="NAME", help="fusion, paper-cnn, paper-rf, ...")
+    ] = "fusion",
     epochs: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Passes over the training flows.")
-    ] = _EPOCHS,
+        int | None, typer.Option(metavar="N", min=1, help="Passes over the training flows.")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Shows the whole way on embedded samples: learn, measure, identify, report.
 
     Examples:
         apptell demo
-        apptell demo -o my-demo/
+        apptell demo --model paper-cnn -o my-demo/
     """
     from apptell.dataset import Classes, build
     from apptell.flows.schema import GROUPS
@@ -46,6 +49,7 @@ def demo(
     from apptell.reports.html import Story
     from apptell.reports.table import human_bytes
 
+    passes = epochs or _EPOCHS.get(model, 100)
     recordings = embedded_recordings()
     captures = [path for folder in recordings for path in sorted(folder.glob("*.pcap.xz"))]
     size = human_bytes(sum(path.stat().st_size for path in captures))
@@ -70,59 +74,56 @@ def demo(
     apps = built.dataset.apps
     note(f"      {len(chosen):,} flows of {len(apps)} classes: {', '.join(apps)}.")
 
-    note(
-        f"[2/4] Training the paper's network for {epochs} epochs. Never shown to it: "
-        f"{', '.join(held_out)}."
-    )
+    note(f"[2/4] Training {model} for {passes} epochs. Never shown to it: {', '.join(held_out)}.")
     trained = train_and_measure(
         chosen,
         output / "model",
-        model="paper-cnn",
+        model=model,
         split="source",
-        epochs=epochs,
+        epochs=passes,
         seed=seed,
         device="auto",
         ports=True,
         classes=Classes(),
         data={"dataset": "embedded samples", "dataset_hash": built.dataset.hash},
     )
-    model, result, tested = trained.model, trained.result, trained.tested
+    used, result, tested = trained.model, trained.result, trained.tested
 
     folder = next(path for path in recordings if path.name == held_out[0])
     note(f"[3/4] Identifying {held_out[0]} flow by flow; some of its flows:")
-    n_flows = _identify(sorted(folder.glob("*.pcap.xz")), model, output / "verdicts.jsonl")
+    n_flows = _identify(sorted(folder.glob("*.pcap.xz")), used, output / "verdicts.jsonl")
 
     story = Story(
-        title="The paper's network on recordings it never saw",
+        title=f"{model} on recordings it never saw",
         done=[
             (
-                f"The network of Zhao and Chen learned for {epochs} epochs from "
-                f"{len(sides.train):,} flows of {len(recordings) - len(held_out)} recordings, and was "
-                f"then measured on {len(tested):,} flows of {', '.join(held_out)}, another network on "
+                f"The model {model} learned for {passes} epochs from {len(sides.train):,} flows of "
+                f"{len(recordings) - len(held_out)} recordings, and was then measured on {len(tested):,} flows of {', '.join(held_out)}, another network on "
                 "another day."
             ),
             "Each flow is known by the first bytes of at most its first five packets with payload.",
         ],
         command="apptell demo",
         examples=example_images(
-            tested, Classes().of(tested.flows), trained.probabilities.argmax(axis=1), model.apps
+            tested, Classes().of(tested.flows), trained.probabilities.argmax(axis=1), used.apps
         ),
     )
-    about = {"model": f"{model.name}@{model.hash}", "dataset": "embedded samples", "seed": seed}
+    about = {"model": f"{used.name}@{used.hash}", "dataset": "embedded samples", "seed": seed}
     write_report(output / "report", result, story, about)
     note(
         f"[4/4] The report: {output / 'report' / 'report.html'}\n\n"
         f"What was done: {len(sides.train):,} flows of {len(recordings) - len(held_out)} recordings "
-        "were turned into pictures of 87 × 87 pixels, one a flow, and the network of the paper "
-        f"learned the apps from them. On {held_out[0]}, which it never saw, it names "
+        f"were read by their first packets with payload, and {model} learned the apps from them. "
+        f"On {held_out[0]}, which it never saw, it names "
         f"{result.scores.accuracy:.1%} of the flows rightly; of the {result.coverage:.1%} that it "
         f"is at least {result.threshold:.0%} sure of, {result.at_threshold.accuracy:.1%}. "
         f"All {n_flows:,} verdicts are in {output / 'verdicts.jsonl'}.\n\n"
         "What to try next:\n"
         "  Name the flows of a capture of your own:\n"
         f"    apptell identify YOUR.pcap -m {output / 'model'}\n"
-        "  Train the paper's forest on the same flows and the same split:\n"
-        f"    apptell train {output / 'dataset'} -o forest/ --model paper-rf --split source\n"
+        "  Train the paper's network, or its forest (paper-rf), on the same flows and the same split:\n"
+        f"    apptell train {output / 'dataset'} -o network/ --model paper-cnn --epochs 20 "
+        "--split source\n"
         "  Teach it your own apps: a folder for each recording, in it a capture for each app:\n"
         "    apptell dataset build CAPTURES/ -o DATASET/"
     )

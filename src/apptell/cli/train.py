@@ -40,7 +40,7 @@ def train(
         typer.Option(
             "--model", "-m", metavar="NAME", help="fusion, fast, paper-cnn, paper-rf, ..."
         ),
-    ] = "paper-cnn",
+    ] = "fusion",
     split: SplitOption = "paper",
     epochs: Annotated[
         int, typer.Option(metavar="N", min=1, help="Passes over the training flows.")
@@ -65,7 +65,7 @@ def train(
 
     Examples:
         apptell train dataset/ -o model/
-        apptell train dataset/ -o model/ --model paper-rf --split source --seed 1
+        apptell train dataset/ -o model/ --model paper-cnn --split source --seed 1
     """
     from apptell.dataset import Classes, Dataset
     from apptell.errors import UsageError
