@@ -98,8 +98,8 @@ def demo(
         done=[
             (
                 f"The model {model} learned for {passes} epochs from {len(sides.train):,} flows of "
-                f"{len(recordings) - len(held_out)} recordings, and was then measured on {len(tested):,} flows of {', '.join(held_out)}, another network on "
-                "another day."
+                f"{len(recordings) - len(held_out)} recordings, and was then measured on "
+                f"{len(tested):,} flows of {', '.join(held_out)}, another network on another day."
             ),
             "Each flow is known by the first bytes of at most its first five packets with payload.",
         ],

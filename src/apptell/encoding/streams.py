@@ -156,7 +156,7 @@ def read_streams(
         hello_data: their bytes.
         hello_is_datagram: which of them are of DTLS.
         skip: payload packets passed over first.
-        packets: payload packets that are looked at; a flow with fewer than two of them has no token.
+        packets: payload packets that are looked at; behind skipped ones two are needed for any token.
         names: NAMES_ON, NAMES_MASKED or NAMES_HASHED.
         tokens: written, zeros before, shape (n, room).
     """
@@ -184,7 +184,7 @@ def read_streams(
         sink = Sink(tokens[flow], count, seen)
         begin = first[flow] + skip
         n = min(first[flow + 1] - begin, packets, MAX_PACKETS)
-        if n < 2:
+        if n < 1 or (skip > 0 and n < 2):
             continue
         n_stream[:] = 0
         n_shake[:] = 0

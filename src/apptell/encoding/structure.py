@@ -46,7 +46,7 @@ def structure(
 
     Returns:
         uint16, shape (n, N_TOKENS): tokens from 1 to 65,535, no two alike, 0 behind them; none for a
-        flow with fewer than two payload packets behind those passed over.
+        flow with fewer than two payload packets behind packets passed over.
 
     Raises:
         UsageError: no such way with names.
