@@ -65,11 +65,11 @@ def make_default(out: Path = DEFAULT_MODEL, samples: Path = SAMPLES, seed: int =
     inputs = task.encode(flows, views=True)
     without, right = {}, 0
     for recording in np.unique(recordings).tolist():
-        out = recordings == recording
+        held = recordings == recording
         learner = recipe_of(MODEL).make(Settings(seed=seed))
-        learner.fit(inputs[~out], apps[~out], groups=recordings[~out])
-        found = learner.classes_[learner.predict_proba(inputs[out]).argmax(axis=1)]
-        right += int((found == apps[out]).sum())
+        learner.fit(inputs[~held], apps[~held], groups=recordings[~held])
+        found = learner.classes_[learner.predict_proba(inputs[held]).argmax(axis=1)]
+        right += int((found == apps[held]).sum())
         without[recording] = learner
     model = train_model(
         flows,
@@ -80,7 +80,10 @@ def make_default(out: Path = DEFAULT_MODEL, samples: Path = SAMPLES, seed: int =
         extra_info={
             "data": {"samples": sorted(set(recordings.tolist()))},
             "metrics": {"accuracy, each recording left out once": round(right / len(apps), 3)},
-            "calibration": {"temperature": 1.0, "early": early_temperatures(samples, task, without)},
+            "calibration": {
+                "temperature": 1.0,
+                "early": early_temperatures(samples, task, without),
+            },
         },
     )
     size = (out / "model.onnx").stat().st_size
@@ -89,9 +92,7 @@ def make_default(out: Path = DEFAULT_MODEL, samples: Path = SAMPLES, seed: int =
     return model
 
 
-def early_temperatures(
-    samples: Path, task: Task, without: dict[str, Trainable]
-) -> list[float]:
+def early_temperatures(samples: Path, task: Task, without: dict[str, Trainable]) -> list[float]:
     """Temperature of verdicts after one, two, three and four payload packets.
 
     Args:
