@@ -35,7 +35,7 @@ def test_a_name_gives_what_its_function_gives():
         (
             "picture",
             {},
-            "no inputs are called 'picture'; there are image, statistics, sequence, .*",
+            "no inputs are called 'picture'; there are image, statistics, structure, .*",
         ),
         ("image", {"ports": False}, "the inputs 'image' have no option 'ports'"),
         ("statistics", {"ports": "off"}, "the inputs 'statistics' take no ports='off'"),

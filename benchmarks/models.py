@@ -1,0 +1,138 @@
+"""Models on parsed tokens beside others under several protocols: the table of docs/models.md.
+
+    python benchmarks/models.py DATASET -o RESULTS [--protocol source] [--model fast ...] [--seeds 5]
+
+Folds are pooled and seeds averaged. Every training is kept in RESULTS/cache, so that a run that was
+interrupted goes on; RESULTS/models.csv has a line for each model, way with names and protocol. By
+provider, apps that share servers count as one; *mid-session* are TCP flows of TLS that begin without a
+hello; *precision at .80* is over the surest four fifths of the flows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from apptell.dataset import Dataset, Selection, folds
+from apptell.dataset.anonymize import mask_server_names
+from apptell.dataset.groups import origins
+from apptell.evaluation.evaluate import slices_of
+from apptell.evaluation.metrics import confusion_matrix, score
+from apptell.evaluation.providers import by_provider, provider_of
+from apptell.evaluation.uncertainty import bootstrap_intervals
+from apptell.learning.runs import Task, run_task
+
+COVERAGE = 0.8
+
+
+def main() -> None:
+    """Runs what is not in the cache and writes the table."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("dataset", type=Path)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--protocol", default="source")
+    parser.add_argument("--model", action="append")
+    parser.add_argument("--apps", help="by commas; all unless said")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=100)
+    given = parser.parse_args()
+    chosen = Selection.of(Dataset.open(given.dataset))
+    labels = np.array(
+        [str(label).split("/")[0] for label in chosen.flows.column("label").to_pylist()]
+    )
+    keep = chosen.flows.payload_packets >= 2
+    if given.apps:
+        keep &= np.isin(labels, given.apps.split(","))
+    chosen, truth = chosen.filter(keep), labels[keep]
+    rows = [
+        measure(chosen, truth, model, names, given)
+        for model in given.model or ["fast", "fusion"]
+        for names in ("on", "masked")
+    ]
+    table = given.output / "models.csv"
+    old = list(csv.DictReader(table.open())) if table.exists() else []
+    same = {(row["model"], row["names"], row["protocol"], row["dataset"]) for row in rows}
+    kept = [
+        row
+        for row in old
+        if (row["model"], row["names"], row["protocol"], row["dataset"]) not in same
+    ]
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows([*kept, *rows])
+
+
+def measure(chosen, truth, model, names, given) -> dict[str, object]:
+    """One line of the table."""
+    task = Task(model, given.epochs)
+    inputs = task.encode(chosen, mask_server_names if names == "masked" else None, views=True)
+    apps = tuple(sorted(set(truth.tolist())))
+    origin = origins(chosen.flows)
+    hello = slices_of(chosen)
+    is_late = next(np.asarray(v == "mid-session") for k, v in hello.items() if "hello" in k)
+    found = []
+    for seed in range(given.seeds):
+        pooled = np.zeros((len(truth), len(apps)), dtype=np.float32)
+        for split in folds(chosen.flows, given.protocol, 5, seed):
+            run = run_task(
+                task.with_seed(seed), inputs[split.train], truth[split.train], inputs[split.test],
+                given.output / "cache", groups=origin[split.train],
+            )  # fmt: skip
+            pooled[split.test] = run.spread(apps)
+        found.append(pooled)
+        print(model, names, given.protocol, "seed", seed, flush=True)
+    line: dict[str, object] = {
+        "dataset": given.dataset.name, "protocol": given.protocol, "model": model, "names": names,
+        "flows": len(truth), "seeds": given.seeds, "epochs": given.epochs,
+    }  # fmt: skip
+    for level in ("app", "provider"):
+        line |= figures(found, truth, apps, origin, is_late, level)
+    return line
+
+
+def figures(found, truth, apps, origin, is_late, level) -> dict[str, object]:
+    """Figures of all seeds' pooled verdicts at one level."""
+    columns: tuple[str, ...] = apps
+    if level == "provider":
+        truth = np.array([provider_of(app) for app in truth.tolist()])
+        found = [by_provider(each, apps)[0] for each in found]
+        columns = by_provider(np.zeros((1, len(apps)), np.float32), apps)[1]
+    target = np.array([columns.index(each) for each in truth.tolist()])
+    guesses = [each.argmax(axis=1) for each in found]
+    n = int(COVERAGE * len(target))
+    f1, accuracy, late, sure, ece = [], [], [], [], []
+    for each, guess in zip(found, guesses, strict=True):
+        scores = score(confusion_matrix(target, guess, len(columns)), columns)
+        f1.append(scores.macro_f1)
+        accuracy.append(scores.accuracy)
+        right = guess == target
+        late.append(right[is_late].mean())
+        confidence = each.max(axis=1)
+        sure.append(right[np.argsort(-confidence, kind="stable")[:n]].mean())
+        bins = np.minimum((confidence * 15).astype(int), 14)
+        ece.append(
+            sum(
+                abs(confidence[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
+                for b in np.unique(bins)
+            )
+        )
+    low, high = bootstrap_intervals(
+        np.tile(target, len(found)),
+        np.concatenate(guesses),
+        len(columns),
+        np.tile(origin, len(found)),
+    )["macro_f1"]
+    values = {
+        "macro_f1": np.mean(f1), "seed_least": min(f1), "seed_most": max(f1), "low_95": low,
+        "high_95": high, "accuracy": np.mean(accuracy), "accuracy_mid_session": np.mean(late),
+        "precision_at_80": np.mean(sure), "ece": np.mean(ece),
+    }  # fmt: skip
+    return {f"{level}_{name}": f"{float(value):.4f}" for name, value in values.items()}
+
+
+if __name__ == "__main__":
+    main()
