@@ -90,12 +90,13 @@ def models_of(
     if not models:
         raise UsageError("--only: name a model with --model")
     bare = flows is not None and flows.column("server_address").null_count == len(flows) > 0
-    for model in models:
-        if bare and Task(model).inputs not in _LENGTHS_ALONE:
-            if model in asked:
-                raise UsageError(f"--model {model}: these flows have no payload")
-            models.remove(model)
-    return tuple(models)
+    eats_payload = [model for model in models if Task(model).inputs not in _LENGTHS_ALONE]
+    if not bare:
+        return tuple(models)
+    for model in asked:
+        if model in eats_payload:
+            raise UsageError(f"--model {model}: these flows have no payload")
+    return tuple(model for model in models if model not in eats_payload)
 
 
 def plan_of(
