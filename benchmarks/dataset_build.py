@@ -96,6 +96,19 @@ def with_list(trailers: Path, out: Path) -> int:
     return n
 
 
+def in_parts(trailers: Path, folder: Path, n: int) -> None:
+    """Writes the records of a capture to n captures, one stretch of time each."""
+    data = trailers.read_bytes()
+    starts, at = [], 24
+    while at < len(data):
+        starts.append(at)
+        at += 16 + struct.unpack_from("<I", data, at + 8)[0]
+    folder.mkdir(exist_ok=True)
+    cuts = [starts[len(starts) * i // n] for i in range(n)] + [len(data)]
+    for i in range(n):
+        (folder / f"phone{i}.pcap").write_bytes(data[:24] + data[cuts[i] : cuts[i + 1]])
+
+
 def cost(work: Any) -> float:
     """Seconds of processor time, of children as well."""
     before = os.times()
@@ -123,13 +136,14 @@ def main() -> None:
             make_file(arguments.captures, plain, arguments.packets)
         with_trailers(plain, trailers)
         with_list(trailers, beside)
+        in_parts(trailers, out / "dataset_build_parts", 4)
     with open_capture(trailers) as reader:
         packets = sum(len(batch) for batch in reader)
 
-    def made(jobs: int = 1, **options: Any) -> None:
-        reader = flow_reader(FlowOptions(groups=tuple(GROUPS)), jobs)
+    def made(kind: str, what: Path = trailers, jobs: int = 1) -> None:
+        reader = flow_reader(FlowOptions(groups=tuple(GROUPS)))
         shutil.rmtree(out / "d", ignore_errors=True)
-        build(sources([trailers], reader, LabelOptions(**options)), out / "d")
+        build(sources([what], reader, LabelOptions(kind=kind)), out / "d", jobs=jobs)
 
     def read(groups: tuple[str, ...]) -> int:
         return sum(len(batch) for batch in read_flows(trailers, FlowOptions(groups=groups)))
@@ -137,11 +151,14 @@ def main() -> None:
     runs: dict[str, Any] = {
         "reading: flows with segments": lambda: read(("core", "segments")),
         "reading: flows with all columns": lambda: read(tuple(GROUPS)),
-        "build, labels by file name": lambda: made(kind="folders"),
-        "build, labels by trailers": lambda: made(kind="pcapdroid"),
-        "build, labels by list of connections": lambda: made(kind="pcapdroid-csv"),
-        f"build, labels by trailers, {arguments.jobs} jobs": lambda: made(
-            arguments.jobs, kind="pcapdroid"
+        "build, labels by file name": lambda: made("folders"),
+        "build, labels by trailers": lambda: made("pcapdroid"),
+        "build, labels by list of connections": lambda: made("pcapdroid-csv"),
+        "build, labels by trailers, four captures": lambda: made(
+            "pcapdroid", out / "dataset_build_parts"
+        ),
+        f"the same, {arguments.jobs} jobs": lambda: made(
+            "pcapdroid", out / "dataset_build_parts", arguments.jobs
         ),
     }
     for run in runs.values():
@@ -153,11 +170,12 @@ def main() -> None:
             began = time.perf_counter()
             seconds[name].append(cost(run))
             walls[name].append(time.perf_counter() - began)
-    made(kind="pcapdroid")
+    made("pcapdroid")
     n_flows = json.loads((out / "d" / "dataset.json").read_text())["n_flows"]
     first = statistics.median(seconds["reading: flows with segments"])
     print(f"{packets} packets, {trailers.stat().st_size} bytes, {n_flows} flows in the dataset")
     found = {}
+    print("| what | processor s | s | of reading |")
     for name, values in seconds.items():
         per_million = statistics.median(values) / packets * 1e6
         wall = statistics.median(walls[name]) / packets * 1e6
