@@ -182,7 +182,7 @@ def disk(folder: Path) -> tuple[bool, str]:
             time.sleep(0.5)
         after = n_verdicts(full / "apps.jsonl")
     tables = sum(pq.read_table(path).num_rows for path in (full / "p").glob("*.parquet"))
-    subprocess.run(["umount", str(full)], check=True)
+    subprocess.run(["umount", "--lazy", str(full)], check=True)
     words = (
         f"300 flows: {good} verdicts in the output beside it; in the full one {before} while full, "
         f"all lines whole, {after} once there was room; {tables} of 600 records in Parquet"
