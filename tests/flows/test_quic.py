@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apptell.flows.hello import read_hellos
-from apptell.flows.quic import SALTS, find_initials, read_flow
+from apptell.flows.quic import SALTS, find_initials, initials, read_stream
 from tests.flows.hellos import alpn, flows, hello, server_name, sized
 
 ID = bytes.fromhex("8394c8f03e515708")
@@ -62,6 +62,12 @@ def initial(
     mask = Cipher(algorithms.AES(mask_key), modes.ECB()).encryptor().update(sealed[:16])
     hidden = bytes(a ^ b for a, b in zip(header[-4:], mask[1:5], strict=True))
     return bytes([header[0] ^ mask[0] & 15]) + header[1:-4] + hidden + sealed
+
+
+def read_flow(datagrams: list[bytes]) -> bytes:
+    """The crypto stream of a flow whose client sent these."""
+    segments = flows([[(True, data) for data in datagrams]], 17).segments()
+    return read_stream(segments.data, initials(segments, np.ones(1, dtype=bool)))
 
 
 def names(*datagrams: bytes, to_server: bool = True):

@@ -33,13 +33,13 @@ def fragments6(body, size=16):
 
 
 def payloads(frames):
-    decoder = Decoder()
-    batch = batch_of(frames, 101)
+    decoder = Decoder(fragments_apart=True)
+    headers = Reassembler(decoder)(decoder(batch_of(frames, 101)))
     out = []
-    for part in Reassembler(decoder)(decoder(batch)):
-        for row in part.rows[part.rows["status"] == 0]:
-            start = int(row["payload_at"])
-            out.append(part.buffer[start : start + int(row["payload_captured"])].tobytes())
+    for row in headers.rows[headers.rows["status"] == 0]:
+        buffer = headers.whole if row["is_whole"] else headers.buffer
+        start = int(row["payload_at"])
+        out.append(buffer[start : start + int(row["payload_captured"])].tobytes())
     return out
 
 

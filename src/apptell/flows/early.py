@@ -35,15 +35,17 @@ def read_early(
         CaptureError: the capture is damaged.
     """
     used = replace(options or FlowOptions(), lists_early=True, lists_decided=True)
-    table, decoder = FlowTable(used), Decoder(used.tunnels)
-    reassembler = Reassembler(decoder) if used.mode == "clean" else None
+    clean = used.mode == "clean"
+    table, decoder = FlowTable(used), Decoder(used.tunnels, fragments_apart=clean)
+    reassembler = Reassembler(decoder, used.protocols) if clean else None
     young: dict[int, list[FlowBatch]] = {n: [] for n in range(1, used.decision_packets)}
     ended: list[FlowBatch] = []
     with open_capture(source) as packets:
         for one in _one_by_one(packets):
             headers = decoder(one)
-            for whole in reassembler(headers) if reassembler else (headers,):
-                ended += table.add(whole, packets.name, one.owners)
+            if reassembler is not None:
+                headers = reassembler(headers)
+            ended += table.add(headers, packets.name, one.owners)
             for flows in table.take_early():
                 for n in set(flows.payload_packets.tolist()):
                     young[n].append(flows.filter(flows.payload_packets == n))

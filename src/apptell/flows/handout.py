@@ -1,20 +1,22 @@
-"""Flow records in, FlowBatch out: who is client, addresses as text, kept segments as Arrow lists.
+"""Flow records in, FlowBatch out: the columns of flows, their kept segments as Arrow lists.
 
-The kernel writes plain arrays; Arrow takes them over without a copy.
+The kernels write into slabs that Arrow takes over as they are.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numba import njit
 
+from apptell.flows.addresses import ADDRESS_TEXT, write_addresses
+from apptell.flows.clients import SERVICE_PORTS, tell_clients
 from apptell.flows.community_id import community_ids
 from apptell.flows.schema import (
     CLIENT_RULES,
-    DECISION_SEGMENTS,
     END_REASONS,
     GROUPS,
     MAX_SEGMENTS,
@@ -22,8 +24,9 @@ from apptell.flows.schema import (
     SCHEMA,
     FlowBatch,
 )
-from apptell.flows.state import BLOCK_HEADER, DECIDED, KIND_SHIFT, UNIT, Memory
-from apptell.flows.turnover import copy_bytes
+from apptell.flows.slabs import Slab, Slabs
+from apptell.flows.state import BLOCK_HEADER, DECIDED, STORED_MASK, UNIT, Memory
+from apptell.packets.fields import copy_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,249 +36,23 @@ if TYPE_CHECKING:
     from apptell.capture.batch import Owner
 
 _kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
 
-_STORED_MASK: Final = (1 << KIND_SHIFT) - 1
-_ADDRESS_TEXT: Final = 46
-
-BY_HANDSHAKE, BY_SIGNATURE, BY_PORT, BY_PRIVATE, BY_FIRST = range(len(CLIENT_RULES))
 _BY_CLOSE, _BY_RESET = END_REASONS.index("closed"), END_REASONS.index("reset")
-
-_SERVICE_PORTS: Final = np.zeros(65536, dtype=np.bool_)
-"""Ports that servers listen on: the system ports and the registered ones that phones meet."""
-_SERVICE_PORTS[:1024] = True
-_SERVICE_PORTS[
-    [1194, 1433, 1521, 1701, 1723, 1883, 1935, 2049, 2195, 2196, 3128, 3306, 3389, 3478, 3479, 3544]
-    + [
-        4244,
-        4443,
-        4500,
-        4789,
-        5004,
-        5060,
-        5061,
-        5222,
-        5223,
-        5228,
-        5229,
-        5230,
-        5242,
-        5269,
-        5280,
-        5349,
-    ]
-    + [
-        5353,
-        5432,
-        5938,
-        6379,
-        6443,
-        6667,
-        6697,
-        7275,
-        8000,
-        8008,
-        8009,
-        8080,
-        8081,
-        8443,
-        8448,
-        8883,
-    ]
-    + [8888, 9000, 9001, 9092, 9443, 14230, 19302, 25565, 27017, 51820, 64738]
-] = True
-
-
-@_inline
-def _speaks_as(arena, at, stored, is_tcp):
-    """What the first bytes of a segment say of their sender: 1 client, 2 server, 0 nothing."""
-    if stored < 4:
-        return 0
-    b0, b1, b2, b3 = arena[at], arena[at + 1], arena[at + 2], arena[at + 3]
-    if is_tcp:
-        if b0 == 22 and b1 == 3 and stored >= 6:  # TLS handshake: hello of client or server
-            if arena[at + 5] == 1:
-                return 1
-            if arena[at + 5] == 2:
-                return 2
-            return 0
-        word = (np.int64(b0) << 24) | (np.int64(b1) << 16) | (np.int64(b2) << 8) | np.int64(b3)
-        if (
-            word == 0x47455420  # "GET "
-            or word == 0x504F5354  # "POST"
-            or word == 0x48454144  # "HEAD"
-            or word == 0x50555420  # "PUT "
-            or word == 0x4F505449  # "OPTI"
-            or word == 0x434F4E4E  # "CONN"
-            or word == 0x44454C45  # "DELE"
-            or word == 0x50415443  # "PATC"
-            or word == 0x50524920  # "PRI ": HTTP/2
-            or word == 0x45484C4F  # "EHLO"
-        ):
-            return 1
-        if (
-            word == 0x48545450  # "HTTP"
-            or word == 0x2B4F4B20  # "+OK "
-            or word == 0x2A204F4B  # "* OK"
-            or (b0 == 50 and b1 == 50 and b2 == 48 and (b3 == 32 or b3 == 45))  # "220 ", "220-"
-        ):
-            return 2
-        return 0
-    if (
-        stored >= 20 and arena[at + 4] == 0x21 and arena[at + 5] == 0x12 and arena[at + 6] == 0xA4
-    ):  # STUN
-        if b0 == 0 and b1 == 1:
-            return 1
-        if b0 == 1:
-            return 2
-    return 0
-
-
-@_inline
-def _is_private(high, low, version):
-    """Whether an address belongs to a site or link (RFC 1918, 6598, 3927, 4193, 4291)."""
-    if version == 4:
-        return (
-            low >> np.uint64(24) == 10
-            or low >> np.uint64(20) == 0xAC1
-            or low >> np.uint64(16) == 0xC0A8
-            or low >> np.uint64(22) == (100 << 2) + 1
-            or low >> np.uint64(16) == 0xA9FE
-            or low >> np.uint64(24) == 127
-        )
-    return high >> np.uint64(57) == 0x7E or high >> np.uint64(54) == 0x3FA
-
-
-@_kernel
-def tell_clients(ready, n, records, arena, arena32, service_ports, client, rule):
-    """Side (0 A, 1 B) of the client of each flow, and the rule that decided; what a live verdict knows."""
-    for index in range(n):
-        flow = records[ready[index]]
-        if flow.client:
-            client[index] = flow.client - 1
-            rule[index] = BY_HANDSHAKE
-            continue
-        decided = False
-        for segment in range(min(flow.n_segments, DECISION_SEGMENTS)):
-            block = np.int64(flow.segment[segment])
-            stored = arena32[block * (UNIT // 4) + 3] & _STORED_MASK
-            said = _speaks_as(arena, block * UNIT + BLOCK_HEADER, stored, flow.protocol == 6)
-            if said:
-                sender = 0 if arena32[block * (UNIT // 4) + 2] > 0 else 1
-                client[index] = sender if said == 1 else 1 - sender
-                rule[index] = BY_SIGNATURE
-                decided = True
-                break
-        if decided:
-            continue
-        low_serves, high_serves = service_ports[flow.low_port], service_ports[flow.high_port]
-        if (
-            low_serves == high_serves
-        ):  # else the dynamic range speaks (RFC 6335; Linux begins at 32768)
-            low_serves, high_serves = flow.low_port < 32768, flow.high_port < 32768
-        if low_serves != high_serves:
-            client[index] = 1 if low_serves else 0
-            rule[index] = BY_PORT
-            continue
-        low_private = _is_private(flow.low_high, flow.low_low, flow.ip_version)
-        high_private = _is_private(flow.high_high, flow.high_low, flow.ip_version)
-        if low_private != high_private:
-            client[index] = 0 if low_private else 1
-            rule[index] = BY_PRIVATE
-            continue
-        client[index] = flow.first_from
-        rule[index] = BY_FIRST
-
-
-@_inline
-def _write_decimal(value, text, at):
-    if value >= 100:
-        text[at] = 48 + value // 100
-        at += 1
-    if value >= 10:
-        text[at] = 48 + value // 10 % 10
-        at += 1
-    text[at] = 48 + value % 10
-    return at + 1
-
-
-@_kernel
-def write_address(high, low, version, text, at):
-    """Writes an address as text (RFC 5952); returns where it ends."""
-    if version == 4:
-        for octet in range(4):
-            if octet:
-                text[at] = 46
-                at += 1
-            at = _write_decimal(
-                np.int64((low >> np.uint64(24 - 8 * octet)) & np.uint64(255)), text, at
-            )
-        return at
-    best_start, best_length, start, length = -1, 1, -1, 0
-    for group in range(9):
-        value = np.uint64(1)
-        if group < 4:
-            value = (high >> np.uint64(48 - 16 * group)) & np.uint64(0xFFFF)
-        elif group < 8:
-            value = (low >> np.uint64(112 - 16 * group)) & np.uint64(0xFFFF)
-        if value == 0:
-            if start < 0:
-                start = group
-            length += 1
-        else:
-            if length > best_length:
-                best_start, best_length = start, length
-            start, length = -1, 0
-    group = 0
-    while group < 8:
-        if group == best_start:
-            text[at] = 58
-            text[at + 1] = 58
-            at += 2
-            group += best_length
-            continue
-        if (group and group != best_start + best_length) or (group and best_start < 0):
-            text[at] = 58
-            at += 1
-        word = high if group < 4 else low
-        value = np.int64((word >> np.uint64(48 - 16 * (group % 4))) & np.uint64(0xFFFF))
-        started = False
-        for shift in (12, 8, 4, 0):
-            digit = (value >> shift) & 15
-            if digit or started or shift == 0:
-                started = True
-                text[at] = 48 + digit if digit < 10 else 87 + digit
-                at += 1
-        group += 1
-    return at
-
-
-@_kernel
-def write_addresses(ready, n, records, client, of_server, text, ends, raw):
-    """Addresses of one role as text with end offsets, and as 16 bytes each (IPv4 in the last four)."""
-    at = 0
-    for index in range(n):
-        flow = records[ready[index]]
-        side = client[index] if not of_server else 1 - client[index]
-        high = flow.low_high if side == 0 else flow.high_high
-        low = flow.low_low if side == 0 else flow.high_low
-        at = write_address(high, low, flow.ip_version, text, at)
-        ends[index + 1] = at
-        for byte in range(8):
-            raw[index, byte] = (high >> np.uint64(56 - 8 * byte)) & np.uint64(255)
-            raw[index, 8 + byte] = (low >> np.uint64(56 - 8 * byte)) & np.uint64(255)
+_RULES: Final = pa.array(CLIENT_RULES, pa.string())
+_REASONS: Final = pa.array(END_REASONS, pa.string())
 
 
 @_kernel
 def measure(ready, n, records, arena32, segment_ends, sequence_ends):
     """Row ends of the segment and sequence lists, shape (n + 1,); returns the bytes of all segments."""
     size = 0
+    segment_ends[0] = sequence_ends[0] = 0
     for index in range(n):
         flow = records[ready[index]]
         segment_ends[index + 1] = segment_ends[index] + flow.n_segments
         sequence_ends[index + 1] = sequence_ends[index] + flow.n_sequence
         for segment in range(flow.n_segments):
-            size += arena32[np.int64(flow.segment[segment]) * (UNIT // 4) + 3] & _STORED_MASK
+            size += arena32[np.int64(flow.segment[segment]) * (UNIT // 4) + 3] & STORED_MASK
     return size
 
 
@@ -297,6 +74,7 @@ def write_lists(
     gap_us,
 ):
     """Kept segments and the longer sequence of signed lengths, seen from the client."""
+    ends[0] = 0
     row, at, entry = 0, 0, 0
     for index in range(n):
         flow = records[ready[index]]
@@ -307,7 +85,7 @@ def write_lists(
                 block = np.int64(flow.segment[place])
                 when = arena64[block * (UNIT // 8)]
                 value = flip * arena32[block * (UNIT // 4) + 2]
-                stored = arena32[block * (UNIT // 4) + 3] & _STORED_MASK
+                stored = arena32[block * (UNIT // 4) + 3] & STORED_MASK
                 length[row] = abs(value)
                 to_server[row] = value > 0
                 time_ns[row] = when
@@ -422,6 +200,7 @@ def hand_out(
     captures: Sequence[str],
     owners: Sequence[Owner],
     groups: frozenset[str],
+    slabs: Slabs,
 ) -> FlowBatch:
     """Some flows as a FlowBatch with the column groups asked for.
 
@@ -431,23 +210,29 @@ def hand_out(
         captures: names that the records' capture numbers stand for.
         owners: what the records' owner numbers stand for.
         groups: of ``schema.GROUPS``; *core* is always there.
+        slabs: memory of earlier batches.
     """
     n = len(ready)
+    records = memory.records
+    ends = _Ends(memory, ready) if "segments" in groups else None
+    sizes = [(n, width) for width in (1, 1, 2, 2, 4, 4, 8, 1, len(_TOTALS) * 8)]
+    sizes += [(n, ADDRESS_TEXT), (n + 1, 4)] * 2
+    slab = slabs.take(Slab.size(*sizes, *(ends.sizes if ends else ())))
     client = np.zeros(n, dtype=np.int64)
-    rule = np.zeros(n, dtype=np.int8)
-    tell_clients(
-        ready, n, memory.records, memory.arena, memory.arena32, _SERVICE_PORTS, client, rule
-    )
-    protocol = np.empty(n, dtype=np.uint8)
+    rule, rules = slab.column(n, np.int8, pa.int8())
+    tell_clients(ready, n, records, memory.arena, memory.arena32, SERVICE_PORTS, client, rule)
+    protocol, protocols = slab.column(n, np.uint8, pa.uint8())
+    ports, client_ports = slab.column(n, np.uint16, pa.uint16())
+    peers, server_ports = slab.column(n, np.uint16, pa.uint16())
+    part, parts = slab.column(n, np.int32, pa.int32())
+    capture, capture_codes = slab.column(n, np.int32, pa.int32())
+    connection, connections = slab.column(n, np.uint64, pa.uint64())
+    reason, reasons = slab.column(n, np.int8, pa.int8())
     is_ipv6, handshake = np.empty(n, dtype=np.bool_), np.empty(n, dtype=np.bool_)
-    ports, peers = np.empty(n, dtype=np.uint16), np.empty(n, dtype=np.uint16)
-    part, capture = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
-    connection = np.empty(n, dtype=np.uint64)
-    reason = np.empty(n, dtype=np.int8)
     write_marks(
         ready,
         n,
-        memory.records,
+        records,
         client,
         protocol,
         is_ipv6,
@@ -459,96 +244,107 @@ def hand_out(
         reason,
         handshake,
     )
-    totals = np.empty((len(_TOTALS), n), dtype=np.int64)
-    write_totals(ready, n, memory.records, client, totals)
-    client_text, client_raw = _addresses(memory, ready, client, of_server=False)
-    server_text, server_raw = _addresses(memory, ready, client, of_server=True)
-    columns: dict[str, Any] = dict(zip(_TOTALS, totals, strict=True))
-    columns["capture"] = _names(captures, capture)
-    columns["connection_id"] = connection
-    columns["part"] = part
+    totals, all_totals = slab.column(len(_TOTALS) * n, np.int64, pa.int64())
+    write_totals(ready, n, records, client, totals.reshape(len(_TOTALS), n))
+    client_text, client_raw = _addresses(slab, records, ready, client, of_server=False)
+    server_text, server_raw = _addresses(slab, records, ready, client, of_server=True)
+    columns: dict[str, pa.Array] = {
+        name: all_totals.slice(row * n, n) for row, name in enumerate(_TOTALS)
+    }
+    columns["capture"] = _names(captures, capture_codes)
+    columns["connection_id"] = connections
+    columns["part"] = parts
     columns["community_id"] = community_ids(protocol, client_raw, server_raw, is_ipv6, ports, peers)
-    columns["protocol"] = protocol
+    columns["protocol"] = protocols
     columns["client_address"] = client_text
-    columns["client_port"] = ports
+    columns["client_port"] = client_ports
     columns["server_address"] = server_text
-    columns["server_port"] = peers
-    columns["client_by"] = _dictionary(rule, CLIENT_RULES)
-    columns["has_handshake"] = handshake
-    columns["end_reason"] = _dictionary(reason, END_REASONS)
-    if "segments" in groups:
-        columns.update(_segments(memory, ready, client))
+    columns["server_port"] = server_ports
+    columns["client_by"] = pa.DictionaryArray.from_arrays(rules, _RULES, safe=False)
+    columns["has_handshake"] = _bits(handshake)
+    columns["end_reason"] = pa.DictionaryArray.from_arrays(reasons, _REASONS, safe=False)
+    if ends is not None:
+        columns.update(_segments(slab, ends, memory, ready, client))
     if "labels" in groups:
-        columns.update(_owners(owners, memory.records[ready]))
+        columns.update(_owners(owners, records, ready))
     if "audit" in groups:
-        records, every, server = memory.records[ready], np.arange(n), 1 - client
-        for column, name in (
-            ("ttl", "ttl"),
-            ("sequence", "first_sequence"),
-            ("checksum", "checksum"),
-        ):
-            columns[f"client_{column}"] = records[name][every, client]
-            columns[f"server_{column}"] = records[name][every, server]
-    fields = [field for field in SCHEMA if field.name in columns or field.name in _wanted(groups)]
+        columns.update(_audit(records, ready, client))
+    schema = _schema(groups)
     arrays = [
-        _array(columns[field.name], field.type)
-        if field.name in columns
-        else pa.nulls(n, field.type)
-        for field in fields
+        columns[name] if name in columns else pa.nulls(n, kind)
+        for name, kind in zip(schema.names, schema.types, strict=True)
     ]
-    return FlowBatch(pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, SCHEMA.metadata)))
+    return FlowBatch(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
 
-def _wanted(groups: frozenset[str]) -> set[str]:
-    return {name for group in groups for name in GROUPS[group]}
+@lru_cache(maxsize=32)
+def _schema(groups: frozenset[str]) -> pa.Schema:
+    wanted = {name for group in groups | {"core"} for name in GROUPS[group]}
+    return pa.schema([field for field in SCHEMA if field.name in wanted], SCHEMA.metadata)
 
 
-def _array(values: Any, kind: pa.DataType) -> pa.Array:
-    return values if isinstance(values, pa.Array) else pa.array(values, kind)
+def _bits(values: NDArray[np.bool_]) -> pa.Array:
+    packed = pa.py_buffer(np.packbits(values, bitorder="little"))
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, packed])
 
 
-def _dictionary(codes: NDArray[np.int8], names: Sequence[str]) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int8()), pa.array(names, pa.string()))
-
-
-def _names(names: Sequence[str], codes: NDArray[np.int32]) -> pa.Array:
+def _names(names: Sequence[str], codes: pa.Array) -> pa.Array:
     if len(names) == 1:
         return pa.repeat(pa.scalar(names[0], pa.string()), len(codes))
-    return pa.array(names, pa.string()).take(pa.array(codes))
+    return pa.array(names, pa.string()).take(codes)
 
 
 def _addresses(
-    memory: Memory, ready: NDArray[np.int32], client: NDArray[np.int64], *, of_server: bool
+    slab: Slab,
+    records: NDArray[Any],
+    ready: NDArray[np.int32],
+    client: NDArray[np.int64],
+    *,
+    of_server: bool,
 ) -> tuple[pa.Array, NDArray[np.uint8]]:
     n = len(ready)
-    text = np.empty(n * _ADDRESS_TEXT, dtype=np.uint8)
-    ends = np.zeros(n + 1, dtype=np.int32)
-    raw = np.zeros((n, 16), dtype=np.uint8)
-    write_addresses(ready, n, memory.records, client, of_server, text, ends, raw)
-    used = text[: ends[-1]]
-    return pa.StringArray.from_buffers(n, pa.py_buffer(ends), pa.py_buffer(used)), raw
+    text, characters = slab.cut(n * ADDRESS_TEXT, np.uint8)
+    ends, starts = slab.cut(n + 1, np.int32)
+    ends[0] = 0
+    raw = np.empty((n, 16), dtype=np.uint8)
+    write_addresses(ready, n, records, client, of_server, text, ends, raw)
+    used = characters.slice(0, int(ends[-1]))
+    return pa.StringArray.from_buffers(n, starts, used), raw
+
+
+class _Ends:
+    """Where the lists of n flows end, and so how much room they need."""
+
+    def __init__(self, memory: Memory, ready: NDArray[np.int32]) -> None:
+        n = len(ready)
+        self.segments = np.empty(n + 1, dtype=np.int32)
+        self.sequences = np.empty(n + 1, dtype=np.int32)
+        self.payload_bytes = int(
+            measure(ready, n, memory.records, memory.arena32, self.segments, self.sequences)
+        )
+        self.n_segments, self.n_sequence = int(self.segments[-1]), int(self.sequences[-1])
+        self.sizes = (
+            *((self.n_segments, width) for width in (4, 8)),
+            (self.n_segments + 1, 4),
+            (self.payload_bytes, 1),
+            *((self.n_sequence, width) for width in (4, 8)),
+        )
 
 
 def _segments(
-    memory: Memory, ready: NDArray[np.int32], client: NDArray[np.int64]
+    slab: Slab, lists: _Ends, memory: Memory, ready: NDArray[np.int32], client: NDArray[np.int64]
 ) -> dict[str, pa.Array]:
-    n = len(ready)
-    segment_ends = np.zeros(n + 1, dtype=np.int32)
-    sequence_ends = np.zeros(n + 1, dtype=np.int32)
-    size = measure(ready, n, memory.records, memory.arena32, segment_ends, sequence_ends)
-    m, k = int(segment_ends[-1]), int(sequence_ends[-1])
-    length = np.empty(m, dtype=np.int32)
+    m, k = lists.n_segments, lists.n_sequence
+    length, lengths = slab.column(m, np.int32, pa.int32())
+    time_ns, times = slab.column(m, np.int64, pa.int64())
+    ends, starts = slab.cut(m + 1, np.int32)
+    data, payload = slab.cut(lists.payload_bytes, np.uint8)
+    signed, signed_lengths = slab.column(k, np.int32, pa.int32())
+    gap_us, gaps = slab.column(k, np.int64, pa.int64())
     to_server = np.empty(m, dtype=np.bool_)
-    time_ns = np.empty(m, dtype=np.int64)
-    ends = np.zeros(m + 1, dtype=np.int32)
-    # Arrow's pool gives warm pages back that earlier batches used; the system would zero new ones
-    payload = pa.allocate_buffer(size)
-    data = np.frombuffer(payload, dtype=np.uint8)
-    signed = np.empty(k, dtype=np.int32)
-    gap_us = np.empty(k, dtype=np.int64)
     write_lists(
         ready,
-        n,
+        len(ready),
         memory.records,
         client,
         memory.arena,
@@ -562,26 +358,41 @@ def _segments(
         signed,
         gap_us,
     )
-    by_segment, by_entry = pa.array(segment_ends), pa.array(sequence_ends)
-    blobs = pa.BinaryArray.from_buffers(pa.binary(), m, [None, pa.py_buffer(ends), payload])
+    by_segment, by_entry = pa.array(lists.segments), pa.array(lists.sequences)
+    blobs = pa.BinaryArray.from_buffers(pa.binary(), m, [None, starts, payload])
     return {
-        "segment_length": pa.ListArray.from_arrays(by_segment, pa.array(length)),
-        "segment_to_server": pa.ListArray.from_arrays(by_segment, pa.array(to_server)),
-        "segment_time_ns": pa.ListArray.from_arrays(by_segment, pa.array(time_ns)),
+        "segment_length": pa.ListArray.from_arrays(by_segment, lengths),
+        "segment_to_server": pa.ListArray.from_arrays(by_segment, _bits(to_server)),
+        "segment_time_ns": pa.ListArray.from_arrays(by_segment, times),
         "segment_bytes": pa.ListArray.from_arrays(by_segment, blobs),
-        "sequence_length": pa.ListArray.from_arrays(by_entry, pa.array(signed)),
-        "sequence_gap_us": pa.ListArray.from_arrays(by_entry, pa.array(gap_us)),
+        "sequence_length": pa.ListArray.from_arrays(by_entry, signed_lengths),
+        "sequence_gap_us": pa.ListArray.from_arrays(by_entry, gaps),
     }
 
 
-def _owners(owners: Sequence[Owner], records: NDArray[Any]) -> dict[str, Any]:
-    conflict = records["owner_conflict"] != 0
+def _owners(
+    owners: Sequence[Owner], records: NDArray[Any], ready: NDArray[np.int32]
+) -> dict[str, pa.Array]:
+    conflict = _bits(records["owner_conflict"][ready] != 0)
     if not owners:
         return {"owner_conflict": conflict}
-    codes = pa.array(records["owner"], mask=records["owner"] < 0)
+    numbers = records["owner"][ready]
+    codes = pa.array(numbers, mask=numbers < 0)
     return {
         "owner_uid": pa.array([owner.uid for owner in owners], pa.int32()).take(codes),
         "owner_package": pa.array([owner.package for owner in owners], pa.string()).take(codes),
         "owner_name": pa.array([owner.name for owner in owners], pa.string()).take(codes),
         "owner_conflict": conflict,
     }
+
+
+def _audit(
+    records: NDArray[Any], ready: NDArray[np.int32], client: NDArray[np.int64]
+) -> dict[str, pa.Array]:
+    columns = {}
+    for column, name in (("ttl", "ttl"), ("sequence", "first_sequence"), ("checksum", "checksum")):
+        pair = records[name][ready]  # (n, 2)
+        rows = np.arange(len(ready))
+        columns[f"client_{column}"] = pa.array(pair[rows, client])
+        columns[f"server_{column}"] = pa.array(pair[rows, 1 - client])
+    return columns

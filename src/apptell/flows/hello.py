@@ -275,12 +275,14 @@ def parse_hellos(
         part_ends[message] = part_at
 
 
-def read_hellos(messages: Messages, kind: str) -> Hellos:
+def read_hellos(messages: Messages, kind: str, n_flows: int | None = None) -> Hellos:
     """Names, ALPN and JA4 parts of ClientHello messages.
 
     Args:
         messages: what ``find_hellos`` or the QUIC reader gave.
         kind: ``t`` TLS, ``q`` QUIC, ``d`` DTLS (whose hellos carry a cookie).
+        n_flows: give a value for each of so many flows, null for those without a message, instead of one
+            for each message.
     """
     n = len(messages.rows)
     ends = np.zeros((3, n + 1), dtype=np.int32)
@@ -298,6 +300,10 @@ def read_hellos(messages: Messages, kind: str) -> Hellos:
         ends[2, 1:],
         parts,
     )
+    if n_flows is not None:  # messages are in the order of their flows: only the ends change
+        sizes = np.zeros((3, n_flows + 1), dtype=np.int32)
+        sizes[:, messages.rows + 1] = np.diff(ends)
+        ends = np.cumsum(sizes, axis=1, dtype=np.int32)
     return Hellos(
         arrow_text(ends[0], names, pa.string()),
         arrow_text(ends[1], alpns, pa.string()),

@@ -38,7 +38,6 @@ from apptell.flows.tcp import begins_connection, new_data
 from apptell.flows.turnover import (
     BY_HANDSHAKE,
     BY_IDLE,
-    copy_bytes,
     decide,
     end_flow,
     give_block,
@@ -46,6 +45,7 @@ from apptell.flows.turnover import (
     mix,
     take_block,
 )
+from apptell.packets.fields import copy_bytes
 
 DONE, FULL_FLOWS, FULL_ARENA, FULL_BUCKETS = 0, 1, 2, 3
 """Why ``add_packets`` returns: all rows taken; no record free; no arena block free; hash table crowded."""
@@ -60,6 +60,7 @@ def add_packets(
     rows,
     first_row,
     buffer,
+    whole,
     capture,
     clean,
     want_tcp,
@@ -340,13 +341,13 @@ def add_packets(
                 min(min(length, np.int64(header.payload_captured) - skip), MAX_SEGMENT_BYTES), 0
             )
             start = header.payload_at + skip
-            if start < 0 or start + stored > len(buffer):
+            if start < 0 or start + stored > len(whole if header.is_whole else buffer):
                 stored = np.int64(0)
             arena64[spare * (UNIT // 8)] = time_ns
             arena32[spare * (UNIT // 4) + 2] = signed
             arena32[spare * (UNIT // 4) + 3] = stored | (kind << KIND_SHIFT)
             target = spare * UNIT + BLOCK_HEADER
-            copy_bytes(buffer, start, arena, target, stored)
+            copy_bytes(whole if header.is_whole else buffer, start, arena, target, stored)
             flow.segment[n_segments] = spare
             flow.n_segments = n_segments + 1
             flow.n_sequence = n_sequence + 1

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -38,32 +37,27 @@ def add_names(flows: FlowBatch) -> FlowBatch:
     segments = flows.segments()
     protocol = flows.numpy("protocol")
     is_tcp, is_udp = protocol == _TCP, protocol == _UDP
-    found = find_hellos(segments, is_tcp)
-    columns = [_hello_columns(found, "t", len(flows))]
+    n = len(flows)
+    columns = [_hello_columns(find_hellos(segments, is_tcp), "t", n)]
     host = read_hosts(segments, is_tcp)
     if is_udp.any():
         initials, google = find_initials(segments, is_udp)
-        columns.append(_hello_columns(initials, "q", len(flows)))
-        columns.append(_hello_columns(find_dtls_hellos(segments, is_udp), "d", len(flows)))
+        columns.append(_hello_columns(initials, "q", n))
+        columns.append(_hello_columns(find_dtls_hellos(segments, is_udp), "d", n))
         if google:
-            names = pa.array([google.get(row) for row in range(len(flows))], pa.string())
-            columns.append((names, *(pa.nulls(len(flows), pa.string()) for _ in range(2))))
+            names = pa.array([google.get(row) for row in range(n)], pa.string())
+            columns.append((names, *(pa.nulls(n, pa.string()) for _ in range(2))))
+    seen = [column for column in columns if column is not None]
     server_name, alpn, ja4 = (
-        pc.coalesce(*column) if len(column) > 1 else column[0]
-        for column in zip(*columns, strict=True)
+        (pc.coalesce(*column) if len(column) > 1 else column[0])
+        for column in (zip(*seen, strict=True) if seen else [(pa.nulls(n, pa.string()),)] * 3)
     )
     return flows.with_columns(server_name=server_name, alpn=alpn, ja4=ja4, http_host=host)
 
 
-def _hello_columns(messages: Messages, kind: str, n_flows: int) -> tuple[pa.Array, ...]:
-    """Server name, ALPN and JA4 of n flows, from the messages that some of them have."""
-    hellos = read_hellos(messages, kind)
-    if len(messages.rows) == n_flows:
-        return hellos.server_name, hellos.alpn, fingerprints(hellos.parts)
-    at = np.full(n_flows, -1, dtype=np.int64)
-    at[messages.rows] = np.arange(len(messages.rows))
-    take = pa.array(at, mask=at < 0)
-    return tuple(
-        column.take(take)
-        for column in (hellos.server_name, hellos.alpn, fingerprints(hellos.parts))
-    )
+def _hello_columns(messages: Messages, kind: str, n_flows: int) -> tuple[pa.Array, ...] | None:
+    """Server name, ALPN and JA4 of n flows, from the messages that some of them have; None for none."""
+    if not len(messages.rows):
+        return None
+    hellos = read_hellos(messages, kind, n_flows)
+    return hellos.server_name, hellos.alpn, fingerprints(hellos.parts)

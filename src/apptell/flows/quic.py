@@ -9,7 +9,9 @@ from __future__ import annotations
 import hmac
 from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, NamedTuple
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
@@ -20,7 +22,7 @@ from numba import njit
 from apptell.flows.tls import Messages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -51,40 +53,167 @@ SALTS: Final = {
 }
 """Version to the salt of its Initial secrets."""
 _GOOGLE_TLS: Final = frozenset({0x54303530, 0x54303531})
-_VERSION_2: Final = frozenset({0x6B3343CF, 0x709A50C4})
+_QUIC_2: Final = 0x6B3343CF
+_QUIC_2_DRAFT: Final = 0x709A50C4
+_VERSION_2: Final = frozenset({_QUIC_2, _QUIC_2_DRAFT})
+_Q050: Final = 0x51303530
+_RESERVED: Final = 0x0A0A0A0A
+"""Versions that look so behind a mask of 0x0f0f0f0f force version negotiation."""
 _MAX_CRYPTO: Final = 1 << 16
+_MAX_FRAMES: Final = 1024
+"""CRYPTO frames that one packet of 4,096 kept bytes can hold with a byte or more each."""
 _kernel = njit(cache=True, nogil=True)
+
+
+_VERSIONS: Final = np.array(sorted(SALTS), dtype=np.int64)
+_PACKET, _CHLO = 0, 1
+"""Kinds of ``list_initials``' rows: an Initial packet; a datagram that may hold a CHLO in the clear."""
 
 
 class _Keys(NamedTuple):
     seal: AESGCM
-    nonce: bytes
+    nonce: int
     mask: Cipher[modes.ECB]
 
 
 @_kernel
-def mark_long_headers(
+def _varint_at(data: NDArray[np.uint8], at: Any, end: Any) -> tuple[Any, Any]:
+    """A variable-length integer (RFC 9000, section 16) and what follows it; -1 where it is cut."""
+    if at >= end:
+        return np.int64(-1), at
+    size = 1 << (data[at] >> 6)
+    if at + size > end:
+        return np.int64(-1), at
+    value = np.int64(data[at]) & 63
+    for place in range(at + 1, at + size):
+        value = (value << 8) | np.int64(data[place])
+    return value, at + size
+
+
+@_kernel
+def list_initials(
     wanted: NDArray[np.bool_],
     first: NDArray[np.int64],
+    to_server: NDArray[np.bool_],
     start: NDArray[np.int64],
     data: NDArray[np.uint8],
-    out: NDArray[np.bool_],
-) -> None:
-    """Marks the wanted flows with a segment that may begin QUIC: a long header, or Google's CHLO."""
+    versions: NDArray[np.int64],
+    out: NDArray[np.int64],
+) -> int:
+    """Lists the client's, then the server's Initial packets of each wanted flow, in order of arrival.
+
+    Args:
+        wanted: flows to look at, shape (n,).
+        first: as in ``SegmentColumns``, and so the next three.
+        to_server: directions.
+        start: ends of segments.
+        data: kept bytes.
+        versions: those whose salt is known, ascending.
+        out: int64 (k, 8), out: flow, direction, kind, version, begin of destination id, its end and that of
+            the packet number, end of the packet; where the packet begins is what precedes the id by 6.
+
+    Returns:
+        How many there are; of more than k the first k are written.
+    """
+    count = 0
     for flow in range(len(wanted)):
-        out[flow] = False
         if not wanted[flow]:
             continue
-        for segment in range(first[flow], first[flow + 1]):
-            at, end = start[segment], start[segment + 1]
-            if end - at < 20:
-                continue
-            if data[at] & 0x80 and end - at >= 64:
-                out[flow] = True
+        for side in range(2):
+            for segment in range(first[flow], first[flow + 1]):
+                if to_server[segment] != (side == 0):
+                    continue
+                at: Any = start[segment]
+                end: Any = start[segment + 1]
+                if end - at < 20:
+                    continue
+                is_long = data[at] & 0x80 != 0
+                mark = at + 1 if is_long else at + 9
+                if (is_long or data[at] & 9 == 9) and data[mark] == 81 and data[mark + 1] == 48:
+                    if count < len(out):  # "Q0"
+                        out[count, 0], out[count, 1], out[count, 2] = flow, side, _CHLO
+                        out[count, 4], out[count, 7] = at, end
+                    count += 1
+                while end - at >= 7 and data[at] & 0x80:
+                    version = (
+                        (np.int64(data[at + 1]) << 24)
+                        | (np.int64(data[at + 2]) << 16)
+                        | (np.int64(data[at + 3]) << 8)
+                        | np.int64(data[at + 4])
+                    )
+                    begin, place = at + 6, at + 6 + np.int64(data[at + 5])
+                    if place >= end or version == 0:
+                        break
+                    id_end = place
+                    place += 1 + np.int64(data[place])
+                    packet_type = np.int64(data[at] >> 4) & 3
+                    if version == _QUIC_2 or version == _QUIC_2_DRAFT:
+                        packet_type = (packet_type - 1) & 3  # RFC 9369, section 3.2
+                    if packet_type == 3:  # Retry has no length
+                        break
+                    if packet_type == 0:
+                        size, place = _varint_at(data, place, end)
+                        if size < 0:
+                            break
+                        place += size
+                    size, place = _varint_at(data, place, end)
+                    if size < 0:
+                        break
+                    if packet_type == 0:
+                        spot = np.searchsorted(versions, version)
+                        is_known = spot < len(versions) and versions[spot] == version
+                        if is_known or version & 0x0F0F0F0F == _RESERVED:
+                            if count < len(out):
+                                out[count, 0], out[count, 1], out[count, 2] = flow, side, _PACKET
+                                out[count, 3], out[count, 4], out[count, 5] = version, begin, id_end
+                                out[count, 6], out[count, 7] = place, min(place + size, end)
+                            count += 1
+                    at = place + size
+    return count
+
+
+@_kernel
+def list_crypto(plain: NDArray[np.uint8], crypto: int, out: NDArray[np.int64]) -> int:
+    """Lists the CRYPTO frames of an opened packet up to a frame that no Initial packet may hold.
+
+    Args:
+        plain: the packet's frames.
+        crypto: the frame's type: 6, or 8 in Google's T050 and T051.
+        out: int64 (k, 3), out: offset in the stream, first byte and its end in ``plain``.
+
+    Returns:
+        How many there are, at most k.
+    """
+    at: Any = 0
+    n = 0
+    while at < len(plain) and n < len(out):
+        kind = plain[at]
+        at += 1
+        if kind == 0 or kind == 1:  # PADDING, PING
+            continue
+        if kind != crypto and kind != 2 and kind != 3:
+            break
+        offset, at = _varint_at(plain, at, len(plain))  # ACK: the largest number
+        if offset < 0:
+            break
+        size, at = _varint_at(plain, at, len(plain))  # ACK: the delay
+        if size < 0:
+            break
+        if kind == crypto:
+            if offset + size > _MAX_CRYPTO:
                 break
-            if data[at] & 9 == 9 and data[at + 9] == 81 and data[at + 10] == 48:  # "Q0"
-                out[flow] = True
-                break
+            out[n, 0], out[n, 1], out[n, 2] = offset, at, min(at + size, len(plain))
+            n += 1
+            at += size
+            continue
+        ranges, at = _varint_at(plain, at, len(plain))
+        if ranges < 0:
+            break
+        for _ in range(2 * ranges + (4 if kind == 3 else 1)):  # first range, ranges, ECN counts
+            size, at = _varint_at(plain, at, len(plain))
+            if size < 0:
+                return n
+    return n
 
 
 def find_initials(
@@ -99,101 +228,87 @@ def find_initials(
     Returns:
         TLS messages, and flow to server name for versions whose hello is not TLS.
     """
-    marked = np.zeros(len(wanted), dtype=np.bool_)
-    mark_long_headers(wanted, segments.first, segments.start, segments.data, marked)
     rows: list[int] = []
     hellos: list[bytes] = []
     names: dict[int, str] = {}
-    for flow in np.flatnonzero(marked).tolist():
-        span = range(int(segments.first[flow]), int(segments.first[flow + 1]))
-        for direction in (True, False):
-            stream = read_flow(
-                segments.data[segments.start[row] : segments.start[row + 1]].tobytes()
-                for row in span
-                if segments.to_server[row] == direction
-            )
-            if stream[:1] == b"\x01" and len(stream) >= 44:
-                rows.append(flow)
-                hellos.append(stream)
-            elif (name := _google_name(stream)) is not None:
-                names[flow] = name
-            else:
-                continue
-            break
+    found = -1
+    for (flow, _), packets in groupby(initials(segments, wanted), key=itemgetter(0, 1)):
+        if flow == found:
+            continue  # the other side is looked at where the client's said nothing
+        stream = read_stream(segments.data, packets)
+        if stream[:1] == b"\x01" and len(stream) >= 44:
+            rows.append(flow)
+            hellos.append(stream)
+        elif (name := _google_name(stream)) is not None:
+            names[flow] = name
+        else:
+            continue
+        found = flow
     start = np.zeros(len(hellos) + 1, dtype=np.int64)
     np.cumsum([len(hello) for hello in hellos], out=start[1:])
     data = np.frombuffer(b"".join(hellos), dtype=np.uint8)
     return Messages(np.array(rows, dtype=np.int64), start, data), names
 
 
-def read_flow(datagrams: Iterable[bytes]) -> bytes:
-    """The client's crypto stream from its datagrams, as far as it is there without a gap.
+def initials(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> list[list[int]]:
+    """The rows of ``list_initials``."""
+    room: NDArray[np.int64] = np.empty((len(wanted), 8), dtype=np.int64)
+    while True:
+        n = list_initials(
+            wanted,
+            segments.first,
+            segments.to_server,
+            segments.start,
+            segments.data,
+            _VERSIONS,
+            room,
+        )
+        if n <= len(room):
+            listed: list[list[int]] = room[:n].tolist()
+            return listed
+        room = np.empty((n, 8), dtype=np.int64)
 
-    Datagrams are in order of arrival. Ends early when a whole ClientHello is there.
+
+def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
+    """One side's crypto stream from its Initial packets, as far as it is there without a gap.
+
+    Ends early when a whole ClientHello is there.
+
+    Args:
+        data: the bytes that ``packets`` point into.
+        packets: rows of one flow and direction of ``list_initials``.
     """
     pieces: list[tuple[int, bytes]] = []
     firsts: dict[int, bytes] = {}
     stream = b""
-    for datagram in datagrams:
-        if b"CHLO" in datagram and not pieces:
-            return datagram  # Google QUIC before Q050 seals its hello with no key
-        n_before = len(pieces)
-        for version, packet_type, connection, header_end, packet in _long_packets(datagram):
-            if packet_type != 0 or _salt(version) is None:
-                continue
-            plain = None
-            # keys come from the first Initial's id; after a Retry from the new one
-            for candidate in dict.fromkeys((firsts.setdefault(version, connection), connection)):
-                plain = _open(version, candidate, packet, header_end)
-                if plain is not None:
-                    break
+    for _, _, kind, version, begin, id_end, number, end in packets:
+        if kind == _CHLO:
+            datagram = data[begin:end].tobytes()
+            if b"CHLO" in datagram and not pieces:
+                return datagram  # Google QUIC before Q050 seals its hello with no key
+            continue
+        packet = data[begin - 6 : end].tobytes()
+        connection = packet[6 : id_end - begin + 6]
+        plain = None
+        # keys come from the first Initial's id; after a Retry from the new one
+        for candidate in dict.fromkeys((firsts.setdefault(version, connection), connection)):
+            plain = _open(version, candidate, packet, number - begin + 6)
             if plain is not None:
-                if version == 0x51303530:
-                    return plain
-                pieces.extend(_crypto_frames(plain, 8 if version in _GOOGLE_TLS else 6))
-        if len(pieces) > n_before:
+                break
+        if plain is None:
+            continue
+        if version == _Q050:
+            return plain
+        frames: NDArray[np.int64] = np.empty((_MAX_FRAMES, 3), dtype=np.int64)
+        n = list_crypto(
+            np.frombuffer(plain, dtype=np.uint8), 8 if version in _GOOGLE_TLS else 6, frames
+        )
+        if n:
+            pieces += [(offset, plain[at:stop]) for offset, at, stop in frames[:n].tolist()]
             stream = _join(pieces)
             if len(stream) >= 4 and len(stream) >= 4 + int.from_bytes(stream[1:4], "big"):
                 return stream
     return stream
-
-
-def _long_packets(datagram: bytes) -> Iterator[tuple[int, int, bytes, int, bytes]]:
-    """Version, type (0 Initial), destination id, offset of the packet number, bytes of each packet."""
-    at, end = 0, len(datagram)
-    while end - at >= 7 and datagram[at] & 0x80:
-        version = int.from_bytes(datagram[at + 1 : at + 5], "big")
-        place = at + 6 + datagram[at + 5]
-        if place >= end or version == 0:
-            return
-        connection = datagram[at + 6 : place]
-        place += 1 + datagram[place]
-        packet_type = datagram[at] >> 4 & 3
-        if version in _VERSION_2:
-            packet_type = (packet_type - 1) & 3  # RFC 9369, section 3.2
-        if packet_type == 3:  # Retry has no length
-            return
-        if packet_type == 0:
-            size, place = _varint(datagram, place)
-            if size < 0:
-                return
-            place += size
-        size, place = _varint(datagram, place)
-        if size < 0:
-            return
-        yield version, packet_type, connection, place - at, datagram[at : place + size]
-        at = place + size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A variable-length integer (RFC 9000, section 16) and what follows it; -1 where it is cut."""
-    if at >= len(data):
-        return -1, at
-    size = 1 << (data[at] >> 6)
-    if at + size > len(data):
-        return -1, at
-    value = int.from_bytes(data[at : at + size], "big") & ((1 << (8 * size - 2)) - 1)
-    return value, at + size
 
 
 def _expand(secret: bytes, label: str, size: int) -> bytes:
@@ -211,7 +326,7 @@ def _derive(version: int, connection: bytes) -> _Keys:
     prefix = "quicv2" if version in _VERSION_2 else "quic"
     return _Keys(
         AESGCM(_expand(secret, f"{prefix} key", 16)),
-        _expand(secret, f"{prefix} iv", 12),
+        int.from_bytes(_expand(secret, f"{prefix} iv", 12), "big"),
         Cipher(algorithms.AES(_expand(secret, f"{prefix} hp", 16)), modes.ECB()),
     )
 
@@ -225,59 +340,22 @@ def _open(version: int, connection: bytes, packet: bytes, header_end: int) -> by
     mask = keys.mask.encryptor().update(sample)
     flags = packet[0] ^ (mask[0] & 0x0F)
     size = (flags & 3) + 1
-    number = bytes(
-        a ^ b for a, b in zip(packet[header_end : header_end + size], mask[1:5], strict=False)
-    )
-    header = bytes([flags]) + packet[1:header_end] + number
-    counter = int.from_bytes(keys.nonce, "big") ^ int.from_bytes(number, "big")
+    hidden = int.from_bytes(packet[header_end : header_end + size], "big")
+    number = hidden ^ int.from_bytes(mask[1 : 1 + size], "big")
+    header = bytes([flags]) + packet[1:header_end] + number.to_bytes(size, "big")
+    nonce = (keys.nonce ^ number).to_bytes(12, "big")
     try:
-        return keys.seal.decrypt(counter.to_bytes(12, "big"), packet[header_end + size :], header)
+        return keys.seal.decrypt(nonce, packet[header_end + size :], header)
     except InvalidTag:
         return None
 
 
 def _salt(version: int) -> bytes | None:
-    if version & 0x0F0F0F0F == 0x0A0A0A0A:
+    if version & 0x0F0F0F0F == _RESERVED:
         return (
             _DRAFT_29  # reserved to force version negotiation: clients of that time used this one
         )
     return SALTS.get(version)
-
-
-def _crypto_frames(plain: bytes, crypto: int) -> Iterator[tuple[int, bytes]]:
-    """Offset and bytes of each CRYPTO frame; stops at a frame that no Initial packet may hold.
-
-    ``crypto`` is the frame's type: 6, or 8 in Google's T050 and T051.
-    """
-    at = 0
-    while at < len(plain):
-        kind = plain[at]
-        at += 1
-        if kind == 0:  # PADDING, most of a packet: all of it at once
-            at = len(plain) - len(plain[at:].lstrip(b"\0"))
-            continue
-        if kind == 1:  # PING
-            continue
-        n_fields = {2: 4, 3: 4, crypto: 2}.get(kind, 0)
-        if not n_fields:
-            return
-        fields = []
-        for _ in range(n_fields):
-            value, at = _varint(plain, at)
-            if value < 0:
-                return
-            fields.append(value)
-        if kind == crypto:
-            offset, size = fields
-            if offset + size > _MAX_CRYPTO:
-                return
-            yield offset, plain[at : at + size]
-            at += size
-            continue
-        for _ in range(2 * fields[2] + (3 if kind == 3 else 0)):  # ACK ranges, ECN counts
-            value, at = _varint(plain, at)
-            if value < 0:
-                return
 
 
 def _join(pieces: list[tuple[int, bytes]]) -> bytes:

@@ -73,10 +73,9 @@ class FlowReader:
         self._annotate = annotate
         self._table = FlowTable(options, share)
         self._tally = Tally()
-        self._decoder = Decoder(options.tunnels)
-        self._reassembler = (
-            Reassembler(self._decoder, options.protocols) if options.mode == "clean" else None
-        )
+        clean = options.mode == "clean"
+        self._decoder = Decoder(options.tunnels, fragments_apart=clean)
+        self._reassembler = Reassembler(self._decoder, options.protocols) if clean else None
         self.options = options
         self.stats = FlowStats(capture=reader.stats)
 
@@ -96,10 +95,9 @@ class FlowReader:
             with self._reader:
                 for packets in self._reader:
                     batch = self._annotate(packets) if self._annotate else packets
-                    headers = self._decoder(batch)
+                    headers = self._whole(self._decoder(batch))
                     name = self._reader.current_name
-                    for part in self._whole(headers):
-                        yield from self._count(self._table.add(part, name, batch.owners))
+                    yield from self._count(self._table.add(headers, name, batch.owners))
         except CaptureError as error:
             damage = error
         yield from self._count(self._table.finish())
@@ -107,13 +105,13 @@ class FlowReader:
         if damage is not None:
             raise damage
 
-    def _whole(self, headers: HeaderBatch) -> Iterator[HeaderBatch]:
-        if self._reassembler is None:
-            yield headers
-        else:
-            yield from self._reassembler(headers)
-            self.stats.reassembled = self._reassembler.n_datagrams
+    def _whole(self, headers: HeaderBatch) -> HeaderBatch:
         self._tally.add(headers)
+        if self._reassembler is None:
+            return headers
+        headers = self._reassembler(headers)
+        self.stats.reassembled = self._reassembler.n_datagrams
+        return headers
 
     def _count(self, batches: Iterator[FlowBatch]) -> Iterator[FlowBatch]:
         for batch in batches:

@@ -35,6 +35,7 @@ MAX_HOLES: Final = 4
 
 FLOW: Final = np.dtype(
     [
+        # the first three cache lines of 64 bytes are what every packet touches
         ("low_high", np.uint64),  # the endpoint with the smaller (address, port): A
         ("low_low", np.uint64),
         ("high_high", np.uint64),  # the other endpoint: B
@@ -44,45 +45,46 @@ FLOW: Final = np.dtype(
         ("protocol", np.uint8),
         ("ip_version", np.uint8),
         ("state", np.uint8),
-        ("first_from", np.uint8),  # direction of the first packet: 0 from A, 1 from B
-        ("bucket", np.int32),  # its place in the hash table
-        ("end_reason", np.uint8),
+        ("decided", np.uint8),  # UNDECIDED, CANDIDATE, DECIDED or HANDED_OUT
+        ("n_segments", np.uint8),
+        ("n_sequence", np.uint8),
+        ("only_handshake", np.uint8),  # nothing but SYN and SYN-ACK so far
         ("finished", np.uint8),  # bits 1 and 2: FIN from A and B; 4: RST
-        ("client", np.uint8),  # by handshake: 0 unknown, 1 A, 2 B
-        ("n_holes", np.uint8, (2,)),
         ("has_next", np.uint8, (2,)),
         ("has_initial", np.uint8, (2,)),
         ("seen", np.uint8, (2,)),
-        ("ttl", np.uint8, (2,)),
+        ("n_holes", np.uint8, (2,)),
+        ("client", np.uint8),  # by handshake: 0 unknown, 1 A, 2 B
+        ("first_from", np.uint8),  # direction of the first packet: 0 from A, 1 from B
+        ("end_reason", np.uint8),
         ("owner_conflict", np.uint8),
-        ("n_segments", np.uint8),
-        ("n_sequence", np.uint8),
-        ("decided", np.uint8),  # UNDECIDED, CANDIDATE, DECIDED or HANDED_OUT
-        ("only_handshake", np.uint8),  # nothing but SYN and SYN-ACK so far
         ("owner", np.int32),
-        ("capture", np.int32),
-        ("part", np.int32),
-        ("more_sequence", np.int32),  # block of lengths and times beyond the kept segments, -1 none
-        ("initial", np.uint32, (2,)),  # sequence number of SYN and SYN-ACK
-        ("next", np.uint32, (2,)),  # sequence number after the highest byte seen
-        ("first_sequence", np.uint32, (2,)),
-        ("hole_start", np.uint32, (2, MAX_HOLES)),
-        ("hole_end", np.uint32, (2, MAX_HOLES)),
-        ("checksum", np.uint16, (2,)),
-        ("start_ns", np.int64),
         ("last_ns", np.int64),
         ("clock_ns", np.int64),  # newest time of any packet when the flow's last one came
+        ("next", np.uint32, (2,)),  # sequence number after the highest byte seen
+        ("initial", np.uint32, (2,)),  # sequence number of SYN and SYN-ACK
+        ("start_ns", np.int64),
         ("connection_id", np.uint64),
+        ("more_sequence", np.int32),  # block of lengths and times beyond the kept segments, -1 none
+        ("bucket", np.int32),  # its place in the hash table
+        ("capture", np.int32),
+        ("part", np.int32),
         ("packets", np.int64, (2,)),
         ("bytes", np.int64, (2,)),
         ("payload_packets", np.int64, (2,)),
         ("payload_bytes", np.int64, (2,)),
+        ("segment", np.int32, (MAX_SEGMENTS,)),  # arena block of each kept segment
         ("retransmissions", np.int64),
         ("out_of_order", np.int64),
+        ("hole_start", np.uint32, (2, MAX_HOLES)),
+        ("hole_end", np.uint32, (2, MAX_HOLES)),
         ("decided_ns", np.int64),
         ("decided_packets", np.int64, (2,)),
         ("decided_bytes", np.int64, (2,)),
-        ("segment", np.int32, (MAX_SEGMENTS,)),  # arena block of each kept segment
+        ("first_sequence", np.uint32, (2,)),
+        ("checksum", np.uint16, (2,)),
+        ("ttl", np.uint8, (2,)),
+        ("padding", np.uint8, (10,)),  # to six cache lines
     ],
     align=True,
 )
@@ -94,6 +96,8 @@ BLOCK_HEADER: Final = 16
 """At the start of a segment's block: time (int64), wire length (int32, + from A, - from B), stored
 bytes with the block's size class above ``KIND_SHIFT`` (int32)."""
 KIND_SHIFT: Final = 16
+STORED_MASK: Final = (1 << KIND_SHIFT) - 1
+"""The stored bytes in that word."""
 SEQUENCE_BLOCK: Final = (MAX_SEQUENCE - MAX_SEGMENTS) * 12
 """Bytes of the block behind ``more_sequence``: 20 times (int64), then 20 signed lengths (int32)."""
 CLASS_UNITS: Final = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 65], dtype=np.int64)

@@ -21,6 +21,7 @@ from apptell.flows.schema import (
     MAX_SEQUENCE,
     FlowBatch,
 )
+from apptell.flows.slabs import Slabs
 from apptell.packets.headers import TCP, UDP
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ class FlowTable:
         self._groups = frozenset(self.options.groups) | {"core"}
         if "names" in self._groups:
             self._groups |= {"segments"}
+        self._swept_packets = 0
+        self._slabs = Slabs()
         self._captures: list[str] = []
         self._owners: Sequence[Owner] = ()
 
@@ -184,6 +187,7 @@ class FlowTable:
                 headers.rows,
                 row,
                 headers.buffer,
+                headers.whole,
                 len(self._captures) - 1,
                 options.mode == "clean",
                 TCP in options.protocols,
@@ -211,7 +215,11 @@ class FlowTable:
                 turnover.rebuild_buckets(memory.records, memory.buckets, memory.counts)
             else:
                 yield from self._make_room(full)
-        if self.clock_ns - int(memory.counts[state.SWEPT]) > _SECOND:
+        # A sweep looks at every record: it comes after so many packets, so that a packet pays for one.
+        if (
+            self.clock_ns - int(memory.counts[state.SWEPT]) > _SECOND
+            and self.n_flow_packets - self._swept_packets >= memory.counts[state.N_RECORDS]
+        ):
             self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
         if self.n_ready >= 2048:
             yield from self.take()
@@ -222,8 +230,9 @@ class FlowTable:
         yield from self.take()
 
     def finish(self) -> Iterator[FlowBatch]:
-        """Ends all flows: the capture is over."""
+        """Ends all flows: the capture is over. Those that were silent by then end as idle."""
         memory = self._memory
+        self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
         turnover.end_all(turnover.BY_CAPTURE, memory.records, memory.ready, memory.counts)
         yield from self.take()
 
@@ -232,7 +241,9 @@ class FlowTable:
         memory = self._memory
         while self.n_ready:
             n = min(self.n_ready, batch_flows)
-            batch = hand_out(memory, memory.ready[:n], self._captures, self._owners, self._groups)
+            batch = hand_out(
+                memory, memory.ready[:n], self._captures, self._owners, self._groups, self._slabs
+            )
             turnover.release(
                 True,
                 n,
@@ -257,7 +268,9 @@ class FlowTable:
         n = turnover.open_ones(memory.records, memory.young, memory.counts)
         for start in range(0, n, batch_flows):
             listed = memory.young[start : min(start + batch_flows, n)]
-            batch = hand_out(memory, listed, self._captures, self._owners, self._groups)
+            batch = hand_out(
+                memory, listed, self._captures, self._owners, self._groups, self._slabs
+            )
             yield add_names(batch) if "names" in self._groups else batch
 
     def take_early(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
@@ -269,7 +282,9 @@ class FlowTable:
         n = turnover.candidates(memory.records, memory.early, memory.counts)
         for start in range(0, n, batch_flows):
             listed = memory.early[start : min(start + batch_flows, n)]
-            batch = hand_out(memory, listed, self._captures, self._owners, self._groups)
+            batch = hand_out(
+                memory, listed, self._captures, self._owners, self._groups, self._slabs
+            )
             yield add_names(batch) if "names" in self._groups else batch
 
     def open_totals(self) -> NDArray[Any]:
@@ -309,6 +324,7 @@ class FlowTable:
 
     def _sweep(self, now_ns: int, idle_ns: int) -> None:
         memory = self._memory
+        self._swept_packets = self.n_flow_packets
         turnover.sweep(
             now_ns,
             idle_ns,
@@ -323,6 +339,7 @@ class FlowTable:
     def _make_room(self, full: int) -> Iterator[FlowBatch]:
         """Hands out what is ready, then forgets old connections, then ends old flows, until it fits."""
         memory = self._memory
+        self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
         had_ready = self.n_ready > 0
         yield from self.take()
         if full == kernel.FULL_ARENA and had_ready:

@@ -60,14 +60,6 @@ def hash_tuple(low_high, low_low, high_high, high_low, ports):
 
 
 @_inline
-def copy_bytes(source, start, target, at, n):
-    """Copies n bytes; unsigned places, since signed ones are tested for wrap-around byte by byte."""
-    start, at = np.uint64(start), np.uint64(at)
-    for byte in range(np.uint64(n)):
-        target[at + byte] = source[start + byte]
-
-
-@_inline
 def take_block(kind, arena32, free_blocks, counts):
     """An arena block of a size class, as a unit index; -1 when the arena is full."""
     head = free_blocks[kind]

@@ -1,4 +1,4 @@
-"""Bytes of a buffer in, numbers out; whoever calls has checked that the bytes are there."""
+"""Bytes of a buffer in, numbers or other bytes out; whoever calls has checked that the bytes are there."""
 
 from __future__ import annotations
 
@@ -46,3 +46,11 @@ def le32(buffer, at):
 def be64(buffer, at):
     """Big-endian unsigned number of 64 bits at a place."""
     return (np.uint64(be32(buffer, at)) << np.uint64(32)) | np.uint64(be32(buffer, at + 4))
+
+
+@_inline
+def copy_bytes(source, start, target, at, n):
+    """Copies n bytes; unsigned places, since signed ones are tested for wrap-around byte by byte."""
+    start, at = np.uint64(start), np.uint64(at)
+    for byte in range(np.uint64(n)):
+        target[at + byte] = source[start + byte]

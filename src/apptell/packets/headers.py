@@ -6,7 +6,7 @@ table reads these rows and the byte buffer behind them, and knows no link type.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,11 @@ HEADER = np.dtype(
         ("is_fragment", np.uint8),  # 1: first or later fragment of a datagram
         ("tunnels", np.uint8),  # tunnels opened on the way
         ("direction", np.uint8),  # as in PacketBatch
-        ("padding", np.uint8, (2,)),
+        (
+            "is_whole",
+            np.uint8,
+        ),  # 1: a datagram put together, its bytes are in ``HeaderBatch.whole``
+        ("padding", np.uint8),
     ],
     align=True,
 )
@@ -85,6 +89,8 @@ class HeaderBatch:
     """Shape (n,), dtype ``HEADER``. Addresses and ports hold only where ``status`` is ``OK``."""
     buffer: NDArray[np.uint8]
     """The bytes that ``payload_at`` points into."""
+    whole: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, dtype=np.uint8))
+    """The bytes that it points into where ``is_whole`` is set."""
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -51,8 +51,9 @@ class PacketPath:
         """Flows that ended."""
         self._decide_after_s = decide_after_s
         self._work = work
-        self._decoder = Decoder(options.tunnels)
-        self._reassembler = Reassembler(self._decoder) if options.mode == "clean" else None
+        clean = options.mode == "clean"
+        self._decoder = Decoder(options.tunnels, fragments_apart=clean)
+        self._reassembler = Reassembler(self._decoder, options.protocols) if clean else None
         self._table = FlowTable(options)
         self.open_totals = self._table.open_totals()
         """What open flows had moved when they were last asked for."""
@@ -99,9 +100,10 @@ class PacketPath:
         headers = self._decoder(packets)
         self.packets += len(packets)
         self.bytes += int(packets.wire.sum())
-        for whole in self._reassembler(headers) if self._reassembler else (headers,):
-            ended = self._table.add(whole, self.source.name, packets.owners)
-            self._bring(ended, ENDED)
+        if self._reassembler is not None:
+            headers = self._reassembler(headers)
+        ended = self._table.add(headers, self.source.name, packets.owners)
+        self._bring(ended, ENDED)
         self._bring_open()
 
     def _run_timers(self) -> None:

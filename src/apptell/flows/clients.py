@@ -1,0 +1,165 @@
+"""Flow records in, which side is the client and how that was told out.
+
+The rules in their order: a handshake; a hello, request or greeting in the first segments; the service port
+(RFC 6335 for the dynamic range); private against public address; who spoke first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from apptell.flows.schema import CLIENT_RULES, DECISION_SEGMENTS
+from apptell.flows.state import BLOCK_HEADER, STORED_MASK, UNIT
+
+_kernel = njit(cache=True, nogil=True)
+_inline = njit(inline="always")
+
+BY_HANDSHAKE, BY_SIGNATURE, BY_PORT, BY_PRIVATE, BY_FIRST = range(len(CLIENT_RULES))
+
+SERVICE_PORTS: Final = np.zeros(65536, dtype=np.bool_)
+"""Ports that servers listen on: the system ports and the registered ones that phones meet."""
+SERVICE_PORTS[:1024] = True
+SERVICE_PORTS[
+    [1194, 1433, 1521, 1701, 1723, 1883, 1935, 2049, 2195, 2196, 3128, 3306, 3389, 3478, 3479, 3544]
+    + [
+        4244,
+        4443,
+        4500,
+        4789,
+        5004,
+        5060,
+        5061,
+        5222,
+        5223,
+        5228,
+        5229,
+        5230,
+        5242,
+        5269,
+        5280,
+        5349,
+    ]
+    + [
+        5353,
+        5432,
+        5938,
+        6379,
+        6443,
+        6667,
+        6697,
+        7275,
+        8000,
+        8008,
+        8009,
+        8080,
+        8081,
+        8443,
+        8448,
+        8883,
+    ]
+    + [8888, 9000, 9001, 9092, 9443, 14230, 19302, 25565, 27017, 51820, 64738]
+] = True
+
+
+@_inline
+def _speaks_as(arena, at, stored, is_tcp):
+    """What the first bytes of a segment say of their sender: 1 client, 2 server, 0 nothing."""
+    if stored < 4:
+        return 0
+    b0, b1, b2, b3 = arena[at], arena[at + 1], arena[at + 2], arena[at + 3]
+    if is_tcp:
+        if b0 == 22 and b1 == 3 and stored >= 6:  # TLS handshake: hello of client or server
+            if arena[at + 5] == 1:
+                return 1
+            if arena[at + 5] == 2:
+                return 2
+            return 0
+        word = (np.int64(b0) << 24) | (np.int64(b1) << 16) | (np.int64(b2) << 8) | np.int64(b3)
+        if (
+            word == 0x47455420  # "GET "
+            or word == 0x504F5354  # "POST"
+            or word == 0x48454144  # "HEAD"
+            or word == 0x50555420  # "PUT "
+            or word == 0x4F505449  # "OPTI"
+            or word == 0x434F4E4E  # "CONN"
+            or word == 0x44454C45  # "DELE"
+            or word == 0x50415443  # "PATC"
+            or word == 0x50524920  # "PRI ": HTTP/2
+            or word == 0x45484C4F  # "EHLO"
+        ):
+            return 1
+        if (
+            word == 0x48545450  # "HTTP"
+            or word == 0x2B4F4B20  # "+OK "
+            or word == 0x2A204F4B  # "* OK"
+            or (b0 == 50 and b1 == 50 and b2 == 48 and (b3 == 32 or b3 == 45))  # "220 ", "220-"
+        ):
+            return 2
+        return 0
+    if (
+        stored >= 20 and arena[at + 4] == 0x21 and arena[at + 5] == 0x12 and arena[at + 6] == 0xA4
+    ):  # STUN
+        if b0 == 0 and b1 == 1:
+            return 1
+        if b0 == 1:
+            return 2
+    return 0
+
+
+@_inline
+def _is_private(high, low, version):
+    """Whether an address belongs to a site or link (RFC 1918, 6598, 3927, 4193, 4291)."""
+    if version == 4:
+        return (
+            low >> np.uint64(24) == 10
+            or low >> np.uint64(20) == 0xAC1
+            or low >> np.uint64(16) == 0xC0A8
+            or low >> np.uint64(22) == (100 << 2) + 1
+            or low >> np.uint64(16) == 0xA9FE
+            or low >> np.uint64(24) == 127
+        )
+    return high >> np.uint64(57) == 0x7E or high >> np.uint64(54) == 0x3FA
+
+
+@_kernel
+def tell_clients(ready, n, records, arena, arena32, service_ports, client, rule):
+    """Side (0 A, 1 B) of the client of each flow, and the rule that decided; what a live verdict knows."""
+    for index in range(n):
+        flow = records[ready[index]]
+        if flow.client:
+            client[index] = flow.client - 1
+            rule[index] = BY_HANDSHAKE
+            continue
+        decided = False
+        for segment in range(min(flow.n_segments, DECISION_SEGMENTS)):
+            block = np.int64(flow.segment[segment])
+            stored = arena32[block * (UNIT // 4) + 3] & STORED_MASK
+            said = _speaks_as(arena, block * UNIT + BLOCK_HEADER, stored, flow.protocol == 6)
+            if said:
+                sender = 0 if arena32[block * (UNIT // 4) + 2] > 0 else 1
+                client[index] = sender if said == 1 else 1 - sender
+                rule[index] = BY_SIGNATURE
+                decided = True
+                break
+        if decided:
+            continue
+        low_serves, high_serves = service_ports[flow.low_port], service_ports[flow.high_port]
+        if (
+            low_serves == high_serves
+        ):  # else the dynamic range speaks (RFC 6335; Linux begins at 32768)
+            low_serves, high_serves = flow.low_port < 32768, flow.high_port < 32768
+        if low_serves != high_serves:
+            client[index] = 1 if low_serves else 0
+            rule[index] = BY_PORT
+            continue
+        low_private = _is_private(flow.low_high, flow.low_low, flow.ip_version)
+        high_private = _is_private(flow.high_high, flow.high_low, flow.ip_version)
+        if low_private != high_private:
+            client[index] = 0 if low_private else 1
+            rule[index] = BY_PRIVATE
+            continue
+        client[index] = flow.first_from
+        rule[index] = BY_FIRST
