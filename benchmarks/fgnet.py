@@ -114,9 +114,16 @@ class Results:
         print(line, flush=True)
 
 
-def contexts(data: Data, rows: np.ndarray, p: np.ndarray, prior: np.ndarray, seed: int):
+def contexts(
+    data: Data,
+    rows: np.ndarray,
+    p: np.ndarray,
+    prior: np.ndarray,
+    seed: int,
+    at_once: tuple[int, ...] = (1, 2, 3),
+):
     """Every way of context: how many apps at once, in which window; the re-weighted probabilities."""
-    for n_apps in (1, 2, 3):
+    for n_apps in at_once:
         phones: Phones = interleave(
             data.apps[rows], data.session[rows], data.times_ns[rows], n_apps, seed
         )
@@ -177,6 +184,14 @@ def main() -> None:
                             number[tested], after.argmax(1), apps, data.session[tested]
                         )
                         results.add(what, {**facts, **result})
+                        for then, name_p in (("before", late), ("after", after)):
+                            for how, found, late_phones in contexts(
+                                data, tested, name_p, prior, seed, (n_apps,)
+                            ):
+                                results.add(
+                                    {**what, **how, "model_is": then},
+                                    figures(number[tested], found.argmax(1), apps, late_phones.key),
+                                )
                     continue
                 if not results.has(said):
                     p = run(learned, data.apps[learned], tested)
