@@ -8,6 +8,7 @@ decides. Batches are drawn by weight: each class, and in it each group, as often
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from apptell.learning.progress import Progress
 from apptell.learning.training import REPORT_S, History, device_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from apptell.learning.tokens import Lesson
 
@@ -79,7 +80,7 @@ def train_tokens(
     """
     place = device_of(device)
     history = History(device=place.type)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _one_thread():
         torch.manual_seed(seed)
         network = TokenNetwork(lesson.n_known, n_apps).to(place)
         numbers = torch.from_numpy(lesson.vocabulary[lesson.tokens]).to(place)
@@ -123,6 +124,17 @@ def train_tokens(
                 raise
             history.interrupted = True
     return network.eval().cpu(), history
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Steps are too small to share: with two threads they take ten times as long on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _state(
