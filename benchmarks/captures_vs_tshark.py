@@ -1,11 +1,14 @@
-"""Every capture of the shared folder, counted by tshark and by apptell: docs/captures.csv and a summary.
+"""Every capture of the shared folder, counted by tshark, by apptell and by nfstream, file by file.
 
-    python benchmarks/captures_vs_tshark.py CAPTURES [--oracle-only]
+    python benchmarks/captures_vs_tshark.py CAPTURES --tshark tshark [--peers out/peers.jsonl]
 
-Writes docs/captures.csv (all files) and the table of differences in docs/captures.md.
+Writes docs/captures.csv (all files) and the table of differences in docs/captures.md. What tshark said is
+kept (``oracle.py``); what nfstream and scapy said is read from ``peer_counts.py``'s file where it is there.
 
-tshark reads each file once without reassembly of fragments; what it said is kept in out/ and not asked
-again. TCP inside ICMP errors is not counted. Flows are formed from tshark's fields by the paper's rule.
+From tshark's fields: packets are the records that are packets; TCP inside ICMP errors does not count; the
+addresses of a packet are those of the IP header before its first TCP header; flows are formed by 5-tuple
+and 90 s; a first fragment, for which tshark gives no TCP length, has the payload that its IP and TCP header
+lengths leave.
 """
 
 from __future__ import annotations
@@ -13,82 +16,73 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import subprocess
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-TSHARK = [
-    "tshark", "-n", "-o", "ip.defragment:FALSE", "-o", "ipv6.defragment:FALSE",
-    "-o", "tcp.desegment_tcp_streams:FALSE", "-o", "tcp.analyze_sequence_numbers:FALSE",
-    "-o", "gtp.dissect_tpdu_as:TPDU heuristic",
-    "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a", "-E", "aggregator=,",
-    "-e", "frame.time_epoch", "-e", "frame.protocols", "-e", "tcp.len", "-e", "tcp.srcport",
-    "-e", "tcp.dstport", "-e", "ip.src", "-e", "ip.dst", "-e", "ipv6.src", "-e", "ipv6.dst",
-]  # fmt: skip
+from oracle import PREFERENCES, Answer, Tshark, captures_in
+
 TIMEOUT_NS = 90 * 10**9
-MARK = "## Differences, file by file (tshark / apptell)"
-OURS_KEYS = ("packets", "tcp_packets", "tcp_flows", "payload_packets")
+MARK = "## How the counts were compared"
+KEYS = ("packets", "tcp_packets", "tcp_flows", "payload_packets")
+GOAL = 0.995
 
 
-def ask_tshark(path: Path) -> dict[str, Any]:
-    """Packets, TCP packets, TCP flows and TCP payload packets of one file."""
-    try:
-        run = subprocess.run(
-            [*TSHARK, "-r", str(path)],
-            capture_output=True,
-            timeout=300,
-            check=False,
-            text=True,
-            errors="replace",
-        )
-    except subprocess.TimeoutExpired:
-        return {"error": "timeout"}
-    n_packets = tcp_packets = payload_packets = flows = 0
+def count(answer: Answer) -> dict[str, Any]:
+    """Packets, TCP packets, TCP flows and TCP payload packets by tshark's fields."""
+    counts: Counter[str] = Counter()
     last: dict[tuple[Any, ...], int] = {}
-    for line in run.stdout.splitlines():
-        fields = line.split("\t")
-        if len(fields) < 9:
+    layers_with_tcp: Counter[str] = Counter()
+    for packet in answer.packets():
+        counts["packets"] += 1
+        layers = (packet["frame.protocols"] or [""])[0].split(":")
+        if "tcp" not in layers or not packet["tcp.srcport"]:
             continue
-        n_packets += 1
-        layers = fields[1].split(":")
-        if "tcp" not in layers or not fields[3]:
+        before = layers[: layers.index("tcp")]
+        if {"icmp", "icmpv6"} & set(before):
             continue
-        at = layers.index("tcp")
-        if {"icmp", "icmpv6"} & set(layers[:at]):
-            continue
-        tcp_packets += 1
-        seconds, _, fraction = fields[0].partition(".")
-        time_ns = int(seconds or 0) * 10**9 + int((fraction + "0" * 9)[:9] or 0)
-        inner = "ip"
-        for layer in layers[:at]:
-            if layer in ("ip", "ipv6"):
-                inner = layer
-        source, target = (fields[5], fields[6]) if inner == "ip" else (fields[7], fields[8])
-        ends = sorted(
-            (
-                (source.split(",")[-1], fields[3].split(",")[0]),
-                (target.split(",")[-1], fields[4].split(",")[0]),
-            )
-        )
-        key = tuple(ends)
-        if key not in last or time_ns - last[key] > TIMEOUT_NS:
-            flows += 1
-        last[key] = max(last.get(key, time_ns), time_ns)
-        length = fields[2].split(",")[0]
-        payload_packets += bool(length) and int(length) > 0
-    said = [
-        line
-        for line in run.stderr.splitlines()
-        if "running as" not in line.lower() and line.strip()
-    ]
-    return {
-        "packets": n_packets,
-        "tcp_packets": tcp_packets,
-        "tcp_flows": flows,
-        "payload_packets": payload_packets,
-        "said": " ".join(said)[-200:],
+        layers_with_tcp[":".join(before)] += 1
+        counts["tcp_packets"] += 1
+        if packet["_ws.malformed"] or not packet["tcp.hdr_len"]:
+            counts["malformed"] += 1
+        ends = _ends(packet, before)
+        now = _nanoseconds((packet["frame.time_epoch"] or ["0"])[0])
+        if ends not in last or now - last[ends] > TIMEOUT_NS:
+            counts["tcp_flows"] += 1
+        last[ends] = max(last.get(ends, now), now)
+        counts["payload_packets"] += _payload(packet, before) > 0
+    return {key: counts[key] for key in (*KEYS, "malformed")} | {
+        "said": answer.said[-200:],
+        "layers": dict(layers_with_tcp),
     }
+
+
+def _ends(packet: dict[str, list[str]], before: list[str]) -> tuple[Any, ...]:
+    """Both ends of the first TCP header, addresses of the IP header before it."""
+    version = next((layer for layer in reversed(before) if layer in ("ip", "ipv6")), "ip")
+    place = before.count(version) - 1
+    sources, targets = packet[f"{version}.src"], packet[f"{version}.dst"]
+    source = sources[place] if place < len(sources) else ""
+    target = targets[place] if place < len(targets) else ""
+    return tuple(sorted(((source, packet["tcp.srcport"][0]), (target, packet["tcp.dstport"][0]))))
+
+
+def _payload(packet: dict[str, list[str]], before: list[str]) -> int:
+    if packet["tcp.len"]:
+        return int(packet["tcp.len"][0])
+    if not packet["tcp.hdr_len"]:
+        return 0
+    header = int(packet["tcp.hdr_len"][0])
+    if before[-1] == "ip" or "ip" in before:
+        place = before.count("ip") - 1
+        return int(packet["ip.len"][place]) - int(packet["ip.hdr_len"][place]) - header
+    return int(packet["ipv6.plen"][0]) - 8 - header
+
+
+def _nanoseconds(text: str) -> int:
+    seconds, _, fraction = text.partition(".")
+    fraction = "".join(letter for letter in fraction[:9] if letter.isdigit())
+    return int(seconds or 0) * 10**9 + int((fraction + "0" * 9)[:9])
 
 
 def ask_apptell(path: Path) -> dict[str, Any]:
@@ -96,120 +90,128 @@ def ask_apptell(path: Path) -> dict[str, Any]:
     from apptell.errors import CaptureError
     from apptell.flows import FlowOptions, read_flows
 
-    flows = payload = packets = 0
+    counts: Counter[str] = Counter()
     said, stats = "", None
     try:
         reader = read_flows(path, FlowOptions(mode="paper", groups=("core",)))
         stats = reader.stats
         for batch in reader:
-            flows += len(batch)
-            payload += int(batch.payload_packets.sum())
-            packets += int(
+            counts["tcp_flows"] += len(batch)
+            counts["payload_packets"] += int(batch.payload_packets.sum())
+            counts["tcp_packets"] += int(
                 batch.numpy("packets_to_server").sum() + batch.numpy("packets_to_client").sum()
             )
     except CaptureError as error:
         said = str(error)
-    return {
-        "packets": stats.packets if stats else 0,
-        "tcp_packets": packets,
-        "tcp_flows": flows,
-        "payload_packets": payload,
+    counts["packets"] = stats.packets if stats else 0
+    return {key: counts[key] for key in KEYS} | {
         "said": said,
-        "fragments": stats.fragments if stats else 0,
-        "tcp": stats.protocols.get(6, 0) if stats else 0,
-        "status": stats.status if stats else {},
+        "status": dict(stats.status) if stats else {},
     }
 
 
 def why(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     """The reason of a difference, told from what both programs said."""
-    said = theirs.get("said", "")
-    bad = ours["status"].get("bad_transport", 0) + ours["status"].get("cut_in_headers", 0)
-    if "support" in said or "unsupported" in said:
-        return "tshark does not know the link type or version"
-    if ours["packets"] == 0 and theirs["packets"] == 1:
-        return "the first header is broken; tshark shows it as one malformed frame"
-    if ours["packets"] < theirs["packets"]:
-        return "tshark counts pcapng blocks that hold no packet (custom blocks, events)"
-    if ours["tcp_packets"] == theirs["tcp_packets"] and ours["fragments"]:
-        return "first fragments: tshark gives no TCP length for them"
-    if ours["tcp_packets"] > theirs["tcp_packets"]:
-        return "BIG TCP: total length 0, which this tshark does not read"
-    if theirs["tcp_packets"] - ours["tcp_packets"] <= bad:
-        return "TCP header length that cannot be, or header cut off; tshark counts the packet"
-    if ours["status"].get("unknown_link_type"):
-        return "link type that is not decoded (named and counted)"
-    if ours["tcp_packets"] == theirs["tcp_packets"]:
-        return "flow rule: addresses inside a payload in tshark's fields, or a time below zero"
-    return "TCP inside a layer that is not opened (IPComp, CAPWAP, sFlow)"
+    status = Counter(ours["status"])
+    if "doesn't support" in theirs["said"]:
+        return UNREADABLE
+    if theirs["tcp_packets"] < ours["tcp_packets"]:
+        return "TCP that tshark does not reach (BIG TCP behind a length of 0)"
+    layers = {layer for stack in theirs["layers"] for layer in stack.split(":")}
+    closed = sorted(layers & {"ipcomp", "capwap", "capwap.data", "sflow", "arcnet", "arcnet_linux"})
+    if closed:
+        return f"TCP inside a layer that is not opened ({', '.join(closed)})"
+    if theirs["tcp_packets"] - ours["tcp_packets"] > 0:
+        if theirs["tcp_packets"] - ours["tcp_packets"] <= (
+            status["bad_transport"] + status["cut_in_headers"] + status["bad_ip"]
+        ):
+            return "a header that is cut off or cannot be; tshark counts the packet as TCP"
+        return "TCP that apptell does not reach"
+    if theirs["payload_packets"] != ours["payload_packets"]:
+        return "a length that cannot be"
+    return "flow rule alone: times that cannot be or step back"
+
+
+UNREADABLE = "tshark does not know the link type or version"
 
 
 def main() -> None:
     """Compares file by file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("captures", type=Path)
-    parser.add_argument("--oracle-only", action="store_true")
+    parser.add_argument("--tshark", default="tshark")
+    parser.add_argument("--kept", type=Path, default=Path("out"), help="where answers are kept")
+    parser.add_argument("--peers", type=Path, default=Path("out/peers.jsonl"))
     parser.add_argument("--csv", type=Path, default=Path("docs/captures.csv"))
+    parser.add_argument("--page", type=Path, default=Path("docs/captures.md"))
     arguments = parser.parse_args()
-    kept = Path("out/tshark.jsonl")
-    kept.parent.mkdir(exist_ok=True)
-    known = {}
-    if kept.exists():
-        known = {row["file"]: row for row in map(json.loads, kept.read_text().splitlines())}
-    files = [
-        path
-        for folder in ("messengers", "android", "ndpi", "edge")
-        for path in sorted((arguments.captures / folder).rglob("*"))
-        if path.is_file()
-    ]
-    with kept.open("a") as out:
-        for path in files:
-            name = str(path.relative_to(arguments.captures))
-            if name not in known:
-                known[name] = {"file": name, **ask_tshark(path)}
-                out.write(json.dumps(known[name]) + "\n")
-                out.flush()
-    if arguments.oracle_only:
-        return
-    equal: Counter[str] = Counter()
-    rows: defaultdict[str, list[str]] = defaultdict(list)
-    with arguments.csv.open("w", newline="") as out:
-        table = csv.writer(out)
-        table.writerow(
-            [
-                "file",
-                *(f"tshark_{key}" for key in OURS_KEYS),
-                *(f"apptell_{key}" for key in OURS_KEYS),
-            ]
-        )
-        for path in files:
-            name = str(path.relative_to(arguments.captures))
-            theirs, ours = known[name], ask_apptell(path)
-            table.writerow(
-                [name, *(theirs.get(k, "") for k in OURS_KEYS), *(ours[k] for k in OURS_KEYS)]
-            )
-            for key in OURS_KEYS:
-                equal[key] += theirs.get(key) == ours[key]
-            if any(theirs.get(key) != ours[key] for key in OURS_KEYS):
-                rows[why(theirs, ours)].append(
-                    f"| {name} | "
-                    + " | ".join(f"{theirs.get(key)} / {ours[key]}" for key in OURS_KEYS)
-                    + " |"
-                )
-    page = Path("docs/captures.md")
+    tshark = Tshark(arguments.tshark, arguments.kept)
+    peers: dict[str, dict[str, Any]] = {}
+    if arguments.peers.exists():
+        rows = map(json.loads, arguments.peers.read_text().splitlines())
+        peers = {row["file"]: row for row in rows}
+    files: list[tuple[str, dict[str, Any], dict[str, Any]]] = []
+    for name, path in captures_in(arguments.captures):
+        files.append((name, count(tshark(path, name)), ask_apptell(path)))
+    _write_csv(arguments.csv, files, peers)
+    lines = _page(files, peers, tshark.version)
+    page = arguments.page
     head = page.read_text().split(MARK)[0] if page.exists() else ""
+    page.write_text(head + "\n".join(lines) + "\n")
+    print("\n".join(line for line in lines if not line.startswith("| ")))
+
+
+def _write_csv(path: Path, files: list[Any], peers: dict[str, dict[str, Any]]) -> None:
+    with path.open("w", newline="") as out:
+        table = csv.writer(out, lineterminator="\n")
+        names = [f"{who}_{key}" for who in ("tshark", "apptell") for key in KEYS]
+        names += [f"nfstream_{key}" for key in KEYS[1:]]
+        table.writerow(["file", *names])
+        for name, theirs, ours in files:
+            nfstream = peers.get(name, {}).get("nfstream", {})
+            table.writerow(
+                [
+                    name,
+                    *(theirs[key] for key in KEYS),
+                    *(ours[key] for key in KEYS),
+                    *(nfstream.get(key, "") for key in KEYS[1:]),
+                ]
+            )
+
+
+def _page(files: list[Any], peers: dict[str, dict[str, Any]], version: str) -> list[str]:
+    equal: Counter[str] = Counter()
+    by_reason: defaultdict[str, list[str]] = defaultdict(list)
+    apart: list[str] = []
+    compared = 0
+    nfstream: Counter[str] = Counter()
+    for name, theirs, ours in files:
+        peer = peers.get(name, {})
+        if "nfstream" in peer:
+            nfstream["files"] += 1
+            for key in KEYS[1:]:
+                nfstream[key] += peer["nfstream"][key] == ours[key]
+        if why(theirs, ours) == UNREADABLE:
+            scapy = peer.get("scapy", "-")
+            apart.append(f"| {name} | {scapy} / {ours['packets']} | {theirs['said'].strip()[:0]}")
+            continue
+        compared += 1
+        for key in KEYS:
+            equal[key] += theirs[key] == ours[key]
+        if any(theirs[key] != ours[key] for key in KEYS):
+            by_reason[why(theirs, ours)].append(
+                f"| {name} | " + " | ".join(f"{theirs[key]} / {ours[key]}" for key in KEYS) + " |"
+            )
     lines = [
-        MARK,
-        "",
-        f"{len(files)} files. Equal: "
+        MARK, "",
+        f"{len(files)} files; {compared} that tshark opens. Equal: "
         + ", ".join(
-            f"{key.replace('_', ' ')} {equal[key]} ({equal[key] / len(files):.2%})"
-            for key in OURS_KEYS
+            f"{key.replace('_', ' ')} {equal[key]} ({equal[key] / max(compared, 1):.2%})" for key in KEYS
         )
         + ".",
         "",
-    ]
-    for reason, some in sorted(rows.items(), key=lambda item: -len(item[1])):
+    ]  # fmt: skip
+    for reason, some in sorted(by_reason.items(), key=lambda item: -len(item[1])):
         lines += [
             f"### {reason[0].upper()}{reason[1:]} ({len(some)})",
             "",
@@ -218,8 +220,8 @@ def main() -> None:
             *some,
             "",
         ]
-    page.write_text(head + "\n".join(lines))
-    print(lines[2], {reason: len(some) for reason, some in rows.items()})
+    lines += [f"### Apart ({len(apart)})", *apart, str(nfstream), str(PREFERENCES)]
+    return lines
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""Good captures of every format, spoiled at random: only packets and CaptureError may come out.
+"""Good captures of every format, spoiled at random: only flows and CaptureError may come out.
 
-    python -m benchmarks.fuzz_captures --mutants 1000000 --seed 1
-    python -m benchmarks.fuzz_captures --whole          # the flow table behind the readers, too
+    python -m benchmarks.fuzz_captures --mutants 1000000 --seed 1       # the whole way
+    python -m benchmarks.fuzz_captures --readers                        # the readers alone
 
-A find is saved beside its traceback and counted; the exit code is 1 when there was one.
+The whole way: read, decoded, made into flows of TCP and UDP, clean and paper in turns, in a table so small
+that it evicts, with names, owners and every other column; each batch of flows is checked by Arrow, and the
+counters must account for every packet. A find is saved beside its traceback and counted; the exit code is
+1 when there was one.
 """
 
 from __future__ import annotations
@@ -18,10 +21,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.capture import crafted
 from tests.capture.crafted import good_captures
+from tests.flows import test_dtls, test_quic
+from tests.packets.test_decode import IP4, IP6, WITH_SEGMENT, WITHOUT_SEGMENT, ether
+from tests.packets.test_reassembly import fragments4, fragments6
 
 from apptell.capture import open_capture
 from apptell.errors import CaptureError
+from apptell.flows import FlowOptions, read_flows
+from apptell.flows.schema import GROUPS
+from apptell.testing import START_NS, client_hello, conversation, pcap_bytes, udp_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +42,7 @@ EXTREMES += (0x80000000, 0xFFFFFFFC, 0xFFFFFFFF)
 
 def flip(data: bytearray, rng: random.Random) -> None:
     """Turn one to sixteen bits."""
-    for _ in range(rng.randint(1, 16)):
+    for _ in range(rng.choice((1, 2, 4, 16))):
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
 
 
@@ -73,7 +83,9 @@ def noise(data: bytearray, rng: random.Random) -> None:
     data[start : start + rng.randint(1, 64)] = rng.randbytes(rng.randint(1, 64))
 
 
-MUTATIONS = (flip, cut, remove, repeat, extreme, near, noise)
+IN_PLACE = (flip, extreme, near)
+"""Mutations that leave the records' places, so that more of them reach the packets."""
+MUTATIONS = (*IN_PLACE, cut, remove, repeat, noise)
 
 
 def mutants(captures: dict[str, bytes], n_mutants: int, seed: int) -> Iterator[tuple[str, bytes]]:
@@ -83,9 +95,10 @@ def mutants(captures: dict[str, bytes], n_mutants: int, seed: int) -> Iterator[t
     for _ in range(n_mutants):
         name = rng.choice(names)
         data = bytearray(captures[name])
+        mutations = rng.choice((IN_PLACE, MUTATIONS))
         for _ in range(rng.randint(1, 3)):
             if data:
-                rng.choice(MUTATIONS)(data, rng)
+                rng.choice(mutations)(data, rng)
         yield name, bytes(data)
 
 
@@ -103,11 +116,71 @@ def read_packets(data: bytes) -> int:
     return n_packets
 
 
-def read_whole(data: bytes) -> int:
-    """Read a capture to its flows; returns how many there were."""
-    from apptell.flows import read_flows
+SMALL = tuple(
+    FlowOptions(
+        mode=mode, protocols=(6, 17), max_flows=64, segment_memory=1 << 16, groups=tuple(GROUPS)
+    )
+    for mode in ("clean", "paper")
+)
 
-    return sum(len(batch) for batch in read_flows(io.BytesIO(data)))
+
+def read_whole(data: bytes) -> int:
+    """Read a capture to its flows, check them and the counters; returns how many there were."""
+    reader = read_flows(io.BytesIO(data), SMALL[len(data) % 2])
+    n_flows = 0
+    try:
+        for batch in reader:
+            batch.to_arrow().validate(full=True)
+            n_flows += len(batch)
+    finally:
+        stats = reader.stats
+        seen = stats.in_flows + stats.not_asked
+        seen += sum(n for status, n in stats.status.items() if status != "ok")
+        if not stats.packets <= seen <= stats.packets + stats.reassembled:
+            raise ValueError(f"{seen} of {stats.packets} packets are accounted for")
+        if stats.flows != n_flows:
+            raise ValueError("the counters disagree with the flows")
+    return n_flows
+
+
+def talking_captures() -> dict[str, bytes]:
+    """Name -> bytes of a good capture: every link layer and tunnel, and what names are read from."""
+    captures = {}
+    frames = [(link_type, frame) for _, link_type, frame, *_ in (*WITH_SEGMENT, *WITHOUT_SEGMENT)]
+    for start in range(0, len(frames), 8):
+        some = frames[start : start + 8]
+        blocks = [crafted.interface(link_type=link_type) for link_type, _ in some]
+        blocks += [
+            crafted.enhanced(frame, number=number, ticks=START_NS // 1000 + number)
+            for number, (_, frame) in enumerate(some)
+        ]
+        captures[f"links-{start}"] = crafted.section() + b"".join(blocks)
+    phone, server = ("10.0.0.2", 40000), ("192.0.2.7", 443)
+    hello = client_hello("chat.example.org")
+    talks = {
+        "tls": [(True, hello[:90]), (True, hello[90:]), (False, b"\x16\x03\x03\0\4\2\0\0\0")],
+        "http": [
+            (True, b"GET / HTTP/1.1\r\nHost: chat.example.org\r\n\r\n"),
+            (False, b"HTTP/1.1 "),
+        ],
+        "smtp": [(False, b"220 ready\r\n"), (True, b"EHLO phone\r\n"), (True, hello)],
+    }
+    for name, messages in talks.items():
+        captures[name] = pcap_bytes(conversation(phone, server, messages))
+    datagrams = {
+        "quic": [test_quic.initial(test_quic.crypto(0, test_quic.SHORT))],
+        "quic2": [test_quic.initial(test_quic.crypto(0, test_quic.SHORT), 0x6B3343CF)],
+        "dtls": [test_dtls.record(at, 60) for at in range(0, len(test_dtls.BODY), 60)],
+    }
+    for name, payloads in datagrams.items():
+        packets = [
+            (START_NS + i, udp_frame(phone, server, data)) for i, data in enumerate(payloads)
+        ]
+        captures[name] = pcap_bytes(packets)
+    pieces = [ether(0x0800, frame) for frame in fragments4(IP4[20:] + bytes(40))]
+    pieces += [ether(0x86DD, frame) for frame in fragments6(IP6[40:] + bytes(40))]
+    captures["fragments"] = pcap_bytes([(START_NS + i, frame) for i, frame in enumerate(pieces)])
+    return captures
 
 
 def fuzz(
@@ -115,13 +188,19 @@ def fuzz(
     *,
     n_mutants: int,
     seed: int,
-    read: Callable[[bytes], int] = read_packets,
+    read: Callable[[bytes], int] = read_whole,
+    first: int = 0,
     save: Path | None = None,
     report: Callable[[int], None] = lambda _done: None,
 ) -> Counter[str]:
-    """Read every mutant; counts it ``fine``, ``refused`` (CaptureError) or ``found`` (else)."""
+    """Read every mutant; counts it ``fine``, ``refused`` (CaptureError) or ``found`` (else).
+
+    Those before the ``first`` are made, since the others depend on them, but not read.
+    """
     counts: Counter[str] = Counter(fine=0, refused=0, found=0)
     for number, (name, data) in enumerate(mutants(captures, n_mutants, seed)):
+        if number < first:
+            continue
         try:
             read(data)
             counts["fine"] += 1
@@ -143,33 +222,38 @@ def main() -> int:
     )
     parser.add_argument("--mutants", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--whole", action="store_true", help="packets to flows, not readers alone")
+    parser.add_argument("--first", type=int, default=0, help="go on from this mutant")
+    parser.add_argument("--readers", action="store_true", help="the readers alone, no flows")
+    parser.add_argument("--corpus", type=Path, help="a folder of more captures to spoil")
     parser.add_argument(
-        "--corpus", type=Path, help="a folder of more good captures, up to 64 kB each"
+        "--largest", type=int, default=4096, help="bytes of a capture of the corpus"
     )
     parser.add_argument("--save", type=Path, default=Path("fuzz-finds"), help="where finds go")
     options = parser.parse_args()
-    captures = good_captures()
+    captures = good_captures() | talking_captures()
     if options.corpus is not None:
         for path in sorted(options.corpus.rglob("*")):
-            if path.is_file() and 0 < path.stat().st_size <= 1 << 16:
-                captures[path.name] = path.read_bytes()
+            if path.is_file() and 0 < path.stat().st_size <= options.largest:
+                captures[str(path.relative_to(options.corpus)).replace("/", "~")] = (
+                    path.read_bytes()
+                )
     began = time.perf_counter()
 
     def report(done: int) -> None:
         if done % 10_000 == 0:
-            rate = done / (time.perf_counter() - began)
+            rate = (done - options.first) / (time.perf_counter() - began)
             print(f"{done} mutants, {rate:.0f} a second", file=sys.stderr)
 
     counts = fuzz(
         captures,
         n_mutants=options.mutants,
         seed=options.seed,
-        read=read_whole if options.whole else read_packets,
+        read=read_packets if options.readers else read_whole,
+        first=options.first,
         save=options.save,
         report=report,
     )
-    rate = options.mutants / (time.perf_counter() - began)
+    rate = (options.mutants - options.first) / (time.perf_counter() - began)
     print(
         f"{options.mutants} mutants of {len(captures)} captures, {rate:.0f} a second: {dict(counts)}"
     )

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks.fuzz_captures import fuzz, mutants, read_packets
+from benchmarks.fuzz_captures import fuzz, mutants, read_packets, read_whole, talking_captures
 
 from tests.capture.crafted import good_captures
 
@@ -13,8 +13,15 @@ def test_every_good_capture_is_read():
     assert all(read_packets(data) for data in good_captures().values())
 
 
-def test_a_thousand_mutants_give_packets_or_capture_errors(tmp_path):
-    counts = fuzz(good_captures(), n_mutants=1000, seed=1, save=tmp_path)
+def test_every_talking_capture_gives_flows():
+    flows = {name: read_whole(data) for name, data in talking_captures().items()}
+    assert min(flows[name] for name in ("tls", "http", "smtp", "quic", "dtls", "fragments")) > 0
+
+
+@pytest.mark.parametrize("read", [read_packets, read_whole], ids=["packets", "flows"])
+def test_a_thousand_mutants_give_packets_or_flows_or_capture_errors(tmp_path, read):
+    captures = good_captures() | talking_captures()
+    counts = fuzz(captures, n_mutants=1000, seed=1, read=read, save=tmp_path)
     assert counts["found"] == 0, sorted(tmp_path.iterdir())
     assert counts["fine"] > 10
     assert counts["refused"] > 10

@@ -98,177 +98,178 @@ def test_a_tcp_segment_gives_every_column():
     assert (row["ttl"], row["ip_version"], row["time_ns"]) == (64, 4, START_NS)
 
 
+WITH_SEGMENT = [
+    ("ethernet", 1, SEGMENT),
+    ("one VLAN tag", 1, bytes(12) + b"\x81\x00\x00\x05" + SEGMENT[12:]),
+    (
+        "three VLAN tags",
+        1,
+        bytes(12) + b"\x88\xa8\x00\x05\x81\x00\x00\x06\x81\x00\x00\x07" + SEGMENT[12:],
+    ),
+    ("802.3 with SNAP", 1, ether(8 + len(IP4), b"\xaa\xaa\x03\0\0\0\x08\0" + IP4)),
+    ("802.3 with IP over LLC", 1, ether(3 + len(IP4), b"\x06\x06\x03" + IP4)),
+    (
+        "PPPoE",
+        1,
+        ether(0x8864, b"\x11\0\0\1" + struct.pack(">H", 2 + len(IP4)) + b"\x00\x21" + IP4),
+    ),
+    ("MPLS, two labels", 1, ether(0x8847, b"\0\1\0\x40\0\2\1\x40" + IP4)),
+    ("pseudowire over MPLS", 1, ether(0x8847, b"\0\2\1\x40" + bytes(4) + SEGMENT)),
+    ("FabricPath", 1, bytes(12) + b"\x89\x03\0\1" + SEGMENT),
+    ("VN-Tag", 1, bytes(12) + b"\x89\x26\0\0\0\0" + SEGMENT[12:]),
+    ("IP over InfiniBand", 242, bytes(40) + b"\x08\0\0\0" + IP4),
+    ("raw IPv4", 101, IP4),
+    ("raw IPv6", 101, IP6),
+    ("raw, value 12", 12, IP4),
+    ("IPv4 link type", 228, IP4),
+    ("IPv6 link type", 229, IP6),
+    ("null, little-endian", 0, b"\x02\0\0\0" + IP4),
+    ("null, big-endian IPv6", 0, b"\0\0\0\x1e" + IP6),
+    ("loopback", 108, b"\0\0\0\x02" + IP4),
+    ("Linux cooked", 113, bytes(14) + b"\x08\x00" + IP4),
+    ("Linux cooked v2", 276, b"\x86\xdd" + bytes(18) + IP6),
+    ("PPP", 9, b"\xff\x03\x00\x21" + IP4),
+    ("PPP without address, short protocol", 9, b"\x21" + IP4),
+    ("PPP with direction", 204, b"\x01\xff\x03\x00\x57" + IP6),
+    ("Cisco HDLC", 104, b"\x0f\x00\x08\x00" + IP4),
+    ("802.11 data", 105, b"\x08\x01" + bytes(22) + b"\xaa\xaa\x03\0\0\0\x08\0" + IP4),
+    (
+        "802.11 quality of service",
+        105,
+        b"\x88\x01" + bytes(24) + b"\xaa\xaa\x03\0\0\0\x08\0" + IP4,
+    ),
+    ("802.11 four addresses", 105, b"\x08\x03" + bytes(28) + b"\xaa\xaa\x03\0\0\0\x08\0" + IP4),
+    (
+        "radiotap",
+        127,
+        b"\0\0\x09\0\x02\0\0\0\0" + b"\x08\x01" + bytes(22) + b"\xaa\xaa\x03\0\0\0\x08\0" + IP4,
+    ),
+    (
+        "radiotap with padded header",
+        127,
+        b"\0\0\x09\0\x02\0\0\0\x20\x88\x01" + bytes(24) + b"\0\0\xaa\xaa\x03\0\0\0\x08\0" + IP4,
+    ),
+    ("PKTAP", 258, struct.pack("<III", 108, 1, 1) + bytes(96) + SEGMENT),
+    (
+        "NFLOG",
+        239,
+        b"\x02\0\0\0" + b"\x08\0\x01\0\0\0\0\0" + struct.pack("<HH", 4 + len(IP4), 9) + IP4,
+    ),
+    ("IP in IP", 101, ipv4(4, IP4)),
+    ("6in4", 101, ipv4(41, IP6)),
+    ("GRE", 101, ipv4(47, gre(0x0800, IP4))),
+    (
+        "GRE with checksum, key and sequence",
+        101,
+        ipv4(47, gre(0x0800, bytes(12) + IP4, 0xB000)),
+    ),
+    ("GRE bridging", 101, ipv4(47, gre(0x6558, SEGMENT))),
+    (
+        "PPTP",
+        101,
+        ipv4(47, gre(0x880B, struct.pack(">HHI", 40, 1, 2) + b"\xff\x03\x00\x21" + IP4, 0x3001)),
+    ),
+    ("ERSPAN II", 101, ipv4(47, gre(0x88BE, bytes(4) + bytes(8) + SEGMENT, 0x1000))),
+    ("VXLAN", 101, ipv4(17, udp(4789, b"\x08\0\0\0\0\0\x01\0" + SEGMENT))),
+    (
+        "Geneve with an option",
+        101,
+        ipv4(17, udp(6081, b"\x01\0\x65\x58\0\0\x01\0" + bytes(4) + SEGMENT)),
+    ),
+    ("GTP-U", 101, ipv4(17, udp(2152, b"\x30\xff" + struct.pack(">HI", len(IP4), 1) + IP4))),
+    (
+        "GTP-U with extension header",
+        101,
+        ipv4(
+            17,
+            udp(
+                2152,
+                b"\x34\xff" + struct.pack(">HI", 8 + len(IP4), 1) + b"\0\0\0\x85\x01\0\0\0" + IP4,
+            ),
+        ),
+    ),
+    (
+        "L2TP with length",
+        101,
+        ipv4(17, udp(1701, b"\x40\x02" + bytes(6) + b"\xff\x03\x00\x21" + IP4)),
+    ),
+    (
+        "L2TP with offset",
+        101,
+        ipv4(17, udp(1701, b"\x02\x02" + bytes(4) + b"\0\2\0\0" + b"\x00\x21" + IP4)),
+    ),
+    ("Teredo", 101, ipv4(17, udp(3544, IP6))),
+    ("Teredo with origin", 101, ipv4(17, udp(3544, bytes(8) + IP6))),
+    ("EtherIP", 101, ipv4(97, b"\x30\0" + SEGMENT)),
+    ("IPv4 options", 101, ipv4(6, IP4[20:], options=b"\x01\x01\x01\x00")),
+    (
+        "IPv6 hop-by-hop and destination options",
+        101,
+        ipv6(0, b"\x3c\0" + bytes(6) + b"\x06\0" + bytes(6) + IP6[40:]),
+    ),
+    ("authentication header", 101, ipv4(51, b"\x06\x04" + bytes(22) + IP4[20:])),
+    ("first fragment", 101, ipv4(6, IP4[20:], fragment=0x2000)),
+]
+"""Name, link type and a frame in which the TCP segment is found."""
+
+
 @pytest.mark.parametrize(
     ("name", "link_type", "frame"),
-    [
-        ("ethernet", 1, SEGMENT),
-        ("one VLAN tag", 1, bytes(12) + b"\x81\x00\x00\x05" + SEGMENT[12:]),
-        (
-            "three VLAN tags",
-            1,
-            bytes(12) + b"\x88\xa8\x00\x05\x81\x00\x00\x06\x81\x00\x00\x07" + SEGMENT[12:],
-        ),
-        ("802.3 with SNAP", 1, ether(8 + len(IP4), b"\xaa\xaa\x03\0\0\0\x08\0" + IP4)),
-        ("802.3 with IP over LLC", 1, ether(3 + len(IP4), b"\x06\x06\x03" + IP4)),
-        (
-            "PPPoE",
-            1,
-            ether(0x8864, b"\x11\0\0\1" + struct.pack(">H", 2 + len(IP4)) + b"\x00\x21" + IP4),
-        ),
-        ("MPLS, two labels", 1, ether(0x8847, b"\0\1\0\x40\0\2\1\x40" + IP4)),
-        ("pseudowire over MPLS", 1, ether(0x8847, b"\0\2\1\x40" + bytes(4) + SEGMENT)),
-        ("FabricPath", 1, bytes(12) + b"\x89\x03\0\1" + SEGMENT),
-        ("VN-Tag", 1, bytes(12) + b"\x89\x26\0\0\0\0" + SEGMENT[12:]),
-        ("IP over InfiniBand", 242, bytes(40) + b"\x08\0\0\0" + IP4),
-        ("raw IPv4", 101, IP4),
-        ("raw IPv6", 101, IP6),
-        ("raw, value 12", 12, IP4),
-        ("IPv4 link type", 228, IP4),
-        ("IPv6 link type", 229, IP6),
-        ("null, little-endian", 0, b"\x02\0\0\0" + IP4),
-        ("null, big-endian IPv6", 0, b"\0\0\0\x1e" + IP6),
-        ("loopback", 108, b"\0\0\0\x02" + IP4),
-        ("Linux cooked", 113, bytes(14) + b"\x08\x00" + IP4),
-        ("Linux cooked v2", 276, b"\x86\xdd" + bytes(18) + IP6),
-        ("PPP", 9, b"\xff\x03\x00\x21" + IP4),
-        ("PPP without address, short protocol", 9, b"\x21" + IP4),
-        ("PPP with direction", 204, b"\x01\xff\x03\x00\x57" + IP6),
-        ("Cisco HDLC", 104, b"\x0f\x00\x08\x00" + IP4),
-        ("802.11 data", 105, b"\x08\x01" + bytes(22) + b"\xaa\xaa\x03\0\0\0\x08\0" + IP4),
-        (
-            "802.11 quality of service",
-            105,
-            b"\x88\x01" + bytes(24) + b"\xaa\xaa\x03\0\0\0\x08\0" + IP4,
-        ),
-        ("802.11 four addresses", 105, b"\x08\x03" + bytes(28) + b"\xaa\xaa\x03\0\0\0\x08\0" + IP4),
-        (
-            "radiotap",
-            127,
-            b"\0\0\x09\0\x02\0\0\0\0" + b"\x08\x01" + bytes(22) + b"\xaa\xaa\x03\0\0\0\x08\0" + IP4,
-        ),
-        (
-            "radiotap with padded header",
-            127,
-            b"\0\0\x09\0\x02\0\0\0\x20\x88\x01" + bytes(24) + b"\0\0\xaa\xaa\x03\0\0\0\x08\0" + IP4,
-        ),
-        ("PKTAP", 258, struct.pack("<III", 108, 1, 1) + bytes(96) + SEGMENT),
-        (
-            "NFLOG",
-            239,
-            b"\x02\0\0\0" + b"\x08\0\x01\0\0\0\0\0" + struct.pack("<HH", 4 + len(IP4), 9) + IP4,
-        ),
-        ("IP in IP", 101, ipv4(4, IP4)),
-        ("6in4", 101, ipv4(41, IP6)),
-        ("GRE", 101, ipv4(47, gre(0x0800, IP4))),
-        (
-            "GRE with checksum, key and sequence",
-            101,
-            ipv4(47, gre(0x0800, bytes(12) + IP4, 0xB000)),
-        ),
-        ("GRE bridging", 101, ipv4(47, gre(0x6558, SEGMENT))),
-        (
-            "PPTP",
-            101,
-            ipv4(
-                47, gre(0x880B, struct.pack(">HHI", 40, 1, 2) + b"\xff\x03\x00\x21" + IP4, 0x3001)
-            ),
-        ),
-        ("ERSPAN II", 101, ipv4(47, gre(0x88BE, bytes(4) + bytes(8) + SEGMENT, 0x1000))),
-        ("VXLAN", 101, ipv4(17, udp(4789, b"\x08\0\0\0\0\0\x01\0" + SEGMENT))),
-        (
-            "Geneve with an option",
-            101,
-            ipv4(17, udp(6081, b"\x01\0\x65\x58\0\0\x01\0" + bytes(4) + SEGMENT)),
-        ),
-        ("GTP-U", 101, ipv4(17, udp(2152, b"\x30\xff" + struct.pack(">HI", len(IP4), 1) + IP4))),
-        (
-            "GTP-U with extension header",
-            101,
-            ipv4(
-                17,
-                udp(
-                    2152,
-                    b"\x34\xff"
-                    + struct.pack(">HI", 8 + len(IP4), 1)
-                    + b"\0\0\0\x85\x01\0\0\0"
-                    + IP4,
-                ),
-            ),
-        ),
-        (
-            "L2TP with length",
-            101,
-            ipv4(17, udp(1701, b"\x40\x02" + bytes(6) + b"\xff\x03\x00\x21" + IP4)),
-        ),
-        (
-            "L2TP with offset",
-            101,
-            ipv4(17, udp(1701, b"\x02\x02" + bytes(4) + b"\0\2\0\0" + b"\x00\x21" + IP4)),
-        ),
-        ("Teredo", 101, ipv4(17, udp(3544, IP6))),
-        ("Teredo with origin", 101, ipv4(17, udp(3544, bytes(8) + IP6))),
-        ("EtherIP", 101, ipv4(97, b"\x30\0" + SEGMENT)),
-        ("IPv4 options", 101, None),
-        (
-            "IPv6 hop-by-hop and destination options",
-            101,
-            ipv6(0, b"\x3c\0" + bytes(6) + b"\x06\0" + bytes(6) + IP6[40:]),
-        ),
-        ("authentication header", 101, ipv4(51, b"\x06\x04" + bytes(22) + IP4[20:])),
-        ("first fragment", 101, ipv4(6, IP4[20:], fragment=0x2000)),
-    ],
+    WITH_SEGMENT,
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_payload_is_found_behind(name, link_type, frame):
-    if name == "IPv4 options":
-        frame = ipv4(6, IP4[20:], options=b"\x01\x01\x01\x00")
     assert payload_of(frame, link_type) == b"hello"
+
+
+WITHOUT_SEGMENT = [
+    ("unknown link type", 147, IP4, Status.UNKNOWN_LINK_TYPE),
+    ("ARP", 1, ether(0x0806, bytes(28)), Status.NOT_IP),
+    ("spanning tree", 1, ether(38, b"\x42\x42\x03" + bytes(35)), Status.NOT_IP),
+    ("beacon", 105, b"\x80\x00" + bytes(30), Status.NOT_DATA),
+    ("null data", 105, b"\x48\x01" + bytes(22), Status.NOT_DATA),
+    ("encrypted 802.11", 105, b"\x08\x41" + bytes(60), Status.ENCRYPTED_LINK),
+    ("ICMP", 101, ipv4(1, b"\x08\0" + bytes(6)), Status.OTHER_PROTOCOL),
+    (
+        "TCP inside an ICMP error",
+        101,
+        ipv4(1, b"\x03\x01" + bytes(6) + IP4),
+        Status.OTHER_PROTOCOL,
+    ),
+    ("later fragment", 101, ipv4(6, IP4[20:], fragment=2), Status.FRAGMENT),
+    ("later IPv6 fragment", 101, ipv6(44, b"\x06\0\0\x10\0\0\0\1" + IP6[40:]), Status.FRAGMENT),
+    ("IP version 5", 101, b"\x55" + IP4[1:], Status.BAD_IP),
+    ("IP header of 16 bytes", 101, b"\x44" + IP4[1:], Status.BAD_IP),
+    ("total length below the header", 101, ipv4(6, IP4[20:], total=19), Status.BAD_IP),
+    (
+        "TCP header of 16 bytes",
+        101,
+        ipv4(6, IP4[20:32] + b"\x40" + IP4[33:]),
+        Status.BAD_TRANSPORT,
+    ),
+    (
+        "TCP header beyond the packet",
+        101,
+        ipv4(6, IP4[20:32] + b"\xf0" + IP4[33:]),
+        Status.BAD_TRANSPORT,
+    ),
+    ("UDP length below 8", 101, ipv4(17, b"\0\1\0\2\0\7\0\0"), Status.BAD_TRANSPORT),
+    ("cut in the IP header", 101, IP4[:19], Status.CUT_IN_HEADERS),
+    ("cut in the TCP header", 1, SEGMENT[:50], Status.CUT_IN_HEADERS),
+    ("empty frame", 1, b"", Status.CUT_IN_HEADERS),
+    (
+        "five tunnels",
+        101,
+        ipv4(4, ipv4(4, ipv4(4, ipv4(4, ipv4(4, IP4))))),
+        Status.TOO_DEEP,
+    ),
+]
+"""Name, link type, a frame without a TCP segment, and why there is none."""
 
 
 @pytest.mark.parametrize(
     ("name", "link_type", "frame", "status"),
-    [
-        ("unknown link type", 147, IP4, Status.UNKNOWN_LINK_TYPE),
-        ("ARP", 1, ether(0x0806, bytes(28)), Status.NOT_IP),
-        ("spanning tree", 1, ether(38, b"\x42\x42\x03" + bytes(35)), Status.NOT_IP),
-        ("beacon", 105, b"\x80\x00" + bytes(30), Status.NOT_DATA),
-        ("null data", 105, b"\x48\x01" + bytes(22), Status.NOT_DATA),
-        ("encrypted 802.11", 105, b"\x08\x41" + bytes(60), Status.ENCRYPTED_LINK),
-        ("ICMP", 101, ipv4(1, b"\x08\0" + bytes(6)), Status.OTHER_PROTOCOL),
-        (
-            "TCP inside an ICMP error",
-            101,
-            ipv4(1, b"\x03\x01" + bytes(6) + IP4),
-            Status.OTHER_PROTOCOL,
-        ),
-        ("later fragment", 101, ipv4(6, IP4[20:], fragment=2), Status.FRAGMENT),
-        ("later IPv6 fragment", 101, ipv6(44, b"\x06\0\0\x10\0\0\0\1" + IP6[40:]), Status.FRAGMENT),
-        ("IP version 5", 101, b"\x55" + IP4[1:], Status.BAD_IP),
-        ("IP header of 16 bytes", 101, b"\x44" + IP4[1:], Status.BAD_IP),
-        ("total length below the header", 101, ipv4(6, IP4[20:], total=19), Status.BAD_IP),
-        (
-            "TCP header of 16 bytes",
-            101,
-            ipv4(6, IP4[20:32] + b"\x40" + IP4[33:]),
-            Status.BAD_TRANSPORT,
-        ),
-        (
-            "TCP header beyond the packet",
-            101,
-            ipv4(6, IP4[20:32] + b"\xf0" + IP4[33:]),
-            Status.BAD_TRANSPORT,
-        ),
-        ("UDP length below 8", 101, ipv4(17, b"\0\1\0\2\0\7\0\0"), Status.BAD_TRANSPORT),
-        ("cut in the IP header", 101, IP4[:19], Status.CUT_IN_HEADERS),
-        ("cut in the TCP header", 1, SEGMENT[:50], Status.CUT_IN_HEADERS),
-        ("empty frame", 1, b"", Status.CUT_IN_HEADERS),
-        (
-            "five tunnels",
-            101,
-            ipv4(4, ipv4(4, ipv4(4, ipv4(4, ipv4(4, IP4))))),
-            Status.TOO_DEEP,
-        ),
-    ],
+    WITHOUT_SEGMENT,
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_why_there_is_no_segment(name, link_type, frame, status):
