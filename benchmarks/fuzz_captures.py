@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import random
 import sys
 import time
@@ -28,8 +29,12 @@ from tests.packets.test_decode import IP4, IP6, WITH_SEGMENT, WITHOUT_SEGMENT, e
 from tests.packets.test_reassembly import fragments4, fragments6
 
 from apptell.capture import open_capture
+from apptell.capture.reader import CaptureReader, Part
+from apptell.capture.source import BATCH_PACKETS
+from apptell.capture.streams import ObjectStream, Stop
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions
+from apptell.flows.read import FlowReader
 from apptell.flows.schema import GROUPS
 from apptell.testing import START_NS, client_hello, conversation, pcap_bytes, udp_frame
 
@@ -85,6 +90,8 @@ def noise(data: bytearray, rng: random.Random) -> None:
 
 IN_PLACE = (flip, extreme, near)
 """Mutations that leave the records' places, so that more of them reach the packets."""
+TOGETHER = 16
+"""Mutants that the long run reads as one stream."""
 MUTATIONS = (*IN_PLACE, cut, remove, repeat, noise)
 
 
@@ -124,9 +131,14 @@ SMALL = tuple(
 )
 
 
-def read_whole(data: bytes) -> int:
-    """Read a capture to its flows, check them and the counters; returns how many there were."""
-    reader = read_flows(io.BytesIO(data), SMALL[len(data) % 2])
+def read_whole(*captures: bytes) -> int:
+    """Read captures as one stream to its flows, check them and the counters; returns how many there were."""
+    parts = [
+        Part(str(number), lambda data=data: ObjectStream(io.BytesIO(data), Stop(None), owned=True))
+        for number, data in enumerate(captures)
+    ]
+    source = CaptureReader(parts, "fuzz", batch_packets=BATCH_PACKETS)
+    reader = FlowReader(source, SMALL[len(captures[0]) % 2])
     n_flows = 0
     try:
         for batch in reader:
@@ -155,7 +167,7 @@ def talking_captures() -> dict[str, bytes]:
             for number, (_, frame) in enumerate(some)
         ]
         captures[f"links-{start}"] = crafted.section() + b"".join(blocks)
-    phone, server = ("10.0.0.2", 40000), ("192.0.2.7", 443)
+    server = ("192.0.2.7", 443)
     hello = client_hello("chat.example.org")
     talks = {
         "tls": [(True, hello[:90]), (True, hello[90:]), (False, b"\x16\x03\x03\0\4\2\0\0\0")],
@@ -165,14 +177,15 @@ def talking_captures() -> dict[str, bytes]:
         ],
         "smtp": [(False, b"220 ready\r\n"), (True, b"EHLO phone\r\n"), (True, hello)],
     }
-    for name, messages in talks.items():
-        captures[name] = pcap_bytes(conversation(phone, server, messages))
+    for number, (name, messages) in enumerate(talks.items()):
+        captures[name] = pcap_bytes(conversation(("10.0.0.3", 40000 + number), server, messages))
     datagrams = {
         "quic": [test_quic.initial(test_quic.crypto(0, test_quic.SHORT))],
         "quic2": [test_quic.initial(test_quic.crypto(0, test_quic.SHORT), 0x6B3343CF)],
         "dtls": [test_dtls.record(at, 60) for at in range(0, len(test_dtls.BODY), 60)],
     }
-    for name, payloads in datagrams.items():
+    for number, (name, payloads) in enumerate(datagrams.items()):
+        phone = ("10.0.0.4", 40000 + number)
         packets = [
             (START_NS + i, udp_frame(phone, server, data)) for i, data in enumerate(payloads)
         ]
@@ -188,32 +201,55 @@ def fuzz(
     *,
     n_mutants: int,
     seed: int,
-    read: Callable[[bytes], int] = read_whole,
+    read: Callable[..., int] = read_whole,
+    together: int = 1,
     first: int = 0,
     save: Path | None = None,
     report: Callable[[int], None] = lambda _done: None,
 ) -> Counter[str]:
-    """Read every mutant; counts it ``fine``, ``refused`` (CaptureError) or ``found`` (else).
+    """Read every mutant; counts it ``fine``, ``refused`` (CaptureError) or ``found`` (anything else).
 
-    Those before the ``first`` are made, since the others depend on them, but not read.
+    ``together`` mutants are read as one stream, which is faster, and one by one where anything but a
+    CaptureError came out; all of them are refused then where one of them is. Those before the ``first``
+    are made, since the others depend on them, but not read.
     """
     counts: Counter[str] = Counter(fine=0, refused=0, found=0)
-    for number, (name, data) in enumerate(mutants(captures, n_mutants, seed)):
-        if number < first:
-            continue
-        try:
-            read(data)
-            counts["fine"] += 1
-        except CaptureError:
-            counts["refused"] += 1
-        except Exception:  # noqa: BLE001 - any other exception is what we look for
-            counts["found"] += 1
-            if save is not None:
-                save.mkdir(parents=True, exist_ok=True)
-                (save / f"{name}-{seed}-{number}.bin").write_bytes(data)
-                (save / f"{name}-{seed}-{number}.txt").write_text(traceback.format_exc())
-        report(number + 1)
+    numbered = enumerate(mutants(captures, n_mutants, seed))
+    for _ in itertools.islice(numbered, first):
+        pass
+    while some := list(itertools.islice(numbered, together)):
+        outcome = _outcome(read, *(data for _, (_, data) in some))
+        if not outcome.startswith("Traceback"):
+            counts[outcome] += len(some)
+        for number, (name, data) in some if outcome.startswith("Traceback") else ():
+            alone = _outcome(read, data) if together > 1 else outcome
+            if alone.startswith("Traceback"):
+                _save(save, f"{name}-{seed}-{number}", data, alone)
+                alone = "found"
+            counts[alone] += 1
+        if together > 1 and outcome.startswith("Traceback") and not counts["found"]:
+            counts["found"] += 1  # only in company
+            _save(save, f"together-{seed}-{some[0][0]}", b"", outcome)
+        report(some[-1][0] + 1)
     return counts
+
+
+def _outcome(read: Callable[..., int], *data: bytes) -> str:
+    """``fine``, ``refused`` or the traceback of anything else."""
+    try:
+        read(*data)
+    except CaptureError:
+        return "refused"
+    except Exception:  # noqa: BLE001 - any other exception is what we look for
+        return traceback.format_exc()
+    return "fine"
+
+
+def _save(folder: Path | None, name: str, data: bytes, said: str) -> None:
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.bin").write_bytes(data)
+        (folder / f"{name}.txt").write_text(said)
 
 
 def main() -> int:
@@ -240,15 +276,16 @@ def main() -> int:
     began = time.perf_counter()
 
     def report(done: int) -> None:
-        if done % 10_000 == 0:
+        if done % 10_000 < TOGETHER:
             rate = (done - options.first) / (time.perf_counter() - began)
-            print(f"{done} mutants, {rate:.0f} a second", file=sys.stderr)
+            print(f"{done} mutants, {rate:.0f} a second", file=sys.stderr, flush=True)
 
     counts = fuzz(
         captures,
         n_mutants=options.mutants,
         seed=options.seed,
         read=read_packets if options.readers else read_whole,
+        together=1 if options.readers else TOGETHER,
         first=options.first,
         save=options.save,
         report=report,

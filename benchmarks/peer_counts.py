@@ -84,9 +84,12 @@ def main() -> None:
                 continue
             row: dict[str, Any] = {"file": name}
             file = path
-            if path.suffix == ".gz":
+            if path.read_bytes()[:2] == b"\x1f\x8b":
                 file = Path(folder, "unpacked.pcap")
-                file.write_bytes(gzip.decompress(path.read_bytes()))
+                try:
+                    file.write_bytes(gzip.decompress(path.read_bytes()))
+                except (OSError, EOFError) as error:
+                    row["nfstream_said"] = row["scapy_said"] = str(error)[:120]
             for key, ask in (("nfstream", ask_nfstream), ("scapy", ask_scapy)):
                 signal.alarm(TIMEOUT_S)
                 try:
