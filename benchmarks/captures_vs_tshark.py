@@ -25,7 +25,8 @@ from oracle import PREFERENCES, Answer, Tshark, captures_in
 TIMEOUT_NS = 90 * 10**9
 MARK = "## How the counts were compared"
 KEYS = ("packets", "tcp_packets", "tcp_flows", "payload_packets")
-GOAL = 0.995
+NAMES = dict(zip(KEYS, ("packets", "TCP packets", "TCP flows", "payload packets"), strict=True))
+UNREADABLE = "tshark does not know the link type or version"
 
 
 def count(answer: Answer) -> dict[str, Any]:
@@ -126,13 +127,10 @@ def why(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
             status["bad_transport"] + status["cut_in_headers"] + status["bad_ip"]
         ):
             return "a header that is cut off or cannot be; tshark counts the packet as TCP"
-        return "TCP that apptell does not reach"
+        return "TCP that is not reached"
     if theirs["payload_packets"] != ours["payload_packets"]:
         return "a length that cannot be"
     return "flow rule alone: times that cannot be or step back"
-
-
-UNREADABLE = "tshark does not know the link type or version"
 
 
 def main() -> None:
@@ -158,7 +156,7 @@ def main() -> None:
     page = arguments.page
     head = page.read_text().split(MARK)[0] if page.exists() else ""
     page.write_text(head + "\n".join(lines) + "\n")
-    print("\n".join(line for line in lines if not line.startswith("| ")))
+    print("\n".join(line for line in lines if not line.startswith("| edge")))
 
 
 def _write_csv(path: Path, files: list[Any], peers: dict[str, dict[str, Any]]) -> None:
@@ -179,38 +177,63 @@ def _write_csv(path: Path, files: list[Any], peers: dict[str, dict[str, Any]]) -
             )
 
 
+METHOD = """\
+    python benchmarks/captures_vs_tshark.py ../shared/captures --tshark tshark
+
+tshark {version} (Debian 13) reads each file once with {preferences}: no fragments put together.
+TCP inside ICMP errors is not counted. Of its records those count that are packets: not the blocks
+of pcapng that hold none (custom, journal), which it numbers too, nor the single frame as which it
+shows a file that it takes for no capture. Flows are formed from its fields by 5-tuple and 90 s,
+with the addresses of the IP header before the first TCP header. It gives no TCP length for a first
+fragment; the payload is what the fragment's length leaves behind its headers. apptell reads with
+`--flows paper`. Every file's counts are in [captures.csv](captures.csv), with those of nfstream
+where it reads the file.
+
+{n_files} files, {n_opened} that tshark opens. Of these are equal:
+"""
+APART = """\
+Their link type or version is none that this tshark knows. apptell names and counts the link type
+and goes on; the packets are compared with the records that scapy finds in the file.
+"""
+NFSTREAM = """\
+nfstream 6.6.0 with 90 s idle, no end by age, tunnels opened, no dissection
+(`benchmarks/peer_counts.py`; packed files are unpacked for it). It reads {files} of the files that
+tshark opens, {with_tcp} of them with TCP. So many of these have tshark's counts:
+"""
+
+
 def _page(files: list[Any], peers: dict[str, dict[str, Any]], version: str) -> list[str]:
     equal: Counter[str] = Counter()
     by_reason: defaultdict[str, list[str]] = defaultdict(list)
     apart: list[str] = []
-    compared = 0
-    nfstream: Counter[str] = Counter()
     for name, theirs, ours in files:
-        peer = peers.get(name, {})
-        if "nfstream" in peer:
-            nfstream["files"] += 1
-            for key in KEYS[1:]:
-                nfstream[key] += peer["nfstream"][key] == ours[key]
-        if why(theirs, ours) == UNREADABLE:
-            scapy = peer.get("scapy", "-")
-            apart.append(f"| {name} | {scapy} / {ours['packets']} | {theirs['said'].strip()[:0]}")
+        reason = why(theirs, ours)
+        if reason == UNREADABLE:
+            scapy = peers.get(name, {}).get("scapy", "none")
+            refusal = theirs["said"].rsplit("(", 1)[-1].rstrip(") ")
+            apart.append(f"| {name} | {refusal} | {scapy} / {ours['packets']} |")
             continue
-        compared += 1
+        equal["files"] += 1
         for key in KEYS:
             equal[key] += theirs[key] == ours[key]
         if any(theirs[key] != ours[key] for key in KEYS):
-            by_reason[why(theirs, ours)].append(
-                f"| {name} | " + " | ".join(f"{theirs[key]} / {ours[key]}" for key in KEYS) + " |"
-            )
+            counts = " | ".join(f"{theirs[key]} / {ours[key]}" for key in KEYS)
+            by_reason[reason].append(f"| {name} | {counts} |")
+    n_opened = equal["files"]
+    preferences = ", ".join(f"`{preference}`" for preference in PREFERENCES)
     lines = [
-        MARK, "",
-        f"{len(files)} files; {compared} that tshark opens. Equal: "
-        + ", ".join(
-            f"{key.replace('_', ' ')} {equal[key]} ({equal[key] / max(compared, 1):.2%})" for key in KEYS
-        )
-        + ".",
+        MARK,
         "",
-    ]  # fmt: skip
+        METHOD.format(
+            version=version, preferences=preferences, n_files=len(files), n_opened=n_opened
+        ),
+        "| | files | share |",
+        "| --- | --- | --- |",
+        *(f"| {NAMES[key]} | {equal[key]} | {equal[key] / max(n_opened, 1):.2%} |" for key in KEYS),
+        "",
+        "## Differences, file by file (tshark / apptell)",
+        "",
+    ]
     for reason, some in sorted(by_reason.items(), key=lambda item: -len(item[1])):
         lines += [
             f"### {reason[0].upper()}{reason[1:]} ({len(some)})",
@@ -220,8 +243,41 @@ def _page(files: list[Any], peers: dict[str, dict[str, Any]], version: str) -> l
             *some,
             "",
         ]
-    lines += [f"### Apart ({len(apart)})", *apart, str(nfstream), str(PREFERENCES)]
-    return lines
+    lines += [f"## Files that tshark does not open ({len(apart)})", "", APART]
+    lines += ["| file | tshark says | packets: scapy / apptell |", "| --- | --- | --- |", *apart]
+    return lines + _beside_nfstream(files, peers)
+
+
+def _beside_nfstream(files: list[Any], peers: dict[str, dict[str, Any]]) -> list[str]:
+    """How often nfstream's counts are tshark's, and apptell's, over the files that it reads."""
+    same: Counter[str] = Counter()
+    for name, theirs, ours in files:
+        nfstream = peers.get(name, {}).get("nfstream")
+        if nfstream is None or why(theirs, ours) == UNREADABLE:
+            continue
+        same["files"] += 1
+        if not theirs["tcp_packets"]:
+            continue
+        same["with_tcp"] += 1
+        for key in KEYS[1:]:
+            same[f"nfstream {key}"] += nfstream[key] == theirs[key]
+            same[f"apptell {key}"] += ours[key] == theirs[key]
+    if not same["files"]:
+        return []
+    rows = [
+        f"| {NAMES[key]} | {same[f'nfstream {key}']} | {same[f'apptell {key}']} |"
+        for key in KEYS[1:]
+    ]
+    said = NFSTREAM.format(files=same["files"], with_tcp=same["with_tcp"])
+    return [
+        "",
+        "## nfstream beside",
+        "",
+        said,
+        "| | nfstream | apptell |",
+        "| --- | --- | --- |",
+        *rows,
+    ]
 
 
 if __name__ == "__main__":
