@@ -1,3 +1,4 @@
+import io
 import struct
 from fractions import Fraction
 from math import floor
@@ -8,6 +9,8 @@ from benchmarks.fuzz_captures import mutants
 
 from apptell.capture import Owner, pcapng_scan
 from apptell.capture.columns import Columns
+from apptell.flows import read_flows
+from apptell.testing import conversation
 from tests.capture import crafted, pcapng_twin
 from tests.capture.crafted import FRAMES, START_S
 from tests.capture.test_pcap import frames_of, read, times_of
@@ -216,3 +219,13 @@ def test_spoiled_captures_give_what_the_plain_twin_gives():
         assert got == pcapng_twin.packets(data)
         n_with_packets += bool(got)
     assert n_with_packets > 300
+
+
+def test_a_process_id_has_a_sign_and_reaches_the_flows():
+    block = crafted.darwin_process(2**32 - 5, "kernel")
+    of_process = crafted.option(0x8001, struct.pack("<I", 0))
+    talk = conversation(("10.0.0.2", 40000), ("192.0.2.7", 443), [(True, b"hello")])
+    packets = [crafted.enhanced(frame, options=of_process) for _, frame in talk]
+    data = crafted.section() + crafted.interface() + block + b"".join(packets)
+    (flow,) = read_flows(io.BytesIO(data)).to_flows()
+    assert (flow.owner_uid, flow.owner_name) == (-5, "kernel")

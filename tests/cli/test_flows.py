@@ -1,9 +1,14 @@
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from apptell.flows.schema import CORE, SEGMENTS
+from apptell.testing import app_capture, pcap_bytes, write_pcap
 
 from .conftest import Run
 
@@ -31,3 +36,24 @@ def test_an_unknown_column_group_is_wrong_usage(run: Run, capture: Path) -> None
     done = run("flows", capture, "--columns", "core,colour")
     assert done.returncode == 2
     assert "unknown column group 'colour'" in done.stderr
+
+
+def test_a_capture_that_is_still_written_gives_its_flows_as_they_end(tmp_path: Path) -> None:
+    """Two connections, silence, then another: the first two are printed while the file still grows."""
+    early = app_capture(["signal"], 2)
+    late = [(time_ns + 300 * 10**9, frame) for time_ns, frame in app_capture(["zoom"], 1)]
+    path = write_pcap(tmp_path / "growing.pcap", early)
+    command = [sys.executable, "-m", "apptell.cli", "flows", path, "--follow"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout
+        time.sleep(1)
+        with path.open("ab", buffering=0) as file:
+            for packet in late:
+                file.write(pcap_bytes([packet])[24:])
+                time.sleep(0.3)
+            first = [json.loads(process.stdout.readline()) for _ in range(2)]
+            assert [row["end_reason"] for row in first] == ["closed", "closed"]
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read().splitlines()
+        assert len(rest) == 1
+    assert process.returncode == 0

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from apptell.testing import START_NS, app_capture, udp_frame, write_pcap
+from apptell.testing import START_NS, SYN, app_capture, tcp_frame, udp_frame, write_pcap
 
 from .conftest import Run
 
@@ -19,6 +19,7 @@ def test_every_packet_is_accounted_for(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["packets"]["read"] == 28
+    assert found["packets"]["by_ip_protocol"] == {"6": 24, "17": 3}
     assert found["packets"]["in_flows"] == 24
     assert found["link_types"] == {"ETHERNET": 28}
     assert found["packets"]["wire_bytes"] > 0
@@ -56,3 +57,25 @@ def test_on_a_terminal_it_is_text(capture: Path) -> None:
     assert "packets" in done.stdout
     assert re.search(r"client told by +handshake 8", done.stdout)
     assert not done.stdout.startswith("{")
+
+
+def test_a_capture_without_flows_has_the_same_counters(run: Run, tmp_path: Path) -> None:
+    lookup = udp_frame(("10.0.0.1", 5), ("10.0.0.2", 53), b"x" * 9)
+    done = run("inspect", write_pcap(tmp_path / "a.pcap", [(START_NS, lookup)]))
+    found = json.loads(done.stdout)
+    assert {found["flows"][name] for name in ("flows", "payload_packets", "out_of_order")} == {0}
+
+
+def test_a_full_table_ends_its_oldest_flows_and_says_so(run: Run, tmp_path: Path) -> None:
+    half_open = [
+        (START_NS + i, tcp_frame((f"10.0.{i >> 8}.{i & 255}", 4000), ("192.0.2.7", 443), flags=SYN))
+        for i in range(1000)
+    ]
+    capture = write_pcap(tmp_path / "flood.pcap", half_open)
+    found = json.loads(run("inspect", capture, "--max-flows", 100).stdout)
+    assert found["flows"]["flows"] == found["packets"]["in_flows"] == 1000
+    assert found["flows_evicted"] == found["flows"]["ended_by"]["evicted"] > 0
+    done = run("flows", capture, "--max-flows", 100)
+    assert len(done.stdout.splitlines()) == 1000
+    assert f"{found['flows_evicted']:,} flows ended early" in done.stderr
+    assert json.loads(run("inspect", capture).stdout)["flows_evicted"] == 0

@@ -233,7 +233,7 @@ class PcapngParser:
             return
         owner = Owner()
         if len(body) >= 4:
-            (process,) = struct.unpack(self._order + "I", body[:4])
+            (process,) = struct.unpack(self._order + "i", body[:4])  # pid_t has a sign
             names = [value for code, value in self._options(body[4:]) if code == _PROCESS_NAME]
             name = names[0].rstrip(b"\0").decode("utf-8", "replace") if names else None
             owner = Owner(uid=process, name=name)

@@ -9,6 +9,7 @@ from apptell.cli.options import (
     Follow,
     Form,
     Jobs,
+    MaxFlows,
     Mode,
     OutputFile,
     Protocol,
@@ -35,6 +36,7 @@ def flows(
     follow: Follow = False,
     protocol: Protocol = "tcp",
     jobs: Jobs = 1,
+    max_flows: MaxFlows = None,
 ) -> None:
     """Puts packets together into bidirectional flows by 5-tuple and 90 s of silence.
 
@@ -48,7 +50,7 @@ def flows(
     from apptell.reports.writers import choose_form, open_writer
 
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())
-    options = flow_options(mode, groups, protocol)
+    options = flow_options(mode, groups, protocol, max_flows=max_flows)
     chosen = choose_form(form, output, terminal=on_terminal())
     if chosen == "table":
         groups = tuple(dict.fromkeys(("core", *groups)))  # a table shows columns of the core
@@ -68,7 +70,14 @@ def flows(
                 f"packets {stats.packets - stats.in_flows:,} are no part of a flow "
                 "(apptell inspect says why)."
             )
+            say_what_was_evicted(stats)
     refuse_no_flows(stats)
+
+
+def say_what_was_evicted(stats: "FlowStats") -> None:
+    """Says on stderr when flows ended early because the table was full."""
+    if stats.evicted:
+        note(f"{stats.evicted:,} flows ended early: the table was full (--max-flows).")
 
 
 def refuse_no_flows(stats: "FlowStats") -> None:

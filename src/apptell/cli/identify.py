@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.flows import refuse_no_flows
+from apptell.cli.flows import refuse_no_flows, say_what_was_evicted
 from apptell.cli.options import (
     Captures,
     ContextText,
     Follow,
     Form,
     Jobs,
+    MaxFlows,
     Mode,
     OutputFile,
     Protocol,
@@ -54,6 +55,7 @@ def identify(
     follow: Follow = False,
     protocol: Protocol = "tcp",
     jobs: Jobs = 1,
+    max_flows: MaxFlows = None,
     context: ContextText = None,
 ) -> None:
     """Tells which app made each flow: one record for each flow with at least two payload packets.
@@ -75,7 +77,7 @@ def identify(
 
     chosen = choose_form(form, output, terminal=on_terminal())
     used = load_model(model)
-    options = flow_options(mode, protocol=protocol, model=used)
+    options = flow_options(mode, protocol=protocol, model=used, max_flows=max_flows)
     limit = choose_threshold(threshold, used)
     around = None if context is None else whole_context(ContextOptions.parse(context), used)
     if around is not None and follow:
@@ -107,6 +109,7 @@ def identify(
             if summary:
                 writer.write(total.records())
             note(str(counts))
+            say_what_was_evicted(reader.stats)
     refuse_no_flows(reader.stats)
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from apptell.cli.options import Captures, Jobs, Json, Mode, Protocol, flow_options
+from apptell.cli.options import Captures, Jobs, Json, MaxFlows, Mode, Protocol, flow_options
 from apptell.cli.screen import report
 
 if TYPE_CHECKING:
@@ -13,6 +13,19 @@ if TYPE_CHECKING:
     from apptell.flows import FlowBatch, FlowStats
 
 _TOP_SERVERS = 10
+_IP_PROTOCOLS = {
+    1: "ICMP", 2: "IGMP", 4: "IPv4", 6: "TCP", 17: "UDP", 41: "IPv6", 47: "GRE", 50: "ESP", 51: "AH",
+    58: "ICMPv6", 88: "EIGRP", 89: "OSPF", 103: "PIM", 112: "VRRP", 115: "L2TP", 132: "SCTP",
+}  # fmt: skip
+"""The commoner ones of https://www.iana.org/assignments/protocol-numbers."""
+_SUMS = (
+    "flows",
+    "with_handshake",
+    "with_two_payload_packets",
+    "payload_packets",
+    "retransmissions",
+    "out_of_order",
+)
 
 
 def inspect(
@@ -20,6 +33,7 @@ def inspect(
     mode: Mode = "clean",
     protocol: Protocol = "tcp",
     jobs: Jobs = 1,
+    max_flows: MaxFlows = None,
     as_json: Json = False,
 ) -> None:
     """Says what is in a capture: packets, flows, servers, and what was passed over and why.
@@ -33,7 +47,8 @@ def inspect(
 
     tally = _Tally()
     damage: CaptureError | None = None
-    with read_flows(captures, flow_options(mode, protocol=protocol), jobs=jobs) as reader:
+    options = flow_options(mode, protocol=protocol, max_flows=max_flows)
+    with read_flows(captures, options, jobs=jobs) as reader:
         try:
             for batch in reader:
                 tally.add(batch)
@@ -49,7 +64,7 @@ class _Tally:
     """Sums over flows."""
 
     def __init__(self) -> None:
-        self.sums: Counter[str] = Counter()
+        self.sums: Counter[str] = Counter(dict.fromkeys(_SUMS, 0))
         self.client_by: Counter[str] = Counter()
         self.end_reason: Counter[str] = Counter()
         self.server_bytes: Counter[str] = Counter()
@@ -98,6 +113,7 @@ def _packets(capture: "CaptureStats", stats: "FlowStats") -> dict[str, Any]:
         "captures": capture.names,
         "formats": capture.formats,
         "link_types": capture.link_types,
+        "interfaces": capture.interfaces,
         "first_ns": capture.first_ns,
         "last_ns": capture.last_ns,
         "packets": {
@@ -109,6 +125,7 @@ def _packets(capture: "CaptureStats", stats: "FlowStats") -> dict[str, Any]:
             "passed_over": dict(sorted(passed_over.items(), key=lambda item: -item[1])),
             "by_ip_protocol": {str(number): n for number, n in sorted(stats.protocols.items())},
             "fragments": stats.fragments,
+            "reassembled": stats.reassembled,
             "in_tunnels": stats.tunnelled,
         },
         "blocks_passed_over": capture.skipped_blocks,
@@ -142,20 +159,24 @@ def _show(found: dict[str, Any], console: "Console") -> None:
         seconds = (found["last_ns"] - found["first_ns"]) / 1e9
         row("time", f"{rfc3339(found['first_ns'])}, {seconds:,.1f} s")
     row("packets", f"{packets['read']:,}, {human_bytes(packets['wire_bytes'])} on the wire")
+    names_of = {n: _IP_PROTOCOLS.get(int(n), f"protocol {n}") for n in packets["by_ip_protocol"]}
+    row("protocols", counts({names_of[n]: v for n, v in packets["by_ip_protocol"].items()}))
     row("in flows", f"{packets['in_flows']:,}")
     row("passed over", counts(packets["passed_over"]))
-    row(
-        "also",
-        counts({name: packets[name] for name in ("cut_by_snap_length", "fragments", "in_tunnels")}),
-    )
+    also = ("cut_by_snap_length", "fragments", "reassembled", "in_tunnels")
+    row("also", counts({name: packets[name] for name in also if packets[name]}))
     row(
         "flows",
-        f"{flows.get('flows', 0):,}, {flows.get('with_handshake', 0):,} from their handshake on, "
-        f"{flows.get('with_two_payload_packets', 0):,} with two payload packets or more",
+        f"{flows['flows']:,}, {flows['with_handshake']:,} with handshake, "
+        f"{flows['with_two_payload_packets']:,} with payload twice",
     )
+    row("payload", counts({n: flows[n] for n in ("payload_packets", *_SUMS[4:])}))
     row("client told by", counts(flows["client_by"]))
     row("ended by", counts(flows["ended_by"]))
-    row("retransmissions", f"{flows.get('retransmissions', 0):,}")
+    if found["blocks_passed_over"]:
+        row("blocks skipped", counts(found["blocks_passed_over"]))
+    if found["files_that_are_no_captures"]:
+        row("other files", f"{found['files_that_are_no_captures']:,}")
     if found["damage"]:
         row("damage", found["damage"])
     console.print(table)

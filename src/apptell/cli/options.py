@@ -1,5 +1,6 @@
 """The options that several verbs share, so that each means one thing everywhere (docs/cli.md)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -52,6 +53,14 @@ Protocol = Annotated[
 Jobs = Annotated[
     int, typer.Option(metavar="N", help="Processes that share the work, on files alone.", min=1)
 ]
+MaxFlows = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=64,
+        help="Flows in memory at once; beyond that the oldest end early, counted.",
+    ),
+]
 ContextText = Annotated[
     str | None,
     typer.Option(
@@ -102,8 +111,9 @@ def flow_options(
     groups: tuple[str, ...] = ("core", "segments", "names"),
     protocol: str = "tcp",
     model: "Model | None" = None,
+    max_flows: int | None = None,
 ) -> "FlowOptions":
-    """How packets become flows, by the options ``--flows`` and ``--protocol`` and what a model needs.
+    """How packets become flows, by the options that verbs share and what a model needs.
 
     Raises:
         UsageError: no such mode, column group or protocol.
@@ -117,9 +127,10 @@ def flow_options(
     for name in names:
         if name not in numbers:
             raise UsageError(f"no protocol {name!r}; there are {', '.join(numbers)}")
-    return FlowOptions(
+    options = FlowOptions(
         mode=cast("Literal['clean', 'paper']", mode),
         groups=groups,
         protocols=tuple(numbers[name] for name in names),
         decision_packets=DECISION_SEGMENTS if model is None else model.decision_packets,
     )
+    return options if max_flows is None else replace(options, max_flows=max_flows)

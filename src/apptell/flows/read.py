@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Self
 
 import pyarrow as pa
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from apptell.packets import HeaderBatch
 
     Source = str | Path | BinaryIO | Sequence[str | Path]
+
+
+_HAND_OUT_S: Final = 1.0
+"""How long finished flows may wait for others while packets come, for sources that never end."""
 
 
 @dataclass(slots=True)
@@ -91,6 +96,7 @@ class FlowReader:
 
     def __iter__(self) -> Iterator[FlowBatch]:
         damage: CaptureError | None = None
+        due = time.monotonic() + _HAND_OUT_S
         try:
             with self._reader:
                 for packets in self._reader:
@@ -98,6 +104,9 @@ class FlowReader:
                     headers = self._whole(self._decoder(batch))
                     name = self._reader.current_name
                     yield from self._count(self._table.add(headers, name, batch.owners))
+                    if self._table.n_ready and time.monotonic() >= due:
+                        yield from self._count(self._table.take())
+                        due = time.monotonic() + _HAND_OUT_S
         except CaptureError as error:
             damage = error
         yield from self._count(self._table.finish())
