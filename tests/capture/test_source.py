@@ -127,6 +127,26 @@ def test_a_file_is_followed_until_told_to_stop(tmp_path):
     assert got == FRAMES[:-1]
 
 
+def test_the_end_of_a_pipe_is_one_also_when_followed():
+    to_read, to_write = os.pipe()
+    with os.fdopen(to_write, "wb") as pipe:
+        pipe.write(crafted.pcap())
+    with os.fdopen(to_read, "rb") as pipe:
+        assert frames(pipe, follow=True) == FRAMES
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_to_its_new_end(tmp_path):
+    path = tmp_path / "grows.pcap"
+    frame = bytes(60_000)
+    path.write_bytes(crafted.pcap([frame] * 100))
+    with open_capture(path) as reader:
+        n_packets = len(next(reader))
+        with path.open("ab") as file:
+            file.write(crafted.pcap([frame] * 10)[24:])
+        n_packets += sum(map(len, reader))
+    assert n_packets == 110
+
+
 def test_a_callable_may_stop_and_the_keyboard_ends_a_follow_quietly(tmp_path, monkeypatch):
     path = tmp_path / "live.pcap"
     path.write_bytes(crafted.pcap())

@@ -43,7 +43,11 @@ def test_a_capture_that_is_still_written_gives_its_flows_as_they_end(tmp_path: P
     early = app_capture(["signal"], 2)
     late = [(time_ns + 300 * 10**9, frame) for time_ns, frame in app_capture(["zoom"], 1)]
     path = write_pcap(tmp_path / "growing.pcap", early)
-    command = [sys.executable, "-m", "apptell.cli", "flows", path, "--follow"]
+    code = (  # a shell's background jobs ignore the keyboard, and so would their children
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from apptell.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "flows", path, "--follow"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout
         time.sleep(1)

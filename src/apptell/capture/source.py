@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -106,9 +107,18 @@ def _open_object(
     given = getattr(file, "name", None)
     name = "-" if is_input else Path(given).name if isinstance(given, str) else "stream"
     stream: ByteStream = ObjectStream(file, stop, owned=False)
-    if follow:
+    if follow and not _is_pipe(file):
         stream = GrowingStream(stream, stop)
     return CaptureReader([Part(name, lambda: stream)], name, batch_packets=batch_packets)
+
+
+def _is_pipe(file: BinaryIO | Any) -> bool:
+    """Whether a file object is a pipe or socket: its end is one, nobody writes behind it."""
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+    except (AttributeError, OSError):  # no file of the system's behind it
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _file_part(path: Path, name: str, stop: Stop, *, follow: bool = False) -> Part:

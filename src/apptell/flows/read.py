@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     Source = str | Path | BinaryIO | Sequence[str | Path]
 
 
-_HAND_OUT_S: Final = 1.0
-"""How long finished flows may wait for others while packets come, for sources that never end."""
+_HAND_OUT_S: Final = 0.1
+"""How long finished flows wait for others to be handed out with, while packets come."""
 
 
 @dataclass(slots=True)
@@ -73,9 +73,11 @@ class FlowReader:
         options: FlowOptions,
         annotate: Callable[[PacketBatch], PacketBatch] | None = None,
         share: tuple[int, int] = (0, 1),
+        hand_out_s: float = _HAND_OUT_S,
     ) -> None:
         self._reader = reader
         self._annotate = annotate
+        self._hand_out_s = hand_out_s
         self._table = FlowTable(options, share)
         self._tally = Tally()
         clean = options.mode == "clean"
@@ -96,7 +98,7 @@ class FlowReader:
 
     def __iter__(self) -> Iterator[FlowBatch]:
         damage: CaptureError | None = None
-        due = time.monotonic() + _HAND_OUT_S
+        due = 0.0
         try:
             with self._reader:
                 for packets in self._reader:
@@ -106,7 +108,7 @@ class FlowReader:
                     yield from self._count(self._table.add(headers, name, batch.owners))
                     if self._table.n_ready and time.monotonic() >= due:
                         yield from self._count(self._table.take())
-                        due = time.monotonic() + _HAND_OUT_S
+                        due = time.monotonic() + self._hand_out_s
         except CaptureError as error:
             damage = error
         yield from self._count(self._table.finish())
@@ -182,4 +184,9 @@ def read_flows(
         return ParallelFlowReader(
             source, options or FlowOptions(), jobs, follow or annotate is not None
         )
-    return FlowReader(open_capture(source, follow=follow), options or FlowOptions(), annotate)
+    return FlowReader(
+        open_capture(source, follow=follow),
+        options or FlowOptions(),
+        annotate,
+        hand_out_s=0 if follow else _HAND_OUT_S,  # nobody knows when more is written
+    )
