@@ -5,8 +5,8 @@
 Writes docs/captures.csv (all files) and the table of differences in docs/captures.md. What tshark said is
 kept (``oracle.py``); what nfstream and scapy said is read from ``peer_counts.py``'s file where it is there.
 
-From tshark's fields: packets are the records that are packets; TCP inside ICMP errors does not count; the
-addresses of a packet are those of the IP header before its first TCP header; flows are formed by 5-tuple
+From tshark's fields: packets are the records that are packets; copies of TCP headers inside ICMP errors
+and sFlow samples do not count, nor TCP headers that are no whole ones; the addresses of a packet are those of the IP header before its first TCP header; flows are formed by 5-tuple
 and 90 s; a first fragment, for which tshark gives no TCP length, has the payload that its IP and TCP header
 lengths leave.
 """
@@ -40,22 +40,27 @@ def count(answer: Answer) -> dict[str, Any]:
         if "tcp" not in layers or not packet["tcp.srcport"]:
             continue
         before = layers[: layers.index("tcp")]
-        if {"icmp", "icmpv6"} & set(before):
+        if {"icmp", "icmpv6", "sflow"} & set(before) or not _is_whole(packet):
             continue
         layers_with_tcp[":".join(before)] += 1
         counts["tcp_packets"] += 1
-        if packet["_ws.malformed"] or not packet["tcp.hdr_len"]:
-            counts["malformed"] += 1
         ends = _ends(packet, before)
         now = _nanoseconds((packet["frame.time_epoch"] or ["0"])[0])
         if ends not in last or now - last[ends] > TIMEOUT_NS:
             counts["tcp_flows"] += 1
         last[ends] = max(last.get(ends, now), now)
         counts["payload_packets"] += _payload(packet, before) > 0
-    return {key: counts[key] for key in (*KEYS, "malformed")} | {
+    return {key: counts[key] for key in KEYS} | {
         "said": answer.said[-200:],
         "layers": dict(layers_with_tcp),
     }
+
+
+def _is_whole(packet: dict[str, list[str]]) -> bool:
+    """Whether tshark finds a TCP header of 20 bytes or more, and does not call it malformed."""
+    if any("Malformed Packet: TCP" in said for said in packet["_ws.malformed"]):
+        return False
+    return bool(packet["tcp.hdr_len"]) and int(packet["tcp.hdr_len"][0]) >= 20
 
 
 def _ends(packet: dict[str, list[str]], before: list[str]) -> tuple[Any, ...]:
@@ -71,8 +76,6 @@ def _ends(packet: dict[str, list[str]], before: list[str]) -> tuple[Any, ...]:
 def _payload(packet: dict[str, list[str]], before: list[str]) -> int:
     if packet["tcp.len"]:
         return int(packet["tcp.len"][0])
-    if not packet["tcp.hdr_len"]:
-        return 0
     header = int(packet["tcp.hdr_len"][0])
     if before[-1] == "ip" or "ip" in before:
         place = before.count("ip") - 1
@@ -119,7 +122,7 @@ def why(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     if theirs["tcp_packets"] < ours["tcp_packets"]:
         return "TCP that tshark does not reach (BIG TCP behind a length of 0)"
     layers = {layer for stack in theirs["layers"] for layer in stack.split(":")}
-    closed = sorted(layers & {"ipcomp", "capwap", "capwap.data", "sflow", "arcnet", "arcnet_linux"})
+    closed = sorted(layers & {"ipcomp", "capwap.data", "arcnet", "juniper"})
     if closed:
         return f"TCP inside a layer that is not opened ({', '.join(closed)})"
     if theirs["tcp_packets"] - ours["tcp_packets"] > 0:
@@ -181,9 +184,10 @@ METHOD = """\
     python benchmarks/captures_vs_tshark.py ../shared/captures --tshark tshark
 
 tshark {version} (Debian 13) reads each file once with {preferences}: no fragments put together.
-TCP inside ICMP errors is not counted. Of its records those count that are packets: not the blocks
-of pcapng that hold none (custom, journal), which it numbers too, nor the single frame as which it
-shows a file that it takes for no capture. Flows are formed from its fields by 5-tuple and 90 s,
+Copies of TCP headers inside ICMP errors and sFlow samples are not counted, nor are TCP headers that
+tshark calls malformed or shorter than 20 bytes. Of its records those count that are packets: not
+the blocks of pcapng that hold none (custom, journal), which it numbers too, nor the single frame as
+which it shows a file that it takes for no capture. Flows are formed from its fields by 5-tuple and 90 s,
 with the addresses of the IP header before the first TCP header. It gives no TCP length for a first
 fragment; the payload is what the fragment's length leaves behind its headers. apptell reads with
 `--flows paper`. Every file's counts are in [captures.csv](captures.csv), with those of nfstream

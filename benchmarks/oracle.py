@@ -19,6 +19,7 @@ FOLDERS: Final = ("messengers", "android", "ndpi", "edge")
 PREFERENCES: Final = (
     "ip.defragment:FALSE",
     "ipv6.defragment:FALSE",
+    "ipv6.tso_support:TRUE",
     "gtp.dissect_tpdu_as:TPDU heuristic",
 )
 FIELDS: Final = (

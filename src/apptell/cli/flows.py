@@ -15,7 +15,7 @@ from apptell.cli.options import (
     Protocol,
     flow_options,
 )
-from apptell.cli.screen import note, on_terminal
+from apptell.cli.screen import note, on_terminal, until_told
 
 if TYPE_CHECKING:
     from apptell.flows import FlowStats
@@ -55,7 +55,8 @@ def flows(
     if chosen == "table":
         groups = tuple(dict.fromkeys(("core", *groups)))  # a table shows columns of the core
     with (
-        read_flows(captures, options, follow=follow, jobs=jobs) as reader,
+        until_told(follow=follow) as stop,
+        read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
         open_writer(
             output, chosen, flow_record_schema(groups), lambda s: TableWriter(s, FLOW_COLUMNS)
         ) as writer,

@@ -21,7 +21,7 @@ from apptell.cli.options import (
     flow_options,
 )
 from apptell.cli.outputs import Out, write_all
-from apptell.cli.screen import note, on_terminal
+from apptell.cli.screen import note, on_terminal, until_told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -95,7 +95,8 @@ def identify(
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
     counts, total = Counts(), Summary()
     with (
-        read_flows(captures, options, follow=follow, jobs=jobs) as reader,
+        until_told(follow=follow) as stop,
+        read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
         open_writer(output, chosen, schema, lambda s: TableWriter(s, columns)) as writer,
     ):
         try:
@@ -128,7 +129,10 @@ def _identify_as_live(
     from apptell.service.decisions import Decisions
 
     decisions, counts = Decisions(model, threshold), Counts()
-    with read_flows(captures, options, follow=follow, jobs=jobs) as reader:
+    with (
+        until_told(follow=follow) as stop,
+        read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
+    ):
 
         def records() -> "Iterator[pa.RecordBatch]":
             for flows in counts.seen(reader):

@@ -1,7 +1,9 @@
 """What a verb has to say in; text on the right stream out: data to stdout, the rest to stderr."""
 
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +30,33 @@ def report(found: Mapping[str, Any], text: Callable[[Console], None], *, as_json
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     else:
         text(Console(highlight=False))
+
+
+@contextmanager
+def until_told(*, follow: bool) -> Iterator[threading.Event | None]:
+    """While a capture is followed: an event that the first SIGINT or SIGTERM sets; the next acts as ever.
+
+    Yields:
+        None where nothing is followed.
+    """
+    if not follow:
+        yield None
+        return
+    stop = threading.Event()
+    before: dict[int, Any] = {}
+
+    def end(number: int, _frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(kind) is not signal.SIG_IGN:  # as in a shell's background jobs
+            before[kind] = signal.signal(kind, end)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from apptell.flows.table import FlowOptions, FlowTable
 from apptell.packets import Decoder, Reassembler, Tally
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
@@ -163,6 +164,7 @@ def read_flows(
     follow: bool = False,
     annotate: Callable[[PacketBatch], PacketBatch] | None = None,
     jobs: int = 1,
+    stop: Callable[[], bool] | threading.Event | None = None,
 ) -> FlowReader:
     """Flows of a capture.
 
@@ -173,6 +175,7 @@ def read_flows(
         follow: wait for more at the end of a file that is still written.
         annotate: called with each PacketBatch before it is decoded, to name owners of packets.
         jobs: processes to share the work; more than one for files and folders alone.
+        stop: asked while nothing arrives; when it says so the source ends.
 
     Raises:
         CaptureError: the source cannot be opened or is no capture; while iterating, where it is damaged.
@@ -185,7 +188,7 @@ def read_flows(
             source, options or FlowOptions(), jobs, follow or annotate is not None
         )
     return FlowReader(
-        open_capture(source, follow=follow),
+        open_capture(source, follow=follow, stop=stop),
         options or FlowOptions(),
         annotate,
         hand_out_s=0 if follow else _HAND_OUT_S,  # nobody knows when more is written
