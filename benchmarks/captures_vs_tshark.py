@@ -6,9 +6,9 @@ Writes docs/captures.csv (all files) and the table of differences in docs/captur
 kept (``oracle.py``); what nfstream and scapy said is read from ``peer_counts.py``'s file where it is there.
 
 From tshark's fields: packets are the records that are packets; copies of TCP headers inside ICMP errors
-and sFlow samples do not count, nor TCP headers that are no whole ones; the addresses of a packet are those of the IP header before its first TCP header; flows are formed by 5-tuple
-and 90 s; a first fragment, for which tshark gives no TCP length, has the payload that its IP and TCP header
-lengths leave.
+and sFlow samples do not count, nor TCP headers that are no whole ones; the addresses of a packet are those
+of the IP header before its first TCP header; flows are formed by 5-tuple and 90 s; a first fragment, for
+which tshark gives no TCP length, has the payload that its IP and TCP header lengths leave.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ CLIENT, SERVER = ("10.0.0.2", 40000), ("192.0.2.7", 443)
 CLIENT6, SERVER6 = ("fd00::2", 40000), ("2001:db8::7", 443)
 SEGMENT = tcp_frame(CLIENT, SERVER, b"hello", sequence=7)
 IP4 = SEGMENT[14:]
+SNAP = b"\xaa\xaa\x03\0\0\0\x08\0"
 IP6 = tcp_frame(CLIENT6, SERVER6, b"hello", sequence=7)[14:]
 
 
@@ -198,6 +199,17 @@ WITH_SEGMENT = [
         101,
         ipv4(17, udp(1701, b"\x02\x02" + bytes(4) + b"\0\2\0\0" + b"\x00\x21" + IP4)),
     ),
+    (
+        "CAPWAP with frame control swapped",
+        101,
+        ipv4(17, udp(5247, b"\0\x10\x03\0" + bytes(4) + b"\x11\x08" + bytes(22) + SNAP + IP4)),
+    ),
+    (
+        "CAPWAP with an 802.11 frame",
+        101,
+        ipv4(17, udp(5247, b"\0\x10\x03\0" + bytes(4) + b"\x88\x01" + bytes(24) + SNAP + IP4)),
+    ),
+    ("CAPWAP with an Ethernet frame", 101, ipv4(17, udp(5247, b"\0\x10\0\0" + bytes(4) + SEGMENT))),
     ("Teredo", 101, ipv4(17, udp(3544, IP6))),
     ("Teredo with origin", 101, ipv4(17, udp(3544, bytes(8) + IP6))),
     ("EtherIP", 101, ipv4(97, b"\x30\0" + SEGMENT)),

@@ -1,7 +1,7 @@
 """Tunnel headers in, the layer within and where it begins out.
 
 Sources: RFC 7348 (VXLAN), 8926 (Geneve), 2661 (L2TP), 4380 (Teredo), 2784 and 2890 (GRE), 2637 (PPTP),
-3GPP TS 29.281 (GTP-U); ERSPAN and WCCP as their vendor's drafts have them.
+3GPP TS 29.281 (GTP-U), RFC 5415 (CAPWAP); ERSPAN and WCCP as their vendor's drafts have them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,46 @@ import numpy as np
 from numba import njit
 
 from apptell.packets import links
-from apptell.packets.fields import be16
+from apptell.packets.fields import be16, be32
 
-_UNKNOWN, _ETHERNET, _IP, _PPP, _ETHERTYPE = (
+_UNKNOWN, _ETHERNET, _IP, _PPP, _ETHERTYPE, _LLC = (
     links.UNKNOWN,
     links.ETHERNET,
     links.IP,
     links.PPP,
     links.ETHERTYPE,
+    links.LLC,
 )
 _kernel = njit(cache=True, nogil=True)
+
+
+@_kernel
+def _capwap_data(buffer, at, end):
+    """What a CAPWAP data message (RFC 5415, Section 4.3) opens: (layer, where it begins, EtherType).
+
+    Some controllers swap the two bytes of the 802.11 frame control: the order that leads to a SNAP header
+    is taken.
+    """
+    if at + 8 > end or buffer[at] != 0:  # version 0, not encrypted
+        return _UNKNOWN, at, 0
+    bits = be32(buffer, at)
+    header = ((bits >> 19) & 31) * 4
+    if header < 8 or bits & 0x88:  # fragments, and messages that keep the tunnel alive
+        return _UNKNOWN, at, 0
+    inner = at + header
+    if not bits & 0x100:  # a frame of 802.3
+        return _ETHERNET, inner, 0
+    if (bits >> 9) & 31 != 1 or inner + 24 > end:  # a frame of 802.11
+        return _UNKNOWN, at, 0
+    for place in range(2):
+        control = np.int64(buffer[inner + place])
+        flags = np.int64(buffer[inner + 1 - place])
+        if control & 0x4F != 0x08 or flags & 0x40:  # data with a body, not protected
+            continue
+        start = inner + 24 + (6 if flags & 3 == 3 else 0) + (2 if control & 0x80 else 0)
+        if start + 8 <= end and be16(buffer, start) == 0xAAAA and buffer[start + 2] == 3:
+            return _LLC, start, 0
+    return _UNKNOWN, at, 0
 
 
 @_kernel
@@ -68,6 +98,8 @@ def udp_tunnel(buffer, at, end, wire_end, source_port, target_port):
                 if bits & 0x0200 and inner + 2 <= end:  # the offset field closes the header
                     inner += be16(buffer, inner) + 2
                 return _PPP, inner, 0
+    elif target_port == 5247 or source_port == 5247:
+        return _capwap_data(buffer, at, end)
     elif target_port == 3544 or source_port == 3544:
         inner = at
         if inner + 4 <= end and be16(buffer, inner) == 1:  # Teredo authentication
