@@ -59,7 +59,8 @@ def count(answer: Answer) -> dict[str, Any]:
 def _is_whole(packet: dict[str, list[str]]) -> bool:
     """Whether tshark finds a TCP header of 20 bytes or more, and does not call it malformed."""
     if any("Malformed Packet: TCP" in said for said in packet["_ws.malformed"]):
-        return False
+        if not packet["tcp.len"]:  # it has a length where only an option is malformed
+            return False
     return bool(packet["tcp.hdr_len"]) and int(packet["tcp.hdr_len"][0]) >= 20
 
 

@@ -270,6 +270,9 @@ def add_packets(
                 flow.decided_packets[side] = 0
                 flow.decided_bytes[side] = 0
                 flow.seen[side] = 0
+                flow.ttl[side] = 0  # of a direction without packets too
+                flow.first_sequence[side] = 0
+                flow.checksum[side] = 0
                 if carries < 0:
                     flow.has_next[side] = 0
                     flow.has_initial[side] = 0
