@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Source = str | Path | BinaryIO | Sequence[str | Path]
 
 
-_HAND_OUT_S: Final = 0.1
+_HAND_OUT_S: Final = 1.0
 """How long finished flows wait for others to be handed out with, while packets come."""
 
 

@@ -1,7 +1,7 @@
 """Frames in, headers out: link layers, tunnels, IPv4/IPv6, TCP and UDP, one compiled pass.
 
 Sources: RFC 791, 8200, 9293, 768; IEEE 802.1Q; RFC 2003 (IP in IP), 4213 (6in4), 3378 (EtherIP). Other
-link layers are ``link_layers``', tunnels over UDP and GRE ``tunnels``'.
+link layers are ``link_layers``', tunnels over UDP (CAPWAP among them) and GRE ``tunnels``'.
 """
 
 from __future__ import annotations
