@@ -49,6 +49,8 @@ class Data:
     month: np.ndarray
     day: np.ndarray
     """Days since the month's first, shape (n,)."""
+    version: np.ndarray
+    """Of the app, shape (n,)."""
     times_ns: np.ndarray
     """Of the last packet that a model with sixteen packets sees, shape (n,)."""
 
@@ -74,7 +76,8 @@ def load(path: Path) -> Data:
     seen = np.minimum(sequence.first[:-1] + 16, sequence.first[1:])
     times = flows.numpy("start_ns") + (gaps[seen] - gaps[sequence.first[:-1]]) * 1000
     apps = np.array(flows.column("label").to_pylist())
-    return Data(flows, apps, group_values(flows, "session").astype(str), month, day, times)
+    session, version = (group_values(flows, name).astype(str) for name in ("session", "version"))
+    return Data(flows, apps, session, month, day, version, times)
 
 
 def figures(truth: np.ndarray, guess: np.ndarray, apps: list[str], groups: np.ndarray) -> dict:
@@ -87,6 +90,23 @@ def figures(truth: np.ndarray, guess: np.ndarray, apps: list[str], groups: np.nd
         "accuracy_95": [round(end, 4) for end in ends["accuracy"]],
         "macro_f1": round(matrix.macro_f1, 4),
         "macro_f1_95": [round(end, 4) for end in ends["macro_f1"]],
+    }
+
+
+def by_version(
+    data: Data, learned: np.ndarray, tested: np.ndarray, right: np.ndarray
+) -> dict[str, float]:
+    """Accuracy on apps of the versions that were learned, and on those that were updated."""
+
+    def versions(rows: np.ndarray) -> set[tuple[str, str]]:
+        return set(zip(data.apps[rows].tolist(), data.version[rows].tolist(), strict=True))
+
+    updated = {app for app, _ in versions(learned) ^ versions(tested)}
+    is_updated = np.isin(data.apps[tested], sorted(updated))
+    return {
+        "updated_apps": len(updated),
+        "accuracy_updated": round(float(right[is_updated].mean()), 4),
+        "accuracy_same_version": round(float(right[~is_updated].mean()), 4),
     }
 
 
@@ -195,18 +215,22 @@ def main() -> None:
                     continue
                 if not results.has(said):
                     p = run(learned, data.apps[learned], tested)
-                    results.add(
-                        said, figures(number[tested], p.argmax(1), apps, data.session[tested])
-                    )
+                    found = figures(number[tested], p.argmax(1), apps, data.session[tested])
+                    if split == "month":
+                        right = p.argmax(1) == number[tested]
+                        found |= by_version(data, learned, tested, right)
+                    results.add(said, found)
                 last = {**said, "apps_at_once": 3, "window_s": 30, "both": True}
                 if name in ("sequence", "lengths-rf") and not results.has(last):
                     p = run(learned, data.apps[learned], tested)
                     for what, found, phones in contexts(data, tested, p, prior, seed):
-                        if not results.has({**said, **what}):
-                            results.add(
-                                {**said, **what},
-                                figures(number[tested], found.argmax(1), apps, phones.key),
-                            )
+                        if results.has({**said, **what}):
+                            continue
+                        row = figures(number[tested], found.argmax(1), apps, phones.key)
+                        if split == "month":
+                            right = found.argmax(1) == number[tested]
+                            row |= by_version(data, learned, tested, right)
+                        results.add({**said, **what}, row)
 
 
 if __name__ == "__main__":
