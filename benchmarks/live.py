@@ -1,6 +1,7 @@
 """Live capture measured over a veth pair: packets without loss beside peers, decision delay, a soak.
 
     sudo .venv/bin/python benchmarks/live.py throughput CAPTURES... --peers-python PYTHON
+    sudo .venv/bin/python benchmarks/live.py cost CAPTURES... --peers-python PYTHON --start 15000
     sudo .venv/bin/python benchmarks/live.py soak CAPTURES... --seconds 1800 --flows 1000000
 
 Each program reads one end of the pair while ``live_traffic.py`` sends into the other, in a network namespace of
@@ -39,15 +40,12 @@ ip link set right up
 exec "$@"
 """
 NFSTREAM = """
-import sys, signal, threading, os
 from nfstream import NFStreamer
 def main():
     print("ready", flush=True)
-    n = 0
     for flow in NFStreamer(source="right", n_dissections=20, idle_timeout=90, active_timeout=10**6,
-                           statistical_analysis=False, promiscuous_mode=True):
-        n += flow.bidirectional_packets
-    print(n, flush=True)
+                           statistical_analysis=False, performance_report=1):
+        pass
 if __name__ == "__main__":
     main()
 """
@@ -58,8 +56,8 @@ going = [True]
 signal.signal(signal.SIGINT, lambda *_: going.clear())
 with LiveCapture("right") as capture:
     print("ready", flush=True)
-    while going:
-        capture.read(0.1)
+    while capture.read(0.1) is not None or going:
+        pass
     print(capture.stats.packets, flush=True)
 """
 
@@ -90,8 +88,8 @@ def run(
             time.sleep(0.1)
         time.sleep(program.settle_s)
         before = _cpu_s(process.pid)
-        sent = send(traffic, rate, max(int(rate * seconds), 1000))
-        time.sleep(1.0)
+        sent = send(traffic, rate, max(int(rate * seconds), 1000), 1.5 * seconds)
+        time.sleep(3.0)
         used = _cpu_s(process.pid) - before
         delays = _metrics() if program.name.startswith("apptell") else {}
         process.send_signal(signal.SIGINT)
@@ -104,11 +102,13 @@ def run(
             "said": text.strip().splitlines()[-1:], "metrics": delays}  # fmt: skip
 
 
-def send(traffic: list[str], rate: float, packets: int) -> dict[str, Any]:
+def send(
+    traffic: list[str], rate: float, packets: int, limit_s: float = float("inf")
+) -> dict[str, Any]:
     """What the generator says of its sending."""
     command = [sys.executable, str(HERE / "live_traffic.py"), "left", *traffic]
     done = subprocess.run(
-        [*command, "--rate", str(rate), "--packets", str(packets)],
+        [*command, "--rate", str(rate), "--packets", str(packets), "--limit", str(limit_s)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout)
@@ -173,21 +173,27 @@ def programs(options: argparse.Namespace) -> list[Program]:
         return int(text.split()[-1])
 
     def of_ndpi(text: str) -> int:
-        match = re.search(r"IP packets:\s+(\d+)", text)
-        return int(match[1]) if match else 0
+        return max(map(int, re.findall(r"IP packets:\s+(\d+)", text)), default=0)
+
+    def of_nfstream(text: str) -> int:
+        return max(map(int, re.findall(r'"packets_processed": (\d+)', text)), default=0)
 
     never = lambda: False  # noqa: E731
     found = [Program("counting receiver", [sys.executable, "-c", COUNTER], never, last_number)]
     found += [
         Program(f"apptell live --workers {n}", [*live, "--workers", str(n)], is_ready, first_number)
-        for n in options.workers
+        for n in options.workers[:1]
     ]
     if options.peers_python:
-        ndpi = ["ndpiReader", "-i", "right", "-q"]
+        ndpi = ["ndpiReader", "-i", "right"]
         found += [
             Program("ndpiReader", ndpi, lambda: True, of_ndpi, 3.0),
-            Program("nfstream", [options.peers_python, "-c", NFSTREAM], never, last_number, 4.0),
+            Program("nfstream", [options.peers_python, "-c", NFSTREAM], never, of_nfstream, 4.0),
         ]
+    found += [
+        Program(f"apptell live --workers {n}", [*live, "--workers", str(n)], is_ready, first_number)
+        for n in options.workers[1:]
+    ]
     return found
 
 
@@ -251,6 +257,23 @@ def _state(pid: int, metrics: dict[str, float]) -> list[float]:
     return [*memory, *before, verdicts, *after, _cpu_s(pid)]
 
 
+def cost(options: argparse.Namespace) -> None:
+    """What each program spends on a packet at one rate: says more than rates where others use the machine."""
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for program in programs(options):
+        result = run(program, options.captures, options.start, options.hold, out / "said.txt")
+        cost_us = result["cpu_s"] / result["sent"] * 1e6
+        print(
+            f"{program.name}: {result['rate']:,} packets/s, {result['sent']:,} sent, {result['seen']:,} seen, "
+            f"{cost_us:.2f} us of processor time a packet",
+            flush=True,
+        )
+        if result["metrics"]:
+            bounds = [delay_quantile(result["metrics"], share) for share in (0.5, 0.9, 0.99)]
+            print(f"  delay <= {bounds} s for 50, 90, 99 %; {result['said']}", flush=True)
+
+
 def soak(options: argparse.Namespace) -> None:
     """Memory and counters of a sensor, once a minute, while flows come and go."""
     out = Path(options.out)
@@ -292,7 +315,7 @@ def soak(options: argparse.Namespace) -> None:
 def main() -> None:
     """Runs a part in a namespace of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["throughput", "soak"])
+    parser.add_argument("part", choices=["throughput", "cost", "soak"])
     parser.add_argument("captures", nargs="+")
     parser.add_argument("-o", "--out", default="out/live", help="where programs write")
     parser.add_argument("--peers-python", help="an interpreter that has nfstream")
@@ -307,7 +330,7 @@ def main() -> None:
     if not options.inside:
         again = [sys.executable, __file__, *sys.argv[1:], "--inside"]
         raise SystemExit(subprocess.call(["unshare", "-n", "bash", "-c", NAMESPACE, "-", *again]))
-    {"throughput": throughput, "soak": soak}[options.part](options)
+    {"throughput": throughput, "cost": cost, "soak": soak}[options.part](options)
 
 
 if __name__ == "__main__":

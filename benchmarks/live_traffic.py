@@ -70,15 +70,17 @@ class Traffic:
             value = self._data[high].astype(np.uint16) * 256 + self._data[low] + 1
             self._data[high], self._data[low] = value >> 8, value & 255
 
-    def send(self, interface: str, rate: float, packets: int) -> tuple[int, float]:
-        """Sends so many packets at a rate, 0 for as fast as can be; packets sent and seconds."""
+    def send(
+        self, interface: str, rate: float, packets: int, limit_s: float = float("inf")
+    ) -> tuple[int, float]:
+        """Sends so many packets at a rate, 0 for as fast as can be, or until a time; packets and seconds."""
         library = ctypes.CDLL(None, use_errno=True)
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as out:
             out.setsockopt(_SOL_PACKET, _QDISC_BYPASS, 1)
             out.bind((interface, 0))
             done, at = 0, 0
             begin = time.monotonic()
-            while done < packets:
+            while done < packets and time.monotonic() - begin < limit_s:
                 due = (
                     packets
                     if rate <= 0
@@ -135,13 +137,14 @@ def main() -> None:
     parser.add_argument("captures", nargs="+")
     parser.add_argument("--rate", type=float, default=0.0, help="packets a second; 0: all it can")
     parser.add_argument("--packets", type=int, default=0, help="0: one pass")
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds at most")
     parser.add_argument("--passes-before", type=int, default=0, help="addresses to leave out")
     options = parser.parse_args()
     traffic = Traffic(options.captures)
     for _ in range(options.passes_before):
         traffic.next_pass()
     packets = options.packets or traffic.n
-    sent, seconds = traffic.send(options.interface, options.rate, packets)
+    sent, seconds = traffic.send(options.interface, options.rate, packets, options.limit)
     print(
         json.dumps(
             {
