@@ -15,6 +15,7 @@ import os
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,6 +150,8 @@ class Crew:
         threading.Thread(
             target=lambda: (sys.stdin.read(), loop.call_soon_threadsafe(self.over.set)), daemon=True
         ).start()
+        # connecting blocks in some libraries, and all accounts may connect at the same time
+        loop.set_default_executor(ThreadPoolExecutor(64))
         opening = getattr(self.module, "opening", None)
         if opening is not None:
             await opening(self.spec)

@@ -112,7 +112,18 @@ def _wrap(client: Client, name: str) -> Any:
     return wrap_socket
 
 
-_lock = threading.Lock()
+_connecting = threading.local()
+
+
+class _Ssl:
+    """The ``ssl`` module as pymumble sees it; each thread wraps with the session it connects."""
+
+    PROTOCOL_TLS = ssl.PROTOCOL_TLS
+
+    @staticmethod
+    def wrap_socket(sock: Any, **options: Any) -> Any:
+        """A socket with the device's TLS."""
+        return _connecting.wrap(sock, **options)
 
 
 def _connect(client: Client) -> Any:
@@ -126,20 +137,10 @@ def _connect(client: Client) -> Any:
     chat.set_loop_rate(IDLE_LOOP_S)
     chat.parent_thread = threading.main_thread()
 
-    class Wrapped:
-        """The ``ssl`` module as the library sees it."""
-
-        PROTOCOL_TLS = ssl.PROTOCOL_TLS
-        wrap_socket = staticmethod(_wrap(client, name))
-
-    with _lock:
-        plain = library.ssl
-        library.ssl = Wrapped
-        try:
-            chat.init_connection()
-            chat.connect()
-        finally:
-            library.ssl = plain
+    library.ssl = _Ssl
+    _connecting.wrap = _wrap(client, name)
+    chat.init_connection()
+    chat.connect()
     return chat
 
 
