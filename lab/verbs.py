@@ -62,6 +62,8 @@ def dataset(options: argparse.Namespace) -> int:
         workers=options.workers,
     )
     options.output.mkdir(parents=True, exist_ok=True)
+    # whole recordings alone are in the dataset's folder, so it can be built from at any time
+    partial = options.output.with_name(f"{options.output.name}.partial")
     (options.output / "labels.csv").write_text(plan.labels())
     total = sum(sum(settings.quotas.values()) for settings in recordings)
     done = made = failed = 0
@@ -71,13 +73,15 @@ def dataset(options: argparse.Namespace) -> int:
         if (folder / "recording.json").exists():
             done += sum(json.loads((folder / "recording.json").read_text())["flows"].values())
             continue
-        shutil.rmtree(options.output / settings.recording, ignore_errors=True)
+        for stale in (options.output, partial):
+            shutil.rmtree(stale / settings.recording, ignore_errors=True)
         try:
-            counts = Recorder(settings, folder).run()["flows"]
+            counts = Recorder(settings, partial / settings.place).run()["flows"]
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
             failed += 1
             print(f"{settings.recording}: {error}", file=sys.stderr)
             continue
+        (partial / settings.recording).rename(options.output / settings.recording)
         done, made = done + sum(counts.values()), made + sum(counts.values())
         rate = made / (time.monotonic() - begun)
         left = max(0, total - done) / rate
