@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING
 from lab.host import door
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from lab.world import World
+
+
+NAMES_PER_LINE = 100
 
 
 def configuration(
@@ -34,7 +38,7 @@ def configuration(
         "  mode tcp",
     ]
     lines += [
-        "  timeout connect 5s",
+        "  timeout connect 30s",
         "  timeout client 120s",
         "  timeout server 120s",
         "frontend all",
@@ -50,14 +54,7 @@ def configuration(
         lines += [f"  use_backend %[req.ssl_sni,lower,map({table})]"]
     else:
         listing = wildcard.parent / "crt-list"
-        listing.write_text(
-            "".join(
-                f"{wildcard} [alpn {alpn[backend]}] {name}\n"
-                if alpn.get(backend)
-                else f"{wildcard} {name}\n"
-                for name, (backend, _) in routes.items()
-            )
-        )
+        listing.write_text("".join(offers(wildcard, routes, alpn)))
         lines += [
             f"  bind {door(address)} ssl crt-list {listing}",
             f"  use_backend %[ssl_fc_sni,lower,map({table})]",
@@ -73,6 +70,20 @@ def configuration(
             f"  server s {door(target)}{tls}" + (" sni ssl_fc_sni" if tls else ""),
         ]
     return "\n".join(lines) + "\n"
+
+
+def offers(
+    wildcard: Path, routes: dict[str, tuple[str, str]], alpn: dict[str, str]
+) -> Iterator[str]:
+    """Lines of certificate, ALPN and names.
+
+    HAProxy makes a TLS context for each line, so many names share one.
+    """
+    for backend in sorted({backend for backend, _ in routes.values()}):
+        names = [name for name, (owner, _) in routes.items() if owner == backend]
+        offer = f" [alpn {alpn[backend]}]" if alpn.get(backend) else ""
+        for at in range(0, len(names), NAMES_PER_LINE):
+            yield f"{wildcard}{offer} {' '.join(names[at : at + NAMES_PER_LINE])}\n"
 
 
 def start(world: World, folder: Path, text: str) -> None:

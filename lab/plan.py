@@ -175,4 +175,5 @@ def quick(names: list[str], options: argparse.Namespace) -> Settings:
         day=options.day,
         workers=options.workers,
         drift=False,
+        n_names=12 if options.front == "none" else 150,
     )

@@ -89,7 +89,7 @@ class World:
         self.ip("gateway", f"route add {address('device', 0)}/{prefix} dev cell0")
         self.run("servers", ["sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=0"])
         # Linux counts local ports up from a start of each server's own: in a narrow range they mix
-        self.run("device", ["sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 42047"])
+        self.run("device", ["sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 46143"])
         if self.network.nat:
             rule = "iptables -t nat -A POSTROUTING -o wan0 -j MASQUERADE"
             self.run("gateway", rule.split())
