@@ -109,7 +109,7 @@ class Serving:
         )
         front.start(self.world, folder, text)
 
-    def _wait(self, limit_s: float = 40) -> None:
+    def _wait(self, limit_s: float = 180) -> None:
         """Until every server listens."""
         deadline = time.monotonic() + limit_s
         folder = Path(f"/proc/{self.world.holders['servers']}/net")
