@@ -10,11 +10,13 @@ import pytest
 
 from apptell.capture import open_capture
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions, FlowTable, read_flows
 from apptell.models import Model, load_model
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource, StreamSource
+from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
 from apptell.service.records import live_records, rows
+from apptell.service.work import DECIDED, EARLY, ENDED, Work
 from apptell.testing import (
     START_NS,
     app_capture,
@@ -24,6 +26,7 @@ from apptell.testing import (
     write_pcap,
 )
 from apptell.verdicts import ContextOptions, identify_flows, whole_context
+from tests.flows.test_live_decisions import add
 from tests.models import tiny
 
 APPS = ["signal", "zoom", "skype"]
@@ -251,26 +254,28 @@ class Scripted:
         return np.stack([chat, 1 - chat], axis=1)
 
 
-def said(tmp_path, by_packets, n_messages):
+def said(by_packets, n_messages):
     """What is said of one flow, packet by packet: event, app, packets seen, revised."""
     packets = conversation(
         ("10.0.0.1", 40_000), ("192.0.2.7", 443), app_messages("zoom")[:n_messages]
     )
-    path = write_pcap(tmp_path / "one.pcap", packets)
-    options = LiveOptions(
-        FlowOptions(groups=("core", "segments"), lists_decided=True, lists_early=True), delay_s=0.0
+    table = FlowTable(
+        FlowOptions(groups=("core", "segments"), lists_decided=True, lists_early=True)
     )
+    decisions, found = Decisions(Scripted(by_packets)), []
 
-    class Slow(ReplaySource):
-        def batches(self):
-            for batch in super().batches():
-                for row in range(len(batch)):
-                    yield batch.slice(row, row + 1)
-                    time.sleep(0.02)
+    def decide(batches, kind):
+        for flows in batches:
+            work = Work(flows, kind, is_overloaded=False, since_s=0.0)
+            found.extend(row for batch in decisions.records([work]) for row in rows(batch))
 
-    records, _ = run(Slow(path), Scripted(by_packets), options)
+    for packet in packets:
+        decide(add(table, [packet]), ENDED)
+        decide(table.take_decided(), DECIDED)
+        decide(table.take_early(), EARLY)
+    decide(table.finish(), ENDED)
     names = ("event", "app", "payload_packets_seen", "revised")
-    return [tuple(row[name] for name in names) for row in records]
+    return [tuple(row[name] for name in names) for row in found]
 
 
 @pytest.mark.parametrize(
@@ -297,9 +302,9 @@ def said(tmp_path, by_packets, n_messages):
     ],
 )  # fmt: skip
 def test_early_a_flow_is_named_when_clear_and_revised_at_most_once(
-    tmp_path, by_packets, n_messages, expected
+    by_packets, n_messages, expected
 ):
-    assert said(tmp_path, by_packets, n_messages) == expected
+    assert said(by_packets, n_messages) == expected
 
 
 def test_early_every_flow_ends_with_the_app_of_the_file(capture, model):
