@@ -3,18 +3,39 @@
 numba passes over a cache that it may not write to. ``Prepared`` copies links to what was prepared there
 (``apptell config compile``) into a temporary folder, so that nothing is compiled again, and what was not
 prepared is compiled for this process alone. The program ``apptell`` asks numba to use it; a library does not.
+Whoever waits for a compilation is told so, once.
 """
 
 from __future__ import annotations
 
 import atexit
 import shutil
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from numba.core import caching, config
+from numba.core import caching, config, event
+
+
+class Notice(event.Listener):
+    """Says on standard error that kernels are being compiled, when the first of them is."""
+
+    def __init__(self) -> None:
+        self._was_given = False
+
+    def on_start(self, event: Any) -> None:  # noqa: ARG002 (numba calls it)
+        """Before a kernel is compiled; not when it is found in the cache."""
+        if not self._was_given:
+            self._was_given = True
+            print("apptell: compiling kernels, once; later runs begin at once", file=sys.stderr)
+
+    def on_end(self, event: Any) -> None:
+        """After it."""
+
+
+event.register("numba:compile", Notice())  # type: ignore[no-untyped-call]
 
 
 class Temporary(caching.UserProvidedCacheLocator):
