@@ -148,3 +148,20 @@ def test_a_folder_that_is_no_dataset_is_one_line(run: Run, tmp_path: Path) -> No
         done = run(*verb, tmp_path)
         assert done.returncode == 1
         assert "not a dataset" in done.stderr
+
+
+def test_a_threshold_that_promises_a_precision_goes_into_the_model(
+    run: Run, dataset: Path, tmp_path: Path
+) -> None:
+    model, wished = tmp_path / "model", ("--model", "paper-rf", "--split", "source")
+    done = run("train", dataset, "-o", model, *wished, "--precision", 0.6)
+    assert done.returncode == 0, done.stderr
+    info = json.loads((model / "model.json").read_text())
+    assert f"promise 60% at threshold {info['threshold']:.3f}" in done.stderr
+    assert info["calibration"]["temperature"] > 0
+    assert info["metrics"]["promised_at_threshold"] == 0.6
+    assert json.loads(done.stdout)["test"]["threshold"] == info["threshold"]
+    done = run("train", dataset, "-o", model, *wished, "--precision", 0.99)
+    assert "cannot promise 99%: the threshold stays 0.85" in done.stderr
+    assert json.loads((model / "model.json").read_text())["threshold"] is None
+    assert run("train", dataset, "-o", model, *wished, "--precision", 2).returncode == 2

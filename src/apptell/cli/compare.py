@@ -9,6 +9,7 @@ import typer
 
 from apptell.cli.labelled import chosen_of
 from apptell.cli.options import (
+    Cache,
     DatasetFolder,
     Device,
     Json,
@@ -79,6 +80,7 @@ def compare(
         ),
     ] = 3,
     packets: Packets = None,
+    cache: Cache = None,
     level: Level = None,
     system: System = None,
     device: Device = "auto",
@@ -140,7 +142,8 @@ def compare(
     with progress("comparing") as show:
         for outcome in compare_models(
             chosen, truth, plans, models,
-            epochs=epochs, packets=packets, device=device, cache=output / "cache", show=show,
+            epochs=epochs, packets=packets, device=device, cache=cache or output / "cache",
+            show=show,
         ):  # fmt: skip
             measured = measure_pooled(
                 flows, truth, outcome.apps, outcome.trials, groups=groups, slices=slices, seed=seed

@@ -94,6 +94,14 @@ System = Annotated[
         help="What the phone's own traffic is: other (background), system (a class), drop.",
     ),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="FOLDER",
+        help="Where trainings are kept by their hash; below the report unless said.",
+    ),
+]
 Packets = Annotated[
     int | None,
     typer.Option(

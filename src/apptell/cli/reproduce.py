@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.labelled import apps_of, chosen_of
-from apptell.cli.options import Device, Json, Seed
+from apptell.cli.options import Cache, Device, Json, Seed
 from apptell.cli.screen import note, progress, report
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from apptell.dataset import Dataset, Selection
     from apptell.learning.reproduce import Reproduction, Schedule
+    from apptell.reports.page import Section
 
 _LAB = Path("lab-out/dataset")
 """Where ``make lab-dataset`` leaves the traffic lab's dataset."""
@@ -49,6 +50,7 @@ def reproduce(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    cache: Cache = None,
     as_json: Json = False,
 ) -> None:
     """Runs all of the paper's Section 4 and puts each table and figure beside the paper's numbers.
@@ -70,11 +72,13 @@ def reproduce(
     name, chosen, labels = _flows(quick, data, background, output)
     note(f"{len(chosen):,} flows. {schedule.words}.")
     with progress("reproducing") as show:
-        found = reproduce_paper(chosen, labels, schedule, cache=output / "cache", show=show)
+        found = reproduce_paper(
+            chosen, labels, schedule, cache=cache or output / "cache", show=show
+        )
     metrics = {"data": name, **found.to_json()}
-    _write(output, found, name, metrics)
+    sections = _write(output, found, name, metrics)
     note(f"Report: {output / 'report.html'}")
-    report(metrics, lambda console: _show(found, console), as_json=as_json)
+    report(metrics, lambda console: _show(sections, console), as_json=as_json)
 
 
 def _schedule(
@@ -136,7 +140,10 @@ def _samples(folder: Path) -> "Dataset":
     return build(labelled, folder, replace=True).dataset
 
 
-def _write(output: Path, found: "Reproduction", name: str, metrics: dict[str, object]) -> None:
+def _write(
+    output: Path, found: "Reproduction", name: str, metrics: dict[str, object]
+) -> "list[Section]":
+    """The report; gives its sections."""
     from apptell.reports.page import write_page
     from apptell.reports.reproduction import paper_sections
 
@@ -177,6 +184,7 @@ def _write(output: Path, found: "Reproduction", name: str, metrics: dict[str, ob
     ]
     command = shlex.join(["apptell", *sys.argv[1:]])
     write_page(output, "The paper's Section 4, reproduced", words, sections, metrics, command)
+    return sections
 
 
 def _with_other(found: "Reproduction") -> int:
@@ -185,13 +193,19 @@ def _with_other(found: "Reproduction") -> int:
     return total - found.with_other[0].result.scores.n_flows
 
 
-def _show(found: "Reproduction", console: "Console") -> None:
+def _show(sections: "list[Section]", console: "Console") -> None:
+    """Every table, as the report has it."""
     from rich.table import Table
 
-    console.print(found.schedule.words)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("the paper says", "holds", "found"):
-        table.add_column(head)
-    for claim in found.claims:
-        table.add_row(claim.words, "true" if claim.holds else "false", claim.found)
-    console.print(table)
+    from apptell.reports.page import shown
+
+    for section in sections:
+        if not section.rows:
+            continue
+        table = Table(
+            *section.head, box=None, pad_edge=False, header_style="bold", title_justify="left",
+            title=section.title, caption=section.words, caption_justify="left",
+        )  # fmt: skip
+        for row in section.rows:
+            table.add_row(*map(shown, row))
+        console.print(table, "")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from apptell.dataset import Classes, Selection, Split
     from apptell.evaluation import Evaluation
+    from apptell.learning.promise import Chosen
+    from apptell.learning.runs import Task
     from apptell.models import Model
 
 
@@ -57,6 +59,13 @@ def train(
             metavar="MODE", help="Server names in models that read them: on, masked, hashed."
         ),
     ] = None,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Choose the threshold that promises this share of right verdicts, on held-out groups.",
+        ),
+    ] = None,
     level: Level = None,
     system: System = None,
     as_json: Json = False,
@@ -85,6 +94,7 @@ def train(
         ports=ports == "on",
         packets=packets,
         names=names,
+        precision=precision,
         classes=classes,
         data={"dataset": opened.path.resolve().name, "dataset_hash": opened.hash},
     )
@@ -128,6 +138,7 @@ def train_and_measure(
     ports: bool,
     packets: int | None = None,
     names: str | None = None,
+    precision: float | None = None,
     classes: "Classes",
     data: dict[str, Any],
 ) -> Trained:
@@ -135,6 +146,7 @@ def train_and_measure(
     from apptell.dataset import save_split
     from apptell.learning import Progress, recipe_of, train_model
     from apptell.learning.card import model_card
+    from apptell.learning.runs import Task
     from apptell.models import read_model, write_model
 
     sides = split_of(chosen.flows, split, seed, classes.level)
@@ -145,6 +157,8 @@ def train_and_measure(
         f"{model}: {len(learned):,} flows to learn from, {len(tested):,} to measure on, "
         f"split {sides.protocol}{warning}."
     )
+    task = Task(model, epochs, seed, device, ports, packets)
+    kept = _promised(task, learned, sides, precision, classes) if precision is not None else None
     with progress(f"training {model}") as show:
 
         def step(state: Progress) -> None:
@@ -161,16 +175,18 @@ def train_and_measure(
             epochs=epochs,
             seed=seed,
             device=device,
+            threshold=None if kept is None else kept.threshold,
             out=output,
             progress=step,
             extra_info={
+                "calibration": None if kept is None else {"temperature": kept.temperature},
                 "data": {
                     **data,
                     "split": sides.protocol,
                     "split_seed": seed,
                     "level": classes.level,
                     "system": classes.system,
-                }
+                },
             },
         )
     result, probabilities = measure(trained, tested, None, seed, classes)
@@ -182,10 +198,47 @@ def train_and_measure(
         "macro_f1": round(result.scores.macro_f1, 4),
         "coverage": round(result.coverage, 4),
         "accuracy_at_threshold": round(result.at_threshold.accuracy, 4),
+        **({} if precision is None else {"promised_at_threshold": precision}),
     }
     write_model(output, weights, info, model_card(info, recipe.description))
     save_split(sides, chosen.flows, output / "split.jsonl")
     return Trained(trained, sides, tested, result, probabilities)
+
+
+def _promised(
+    task: "Task",
+    learned: "Selection",
+    sides: "Split",
+    precision: float,
+    classes: "Classes",
+) -> "Chosen":
+    """Temperature and threshold by groups held out of the training side."""
+    from apptell.errors import UsageError
+    from apptell.learning.promise import choose
+    from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
+
+    if not 0 < precision < 1:
+        raise UsageError(f"--precision {precision} is not between 0 and 1")
+    with progress("holding groups out") as show:
+        kept = choose(
+            learned,
+            classes.of(learned.flows),
+            task,
+            precision,
+            protocol=sides.protocol,
+            level=classes.level,
+            show=show,
+        )
+    what = (
+        f"cannot promise {precision:.0%}: the threshold stays {DEFAULT_THRESHOLD}"
+        if kept.threshold is None
+        else f"promise {precision:.0%} at threshold {kept.threshold:.3f}"
+    )
+    note(
+        f"{kept.n_flows:,} held-out verdicts of {kept.n_groups} groups {what}; temperature "
+        f"{kept.temperature:.2f}."
+    )
+    return kept
 
 
 def show_figures(result: "Evaluation", console: "Console") -> None:

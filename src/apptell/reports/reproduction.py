@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from apptell.evaluation import Evaluation
 
 Numbers = tuple[float, float, float]
+_THRESHOLDS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
+"""Of the curve's points, those that stand in its table."""
 
 
 def paper_sections(
@@ -91,7 +93,13 @@ def paper_sections(
                    paper.AT_THRESHOLD, paper.COVERAGE),
         Section(
             "coverage", "What a threshold costs and brings", one,
-            figure=coverage_figure(
+            ("threshold", "coverage", "right among the accepted"),
+            [
+                (f"{point['threshold']:.2f}", point["coverage"], point["precision"])
+                for point in first.coverage_precision
+                if round(point["threshold"], 2) in _THRESHOLDS
+            ],
+            coverage_figure(
                 first.coverage_precision, first.coverage, first.at_threshold.accuracy
             ),
         ),

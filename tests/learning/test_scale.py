@@ -1,0 +1,85 @@
+"""What benchmarks/scale.py does on a million flows, small: payload must never be in memory at once."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from apptell.dataset import DatasetWriter
+from apptell.flows.schema import FlowBatch
+
+N_CLASSES = 100
+PAYLOAD_BYTES = 12 * 4096
+
+
+def write_dataset(folder, n_flows):
+    """Flows of a hundred classes, told apart by their lengths, each with all the payload one can have."""
+    random = np.random.default_rng(0)
+    blobs = [random.bytes(4096) for _ in range(64)]
+    with DatasetWriter(folder) as writer:
+        for start in range(0, n_flows, 500):
+            rows = np.arange(start, start + 500)
+            app = rows % N_CLASSES
+            length = app[:, None] * 13 + random.integers(1, 12, (500, 12))
+            signed = np.where(np.arange(12) % 2, -length, length)
+            writer.write(
+                FlowBatch.from_columns(
+                    {
+                        "capture": ["made"] * 500,
+                        "connection_id": rows + 1,
+                        "part": [0] * 500,
+                        "protocol": [6] * 500,
+                        "server_address": ["192.0.2.1"] * 500,
+                        "start_ns": rows,
+                        "payload_packets_to_server": [6] * 500,
+                        "payload_packets_to_client": [6] * 500,
+                        "segment_length": length.tolist(),
+                        "segment_to_server": (signed > 0).tolist(),
+                        "segment_time_ns": [list(range(12))] * 500,
+                        "segment_bytes": [
+                            [blobs[at] for at in row]
+                            for row in random.integers(0, 64, (500, 12)).tolist()
+                        ],
+                        "sequence_length": signed.tolist(),
+                        "sequence_gap_us": [[0] * 12] * 500,
+                        "label": [f"app{number}" for number in app.tolist()],
+                        "groups": [[("session", f"s{row // 200}")] for row in rows.tolist()],
+                    }
+                )
+            )
+        writer.commit()
+    return folder
+
+
+def peak_mb(*arguments):
+    """Runs ``apptell``; the peak memory of that process."""
+    command = [sys.executable, "-m", "apptell.cli", *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        said = process.stderr.read().decode()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, said
+    return used.ru_maxrss / 1024
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system does not say a child's memory")
+def test_a_forest_of_a_hundred_classes_learns_in_memory_that_payload_does_not_fill(tmp_path):
+    peaks = {}
+    for n_flows in (1000, 5000):
+        dataset = write_dataset(tmp_path / f"flows-{n_flows}", n_flows)
+        wished = ("--model", "paper-rf", "--split", "session")
+        report = tmp_path / f"report-{n_flows}"
+        peaks[n_flows] = (
+            peak_mb("train", dataset, "-o", tmp_path / f"model-{n_flows}", *wished),
+            peak_mb("compare", dataset, "-o", report, *wished, "--only", "--held-out", 0),
+        )
+        found = json.loads((report / "metrics.json").read_text())
+        assert len(found["apps"]) == N_CLASSES
+        assert found["models"][0]["accuracy"] > 0.9
+    more = 4000 * PAYLOAD_BYTES / 2**20  # 188 MB of payload
+    for small, large in zip(*peaks.values(), strict=True):
+        assert large - small < more / 3
