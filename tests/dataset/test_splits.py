@@ -137,3 +137,20 @@ def test_registered_domains():
         "host": "host",
     }
     assert {name: registered_domain(name) for name in cases} == cases
+
+
+def test_seeds_divide_sources_of_unequal_size_in_different_ways():
+    """Otherwise several seeds would be one."""
+    labels = [f"app{i % 3}" for i in range(400)]
+    source = np.minimum(np.sqrt(np.arange(400)).astype(int), 17)  # the later, the larger
+    table = flow_batch(labels, groups=[{"source": f"s{i}"} for i in source])
+    fold = np.zeros((4, 400), dtype=int)
+    for seed in range(4):
+        parts = folds(table, "source", 4, seed)
+        for number, part in enumerate(parts):
+            fold[seed, part.test] = number
+            assert 40 < len(part.test) < 180  # evenness is not given up
+    together = fold[:, :, None] == fold[:, None, :]
+    for one in range(4):
+        for other in range(one):
+            assert (together[one] == together[other]).mean() < 0.9

@@ -81,3 +81,24 @@ def test_the_tested_labels_move_no_threshold():
     assert one.temperatures == other.temperatures
     assert [r.thresholds for r in one.rules] == [r.thresholds for r in other.rules]
     assert [r.coverage for r in one.rules] == [r.coverage for r in other.rules]
+
+
+def test_a_truth_that_no_tree_voted_for_does_not_outweigh_all():
+    """Votes of 0 and 1, right on 80 %: the temperature that says so, not the largest there is."""
+    held = judged(0, 2000, 0.8, 1.0)
+    kept = promise([(held, judged(1, 2000, 0.8, 1.0))])
+    assert 5 < kept.temperatures[0] < 9  # 1 / (1 + 1e-4 ** (1 / T)) = 0.8
+    assert kept.error_after < 0.03
+
+
+def test_thresholds_are_chosen_on_what_the_model_will_say():
+    """A model folder softens as the thresholds were chosen, also where a probability is zero."""
+    from apptell.models.model import FLOOR, _soften
+    from apptell.verdicts.calibration import calibrate
+
+    random = np.random.default_rng(0)
+    votes = np.round(random.dirichlet([0.2] * 5, 200), 2).astype(np.float32)
+    for temperature in (0.5, 1.0, 4.0, 15.0):
+        np.testing.assert_allclose(
+            _soften(votes, temperature), calibrate(votes, temperature, FLOOR), atol=1e-6
+        )

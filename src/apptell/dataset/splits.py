@@ -30,6 +30,8 @@ PROTOCOLS: Final = (
 )  # fmt: skip
 """Names of protocols; ``group:COLUMN`` names any other group, ``time:DATE`` splits at that day."""
 _NO_VALUE: Final = "(none)"
+_MIXED: Final = 1.0
+"""How much chance has a say in the order of units, beside their size: a deviation of logarithms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,17 +313,21 @@ def _assign(
 ) -> NDArray[np.int64]:
     """The side of every flow: whole units, each label's share on each side as near as can be.
 
-    Units go, the largest first and equals in random order, to the side that lacks most of what they bring.
+    Units go to the side that lacks most of what they bring, one after the other: under seed 0 the largest
+    first, which divides evenest; under any other in an order that chance has mixed.
     """
     n_units, n_labels = int(unit.max()) + 1, int(label.max()) + 1
-    order = np.random.default_rng(seed).permutation(n_units)
+    random = np.random.default_rng(seed)
+    order = random.permutation(n_units)
     if protocol == "paper":
         # A connection has one label; no table of a million units by a hundred labels is needed.
         return _shuffle(label[np.unique(unit, return_index=True)[1]], order, shares)[unit]
     flat = np.bincount(unit * n_labels + label, minlength=n_units * n_labels)
     table = flat.reshape(n_units, n_labels).astype(np.float64)  # (units, labels)
     size = table.sum(axis=1)
-    order = order[np.argsort(-size[order], kind="stable")]
+    # By size alone every seed would divide units of unequal size alike, and several seeds would be one.
+    turn = size * np.exp(random.normal(0, _MIXED, n_units)) if seed else size
+    order = order[np.argsort(-turn[order], kind="stable")]
     total = table.sum(axis=0)
     have = np.zeros((len(shares), n_labels))
     n_have = np.zeros(len(shares))

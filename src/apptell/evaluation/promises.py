@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.evaluation.curves import expected_calibration_error, reliability
+from apptell.models.model import FLOOR
 from apptell.verdicts.calibration import calibrate, fit_temperature, threshold_for_precision
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
 
@@ -88,8 +89,8 @@ def promise(
     temperatures, softened, thresholds = [], [], []
     for held, test in folds:
         known = held.truth >= 0
-        temperature = fit_temperature(held.probabilities[known], held.truth[known])
-        beside = calibrate(held.probabilities, temperature)
+        temperature = fit_temperature(held.probabilities[known], held.truth[known], FLOOR)
+        beside = calibrate(held.probabilities, temperature, FLOOR)
         right = beside.argmax(axis=1) == held.truth
         thresholds.append(
             [
@@ -98,7 +99,7 @@ def promise(
             ]
         )
         temperatures.append(temperature)
-        softened.append(calibrate(test.probabilities, temperature))
+        softened.append(calibrate(test.probabilities, temperature, FLOOR))
     raw = [test.probabilities for test in tested]
     rules = [_rule(None, tested, raw, [fixed] * len(folds))]
     rules += [

@@ -19,6 +19,7 @@ from apptell.errors import DatasetError
 from apptell.learning.clock import Clock, work_of
 from apptell.learning.protocols import interval_groups, plan_of
 from apptell.learning.runs import run_task
+from apptell.models.model import FLOOR
 from apptell.verdicts.calibration import calibrate, fit_temperature, threshold_for_precision
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ def choose(
     rows = np.concatenate([part.test for part in parts])
     probabilities = np.concatenate(found)
     targets = np.searchsorted(np.array(every), truth[rows])
-    temperature = fit_temperature(probabilities, targets)
-    softened = calibrate(probabilities, temperature)
+    temperature = fit_temperature(probabilities, targets, FLOOR)
+    softened = calibrate(probabilities, temperature, FLOOR)
     groups = interval_groups(chosen.flows, parts[0].protocol)[rows]
     threshold = threshold_for_precision(
         softened.max(axis=1), softened.argmax(axis=1) == targets, precision, groups

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL: Final = Path(__file__).parent / "default"
 """The model that ships in the package."""
+FLOOR: Final = 1e-4
+"""The smallest probability that temperature scaling sees: where no tree of a forest votes for an app, it is
+rare rather than impossible."""
 BATCH_FLOWS: Final = 64
 """Flows that are encoded and run at once: with more the network is no faster, only larger."""
 
@@ -222,8 +225,7 @@ def _soften(
     probabilities: NDArray[np.float32], temperature: float | NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """Temperature scaling: softmax of the log probabilities over the temperature."""
-    tiny = np.finfo(np.float32).tiny
-    logits = np.log(np.maximum(probabilities, tiny)) / temperature
+    logits = np.log(np.maximum(probabilities, FLOOR)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     powers = np.exp(logits)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -19,16 +19,19 @@ _TINY: Final = 1e-12
 _GOLDEN: Final = (5**0.5 - 1) / 2
 
 
-def calibrate(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+def calibrate(
+    probabilities: NDArray[np.float32], temperature: float, floor: float = _TINY
+) -> NDArray[np.float32]:
     """Probabilities with their logarithms divided by a temperature and made to sum to one again.
 
     Args:
         probabilities: shape (n, k).
         temperature: above 1 softens, below 1 sharpens; the likeliest app stays the likeliest.
+        floor: smaller probabilities count as this much.
     """
     if not temperature > 0:
         raise UsageError(f"temperature {temperature} is not above 0")
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY)) / temperature
+    logits = np.log(np.maximum(probabilities.astype(np.float64), floor)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     scaled = np.exp(logits)
     calibrated: NDArray[np.float32] = (scaled / scaled.sum(axis=1, keepdims=True)).astype(
@@ -37,7 +40,9 @@ def calibrate(probabilities: NDArray[np.float32], temperature: float) -> NDArray
     return calibrated
 
 
-def fit_temperature(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
+def fit_temperature(
+    probabilities: NDArray[np.float32], truth: NDArray[np.int64], floor: float = _TINY
+) -> float:
     """The temperature that makes held-out truths likeliest; 1.0 when there are no flows.
 
     The negative log-likelihood is convex in 1/T, so a golden-section search over log T finds its
@@ -46,11 +51,12 @@ def fit_temperature(probabilities: NDArray[np.float32], truth: NDArray[np.int64]
     Args:
         probabilities: of held-out flows, shape (n, k).
         truth: the right column of each row, shape (n,).
+        floor: smaller probabilities count as this much: a truth of probability zero would outweigh all.
     """
     n = len(truth)
     if n == 0:
         return 1.0
-    logits = np.log(np.maximum(probabilities.astype(np.float64), _TINY))
+    logits = np.log(np.maximum(probabilities.astype(np.float64), floor))
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
