@@ -7,6 +7,7 @@ from apptell.dataset import folds, save_split, split
 from apptell.dataset.groups import registered_domain
 from apptell.errors import DatasetError, UsageError
 from apptell.flows.schema import FlowBatch
+from apptell.testing import flow_batch
 
 
 def flows(n=400, n_sources=20, seed=0, cut=3):

@@ -252,3 +252,12 @@ def test_time_goes_forward_and_its_intervals_are_by_source(tmp_path):
     outcome = compared(tmp_path, flows, labels, splits)[0]
     assert trial_of(outcome).rows.min() == 12  # the first stretch only teaches
     assert set(interval_groups(flows, "time")) == {"s0", "s1", "s2", "s3"}
+
+
+def test_intervals_over_too_few_groups_are_drawn_from_captures():
+    groups = [{"version": f"v{i % 2}"} for i in range(40)]
+    flows = flow_batch(["a"] * 40, groups=groups)
+    few = flows.with_columns(capture=[f"c{i % 4}" for i in range(40)])
+    many = flows.with_columns(capture=[f"c{i % 10}" for i in range(40)])
+    assert len(set(interval_groups(few, "version"))) == 2
+    assert len(set(interval_groups(many, "version"))) == 10

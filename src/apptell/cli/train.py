@@ -148,6 +148,7 @@ def train_and_measure(
     from apptell.learning.card import model_card
     from apptell.learning.runs import Task
     from apptell.models import read_model, write_model
+    from apptell.verdicts.calibration import FLOOR
 
     sides = split_of(chosen.flows, split, seed, classes.level)
     recipe = recipe_of(model)
@@ -157,7 +158,7 @@ def train_and_measure(
         f"{model}: {len(learned):,} flows to learn from, {len(tested):,} to measure on, "
         f"split {sides.protocol}{warning}."
     )
-    task = Task(model, epochs, seed, device, ports, packets)
+    task = Task(model, epochs, seed, device, ports, packets, names)
     kept = _promised(task, learned, sides, precision, classes) if precision is not None else None
     with progress(f"training {model}") as show:
 
@@ -179,7 +180,9 @@ def train_and_measure(
             out=output,
             progress=step,
             extra_info={
-                "calibration": None if kept is None else {"temperature": kept.temperature},
+                "calibration": None
+                if kept is None
+                else {"temperature": kept.temperature, "floor": FLOOR},
                 "data": {
                     **data,
                     "split": sides.protocol,

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.evaluation.curves import expected_calibration_error, reliability
-from apptell.models.model import FLOOR
-from apptell.verdicts.calibration import calibrate, fit_temperature, threshold_for_precision
+from apptell.verdicts.calibration import (
+    FLOOR,
+    calibrate,
+    fit_temperature,
+    threshold_for_precision,
+)
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:

@@ -76,7 +76,8 @@ class Clock:
             return
         done = min(1.0, (self._done + self._task * part) / self._work)
         left = self._left(part)
-        self._show(done, words if left is None else f"{words}, about {spoken(left)} left")
+        left_words = [] if left is None else [f"about {spoken(left)} left"]
+        self._show(done, ", ".join([*([words] if words else []), *left_words]))
 
 
 def spoken(seconds: float) -> str:

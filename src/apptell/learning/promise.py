@@ -19,8 +19,12 @@ from apptell.errors import DatasetError
 from apptell.learning.clock import Clock, work_of
 from apptell.learning.protocols import interval_groups, plan_of
 from apptell.learning.runs import run_task
-from apptell.models.model import FLOOR
-from apptell.verdicts.calibration import calibrate, fit_temperature, threshold_for_precision
+from apptell.verdicts.calibration import (
+    FLOOR,
+    calibrate,
+    fit_temperature,
+    threshold_for_precision,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ALWAYS: Final = ("paper-cnn", "paper-rf", NEIGHBOUR)
 """The models that stand in every comparison; the forest and the neighbour see no ports."""
 NAMES: Final = ("on", "masked")
+FEWEST: Final = 8
+"""Groups that an interval can be drawn from."""
 _LENGTHS_ALONE: Final = ("bursts", "lengths", "sequence", "statistics")
 """Inputs that are made of lengths and times."""
 _KEPT_BYTES: Final = 2**28
@@ -275,8 +277,11 @@ def _check(plans: Sequence[Plan]) -> None:
 def interval_groups(flows: FlowBatch, protocol: str) -> NDArray[Any]:
     """The unit of each flow for intervals, shape (n,): what the protocol leaves out as one.
 
-    Under ``paper``, ``time`` and a file: its source, else its session, else its capture.
+    Under ``paper``, ``time`` and a file: its source, else its session, else its capture. Where the protocol
+    has fewer than FEWEST values (two versions of Android), no interval can be drawn from them: it is drawn
+    from captures, and says how sure the figure is of these values, not of others.
     """
+    capture = flows.numpy("capture")
     if protocol == "domain":
         values = domains(flows)
     elif protocol in ("paper", "time", "file") or protocol.startswith("time:"):
@@ -286,6 +291,8 @@ def interval_groups(flows: FlowBatch, protocol: str) -> NDArray[Any]:
         if protocol == "day":
             known = np.array([value is not None for value in values])
             values = np.where(known, values, days(flows))
+        if len(set(values.tolist())) < FEWEST <= len(set(capture.tolist())):
+            values = capture
     return np.array([str(value or "(none)") for value in values])
 
 

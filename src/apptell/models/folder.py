@@ -27,7 +27,10 @@ _REQUIRED: Final[dict[str, type | tuple[type, ...]]] = {
     "encoding": int,  # its version
     "options": dict,  # its options
     "threshold": (*_NUMBER, type(None)),  # confidence below which the model declines
-    "calibration": (dict, type(None)),  # {"temperature": T, "early": [T1 ... T4]}, or null
+    "calibration": (
+        dict,
+        type(None),
+    ),  # {"temperature": T, "early": [T1 ... T4], "floor": p}, or null
     "data": dict,  # hash of the training data, flows, flows per app
     "seed": int,
     "metrics": dict,
@@ -142,6 +145,9 @@ def _check(info: Any, place: Path) -> None:
             isinstance(early, list) and len(early) == _EARLY and all(map(_is_temperature, early))
         ):
             raise ModelError(f"{place}: 'early' is {early!r}, not {_EARLY} numbers above 0")
+        floor = calibration.get("floor")
+        if floor is not None and not (isinstance(floor, _NUMBER) and 0 < floor < 1):
+            raise ModelError(f"{place}: 'floor' is {floor!r}, not between 0 and 1")
 
 
 def _is_temperature(value: Any) -> bool:

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL: Final = Path(__file__).parent / "default"
 """The model that ships in the package."""
-FLOOR: Final = 1e-4
-"""The smallest probability that temperature scaling sees: where no tree of a forest votes for an app, it is
-rare rather than impossible."""
+_TINY: Final = float(np.finfo(np.float32).tiny)
 BATCH_FLOWS: Final = 64
 """Flows that are encoded and run at once: with more the network is no faster, only larger."""
 
@@ -153,7 +151,7 @@ class Model:
             temperature = by_packets[np.clip(seen, 1, len(by_packets)) - 1][:, None]
         elif temperature == 1:
             return probabilities
-        return _soften(probabilities, temperature)
+        return _soften(probabilities, temperature, calibration.get("floor", _TINY))
 
     def _check_shapes(self, place: str) -> None:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -222,10 +220,12 @@ def _session(onnx_bytes: bytes, place: str, threads: int | None) -> onnxruntime.
 
 
 def _soften(
-    probabilities: NDArray[np.float32], temperature: float | NDArray[np.float64]
+    probabilities: NDArray[np.float32],
+    temperature: float | NDArray[np.float64],
+    floor: float,
 ) -> NDArray[np.float32]:
     """Temperature scaling: softmax of the log probabilities over the temperature."""
-    logits = np.log(np.maximum(probabilities, FLOOR)) / temperature
+    logits = np.log(np.maximum(probabilities, floor)) / temperature
     logits -= logits.max(axis=1, keepdims=True)
     powers = np.exp(logits)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

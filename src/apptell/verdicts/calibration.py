@@ -15,6 +15,9 @@ from apptell.errors import UsageError
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+FLOOR: Final = 1e-4
+"""The smallest probability worth believing of votes: where no tree of a forest votes for an app, it is rare
+rather than impossible."""
 _TINY: Final = 1e-12
 _GOLDEN: Final = (5**0.5 - 1) / 2
 
