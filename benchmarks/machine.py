@@ -25,8 +25,8 @@ def machine() -> dict[str, object]:
     for dtype in (torch.float32, torch.bfloat16):
         for threads in sorted({1, before}):
             torch.set_num_threads(threads)
-            name = f"{str(dtype).removeprefix('torch.')}_{threads}_threads"
-            rates[name] = round(gemm_rate(dtype), 1)
+            kind = f"{str(dtype).removeprefix('torch.')}_{threads}_threads"
+            rates[kind] = round(gemm_rate(dtype), 1)
     torch.set_num_threads(before)
     return {"processor": name, "gemm_gflop_per_s": rates, "torch": torch.__version__}
 
