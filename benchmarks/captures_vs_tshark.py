@@ -120,6 +120,8 @@ def why(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     status = Counter(ours["status"])
     if "doesn't support" in theirs["said"]:
         return UNREADABLE
+    if 0 < theirs["tcp_packets"] < ours["tcp_packets"]:
+        return "TCP headers that tshark calls malformed and apptell does not"
     if theirs["tcp_packets"] < ours["tcp_packets"]:
         return "TCP that tshark does not reach (BIG TCP behind a length of 0)"
     layers = {layer for stack in theirs["layers"] for layer in stack.split(":")}
