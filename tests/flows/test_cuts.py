@@ -52,6 +52,8 @@ def records_of(path):
                 for row in range(len(batch)):
                     frame, time_ns = batch.frame(row), int(batch.time_ns[row])
                     seconds, rest = divmod(time_ns, 10**9)
+                    if not 0 <= seconds < 2**32:
+                        return []  # a time that a pcap file cannot hold
                     head = struct.pack("<IIII", seconds, rest, len(frame), int(batch.wire[row]))
                     records.append((time_ns, int(batch.link_type[row]), head + frame))
     except CaptureError:
