@@ -68,6 +68,8 @@ class Recipe:
     Then ``fit`` gets X of shape (n, 1 + views, ...), the flows as they will be met first."""
     grouped: bool = False
     """Whether ``fit`` takes ``groups``: where each flow came from."""
+    balanced: bool = False
+    """Whether it learns as if every class were as common as any other: its prior in ``model.json``."""
 
 
 def all_recipes() -> dict[str, Recipe]:

@@ -124,6 +124,8 @@ def train_model(
         "per_app": dict(sorted(Counter(apps.tolist()).items())),
         **extra.get("data", {}),
     }
+    if recipe.balanced:
+        info["prior"] = {app: 1 / len(info["apps"]) for app in info["apps"]}
     write_model(out, learner.to_onnx(), info, model_card(info, recipe.description))
     return load_model(out)
 

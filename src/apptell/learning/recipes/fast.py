@@ -39,4 +39,5 @@ RECIPE = Recipe(
     options=("names", "packets"),
     views=VIEWS,
     grouped=True,
+    balanced=True,
 )

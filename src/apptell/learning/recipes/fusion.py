@@ -39,4 +39,5 @@ RECIPE = Recipe(
     options=("names", "packets"),
     views=fast.VIEWS,
     grouped=True,
+    balanced=True,
 )
