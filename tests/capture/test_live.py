@@ -189,11 +189,10 @@ def test_packets_of_an_interface_come_once_each_and_only_those_the_filter_lets_t
 def test_the_snap_length_cuts_frames_and_the_wire_length_stays() -> None:
     with LiveCapture("lo", expression="udp dst port 47393", snap=64) as capture:
         _send(3, 47393, size=500)
-        while (batch := capture.read(1.0)) is not None and not len(batch):
-            pass
-        assert batch is not None
-        assert batch.captured.tolist() == [64] * 3
-        assert batch.wire.tolist() == [542] * 3
+        found = []  # a block may hold a part of them
+        while len(found) < 3 and (batch := capture.read(1.0)) is not None:
+            found += zip(batch.captured.tolist(), batch.wire.tolist(), strict=True)
+        assert found == [(64, 542)] * 3
         assert capture.stats.cut_packets == 3
 
 

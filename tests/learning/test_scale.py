@@ -1,7 +1,6 @@
 """What benchmarks/scale.py does on a million flows, small: payload must never be in memory at once."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -54,22 +53,31 @@ def write_dataset(folder, n_flows):
     return folder
 
 
+# A process begins with the peak of the one that started it: a small one stands between this and that.
+LAUNCHER = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.stderr.buffer.write(done.stderr)
+sys.exit(done.returncode)
+"""
+
+
 def peak_mb(*arguments):
     """Runs ``apptell``; the peak memory of that process."""
-    command = [sys.executable, "-m", "apptell.cli", *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-        said = process.stderr.read().decode()
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, said
-    return used.ru_maxrss / 1024
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "apptell.cli"]
+    done = subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout) / 1024
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system does not say a child's memory")
+@pytest.mark.skipif(sys.platform == "win32", reason="the system does not say a child's memory")
 def test_a_forest_of_a_hundred_classes_learns_in_memory_that_payload_does_not_fill(tmp_path):
     peaks = {}
-    for n_flows in (1000, 5000):
+    for n_flows in (4500, 9000):  # a row group has 4,096: more than one of them must not be held
         dataset = write_dataset(tmp_path / f"flows-{n_flows}", n_flows)
         wished = ("--model", "paper-rf", "--split", "session")
         report = tmp_path / f"report-{n_flows}"
@@ -80,6 +88,6 @@ def test_a_forest_of_a_hundred_classes_learns_in_memory_that_payload_does_not_fi
         found = json.loads((report / "metrics.json").read_text())
         assert len(found["apps"]) == N_CLASSES
         assert found["models"][0]["accuracy"] > 0.9
-    more = 4000 * PAYLOAD_BYTES / 2**20  # 188 MB of payload
+    more = 4500 * PAYLOAD_BYTES / 2**20  # 211 MB of payload
     for small, large in zip(*peaks.values(), strict=True):
-        assert large - small < more / 3
+        assert large - small < more / 2

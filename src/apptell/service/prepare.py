@@ -21,7 +21,9 @@ from apptell.capture.columns import Columns
 from apptell.capture.live import read_block
 from apptell.encoding.inputs import ENCODINGS
 from apptell.flows import FlowOptions, FlowTable, read_flows
+from apptell.flows.hello import read_hellos
 from apptell.flows.schema import GROUPS
+from apptell.flows.tls import Messages
 from apptell.labels.pcapdroid import TrailerReader
 from apptell.packets import Decoder
 from apptell.service.warm_up import warm_up
@@ -65,6 +67,8 @@ def prepare(model: Model) -> Prepared:
             for batch in packets:
                 TrailerReader()(batch)
         _crowd(Path(folder) / "many.pcap")
+    # No frame above has a whole hello, and no message means no parsing.
+    read_hellos(Messages(np.zeros(1, np.int64), np.array([0, 4]), np.zeros(4, np.uint8)), "t")
     for encoding in ENCODINGS.values():
         for flow_batch in flows:
             encoding.encode(flow_batch, dict(encoding.options))
