@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SMALL: Final = ("core", "names", "labels")
-_BATCH_FLOWS: Final = 4096
+_BATCH_FLOWS: Final = 1024
 _NONE: Final = FlowBatch.from_columns({}, n_flows=0)
 
 

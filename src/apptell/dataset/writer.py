@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 SHARD_FLOWS: Final = 131_072
 """Flows of one shard at most."""
-ROW_GROUP_FLOWS: Final = 4096
+ROW_GROUP_FLOWS: Final = 1024
 """Flows of one Parquet row group: what a reader holds in memory at least (at most 75 MB)."""
 _LOCK: Final = ".lock"
 # Columns whose values repeat; a dictionary for payload bytes would only cost time.
