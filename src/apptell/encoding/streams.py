@@ -27,6 +27,7 @@ from apptell.encoding.tokens import (
     FRAMES,
     KIND,
     MESSAGE,
+    N_BUCKETS,
     PREFIX,
     RECORD,
     RECORD_ORDER,
@@ -160,7 +161,7 @@ def read_streams(
         names: NAMES_ON, NAMES_MASKED or NAMES_HASHED.
         tokens: written, zeros before, shape (n, room).
     """
-    seen = np.full(1 << 16, -1, dtype=np.int64)
+    seen = np.full(N_BUCKETS, -1, dtype=np.int64)
     count = np.zeros(1, dtype=np.int64)
     stream = np.empty((2, MAX_STREAM), dtype=np.uint8)
     shake = np.empty((2, MAX_STREAM), dtype=np.uint8)

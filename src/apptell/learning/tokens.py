@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import sparse
 
+from apptell.encoding.tokens import N_BUCKETS
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-N_BUCKETS: Final = 1 << 16
 MIN_ROWS: Final = 2
 """Views in which a token must occur to be known."""
 VIEWS_WEIGHT: Final = 0.5
