@@ -28,6 +28,7 @@ DATASET_VERSION: Final = 1
 """Version of ``dataset.json`` and of the folder's form."""
 INFO_FILE: Final = "dataset.json"
 DEFAULT_GROUPS: Final = ("core", "segments", "names", "labels")
+_READ_BYTES: Final = 1 << 20
 
 
 class Dataset:
@@ -182,7 +183,8 @@ def dataset_hash(shards: Sequence[dict[str, Any]]) -> str:
 
 def _read_shard(file: Path, columns: list[str], batch_flows: int) -> Iterator[FlowBatch]:
     try:
-        with pq.ParquetFile(file) as parquet:
+        # Read ahead, Arrow would keep all of a shard's compressed bytes until its end.
+        with pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BYTES) as parquet:
             for batch in parquet.iter_batches(batch_flows, columns=columns):
                 if batch.num_rows:
                     yield FlowBatch(batch.select(columns))

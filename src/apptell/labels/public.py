@@ -91,7 +91,7 @@ def _fgnet(path: Path) -> Iterator[FlowBatch]:
     first_id = _first_id(path)
     row = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(_BATCH, columns=list(FGNET_COLUMNS)):
                 app = pc.utf8_lower(batch.column("app"))
                 session = pc.binary_join_element_wise(app, batch.column("session"), "/")
