@@ -35,6 +35,7 @@ from apptell.encoding.tokens import (
     put,
     size_class,
 )
+from apptell.flows.hello import is_grease
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,11 +52,6 @@ _SERVER_NAME, _GROUPS, _ALGORITHMS, _ALPN, _VERSIONS, _KEY_SHARE = 0, 10, 13, 16
 def u16(data: NDArray[np.uint8], at: Any) -> Any:
     """Two bytes as a number; the caller has checked that they are there."""
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
-
-
-@_kernel
-def _is_grease(code: int) -> bool:
-    return (code & 0x0F0F) == 0x0A0A and (code >> 8) == (code & 0xFF)
 
 
 @_kernel
@@ -177,7 +173,7 @@ def _put_list(
     at = start
     while at + 2 <= stop:
         value = u16(data, at)
-        if not _is_grease(value):
+        if not is_grease(value):
             key = mix(key, value + 1)
         at += 2
         if step == 4:  # a key share: the group, a length, the key
@@ -217,7 +213,7 @@ def put_client_hello(
     while at + 2 <= end:
         code = u16(data, at)
         at += 2
-        if not _is_grease(code):
+        if not is_grease(code):
             key = mix(key, code + 1)
             put(sink, flow, mix(CIPHER, code))
     put(sink, flow, key)
@@ -234,7 +230,7 @@ def put_client_hello(
         size = u16(data, at + 2)
         at += 4
         end = min(at + size, stop)
-        if _is_grease(code):
+        if is_grease(code):
             at = end
             continue
         ordered = mix(ordered, code + 1)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from apptell.flows.schema import FlowBatch, SegmentColumns
 
-STRUCTURE_VERSION: Final = 1
+STRUCTURE_VERSION: Final = 2
 """Changes with every change of meaning of a token."""
 N_TOKENS: Final = 320
 """Tokens of a flow at most; the fields of handshakes come first."""

@@ -28,7 +28,8 @@ SERVER_HELLO, SERVER_EXTENSION, SERVER_EXTENSIONS, CERTIFICATE = range(40, 44)
 PREFIX, TURN_PREFIX, FRAMES, WORD, LETTERS, DATAGRAM, DATAGRAM_EXACT = range(50, 57)
 
 _kernel = njit(cache=True, nogil=True)
-_MULTIPLIER: Final = -7046029254386353131  # 2**64 / golden ratio, odd, as int64
+_MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
+_SHIFT: Final = np.uint64(29)
 
 
 class Sink(NamedTuple):
@@ -45,8 +46,9 @@ class Sink(NamedTuple):
 @_kernel
 def mix(value: Any, more: Any) -> Any:
     """Another number that depends on both: a step of a 64-bit multiplicative hash."""
-    mixed = (value ^ more) * _MULTIPLIER
-    return mixed ^ ((mixed >> 29) & 0x7FFFFFFFF)
+    # Unsigned, which wraps: of signed products the compiler assumes that they never overflow.
+    mixed = (np.uint64(value) ^ np.uint64(more)) * _MULTIPLIER
+    return np.int64(mixed ^ (mixed >> _SHIFT))
 
 
 @_kernel

@@ -44,8 +44,8 @@ def _u16(data: NDArray[np.uint8], at: Any, end: Any) -> Any:
 
 
 @_kernel
-def _is_grease(code: int) -> bool:
-    """RFC 8701: 0x0a0a, 0x1a1a, ... 0xfafa."""
+def is_grease(code: int) -> bool:
+    """Whether a code was put in at random to keep parsers lenient (RFC 8701): 0x0a0a, 0x1a1a, ... 0xfafa."""
     return (code & 0x0F0F) == 0x0A0A and (code >> 8) == (code & 0xFF)
 
 
@@ -137,7 +137,7 @@ def parse_hellos(
             at = end
         for index in range(size // 2):
             code = _u16(data, at + 2 * index, end)
-            if _is_grease(code):
+            if is_grease(code):
                 continue
             n_seen_ciphers += 1
             if n_ciphers < MAX_CODES:
@@ -171,7 +171,7 @@ def parse_hellos(
             if not complete:
                 whole = False
                 stop = end
-            if not _is_grease(code):
+            if not is_grease(code):
                 n_seen += 1
                 if code == 0:
                     has_name = True
@@ -223,14 +223,14 @@ def parse_hellos(
                 size = min(_u16(data, at, stop), stop - at - 2)
                 for index in range(size // 2):
                     value = _u16(data, at + 2 + 2 * index, stop)
-                    if not _is_grease(value) and n_algorithms < MAX_CODES:
+                    if not is_grease(value) and n_algorithms < MAX_CODES:
                         algorithms[n_algorithms] = value
                         n_algorithms += 1
             elif code == 43 and at < stop:
                 size = min(np.int64(data[at]), stop - at - 1)
                 for index in range(size // 2):
                     value = _u16(data, at + 1 + 2 * index, stop)
-                    if _is_grease(value):
+                    if is_grease(value):
                         continue
                     if kind == 100:  # DTLS counts down: 0xfefd is newer than 0xfeff
                         if highest < 0 or value < highest:
