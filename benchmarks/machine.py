@@ -13,6 +13,8 @@ from apptell.learning.arithmetic import gemm_rate, network_mflop
 
 __all__ = ["gemm_rate", "machine", "network_mflop", "random_images", "timed"]
 
+CLOCK = time.process_time if os.environ.get("APPTELL_CPU_TIME") else time.perf_counter
+
 
 def machine() -> dict[str, object]:
     """The processor's name and its matrix-product rates in GFLOP/s."""
@@ -26,7 +28,7 @@ def machine() -> dict[str, object]:
         for threads in sorted({1, before}):
             torch.set_num_threads(threads)
             kind = f"{str(dtype).removeprefix('torch.')}_{threads}_threads"
-            rates[kind] = round(gemm_rate(dtype), 1)
+            rates[kind] = round(gemm_rate(dtype, clock=CLOCK), 1)
     torch.set_num_threads(before)
     return {"processor": name, "gemm_gflop_per_s": rates, "torch": torch.__version__}
 
@@ -36,10 +38,9 @@ def timed(work) -> float:
 
     Processor time is what to compare on a machine that others are using, and with one thread alone.
     """
-    clock = time.process_time if os.environ.get("APPTELL_CPU_TIME") else time.perf_counter
-    began = clock()
+    began = CLOCK()
     work()
-    return clock() - began
+    return CLOCK() - began
 
 
 def random_images(n: int) -> np.ndarray:

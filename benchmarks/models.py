@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=100)
     given = parser.parse_args()
-    chosen = Selection.of(Dataset.open(given.dataset))
-    labels = np.array(
-        [str(label).split("/")[0] for label in chosen.flows.column("label").to_pylist()]
-    )
-    keep = chosen.flows.payload_packets >= 2
-    if given.apps:
-        keep &= np.isin(labels, given.apps.split(","))
-    chosen, truth = chosen.filter(keep), labels[keep]
+    chosen, truth = read_flows_of(given.dataset, given.apps)
     rows = [
         measure(chosen, truth, model, names, given)
         for model in given.model or ["fast", "fusion"]
@@ -66,14 +60,30 @@ def main() -> None:
         writer.writerows([*kept, *rows])
 
 
+def read_flows_of(path: Path, apps: str | None) -> tuple[Selection, np.ndarray]:
+    """Flows with two payload packets or more of some apps, by commas, and the app of each."""
+    chosen = Selection.of(Dataset.open(path))
+    labels = np.array(
+        [str(label).split("/")[0] for label in chosen.flows.column("label").to_pylist()]
+    )
+    keep = chosen.flows.payload_packets >= 2
+    if apps:
+        keep &= np.isin(labels, apps.split(","))
+    return chosen.filter(keep), labels[keep]
+
+
+def is_mid_session(chosen: Selection) -> np.ndarray:
+    """Which flows begin without a hello."""
+    hello = slices_of(chosen)
+    return next(np.asarray(v == "mid-session") for k, v in hello.items() if "hello" in k)
+
+
 def measure(chosen, truth, model, names, given) -> dict[str, object]:
     """One line of the table."""
     task = Task(model, given.epochs)
     inputs = task.encode(chosen, mask_server_names if names == "masked" else None, views=True)
     apps = tuple(sorted(set(truth.tolist())))
-    origin = origins(chosen.flows)
-    hello = slices_of(chosen)
-    is_late = next(np.asarray(v == "mid-session") for k, v in hello.items() if "hello" in k)
+    origin, is_late = origins(chosen.flows), is_mid_session(chosen)
     found = []
     for seed in range(given.seeds):
         pooled = np.zeros((len(truth), len(apps)), dtype=np.float32)
@@ -94,24 +104,42 @@ def measure(chosen, truth, model, names, given) -> dict[str, object]:
     return line
 
 
-def figures(found, truth, apps, origin, is_late, level) -> dict[str, object]:
-    """Figures of all seeds' pooled verdicts at one level."""
+@dataclass(frozen=True)
+class Verdicts:
+    """Pooled verdicts beside the truth, by app or by provider."""
+
+    target: np.ndarray
+    guess: np.ndarray
+    confidence: np.ndarray
+    columns: tuple[str, ...]
+
+    @property
+    def macro_f1(self) -> float:
+        """The mean over the columns."""
+        matrix = confusion_matrix(self.target, self.guess, len(self.columns))
+        return score(matrix, self.columns).macro_f1
+
+
+def verdicts_by_level(pooled, truth, apps, level) -> Verdicts:
+    """What pooled probabilities say at one level."""
     columns: tuple[str, ...] = apps
     if level == "provider":
         truth = np.array([provider_of(app) for app in truth.tolist()])
-        found = [by_provider(each, apps)[0] for each in found]
-        columns = by_provider(np.zeros((1, len(apps)), np.float32), apps)[1]
+        pooled, columns = by_provider(pooled, apps)
     target = np.array([columns.index(each) for each in truth.tolist()])
-    guesses = [each.argmax(axis=1) for each in found]
-    n = int(COVERAGE * len(target))
+    return Verdicts(target, pooled.argmax(axis=1), pooled.max(axis=1), columns)
+
+
+def figures(found, truth, apps, origin, is_late, level) -> dict[str, object]:
+    """Figures of all seeds' pooled verdicts at one level."""
+    seeds = [verdicts_by_level(each, truth, apps, level) for each in found]
+    n = int(COVERAGE * len(truth))
     f1, accuracy, late, sure, ece = [], [], [], [], []
-    for each, guess in zip(found, guesses, strict=True):
-        scores = score(confusion_matrix(target, guess, len(columns)), columns)
-        f1.append(scores.macro_f1)
-        accuracy.append(scores.accuracy)
-        right = guess == target
+    for each in seeds:
+        f1.append(each.macro_f1)
+        right, confidence = each.guess == each.target, each.confidence
+        accuracy.append(right.mean())
         late.append(right[is_late].mean())
-        confidence = each.max(axis=1)
         sure.append(right[np.argsort(-confidence, kind="stable")[:n]].mean())
         bins = np.minimum((confidence * 15).astype(int), 14)
         ece.append(
@@ -121,10 +149,10 @@ def figures(found, truth, apps, origin, is_late, level) -> dict[str, object]:
             )
         )
     low, high = bootstrap_intervals(
-        np.tile(target, len(found)),
-        np.concatenate(guesses),
-        len(columns),
-        np.tile(origin, len(found)),
+        np.concatenate([each.target for each in seeds]),
+        np.concatenate([each.guess for each in seeds]),
+        len(seeds[0].columns),
+        np.tile(origin, len(seeds)),
     )["macro_f1"]
     values = {
         "macro_f1": np.mean(f1), "seed_least": min(f1), "seed_most": max(f1), "low_95": low,
