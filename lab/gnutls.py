@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 CLIENT, NONBLOCK = 2, 8
 CRD_CERTIFICATE, NAME_DNS, FMT_PEM, SHUT_WR = 1, 1, 1, 1
-E_AGAIN, E_INTERRUPTED, E_PREMATURE_END = -28, -52, -110
+AGAIN, E_PREMATURE_END = (-28, -52), -110
 lib = ctypes.CDLL("libgnutls.so.30")
 lib.gnutls_strerror.restype = ctypes.c_char_p
 for name in ("record_send", "record_recv"):
@@ -89,14 +89,17 @@ class GnuTls:
     def handshake(self) -> bool:
         """One step."""
         code = lib.gnutls_handshake(self.session)
-        return code not in (E_AGAIN, E_INTERRUPTED) and check(code) == 0
+        return code not in AGAIN and check(code) == 0
 
     def read(self, n_bytes: int) -> bytes | None:
         """Plaintext."""
         buffer = ctypes.create_string_buffer(n_bytes)
-        code = lib.gnutls_record_recv(self.session, buffer, n_bytes)
-        if code in (E_AGAIN, E_INTERRUPTED):
-            return None
+        left = -1
+        while (code := lib.gnutls_record_recv(self.session, buffer, n_bytes)) in AGAIN:
+            # After a session ticket it says the same, though more may have come with it.
+            if len(self.incoming) in (0, left):
+                return None
+            left = len(self.incoming)
         return b"" if code == E_PREMATURE_END else buffer.raw[: check(code)]
 
     def write(self, data: bytes) -> int:

@@ -78,6 +78,23 @@ def test_asyncio_speaks_over_another_stack(stack, version, authority):
 
 
 @pytest.mark.parametrize("stack", STACKS)
+def test_what_comes_together_with_two_session_tickets_is_read_at_once(stack, authority):
+    server_in, client_in = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context(authority, ssl.TLSVersion.TLSv1_3).wrap_bio(
+        server_in, client_in, server_side=True
+    )
+    client = client_context(stack, authority).wrap_bio(client_in, server_in, False, "a.zone.test")
+    for step in (client, server, client):
+        try:
+            step.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    server.do_handshake()  # writes both tickets
+    server.write(b"at once")
+    assert client.read(100) == b"at once"
+
+
+@pytest.mark.parametrize("stack", STACKS)
 def test_a_name_that_the_certificate_lacks_is_refused(stack, authority):
     context = client_context(stack, authority)
 
