@@ -45,7 +45,7 @@ class Rustls:
         self.tls = pyrtls.ClientConnection(config, name)
         self.sent, self.received = Records(), Records()
         self.done = self.ended = self.retried = False
-        self.plain = bytearray()
+        self.plain, self.unsent = bytearray(), bytearray()
 
     def feed(self, data: bytes) -> None:
         """Ciphertext from the server."""
@@ -64,19 +64,27 @@ class Rustls:
                 self.plain += part[: self.tls.read_into(part)]
             self.ended = self.ended or state.peer_has_closed
 
-    def drain(self) -> bytes:
-        """Ciphertext for the server."""
-        parts = []
+    def _take(self) -> None:
+        """Take what rustls has made."""
         buffer = bytearray(32_768)
         while self.tls.writable() and (taken := self.tls.write_tls_into(buffer)):
-            parts.append(bytes(buffer[:taken]))
-        data = b"".join(parts)
-        if not self.done:
-            self.sent.note(data)
+            self.unsent += buffer[:taken]
+            if not self.done:
+                self.sent.note(bytes(buffer[:taken]))
+
+    def drain(self) -> bytes:
+        """Ciphertext for the server."""
+        self._take()
+        data = bytes(self.unsent)
+        self.unsent.clear()
         return data
 
     def handshake(self) -> bool:
-        """Whether it is done; the last flight must go out first."""
+        """Whether it is done; its last flight may wait to be drained.
+
+        What the server says next must not be waited for: an IRC server says nothing.
+        """
+        self._take()
         if not self.done and self.ended:
             raise ConnectionError("rustls: the server ended the handshake")
         kinds = self.received.kinds

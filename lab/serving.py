@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import apps, behaviour, front, sandbox
 from lab.background import BACKGROUND
-from lab.host import Host
+from lab.host import Host, door
 from lab.tls import Authority
 
 if TYPE_CHECKING:
@@ -118,11 +118,21 @@ class Serving:
             time.sleep(0.2)
             text = (folder / "tcp").read_text() + (folder / "tcp6").read_text()
             missing = {
-                door: app for door, app in missing.items() if not listening(*door).search(text)
+                place: app for place, app in missing.items() if not listening(*place).search(text)
             }
         if missing:
-            absent = ", ".join(sorted(set(missing.values())))
-            raise RuntimeError(f"servers that did not start: {absent}")
+            absent = [
+                f"{app} at {door(*place)}{self._last_words(app)}" for place, app in missing.items()
+            ]
+            raise RuntimeError(
+                f"servers that did not start in {limit_s:.0f} s: {'; '.join(absent)}"
+            )
+
+    def _last_words(self, app: str) -> str:
+        """How the logs of an app's servers end, for a message."""
+        logs = [path.read_text(errors="replace") for path in self.world.scratch.glob(f"{app}*.log")]
+        lines = [text.strip().splitlines()[-1] for text in logs if text.strip()]
+        return f" ({' | '.join(lines)})" if lines else ""
 
 
 def listening(address: str, port: int) -> re.Pattern[str]:

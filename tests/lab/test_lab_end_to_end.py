@@ -146,6 +146,8 @@ def test_nothing_is_left_after_an_interrupt_from_the_keyboard(tmp_path):
         str(tmp_path),
         stdout=subprocess.DEVNULL,
         start_new_session=True,
+        # a shell's background jobs, and so what they start, ignore the keyboard
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     space = namespace_of(process)
     wait_for(tmp_path / "capture.pcap")

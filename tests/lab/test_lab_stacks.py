@@ -57,18 +57,22 @@ async def echo(reader, writer):
     writer.close()
 
 
+@pytest.mark.parametrize("tickets", [0, 2])
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("stack", STACKS)
-def test_asyncio_speaks_over_another_stack(stack, version, authority):
+def test_asyncio_speaks_over_another_stack(stack, version, tickets, authority):
     body = bytes(range(256)) * 1_000
 
     context = client_context(stack, authority)
+    of_server = server_context(authority, version)
+    of_server.num_tickets = tickets  # without any, the server says nothing after the handshake
 
     async def talk():
-        async with Kept(server_context(authority, version)) as port:
-            reader, writer = await asyncio.open_connection(
+        async with Kept(of_server) as port:
+            opening = asyncio.open_connection(
                 "127.0.0.1", port, ssl=context, server_hostname="a.zone.test"
             )
+            reader, writer = await asyncio.wait_for(opening, 10)
             writer.write(body)
             answer = await asyncio.wait_for(reader.readexactly(len(body)), 10)
             writer.close()
