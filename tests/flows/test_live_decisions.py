@@ -3,8 +3,9 @@
 import pytest
 
 from apptell.flows import FlowBatch, FlowOptions, FlowTable
+from apptell.flows.schema import CORE
 from apptell.packets import decode
-from apptell.testing import START_NS, conversation
+from apptell.testing import START_NS, client_hello, conversation
 from tests.flows.test_table import PHONE, SECOND, SERVER, frames_of, random_packets
 from tests.packets.test_decode import batch_of
 
@@ -198,3 +199,29 @@ def test_asking_early_changes_no_flow(block):
     found += table.finish()
     expected += plain.finish()
     assert FlowBatch.concat(found).to_arrow().equals(FlowBatch.concat(expected).to_arrow())
+
+
+def test_a_flow_whose_hello_was_told_ends_without_segments_and_the_others_with_them():
+    options = FlowOptions(lists_decided=True, tells_once=True)
+    table, plain = FlowTable(options), FlowTable()
+    hello = client_hello("a.example.test")
+    plain_words = [(i % 2 == 0, bytes([i + 1]) * 50) for i in range(7)]
+    tls = [(True, hello), *plain_words]
+    packets = sorted(
+        conversation(PHONE, SERVER, tls)
+        + conversation((PHONE[0], PHONE[1] + 1), SERVER, plain_words)
+    )
+    for packet in packets:
+        add(table, [packet])
+        add(plain, [packet])
+        list(table.take_decided())
+    ended, expected = list(table.finish()), FlowBatch.concat(list(plain.finish()))
+    by_port = {flow.client_port: flow for batch in ended for flow in batch}
+    assert len(by_port) == len(expected) == 2
+    for flow in expected:
+        told = by_port[flow.client_port]
+        assert [getattr(told, name) for name in CORE] == [getattr(flow, name) for name in CORE]
+    (short,) = [batch for batch in ended if "segment_length" not in batch.columns]
+    (whole,) = [batch for batch in ended if "segment_length" in batch.columns]
+    assert [flow.client_port for flow in short] == [PHONE[1]]
+    assert [flow.segment_length for flow in whole] == [[50] * 7]

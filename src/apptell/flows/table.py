@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from apptell.packets.headers import HeaderBatch
 
 _SECOND: Final = 1_000_000_000
+_CORE: Final = frozenset({"core"})
 
 OPEN_TOTALS: Final = np.dtype(
     [
@@ -77,6 +78,8 @@ class FlowOptions:
     """Whether flows are also handed out while they are open, as soon as a verdict is due: live use."""
     lists_early: bool = False
     """Whether they are handed out too at each payload packet before that, for a verdict before it is due."""
+    tells_once: bool = False
+    """Whether a flow that was handed out open with a whole TLS hello ends without segments and names."""
 
     def __post_init__(self) -> None:
         if self.mode not in ("clean", "paper"):
@@ -237,13 +240,20 @@ class FlowTable:
         yield from self.take()
 
     def take(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
-        """Finished flows, in batches."""
+        """Finished flows, in batches.
+
+        With the option ``tells_once``, flows that ``take_decided`` gave with a whole TLS hello come in batches
+        of their own, with the group *core* alone: whoever took them knows what does not change.
+        """
         memory = self._memory
         while self.n_ready:
             n = min(self.n_ready, batch_flows)
-            batch = hand_out(
-                memory, memory.ready[:n], self._captures, self._owners, self._groups, self._slabs
-            )
+            is_told = memory.records["decided"][memory.ready[:n]] == state.TOLD
+            batches = [
+                self._hand_out(memory.ready[:n][chosen], groups)
+                for chosen, groups in ((~is_told, self._groups), (is_told, _CORE))
+                if chosen.any()
+            ]
             turnover.release(
                 True,
                 n,
@@ -255,7 +265,13 @@ class FlowTable:
                 memory.free_blocks,
                 memory.counts,
             )
-            yield add_names(batch) if "names" in self._groups else batch
+            yield from batches
+
+    def _hand_out(self, listed: NDArray[np.int32], groups: frozenset[str]) -> FlowBatch:
+        """The columns of some records' flows."""
+        memory = self._memory
+        batch = hand_out(memory, listed, self._captures, self._owners, groups, self._slabs)
+        return add_names(batch) if "names" in groups else batch
 
     def take_decided(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
         """Open flows whose verdict became due since the last call, each once, in the order they became so.
@@ -268,10 +284,11 @@ class FlowTable:
         n = turnover.open_ones(memory.records, memory.young, memory.counts)
         for start in range(0, n, batch_flows):
             listed = memory.young[start : min(start + batch_flows, n)]
-            batch = hand_out(
-                memory, listed, self._captures, self._owners, self._groups, self._slabs
-            )
-            yield add_names(batch) if "names" in self._groups else batch
+            batch = self._hand_out(listed, self._groups)
+            if self.options.tells_once and "names" in self._groups:
+                is_whole = ~np.asarray(batch.column("ja4").is_null())
+                memory.records["decided"][listed[is_whole]] = state.TOLD
+            yield batch
 
     def take_early(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
         """Open flows with one to four payload packets that had one since the last call, each once.
@@ -282,10 +299,7 @@ class FlowTable:
         n = turnover.candidates(memory.records, memory.early, memory.counts)
         for start in range(0, n, batch_flows):
             listed = memory.early[start : min(start + batch_flows, n)]
-            batch = hand_out(
-                memory, listed, self._captures, self._owners, self._groups, self._slabs
-            )
-            yield add_names(batch) if "names" in self._groups else batch
+            yield self._hand_out(listed, self._groups)
 
     def open_totals(self) -> NDArray[Any]:
         """What the decided open flows have moved so far, of both directions together; a copy, shape (n,).

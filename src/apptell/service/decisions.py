@@ -6,6 +6,7 @@ It holds no thread and reads no clock. Identification is ``verdicts.identify_flo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from sys import intern
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 OVERLOADED: Final = "overloaded"
 _NAMED: Final = "named"
+_NAMES: Final = ("server_name", "ja4")
 _REMEMBERED: Final = (
     "outcome",
     "app",
@@ -40,11 +42,12 @@ _REMEMBERED: Final = (
     "payload_packets_seen",
     "model",
     "context_flows",
+    *_NAMES,
     "revised",  # stands last
 )
 _APP: Final = _REMEMBERED.index("app")
 _GUESSES: Final = ("app", "best_guess", "confidence", "runner_up", "runner_up_confidence")
-_FROZEN: Final = (
+_TOTALS: Final = (
     "packets_to_server",
     "packets_to_client",
     "bytes_to_server",
@@ -63,6 +66,8 @@ class _Known:
     """As in ``_REMEMBERED``."""
     is_early: bool
     """Whether it was said before the flow's verdict was due."""
+    n_open: int = 1
+    """Open flows of that key: more than one in captures whose time begins anew."""
 
 
 @dataclass(slots=True)
@@ -135,12 +140,27 @@ class Decisions:
         if any(batch.num_rows for batch in told):
             yield live_records(VerdictBatch(pa.concat_batches(told)), VERDICT)
         if found.ended:
-            flows = FlowBatch.concat(found.ended)
+            yield from self._ends(found.ended)
+
+    def _ends(self, ended: Sequence[FlowBatch]) -> Iterator[pa.RecordBatch]:
+        """Records of flows that ended, with the apps, and where they bring none the names, that were said."""
+        for flows in ended:
             keys = _keys(flows)
-            known = [self._known[key].values for key in keys]
-            for key in keys:  # twice in captures whose time begins anew
-                self._known.pop(key, None)
-            yield live_records(_with_verdicts(flows, known), END, flows.column("end_reason"))
+            known = [self._known.get(key) for key in keys]
+            for key in keys:
+                self._forget(key)
+            there = flows.filter(_flags(each is not None for each in known))
+            if len(there):
+                said = _with_verdicts(there, [each.values for each in known if each is not None])
+                yield live_records(said, END, there.column("end_reason"))
+
+    def _forget(self, key: _Key) -> None:
+        """A flow has ended."""
+        known = self._known.get(key)
+        if known is not None:
+            known.n_open -= 1
+            if not known.n_open:
+                del self._known[key]
 
     def _around(self, model: Model) -> RollingContext | None:
         """The context of a model's flows: another model begins anew."""
@@ -172,7 +192,7 @@ class Decisions:
                 enough = flows.payload_packets >= MIN_PAYLOAD_PACKETS
                 is_final = _flags(before is not None and not before.is_early for before in known)
                 due = enough & ~is_final & _flags(key not in settled for key in keys)
-                _add(found.ended, _without_payload(flows), enough | is_known)
+                _add(found.ended, flows, enough | is_known)
             later.update(keys)
             if not (overloaded or work.is_overloaded):
                 _add(found.early if work.kind == EARLY else found.due, flows, due)
@@ -200,7 +220,8 @@ class Decisions:
             differs = before is not None and before.values[_APP] != values[_APP]
             is_new.append(is_first or differs)
             is_revised.append(differs and not is_first)
-            self._known[key] = _Known((*values[:-1], is_revised[-1]), is_early=False)
+            n_open = 1 if before is None or before.is_early else before.n_open + 1
+            self._known[key] = _Known((*values[:-1], is_revised[-1]), is_early=False, n_open=n_open)
         at = SCHEMA.get_field_index("revised")
         batch = batch.set_column(at, SCHEMA.field(at), pa.array(is_revised, pa.bool_()))
         return batch.filter(pa.array(is_new, pa.bool_()))
@@ -219,8 +240,13 @@ def _add(batches: list[FlowBatch], flows: FlowBatch, keep: NDArray[np.bool_]) ->
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[_Key, tuple[Any, ...]]]:
     """What is remembered of some verdicts."""
     ids, parts = batch.column("connection_id").to_pylist(), batch.column("part").to_pylist()
-    values = zip(*(batch.column(name).to_pylist() for name in _REMEMBERED), strict=True)
-    return zip(zip(ids, parts, strict=True), values, strict=True)
+    columns = (_shared(batch.column(name).to_pylist()) for name in _REMEMBERED)
+    return zip(zip(ids, parts, strict=True), zip(*columns, strict=True), strict=True)
+
+
+def _shared(values: list[Any]) -> list[Any]:
+    """The same with one object for equal texts: many flows are remembered, and their texts are few."""
+    return [intern(value) if type(value) is str else value for value in values]
 
 
 def _keys(flows: FlowBatch) -> list[_Key]:
@@ -230,14 +256,8 @@ def _keys(flows: FlowBatch) -> list[_Key]:
 
 def _as_decided(flows: FlowBatch) -> FlowBatch:
     """The flows with the totals that their verdict rests on, so that a verdict is the same at any time."""
-    totals = {name: flows.column(f"decided_{name}") for name in _FROZEN}
+    totals = {name: flows.column(f"decided_{name}") for name in _TOTALS}
     return flows.with_columns(end_ns=flows.column("decided_ns"), **totals)
-
-
-def _without_payload(flows: FlowBatch) -> FlowBatch:
-    """What is told of a flow that ended, beside its verdict."""
-    told = {*SCHEMA.names, "end_reason"}
-    return FlowBatch(flows.to_arrow().select([name for name in flows.columns if name in told]))
 
 
 def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBatch:
@@ -245,10 +265,10 @@ def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBat
     values = dict(zip(_REMEMBERED, zip(*known, strict=True), strict=True))
     columns = []
     for field in SCHEMA:
-        if field.name in values:
-            columns.append(pa.array(values[field.name], field.type))
-        elif field.name in there:
+        if field.name in there:
             columns.append(flows.column(field.name))
+        elif field.name in values:
+            columns.append(pa.array(values[field.name], field.type))
         else:
             columns.append(pa.nulls(len(flows), field.type))
     return VerdictBatch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))

@@ -54,7 +54,7 @@ class PacketPath:
         clean = options.mode == "clean"
         self._decoder = Decoder(options.tunnels, fragments_apart=clean)
         self._reassembler = Reassembler(self._decoder, options.protocols) if clean else None
-        self._table = FlowTable(options)
+        self._table = FlowTable(replace(options, tells_once=True))
         self.open_totals = self._table.open_totals()
         """What open flows had moved when they were last asked for."""
         self._is_asked = False
