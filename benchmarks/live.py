@@ -2,12 +2,15 @@
 
     sudo .venv/bin/python benchmarks/live.py throughput CAPTURES... --peers-python PYTHON
     sudo .venv/bin/python benchmarks/live.py cost CAPTURES... --peers-python PYTHON --start 15000
+    .venv/bin/python benchmarks/live.py replay CAPTURES... --beside PYTHON
     sudo .venv/bin/python benchmarks/live.py soak CAPTURES... --seconds 1800 --flows 1000000
 
 Each program reads one end of the pair while ``live_traffic.py`` sends into the other, in a network namespace of
 its own. A rate is held for some seconds and passes when the program counted every packet that was sent; rates
 go up by a factor until one fails twice. Peers: ndpiReader from the path, nfstream of PYTHON; and a receiver
-that only counts, once with our ring, once with none. Needs root, ip and unshare.
+that only counts, once with our ring, once with none. Needs root, ip and unshare. ``replay`` needs none of it:
+processor time of ``live --replay --speed max`` on a file of some passes, in turn with that of other checkouts'
+interpreters.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -24,6 +28,8 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from live_traffic import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +65,24 @@ with LiveCapture("right") as capture:
     while capture.read(0.1) is not None or going:
         pass
     print(capture.stats.packets, flush=True)
+"""
+REPLAY = """
+import sys, threading, time
+from apptell.models import load_model
+from apptell.service import LiveOptions, LivePipeline, ReplaySource, open_outputs
+from apptell.service.warm_up import warm_up
+class Blocks(ReplaySource):
+    def batches(self):
+        size = int(sys.argv[3])
+        for batch in super().batches():
+            for at in range(0, 0 if batch is None else len(batch), size or len(batch) or 1):
+                yield batch.slice(at, at + size) if size else batch
+model, options = load_model(), LiveOptions()
+warm_up(options.flows, model)
+outputs = open_outputs([sys.argv[2]], is_lossless=True) if sys.argv[2] else []
+begin = time.process_time()
+LivePipeline([Blocks(sys.argv[1])], model, outputs, options).run(threading.Event())
+print(time.process_time() - begin)
 """
 
 
@@ -274,6 +298,33 @@ def cost(options: argparse.Namespace) -> None:
             print(f"  delay <= {bounds} s for 50, 90, 99 %; {result['said']}", flush=True)
 
 
+def replay(options: argparse.Namespace) -> None:
+    """Processor time of a file replayed as fast as it goes, without an output and with JSON lines."""
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    traffic, path = Traffic(options.captures), out / "replay.pcap"
+    traffic.write(path, options.passes)
+    packets, flows = traffic.n * options.passes, traffic.flows * options.passes
+    print(f"{packets:,} packets, {flows:,} 5-tuples", flush=True)
+    pythons = [sys.executable, *options.beside]
+    cases = [("", block) for block in options.blocks] + [("jsonl:/dev/null", 0)]
+    for output, block in cases:
+        found: dict[str, list[float]] = {python: [] for python in pythons}
+        for _ in range(options.repeats):
+            for python in pythons:
+                command = [python, "-c", REPLAY, str(path), output, str(block)]
+                said = subprocess.run(command, check=True, capture_output=True, text=True)
+                found[python].append(float(said.stdout))
+        for python, seconds in found.items():
+            used_s = statistics.median(seconds)
+            where = f"{output or 'no output'}, blocks of {block or 'the file'}: {python}"
+            print(
+                f"{where}: {used_s / flows * 1e6:.1f} us of processor time a 5-tuple, "
+                f"{used_s / packets * 1e6:.2f} a packet, {packets / used_s:,.0f} packets/s",
+                flush=True,
+            )
+
+
 def soak(options: argparse.Namespace) -> None:
     """Memory and counters of a sensor, once a minute, while flows come and go."""
     out = Path(options.out)
@@ -315,7 +366,7 @@ def soak(options: argparse.Namespace) -> None:
 def main() -> None:
     """Runs a part in a namespace of its own."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["throughput", "cost", "soak"])
+    parser.add_argument("part", choices=["throughput", "cost", "replay", "soak"])
     parser.add_argument("captures", nargs="+")
     parser.add_argument("-o", "--out", default="out/live", help="where programs write")
     parser.add_argument("--peers-python", help="an interpreter that has nfstream")
@@ -326,7 +377,16 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1800.0, help="of the soak")
     parser.add_argument("--flows", type=int, default=1_000_000, help="of the soak")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--passes", type=int, default=10, help="of the replayed file")
+    parser.add_argument("--beside", nargs="+", default=[], help="interpreters of other checkouts")
+    parser.add_argument("--repeats", type=int, default=5, help="of a replay")
+    parser.add_argument(
+        "--blocks", type=int, nargs="+", default=[0, 100], help="packets; 0: the file's"
+    )
     options = parser.parse_args()
+    if options.part == "replay":
+        replay(options)
+        return
     if not options.inside:
         again = [sys.executable, __file__, *sys.argv[1:], "--inside"]
         raise SystemExit(subprocess.call(["unshare", "-n", "bash", "-c", NAMESPACE, "-", *again]))

@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import json
 import socket
+import struct
 import time
 from pathlib import Path
 
@@ -53,6 +54,8 @@ class Traffic:
         start = np.concatenate([[0], np.cumsum(length)[:-1]]).astype(np.uint64)
         self.bytes = len(data)
         self.flows = len({_tuple(frame) for _, frame in frames})
+        self._time_ns = np.array([time_ns for time_ns, _ in frames])
+        self._length = length.astype(np.int64)
         self._data = np.frombuffer(bytearray(data), dtype=np.uint8)
         self._at = start.astype(np.int64)
         vectors = np.zeros((self.n, 2), dtype=np.uint64)
@@ -69,6 +72,20 @@ class Traffic:
             high, low = self._at + first + 1, self._at + first + 2
             value = self._data[high].astype(np.uint16) * 256 + self._data[low] + 1
             self._data[high], self._data[low] = value >> 8, value & 255
+
+    def write(self, path: Path, passes: int) -> None:
+        """A pcap file of some passes, one after another."""
+        with path.open("wb") as out:
+            out.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65_535, 1))
+            for number in range(passes):
+                begin_ns = 1_700_000_000 * 10**9 + number * int(self._time_ns[-1] + 10**9)
+                for at, length, time_ns in zip(
+                    self._at.tolist(), self._length.tolist(), self._time_ns.tolist(), strict=True
+                ):
+                    when = divmod(begin_ns + time_ns, 10**9)
+                    out.write(struct.pack("<IIII", *when, length, length))
+                    out.write(self._data[at : at + length].data)
+                self.next_pass()
 
     def send(
         self, interface: str, rate: float, packets: int, limit_s: float = float("inf")

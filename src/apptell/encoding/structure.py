@@ -56,7 +56,8 @@ def structure(
         raise UsageError(f"names={names!r}; there are {', '.join(NAMES)}")
     n = len(flows)
     segments = flows.segments()
-    is_udp = np.asarray(flows.column("protocol").fill_null(0)) == _UDP
+    protocol = flows.column("protocol")
+    is_udp = np.asarray(protocol.fill_null(0) if protocol.null_count else protocol) == _UDP
     tokens = np.zeros((n, N_TOKENS), dtype=np.uint16)
     read_streams(
         segments.first,

@@ -36,14 +36,13 @@ def fingerprint(part: bytes) -> str:
 
 
 def fingerprints(parts: pa.Array) -> pa.Array:
-    """JA4 of n hellos as strings; each distinct input is hashed once; null stays null.
+    """JA4 of n hellos as strings; distinct inputs are hashed once; null stays null.
 
     Args:
         parts: binary, as ``fingerprint`` takes them.
     """
-    encoded = parts.dictionary_encode()
-    values = pa.array([fingerprint(part) for part in encoded.dictionary.to_pylist()], pa.string())
-    return values.take(encoded.indices)
+    found = [None if part is None else fingerprint(part) for part in parts.to_pylist()]
+    return pa.array(found, pa.string())
 
 
 def _pairs(data: bytes) -> list[bytes]:

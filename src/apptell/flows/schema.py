@@ -117,6 +117,7 @@ SCHEMA: Final = pa.schema(
     [pa.field(name, kind) for group in GROUPS.values() for name, kind in group.items()],
     metadata={"apptell.flow_schema": str(SCHEMA_VERSION)},
 )
+_FIELDS: Final = {field.name: field for field in SCHEMA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,13 @@ class FlowBatch:
         self._batch = batch
 
     @classmethod
+    def trusted(cls, batch: pa.RecordBatch) -> FlowBatch:
+        """Wraps a record batch that was made by ``SCHEMA``: its columns are not looked at."""
+        flows = cls.__new__(cls)
+        flows._batch = batch  # noqa: SLF001 - its own
+        return flows
+
+    @classmethod
     def from_columns(cls, columns: dict[str, Any], n_flows: int | None = None) -> FlowBatch:
         """A batch from any columns of the schema (arrays or lists); absent ones become nulls.
 
@@ -275,31 +283,32 @@ class FlowBatch:
 
     def with_columns(self, **columns: Any) -> FlowBatch:
         """The same flows with some columns put in or replaced (arrays or lists of the same length)."""
-        batch = self._batch
+        schema, arrays, fields = self._batch.schema, self._batch.columns, []
         for name, values in columns.items():
-            index = SCHEMA.get_field_index(name)
-            if index < 0:
+            field = _FIELDS.get(name)
+            if field is None:
                 raise DatasetError(f"flows: unknown column {name!r}")
-            array = (
-                values
-                if isinstance(values, pa.Array)
-                else pa.array(values, SCHEMA.field(index).type)
-            )
-            at = batch.schema.get_field_index(name)
+            array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
+            if array.type != field.type:
+                raise DatasetError(f"flows: column {name!r} is {array.type}, not {field.type}")
+            at = schema.get_field_index(name)
             if at < 0:
-                batch = batch.append_column(SCHEMA.field(index), array)
+                arrays.append(array)
+                fields.append(field)
             else:
-                batch = batch.set_column(at, SCHEMA.field(index), array)
-        return FlowBatch(batch)
+                arrays[at] = array
+        if fields:
+            schema = pa.schema([*schema, *fields], schema.metadata)
+        return FlowBatch.trusted(pa.RecordBatch.from_arrays(arrays, schema=schema))
 
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> FlowBatch:
         """Some rows, in the order given."""
-        return FlowBatch(self._batch.take(pa.array(np.asarray(rows, dtype=np.int64))))
+        return FlowBatch.trusted(self._batch.take(pa.array(np.asarray(rows, dtype=np.int64))))
 
     def filter(self, keep: NDArray[np.bool_]) -> FlowBatch:
         """The rows where ``keep``, shape (n,), is true; the batch itself when that is all of them."""
         keep = np.asarray(keep, dtype=bool)
-        return self if keep.all() else FlowBatch(self._batch.filter(pa.array(keep)))
+        return self if keep.all() else FlowBatch.trusted(self._batch.filter(pa.array(keep)))
 
     @property
     def payload_packets(self) -> NDArray[np.int64]:
@@ -312,17 +321,16 @@ class FlowBatch:
         length = self.column("segment_length")
         data = self.column("segment_bytes")
         first = _offsets(length)
-        blobs = data.flatten()
-        start, buffer = _binary(blobs)
+        start, buffer = _binary(_values(data))
         return SegmentColumns(
             first - first[0],
-            np.asarray(length.flatten().to_numpy(zero_copy_only=False), dtype=np.int32),
+            np.asarray(_values(length).to_numpy(zero_copy_only=False), dtype=np.int32),
             np.asarray(
-                self.column("segment_to_server").flatten().to_numpy(zero_copy_only=False),
+                _values(self.column("segment_to_server")).to_numpy(zero_copy_only=False),
                 dtype=np.bool_,
             ),
             np.asarray(
-                self.column("segment_time_ns").flatten().to_numpy(zero_copy_only=False),
+                _values(self.column("segment_time_ns")).to_numpy(zero_copy_only=False),
                 dtype=np.int64,
             ),
             start,
@@ -335,9 +343,9 @@ class FlowBatch:
         first = _offsets(length)
         return SequenceColumns(
             first - first[0],
-            np.asarray(length.flatten().to_numpy(zero_copy_only=False), dtype=np.int32),
+            np.asarray(_values(length).to_numpy(zero_copy_only=False), dtype=np.int32),
             np.asarray(
-                self.column("sequence_gap_us").flatten().to_numpy(zero_copy_only=False),
+                _values(self.column("sequence_gap_us")).to_numpy(zero_copy_only=False),
                 dtype=np.int64,
             ),
         )
@@ -360,6 +368,15 @@ def _offsets(lists: pa.ListArray) -> NDArray[np.int64]:
         lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
         return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return np.asarray(lists.offsets.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _values(lists: pa.ListArray) -> pa.Array:
+    """The elements of all lists, as they lie where none is null: ``flatten`` takes longer to see that."""
+    if lists.null_count or not len(lists):
+        return lists.flatten()
+    offsets = lists.offsets
+    begin = offsets[0].as_py()
+    return lists.values.slice(begin, offsets[len(lists)].as_py() - begin)
 
 
 def _binary(blobs: pa.BinaryArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

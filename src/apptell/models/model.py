@@ -58,6 +58,7 @@ class Model:
         if threads is None and info["inputs"] == "statistics":
             threads = 1
         self._session = _session(onnx_bytes, place, threads)
+        self._feed = self._session.get_inputs()[0].name
         self._check_shapes(place)
 
     def __repr__(self) -> str:
@@ -123,7 +124,7 @@ class Model:
         """
         batch = flows.to_arrow()
         parts = [
-            self._run(self.encode(FlowBatch(batch.slice(start, BATCH_FLOWS))))
+            self._run(self.encode(FlowBatch.trusted(batch.slice(start, BATCH_FLOWS))))
             for start in range(0, len(flows), BATCH_FLOWS)
         ]
         found = np.concatenate([np.zeros((0, len(self.apps)), dtype=np.float32), *parts])
@@ -134,8 +135,7 @@ class Model:
         return self._calibrate(self._run(inputs))
 
     def _run(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        feed = self._session.get_inputs()[0].name
-        found = self._session.run(["probabilities"], {feed: inputs})[0]
+        found = self._session.run(["probabilities"], {self._feed: inputs})[0]
         return np.asarray(found, dtype=np.float32)
 
     def _calibrate(

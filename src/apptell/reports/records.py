@@ -6,8 +6,9 @@ an Arrow batch; the writers give it its form.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,7 +16,7 @@ from apptell.flows import schema as flow_schema
 from apptell.verdicts import schema as verdict_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from apptell.flows.schema import FlowBatch
     from apptell.verdicts.schema import VerdictBatch
@@ -63,14 +64,41 @@ VERDICT_RECORD: Final = pa.schema(
 _RENAMED: Final = {"time": "start_ns", "end_time": "end_ns"}
 
 
+def _as_time(values: pa.Array) -> pa.Array:
+    return values.view(_TIME)
+
+
+def _as_name(values: pa.Array) -> pa.Array:
+    return pa.array([PROTOCOL_NAMES.get(number, str(number)) for number in values.to_pylist()])
+
+
+def _as_share(values: pa.Array) -> pa.Array:
+    """Six digits: a float32 .85 would print as 0.8500000238418579."""
+    if values.null_count:
+        return pc.round(values.cast(_SHARE), 6)
+    return pa.array(np.round(values.to_numpy().astype(np.float64), 6))
+
+
+def _form(field: pa.Field) -> Callable[[pa.Array], pa.Array] | None:
+    if field.name == "protocol":
+        return _as_name
+    return {_TIME: _as_time, _SHARE: _as_share}.get(field.type)
+
+
+_FORMS: Final = tuple(
+    (_RENAMED.get(field.name, field.name), _form(field)) for field in VERDICT_RECORD
+)
+
+
 def verdict_records(verdicts: VerdictBatch) -> pa.RecordBatch:
     """The records of some verdicts, with the columns of ``VERDICT_RECORD``."""
+    return pa.RecordBatch.from_arrays(verdict_columns(verdicts), schema=VERDICT_RECORD)
+
+
+def verdict_columns(verdicts: VerdictBatch) -> list[pa.Array]:
+    """The columns of ``verdict_records``."""
     table = verdicts.to_arrow()
-    columns = [
-        _column(table.column(_RENAMED.get(field.name, field.name)), field)
-        for field in VERDICT_RECORD
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=VERDICT_RECORD)
+    return [form(table.column(name)) if form else table.column(name) for name, form in _FORMS]
 
 
 def flow_record_schema(groups: Sequence[str]) -> pa.Schema:
@@ -92,14 +120,3 @@ def flow_records(flows: FlowBatch, groups: Sequence[str]) -> pa.RecordBatch:
         for field in schema
     ]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _column(values: Any, field: pa.Field) -> pa.Array:
-    if field.type == _TIME:
-        return values.cast(_TIME)
-    if field.name == "protocol":
-        return pa.array([PROTOCOL_NAMES.get(number, str(number)) for number in values.to_pylist()])
-    if field.type == _SHARE:
-        # A float32 .85 would print as 0.8500000238418579.
-        return pc.round(values.cast(_SHARE), 6)
-    return values

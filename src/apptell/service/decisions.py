@@ -138,7 +138,8 @@ class Decisions:
             flows = _as_decided(FlowBatch.concat(found.overloaded))
             told.append(self._tell(_not_identified(flows, model, self._threshold)))
         if any(batch.num_rows for batch in told):
-            yield live_records(VerdictBatch(pa.concat_batches(told)), VERDICT)
+            both = told[0] if len(told) == 1 else pa.concat_batches(told)
+            yield live_records(VerdictBatch(both), VERDICT)
         if found.ended:
             yield from self._ends(found.ended)
 
@@ -222,9 +223,10 @@ class Decisions:
             is_revised.append(differs and not is_first)
             n_open = 1 if before is None or before.is_early else before.n_open + 1
             self._known[key] = _Known((*values[:-1], is_revised[-1]), is_early=False, n_open=n_open)
-        at = SCHEMA.get_field_index("revised")
-        batch = batch.set_column(at, SCHEMA.field(at), pa.array(is_revised, pa.bool_()))
-        return batch.filter(pa.array(is_new, pa.bool_()))
+        if any(is_revised):
+            at = SCHEMA.get_field_index("revised")
+            batch = batch.set_column(at, SCHEMA.field(at), pa.array(is_revised, pa.bool_()))
+        return batch if all(is_new) else batch.filter(pa.array(is_new, pa.bool_()))
 
 
 def _flags(values: Iterable[bool]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from apptell.reports.records import VERDICT_RECORD, verdict_records
+from apptell.reports.records import VERDICT_RECORD, verdict_columns
 from apptell.reports.writers import json_lines
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def live_records(
     """
     n = len(verdicts)
     reason = pa.nulls(n, pa.string()) if end_reason is None else end_reason.cast(pa.string())
-    columns = [pa.array([event] * n, pa.string()), *verdict_records(verdicts).columns, reason]
+    columns = [pa.array([event] * n, pa.string()), *verdict_columns(verdicts), reason]
     return pa.RecordBatch.from_arrays(columns, schema=LIVE_RECORD)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _DIGITS: Final = 5
 """Decimal digits of a probability that a verdict rests on."""
+_KINDS: Final = tuple(zip(SCHEMA.names, SCHEMA.types, strict=True))
 FROM_FLOWS: Final[tuple[str, ...]] = (
     "start_ns",
     "end_ns",
@@ -82,16 +83,16 @@ def decide(
         raise ModelError(f"{model_name}: a probability is not a number")
     # the last bits depend on how many flows ran at once: they break no tie and pass no threshold
     probabilities = np.round(probabilities, _DIGITS)
-    names = pa.array(apps, pa.string())
     best = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(n), best]
     accepted = confidence >= np.float32(round(threshold, _DIGITS))
-    guess = names.take(pa.array(best))
+    guesses = [apps[place] for place in best.tolist()]
+    is_named = accepted.tolist()
     if k > 1:
         others = probabilities.copy()
         others[np.arange(n), best] = -1.0
         second = others.argmax(axis=1)
-        runner_up = names.take(pa.array(second))
+        runner_up = pa.array([apps[place] for place in second.tolist()], pa.string())
         runner_up_confidence = pa.array(others[np.arange(n), second], pa.float32())
     else:
         runner_up, runner_up_confidence = pa.nulls(n, pa.string()), pa.nulls(n, pa.float32())
@@ -99,9 +100,12 @@ def decide(
     there = set(flows.columns)
     columns: dict[str, Any] = {name: flows.column(name) for name in FROM_FLOWS if name in there}
     columns |= {
-        "outcome": pa.array(np.where(accepted, "named", "declined"), pa.string()),
-        "app": pa.array(guess.to_pylist(), pa.string(), mask=~accepted) if n else guess,
-        "best_guess": guess,
+        "outcome": pa.array(["named" if there else "declined" for there in is_named], pa.string()),
+        "app": pa.array(
+            [app if there else None for app, there in zip(guesses, is_named, strict=True)],
+            pa.string(),
+        ),
+        "best_guess": pa.array(guesses, pa.string()),
         "confidence": pa.array(confidence, pa.float32()),
         "runner_up": runner_up,
         "runner_up_confidence": runner_up_confidence,
@@ -114,6 +118,7 @@ def decide(
         columns["context_flows"] = pa.array(context_flows, pa.int32())
     return VerdictBatch(
         pa.RecordBatch.from_arrays(
-            [columns.get(field.name, pa.nulls(n, field.type)) for field in SCHEMA], schema=SCHEMA
+            [columns[name] if name in columns else pa.nulls(n, kind) for name, kind in _KINDS],
+            schema=SCHEMA,
         )
     )
