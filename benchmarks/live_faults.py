@@ -79,9 +79,10 @@ def send(frames: Iterator[bytes] | list[bytes], pause_s: float = 0.02) -> int:
 class Sensor:
     """A running ``apptell live``; a context manager that ends it by SIGTERM."""
 
-    def __init__(self, folder: Path, *outputs: str) -> None:
+    def __init__(self, folder: Path, *outputs: str, workers: int = 1) -> None:
         self.out = folder / "apps.jsonl"
         words = [sys.executable, "-m", "apptell.cli", "live", "-i", "right"]
+        words += ["--workers", str(workers)]
         words += ["--metrics", str(METRICS)]
         for output in (f"jsonl:{self.out}", *outputs):
             words += ["--out", output]
@@ -341,8 +342,44 @@ def kill(folder: Path) -> tuple[bool, str]:
     )
 
 
+def ending(folder: Path) -> tuple[bool, str]:
+    """SIGTERM behind 3,000 flows at full speed: one worker, two, and beside two dead outputs."""
+    full = folder / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(full)], check=True)
+    path = str(folder / "stalled.sock")
+    said, well = [], True
+    frames = flows(3000, 1)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen()
+        dead = [f"unix:{path}", f"jsonl:{full}/apps.jsonl"]
+        for name, workers, outputs in (("one", 1, []), ("two", 2, []), ("dead outputs", 1, dead)):
+            out = folder / name
+            out.mkdir()
+            with Sensor(out, *outputs, workers=workers) as sensor:
+                send(frames, 0.0)
+                begin = time.monotonic()
+                sensor.process.terminate()
+                code = sensor.process.wait(60)
+                took_s = time.monotonic() - begin
+            records = lines(sensor.out)
+            n = sum(record["event"] == "verdict" for record in records)
+            overloaded = sum(
+                record["event"] == "verdict" and record["outcome"] == "overloaded"
+                for record in records
+            )
+            well &= code == 0 and took_s < 2 and len(records) == 2 * n > 0
+            said.append(
+                f"{name}: {took_s:.1f} s, {n:,} verdicts with their ends, {overloaded:,} overloaded"
+            )
+    subprocess.run(["umount", "--lazy", str(full)], check=True)
+    return well, "; ".join(said)
+
+
 TRIALS: Final[dict[str, Callable[[Path], tuple[bool, str]]]] = {
-    trial.__name__: trial for trial in (interface, disk, reader, broker, malformed, flood, kill)
+    trial.__name__: trial
+    for trial in (interface, disk, reader, broker, malformed, flood, kill, ending)
 }
 
 

@@ -430,6 +430,51 @@ def test_when_the_model_lags_flows_are_declined_as_overloaded_and_counted(tmp_pa
     assert len([row for row in records if row["event"] == "end"]) == 120
 
 
+class Stuck(Kept):
+    """An output that does not come back."""
+
+    def write(self, batch):
+        self.came.wait(60)
+
+
+class Pieces(ReplaySource):
+    """A source that gives a few packets at a time."""
+
+    def batches(self):
+        for batch in super().batches():
+            for at in range(0, len(batch), 20):
+                yield batch.slice(at, at + 20)
+
+
+class LossyPieces(Pieces, Lossy):
+    """The same, and does not wait."""
+
+
+@pytest.mark.parametrize("source", [Pieces, LossyPieces])
+def test_when_the_end_is_wished_for_what_waits_is_declined_and_one_dead_output_costs_no_other(
+    tmp_path, model, source
+):
+    path = write_pcap(tmp_path / "many.pcap", app_capture(APPS, 40))
+    stuck, kept, stop, metrics = Stuck(), Kept(), threading.Event(), Metrics()
+    stop_at_the_first = threading.Thread(target=lambda: kept.came.wait(60) and stop.set())
+    stop_at_the_first.start()
+    dead, well = QueuedOutput("dead", stuck), QueuedOutput("well", kept)
+    # 0.2 s for two flows: all of them would take 12 s
+    pipeline = LivePipeline(
+        [source(path)], SlowModel(model), [dead, well], LiveOptions(batch_flows=2), metrics
+    )
+    pipeline.run(stop)
+    stop_at_the_first.join()
+    verdicts = [row for row in kept.rows if row["event"] == "verdict"]
+    assert len(verdicts) == len(by_flow(verdicts)) == 120
+    assert sum(row["outcome"] == "overloaded" for row in verdicts) > 60
+    assert sum(row["event"] == "end" for row in kept.rows) == 120
+    assert metrics.untold == 0
+    assert well.counts()["dropped"] == 0
+    assert dead.counts()["dropped"] == len(kept.rows)
+    stuck.came.set()
+
+
 def test_another_model_takes_over_without_a_flow_lost(capture, model):
     other = SlowModel(model)
     other.name = "other"

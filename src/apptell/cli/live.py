@@ -180,3 +180,7 @@ def _say_counts(counts: "Metrics") -> None:
         f"{total:,} verdicts: {named:,} named, {total - named - counts.overloaded:,} declined, "
         f"{counts.overloaded:,} overloaded."
     )
+    if counts.untold:
+        note(
+            f"{counts.untold:,} flows were open at the end and are not told of: there was no time."
+        )

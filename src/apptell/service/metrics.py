@@ -69,6 +69,8 @@ class Metrics:
         self.evicted = 0
         self.waiting = 0
         """Flows that wait for identification."""
+        self.untold = 0
+        """Flows that were open when the end was wished for, and for which there was no time."""
         self.outputs: dict[str, dict[str, int]] = {}
         self.delay = Histogram(_BUCKETS_S)
         self.confidence = Histogram(_SHARES)
@@ -163,6 +165,10 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
+_POLL_S: Final = 0.05
+"""How soon the server sees that it is to end."""
+
+
 class MetricsServer:
     """``/metrics``, ``/healthz`` and ``/readyz`` over HTTP; a context manager.
 
@@ -193,7 +199,7 @@ class MetricsServer:
             raise OutputError(f"{address[0]}:{address[1]}: {error.strerror or error}") from error
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="metrics", daemon=True
+            target=self._server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True
         )
 
     def __enter__(self) -> Self:

@@ -5,6 +5,7 @@ It never waits for a model or an output, unless its source waits for it.
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from apptell.capture import PacketBatch
     from apptell.flows import FlowBatch, FlowOptions
+    from apptell.service.ending import Ending
     from apptell.service.sources import Source
     from apptell.service.work import WorkQueue
 
@@ -49,6 +51,10 @@ class PacketPath:
         """Their bytes on the wire."""
         self.flows = 0
         """Flows that ended."""
+        self.untold = 0
+        """Open flows that were left when there was no more time."""
+        self.ending: Ending | None = None
+        """By when to be done, once the end was asked for."""
         self._decide_after_s = decide_after_s
         self._work = work
         clean = options.mode == "clean"
@@ -94,7 +100,11 @@ class PacketPath:
                     break
         finally:
             self._bring_open()
-            self._bring(self._table.finish(), ENDED)
+            for flows in self._table.finish():
+                self._bring([flows], ENDED)
+                if self.ending is not None and time.monotonic() > self.ending.tell_s:
+                    self.untold = self._table.n_ready
+                    break
 
     def _add(self, packets: PacketBatch) -> None:
         headers = self._decoder(packets)

@@ -17,9 +17,10 @@ import numpy as np
 
 from apptell.flows import FlowOptions
 from apptell.service.decisions import Decisions
+from apptell.service.ending import Ending
 from apptell.service.metrics import Metrics
 from apptell.service.packet_path import PacketPath
-from apptell.service.work import DECIDED, WorkQueue
+from apptell.service.work import DECIDED, ENDED, WorkQueue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
     from apptell.service.work import Work
     from apptell.verdicts import ContextOptions
 
-STOP_S: Final = 1.5
-"""How long ending may take when it was asked for; what is not written by then is counted as dropped."""
 _WATCH_S: Final = 0.1
 _METER_S: Final = 1.0
+_LATE_FLOWS: Final = 4096
+"""Flows that are told of at once when there is no time to identify them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,8 @@ class LivePipeline:
         ]
         for path in self._paths:
             path.decide_at(model.decision_packets)
-        self._deadline_s: float | None = None
+        self._ending: Ending | None = None
+        self._untold = 0
         self.metrics.set_model(f"{model.name}@{model.hash}")
 
     def replace_model(self, model: Model) -> None:
@@ -132,25 +134,44 @@ class LivePipeline:
                     if stop.is_set() or failed or deciding.done() or self._are_outputs_gone():
                         break
             finally:
-                if stop.is_set():
-                    self._deadline_s = time.monotonic() + STOP_S
+                self._heed(stop)
                 halt.set()
                 wait(reading)
                 self._meter()
                 for path in self._paths:
                     path.source.close()
                 self._work.close()
+                while wait([deciding], _WATCH_S).not_done:
+                    self._heed(stop)
                 try:
                     deciding.result()
                     for read in reading:
                         read.result()
                 finally:
                     self.metrics.is_ready = False
-                    for output in self._outputs:
-                        output.close(self._deadline_s)
+                    self._end_outputs(stop)
                     self._meter()
         if self._are_outputs_gone():
             raise BrokenPipeError
+
+    def _heed(self, stop: threading.Event) -> None:
+        """When the end is wished for, what is still to be done has its time."""
+        if stop.is_set() and self._ending is None:
+            self._ending = Ending.from_now()
+            for path in self._paths:
+                path.ending = self._ending
+            for output in self._outputs:
+                output.end_by(self._ending.write_s)
+
+    def _end_outputs(self, stop: threading.Event) -> None:
+        """All at once, so that one that stalls takes no time from the others."""
+        for output in self._outputs:
+            output.end()
+        while any(output.is_busy for output in self._outputs):
+            time.sleep(_WATCH_S / 5)
+            self._heed(stop)
+        for output in self._outputs:
+            output.close(None if self._ending is None else self._ending.write_s)
 
     def _are_outputs_gone(self) -> bool:
         return bool(self._outputs) and all(output.is_gone for output in self._outputs)
@@ -165,15 +186,23 @@ class LivePipeline:
         metrics.evicted = sum(path.evicted for path in paths)
         metrics.kernel_drops = sum(path.source.dropped() for path in paths)
         metrics.waiting = self._work.n_flows
+        metrics.untold = sum(path.untold for path in paths) + self._untold
         metrics.outputs = {output.name: output.counts() for output in self._outputs}
 
     def _decide(self) -> None:
         """The identifying thread."""
         options, decisions = self.options, self._decisions
         try:
-            while works := self._work.gather(options.batch_flows, options.delay_s):
-                late = self._deadline_s is not None and time.monotonic() > self._deadline_s
-                for records in decisions.records(works, overloaded=late):
+            is_late = False
+            while works := self._work.gather(
+                _LATE_FLOWS if is_late else options.batch_flows, options.delay_s
+            ):
+                if self._ending is not None:
+                    is_late = time.monotonic() > self._ending.identify_s
+                    if time.monotonic() > self._ending.tell_s:
+                        self._untold += sum(len(w.flows) for w in works if w.kind == ENDED)
+                        continue
+                for records in decisions.records(works, overloaded=is_late):
                     for output in self._outputs:
                         output.put(records)
                     self.metrics.count(records)

@@ -73,6 +73,11 @@ class QueuedOutput:
         """What went wrong last."""
         return self._fault or str(getattr(self._output, "fault", ""))
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has something to do and time for it."""
+        return self._thread.is_alive() and self._left_s() > 0
+
     def counts(self) -> dict[str, int]:
         """Records written, dropped and queued, failed attempts, and what the output itself counts."""
         return {
@@ -92,13 +97,26 @@ class QueuedOutput:
                 and self._n
                 and self._n + n > self._capacity
                 and not (self._is_failing or self.is_gone or self._is_closing)
+                and (left := self._left_s()) > 0
             ):
-                self._changed.wait()
+                self._changed.wait(min(left, threading.TIMEOUT_MAX))
             if self.is_gone or (self._n and self._n + n > self._capacity):
                 self._dropped += n
                 return
             self._waiting.append(batch)
             self._n += n
+            self._changed.notify_all()
+
+    def end_by(self, deadline_s: float) -> None:
+        """From now on nothing waits longer than until then, by the monotonic clock."""
+        with self._changed:
+            self._deadline_s = deadline_s
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        """No more records come: the output is ended when it has written what waits. Does not wait for it."""
+        with self._changed:
+            self._is_closing = True
             self._changed.notify_all()
 
     def close(self, deadline_s: float | None = None) -> None:
@@ -108,10 +126,9 @@ class QueuedOutput:
             deadline_s: by the monotonic clock; what is not written by then is dropped and counted. Without
                 one, an output that works is waited for, and one that fails gets one more attempt.
         """
-        with self._changed:
-            self._is_closing = True
-            self._deadline_s = deadline_s
-            self._changed.notify_all()
+        if deadline_s is not None:
+            self.end_by(deadline_s)
+        self.end()
         self._thread.join(None if deadline_s is None else max(deadline_s - time.monotonic(), 0.0))
         with self._changed:
             self._dropped += self._n
@@ -177,7 +194,11 @@ class QueuedOutput:
         with self._changed:
             while not self._is_closing and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
-        return self._deadline_s is None or time.monotonic() < self._deadline_s
+        return self._left_s() > 0
+
+    def _left_s(self) -> float:
+        """How long one may wait."""
+        return float("inf") if self._deadline_s is None else self._deadline_s - time.monotonic()
 
     def _attempt_tick(self) -> None:
         try:

@@ -1,0 +1,28 @@
+"""A wish to end in, by when each step of ending has to be done out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+_STEPS_S: Final = (0.3, 0.7, 1.0)
+"""The interpreter takes some tenths of a second more to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Times by the monotonic clock, s, within two seconds of the wish."""
+
+    identify_s: float
+    """Until then waiting flows are identified; later ones are declined as overloaded."""
+    tell_s: float
+    """Until then open flows are handed out and told of; later ones are counted as untold."""
+    write_s: float
+    """Until then outputs write; what still waits is counted as dropped."""
+
+    @classmethod
+    def from_now(cls) -> Ending:
+        """All steps, counted from now."""
+        now_s = time.monotonic()
+        return cls(*(now_s + step_s for step_s in _STEPS_S))
