@@ -3,8 +3,8 @@
 python benchmarks/lab_labels.py DATASET RECORDINGS
 
 The labels come from the kernel's log of who opened each connection. The lab's own record, which the
-labelling never sees, is the server names that it gave to each app: no two apps share one. So a flow
-whose server name belongs to another app than its label has a wrong label.
+labelling never sees, is the server names that it gave to each app. So a flow whose server name belongs
+to another app than its label has a wrong label. Names that two apps were given by chance say nothing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from apptell.dataset import Dataset
 
 
 def owners(recordings: Path) -> dict[tuple[str, str], str]:
-    """(Recording, server name) -> the label it belongs to."""
-    found = {}
+    """(Recording, server name) -> the label it belongs to; empty where it belongs to two."""
+    found: dict[tuple[str, str], str] = {}
     for path in recordings.rglob("recording.json"):
         content = json.loads(path.read_text())
         for label, names in content["names"].items():
             for name in names:
-                found[content["recording"], name] = label
+                at = content["recording"], name
+                found[at] = label if found.get(at, label) == label else ""
     return found
 
 
@@ -38,7 +39,7 @@ def main() -> None:
         for row in batch.to_arrow().select(["server_name", "label", "groups"]).to_pylist():
             source = dict(row["groups"])["source"].partition("/")[0]
             owner = known.get((source, row["server_name"]))
-            if row["server_name"] is None or owner is None:
+            if row["server_name"] is None or not owner:
                 counts["nameless"] += 1
             elif owner == row["label"]:
                 counts["right"] += 1

@@ -46,6 +46,7 @@ class Serving:
         self.authority = Authority(world.scratch / "keys", f"{behaviour.label(self.random)} root")
         self.hosts: dict[str, Host] = {}
         self.modules = {app: load(kind, app) for app, kind in kinds(settings).items()}
+        self._names: set[str] = set()
         self._lines: list[str] = []
         self._routes: dict[str, tuple[str, str]] = {}
         self._alpn: dict[str, str] = {}
@@ -76,7 +77,7 @@ class Serving:
             address = roles[role] = self.own_address(11 + len(self._doors))
             self._doors[address, ports.get(role, 443)] = app
             n_names = getattr(module, "N_NAMES", s.n_names)
-            names[role] = [f"{behaviour.label(self.random)}.{self.zone}" for _ in range(n_names)]
+            names[role] = [self.new_name() for _ in range(n_names)]
             self.authority.issue(f"{app}-{role}", [f"*.{self.zone}"])
             backend = f"{app}-{role}"
             usual = "h2,http/1.1" if role == "h2" else ""
@@ -89,6 +90,13 @@ class Serving:
         rng = random.Random(f"{s.seed}/{app}")
         n_accounts = s.workers * 2
         return Host(app, self.world, self.authority, rng, roles, names, n_accounts, s.day)
+
+    def new_name(self) -> str:
+        """A server name that no other role has."""
+        while (name := f"{behaviour.label(self.random)}.{self.zone}") in self._names:
+            pass
+        self._names.add(name)
+        return name
 
     def own_address(self, number: int) -> str:
         """An address of its own on the server side."""

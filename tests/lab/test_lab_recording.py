@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from lab import cost, recording
+from lab import cost, plan, recording, serving
 
 
 def sessions(path, app, n_good, n_bad):
@@ -39,3 +41,10 @@ def test_two_faults_of_a_few_sessions_are_no_reason(tmp_path):
 )
 def test_processes_are_named_by_what_they_run(command, title):
     assert cost.title(command) == title
+
+
+def test_no_two_apps_of_a_recording_share_a_server_name(tmp_path):
+    settings = replace(plan.sample(1)[0], quotas={})
+    world = SimpleNamespace(scratch=tmp_path, network=settings.network)
+    servers = serving.Serving(settings, world)
+    assert len({servers.new_name() for _ in range(5000)}) == 5000
