@@ -229,7 +229,9 @@ def throughput(options: argparse.Namespace) -> None:
     print(f"generator alone: {top:,} packets/s", flush=True)
     for program in programs(options):
         rate, best, failures = options.start, None, 0
-        while failures < 2:
+        while failures < 2 or (best is None and rate > 1000):
+            if failures == 2:
+                rate, failures = rate / options.step, 0
             result = run(program, options.captures, rate, options.hold, out / "said.txt")
             is_whole = result["seen"] >= result["sent"] and result["rate"] >= 0.95 * rate
             print(f"{program.name}: {result}", file=sys.stderr, flush=True)
