@@ -5,7 +5,7 @@
 Flows of the embedded samples at their fifth payload packet; the model that ships, ``fusion`` and the paper's
 models. "model" is encoding and network or forest alone, the limit; "records" is all that ``apptell live`` does
 until an output has the records of verdict and end; "json" is their rendering besides. Flows a second of
-processor time, so that other work disturbs less, and of the clock. PYTHON has onnxruntime-openvino. Prints JSON.
+processor time, so that other work disturbs less, and of the clock. PYTHON has onnxruntime-openvino.
 """
 
 from __future__ import annotations
