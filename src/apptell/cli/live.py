@@ -84,7 +84,7 @@ def live(
     from apptell.models import load_model
     from apptell.service import LiveOptions, LivePipeline, open_outputs
     from apptell.service.metrics import Metrics, MetricsServer, parse_address
-    from apptell.service.warm_up import warm_up
+    from apptell.service.warm_up import settle, warm_up
     from apptell.verdicts import ContextOptions
 
     told = Chosen(source, interface, replay, speed, snap, expression, promiscuous, workers)
@@ -112,6 +112,7 @@ def live(
             outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, used))
         live_options = LiveOptions(options, threshold, decide_after, window)
         pipeline = LivePipeline(opened, used, outputs, live_options, counts)
+        settle()
         interrupted = _listen(stop, pipeline, model)
         try:
             pipeline.run(stop)
