@@ -24,7 +24,8 @@ from apptell.dataset import folds
 from apptell.dataset.anonymize import mask_server_names
 from apptell.dataset.groups import origins
 from apptell.encoding import encode
-from apptell.learning.runs import Task, run_task
+from apptell.experiments.runs import run_task
+from apptell.learning.task import Task
 from models import is_mid_session, read_flows_of, verdicts_by_level
 
 if TYPE_CHECKING:

@@ -93,7 +93,8 @@ def _nanoseconds(text: str) -> int:
 def ask_apptell(path: Path) -> dict[str, Any]:
     """The same of apptell's literal reading of the paper."""
     from apptell.errors import CaptureError
-    from apptell.flows import FlowOptions, read_flows
+    from apptell.flows import FlowOptions
+    from apptell.names import read_flows
 
     counts: Counter[str] = Counter()
     said, stats = "", None

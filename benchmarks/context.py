@@ -22,7 +22,8 @@ from apptell.evaluation.curves import expected_calibration_error, reliability
 from apptell.evaluation.metrics import confusion_matrix, score
 from apptell.evaluation.providers import by_provider, provider_of
 from apptell.evaluation.uncertainty import bootstrap_intervals
-from apptell.learning.runs import Task, run_task
+from apptell.experiments.runs import run_task
+from apptell.learning.task import Task
 from apptell.verdicts import ContextOptions
 from apptell.verdicts.context import reweigh_all
 from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS

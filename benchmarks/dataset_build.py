@@ -29,10 +29,11 @@ from benchmarks.flow_engine import make_file
 
 from apptell.capture import open_capture
 from apptell.dataset import build
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
 from apptell.labels import LabelOptions, sources
 from apptell.labels.source import flow_reader
+from apptell.names import read_flows
 
 N_APPS = 50
 HEADER = (
@@ -77,7 +78,7 @@ def _owner(frame: bytes) -> int:
 def with_list(trailers: Path, out: Path) -> int:
     """Writes the list of the capture's connections; returns how many."""
     options = FlowOptions(protocols=(6, 17), groups=("core", "labels"))
-    from apptell.labels.pcapdroid import TrailerReader
+    from apptell.labels.formats.pcapdroid import TrailerReader
 
     def stamp(time_ns: int) -> str:
         return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="milliseconds")

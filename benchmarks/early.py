@@ -20,6 +20,7 @@ from apptell.encoding import statistics
 from apptell.errors import CaptureError
 from apptell.flows.early import read_early
 from apptell.learning.forest import StatisticsForest
+from apptell.names import add_names
 from apptell.verdicts import calibrate, fit_temperature
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def main() -> None:
         if path.parent.name == "pcapdroid" or app == options.without:
             continue
         try:
-            young, ended = read_early(path)
+            young, ended = read_early(path, add_names=add_names)
         except CaptureError:
             continue
         at = {n: _by_id(flows) for n, flows in young.items()}

@@ -23,8 +23,9 @@ from apptell.dataset import Dataset
 from apptell.dataset.groups import days, group_values
 from apptell.evaluation.metrics import confusion_matrix, score
 from apptell.evaluation.uncertainty import bootstrap_intervals
-from apptell.learning.adapt import adapt
-from apptell.learning.runs import Task, run_task
+from apptell.experiments.adapt import adapt
+from apptell.experiments.runs import run_task
+from apptell.learning.task import Task
 from apptell.verdicts import ContextOptions
 from apptell.verdicts.context import reweigh_all
 from interleave import Phones, interleave

@@ -30,7 +30,8 @@ import numpy as np
 
 from apptell.capture import open_capture
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions
+from apptell.names import read_flows
 
 CLOCK = """
 import resource, sys, time

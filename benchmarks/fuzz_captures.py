@@ -36,6 +36,7 @@ from apptell.errors import CaptureError
 from apptell.flows import FlowOptions
 from apptell.flows.read import FlowReader
 from apptell.flows.schema import GROUPS
+from apptell.names import add_names
 from apptell.testing import START_NS, client_hello, conversation, pcap_bytes, udp_frame
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def read_whole(*captures: bytes) -> int:
         for number, data in enumerate(captures)
     ]
     source = CaptureReader(parts, "fuzz", batch_packets=BATCH_PACKETS)
-    reader = FlowReader(source, SMALL[len(captures[0]) % 2])
+    reader = FlowReader(source, SMALL[len(captures[0]) % 2], add_names=add_names)
     n_flows = 0
     try:
         for batch in reader:

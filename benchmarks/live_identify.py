@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apptell.flows import FlowBatch, FlowOptions, read_flows
+from apptell.flows import FlowBatch, FlowOptions
 from apptell.flows.schema import CORE
 from apptell.models import DEFAULT_MODEL, load_model, write_model
+from apptell.names import read_flows
+from apptell.records.live import json_text
 from apptell.service.decisions import Decisions
-from apptell.service.records import json_text
 from apptell.service.work import DECIDED, ENDED, Work
 
 if TYPE_CHECKING:

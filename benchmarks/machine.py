@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from apptell.learning.arithmetic import gemm_rate, network_mflop
+from apptell.experiments.arithmetic import gemm_rate, network_mflop
 
 __all__ = ["gemm_rate", "machine", "network_mflop", "random_images", "timed"]
 

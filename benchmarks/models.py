@@ -24,7 +24,8 @@ from apptell.evaluation.evaluate import slices_of
 from apptell.evaluation.metrics import confusion_matrix, score
 from apptell.evaluation.providers import by_provider, provider_of
 from apptell.evaluation.uncertainty import bootstrap_intervals
-from apptell.learning.runs import Task, run_task
+from apptell.experiments.runs import run_task
+from apptell.learning.task import Task
 
 COVERAGE = 0.8
 

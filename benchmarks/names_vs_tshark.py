@@ -54,7 +54,8 @@ def hellos_of(answer: Answer) -> dict[Key, list[Hello]]:
 def ours_of(path: Path) -> dict[Key, list[Hello]]:
     """The same as apptell's flows have it."""
     from apptell.errors import CaptureError
-    from apptell.flows import FlowOptions, read_flows
+    from apptell.flows import FlowOptions
+    from apptell.names import read_flows
 
     found: defaultdict[Key, list[Hello]] = defaultdict(list)
     wanted = ["protocol", "client_address", "client_port", "server_address", "server_port"]

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from apptell.learning.make_default import read_samples
-from apptell.learning.runs import Task
+from apptell.learning.task import Task
 from apptell.learning.training import BATCH, predict, train_network
 from machine import machine, network_mflop, random_images, timed
 

@@ -24,9 +24,10 @@ from apptell.errors import (
 if TYPE_CHECKING:
     from apptell.dataset import Dataset
     from apptell.evaluation import evaluate
-    from apptell.flows import FlowBatch, FlowOptions, FlowReader, read_flows
+    from apptell.flows import FlowBatch, FlowOptions, FlowReader
     from apptell.learning import AppClassifier, StatisticsForest, train_model
     from apptell.models import Model, load_model
+    from apptell.names import read_flows
     from apptell.verdicts import Verdict, VerdictBatch, identify, identify_flows
 
 __all__ = [
@@ -70,7 +71,7 @@ _HOME = {
     "identify": "verdicts",
     "identify_flows": "verdicts",
     "load_model": "models",
-    "read_flows": "flows",
+    "read_flows": "names",
     "train_model": "learning",
 }
 

@@ -9,7 +9,7 @@ from benchmarks.fuzz_captures import mutants
 
 from apptell.capture import Owner, pcapng_scan
 from apptell.capture.columns import Columns
-from apptell.flows import read_flows
+from apptell.names import read_flows
 from apptell.testing import conversation
 from tests.capture import crafted, pcapng_twin
 from tests.capture.crafted import FRAMES, START_S

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from apptell.dataset.anonymize import Anonymizer, CryptoPan, mask_server_names
 from apptell.errors import UsageError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions
 from apptell.flows.community_id import community_id
 from apptell.flows.schema import GROUPS, FlowBatch
+from apptell.names import read_flows
 from apptell.testing import client_hello, conversation, write_pcap
 
 # The key and addresses of the sample that Crypto-PAn is published with.

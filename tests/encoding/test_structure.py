@@ -13,10 +13,10 @@ from apptell.encoding import structure
 from apptell.encoding.structure import N_TOKENS
 from apptell.encoding.tokens import size_class
 from apptell.errors import UsageError
-from apptell.flows import read_flows
 from apptell.learning.make_default import SAMPLES
+from apptell.names import read_flows
 from tests.encoding.crafted import CraftedFlow, Packet, batch
-from tests.flows.hellos import alpn, codes, hello, records, server_name, sized, versions
+from tests.names.hellos import alpn, codes, hello, records, server_name, sized, versions
 
 
 def tokens(*flows: list[tuple[bool, bytes]], **options) -> list[set[int]]:
@@ -197,7 +197,7 @@ def test_any_bytes_are_read_within_bounds(tmp_path):
     code = """
 import numpy as np
 from apptell.encoding import structure
-from apptell.flows import read_flows
+from apptell.names import read_flows
 from apptell.learning.make_default import SAMPLES
 from tests.encoding.crafted import CraftedFlow, Packet, batch
 from tests.encoding.test_structure import conversation

@@ -2,19 +2,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from apptell.encoding import structure
 from apptell.encoding.structure import N_TOKENS
-from apptell.flows import FlowBatch, read_flows
-from apptell.flows.dtls import find_dtls_hellos
-from apptell.flows.quic import find_initials
 from apptell.learning.make_default import SAMPLES
+from apptell.names import read_flows
+from apptell.names.dtls import find_dtls_hellos
+from apptell.names.quic import find_initials
 from tests.encoding.crafted import CraftedFlow, Packet, batch
 from tests.encoding.test_structure import conversation
 from tests.encoding.token_twin import Segment, tokens_of
+
+if TYPE_CHECKING:
+    from apptell.flows import FlowBatch
 
 CAPTURES = (
     Path(os.environ.get("APPTELL_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared"))

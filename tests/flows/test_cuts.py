@@ -13,9 +13,10 @@ import pytest
 import apptell
 from apptell.capture import open_capture
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions
 from apptell.flows.read import FlowReader
 from apptell.flows.schema import GROUPS
+from apptell.names import add_names, read_flows
 from tests.capture.crafted import pcap_header
 
 SAMPLES = Path(apptell.__file__).parent / "samples"
@@ -104,7 +105,9 @@ def same_however_cut(folder, path, options, seed=0, jobs=0):
     rng = random.Random(seed)
     for block in (rng.randint(1, 20), rng.randint(21, 500)):
         capture = open_capture(whole, batch_packets=block)
-        assert rows(FlowReader(capture, options)) == expected, f"blocks of {block} packets"
+        assert rows(FlowReader(capture, options, add_names=add_names)) == expected, (
+            f"blocks of {block} packets"
+        )
     dribbling = io.BufferedReader(Dribble(whole.read_bytes(), seed))
     assert rows(read_flows(dribbling, options)) == expected, "a stream"
     if jobs:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from apptell.errors import CaptureError, UsageError
-from apptell.flows import FlowOptions, FlowStats, read_flows
+from apptell.flows import FlowOptions, FlowStats
 from apptell.flows.parallel import read_flows_in_parallel
+from apptell.names import read_flows
 from apptell.testing import pcap_bytes
 from tests.flows.test_table import frames_of, random_packets
 

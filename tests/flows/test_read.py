@@ -5,7 +5,8 @@ import io
 import pytest
 
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions
+from apptell.names import read_flows
 from apptell.testing import START_NS, conversation, pcap_bytes, udp_frame, write_pcap
 from tests.packets.test_decode import IP4
 from tests.packets.test_reassembly import fragments4

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from apptell.flows import read_flows
 from apptell.flows.slabs import Slab, Slabs
+from apptell.names import read_flows
 from apptell.testing import START_NS, pcap_bytes, tcp_frame
 
 LARGE = 1 << 20

@@ -10,12 +10,12 @@ from apptell.errors import LabelError, UsageError
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
 from apptell.labels import LabelOptions, sources
-from apptell.labels.folders import app_and_groups
+from apptell.labels.formats.folders import app_and_groups
+from apptell.labels.formats.networklog import read_networklog_csv, read_networklog_text
+from apptell.labels.formats.pcapdroid_csv import packages_of, read_pcapdroid_csv
+from apptell.labels.formats.table import parse_columns, read_table, time_ns
 from apptell.labels.naming import is_system_uid
-from apptell.labels.networklog import read_networklog_csv, read_networklog_text
-from apptell.labels.pcapdroid_csv import packages_of, read_pcapdroid_csv
 from apptell.labels.source import flow_reader
-from apptell.labels.table import parse_columns, read_table, time_ns
 from apptell.testing import START_NS, conversation, write_pcap
 
 MS = START_NS // 1_000_000

@@ -4,9 +4,9 @@ import threading
 from dataclasses import replace
 
 from apptell.models import load_model
+from apptell.records.live import rows
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource
 from apptell.service.metrics import Metrics
-from apptell.service.records import rows
 from apptell.testing import START_NS, app_capture, tcp_frame, write_pcap
 
 SYN = 0x02

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from apptell.models import load_model
+from apptell.records.live import LIVE_RECORD
 from apptell.service import open_outputs
 from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
 from apptell.service.outputs.zeek import _FIELDS
-from apptell.service.records import LIVE_RECORD
 from apptell.testing import flow_batch
 
 DOCS = (Path(__file__).parents[2] / "docs/live.md").read_text()

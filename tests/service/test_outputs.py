@@ -12,11 +12,11 @@ import pytest
 
 from apptell.errors import MissingError, OutputError, UsageError
 from apptell.models import load_model
+from apptell.records.live import LIVE_RECORD
 from apptell.service import QueuedOutput, open_outputs
 from apptell.service.decisions import Decisions
 from apptell.service.outputs.lines import open_csv, open_json_lines
 from apptell.service.outputs.parquet import ParquetFolder, open_parquet
-from apptell.service.records import LIVE_RECORD
 from apptell.testing import flow_batch
 
 

@@ -10,12 +10,13 @@ import pytest
 
 from apptell.capture import open_capture
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, FlowTable, read_flows
+from apptell.flows import FlowOptions, FlowTable
 from apptell.models import Model, load_model
+from apptell.names import read_flows
+from apptell.records.live import live_records, rows
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource, StreamSource
 from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
-from apptell.service.records import live_records, rows
 from apptell.service.work import DECIDED, EARLY, ENDED, Work
 from apptell.testing import (
     START_NS,

@@ -13,10 +13,10 @@ import time
 import pytest
 
 from apptell.models import load_model
+from apptell.records.live import LIVE_RECORD, rows
 from apptell.service import open_outputs
 from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
-from apptell.service.records import LIVE_RECORD, rows
 from apptell.testing import flow_batch
 
 pytestmark = pytest.mark.oracle

@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions
 from apptell.models import load_model
+from apptell.names import read_flows
+from apptell.records.live import json_text
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource
 from apptell.service.decisions import Decisions
-from apptell.service.records import json_text
 
 SAMPLES = Path(__file__).parents[2] / "src/apptell/samples"
 SHARED = Path(__file__).parents[3] / "shared/captures"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 LOCATORS = (
-    "UserProvidedCacheLocator,InTreeCacheLocator,apptell.compiled.Prepared,"
-    "UserWideCacheLocator,apptell.compiled.Temporary"
+    "UserProvidedCacheLocator,InTreeCacheLocator,apptell.kernels.cache.Prepared,"
+    "UserWideCacheLocator,apptell.kernels.cache.Temporary"
 )
-"""Where compiled kernels are kept or found, in this order (``apptell.compiled``)."""
+"""Where compiled kernels are kept or found, in this order (``apptell.kernels.cache``)."""
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from apptell.cli.screen import note, report
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from apptell.learning.audit import Audit
+    from apptell.experiments.audit import Audit
 
 _HEAD = ("field", "leak", "gain", "accuracy", "shared", "by chance", "what to do")
 
@@ -56,7 +56,7 @@ def audit(
     from apptell.reports.page import Section, write_page
 
     try:
-        from apptell.learning.audit import audit as look
+        from apptell.experiments.audit import audit as look
     except ModuleNotFoundError as error:
         raise MissingError(
             f"the audit needs {error.name}, which is not installed: pip install 'apptell[train]'"

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from apptell.dataset import Selection, Split
+    from apptell.experiments.protocols import Outcome
     from apptell.flows import FlowBatch
-    from apptell.learning.protocols import Outcome
     from apptell.reports.comparison import Line
 
 
@@ -99,7 +99,7 @@ def compare(
     from apptell.dataset.groups import days
     from apptell.evaluation import slices_of
     from apptell.evaluation.comparison import measure_pooled
-    from apptell.learning.protocols import compare_models, interval_groups, models_of, plan_of
+    from apptell.experiments.protocols import compare_models, interval_groups, models_of, plan_of
     from apptell.reports.comparison import Line
 
     classes = Classes(level or "app", system or "other")

@@ -146,8 +146,8 @@ def services(
     """
     from apptell.dataset import Dataset
     from apptell.dataset.services import move_shared, service_table
-    from apptell.reports.table import Column, TableWriter
-    from apptell.reports.writers import choose_form, open_writer
+    from apptell.records.table import Column, TableWriter
+    from apptell.records.writers import choose_form, open_writer
 
     columns = [
         Column("app", 22, lambda row: str(row["app"])),

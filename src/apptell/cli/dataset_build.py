@@ -95,7 +95,7 @@ def build(
     from apptell.flows.schema import GROUPS
     from apptell.labels import LabelOptions, flow_reader
     from apptell.labels import sources as label_sources
-    from apptell.labels.table import parse_columns
+    from apptell.labels.formats.table import parse_columns
 
     if shared not in ("keep", "other", "drop"):
         raise UsageError(f"--shared {shared}: there are keep, other and drop")

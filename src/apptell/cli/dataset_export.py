@@ -12,10 +12,10 @@ from numpy.lib.format import open_memmap
 
 from apptell.encoding import STATISTICS, images, sequences, statistics
 from apptell.errors import OutputError, UsageError
+from apptell.records.records import flow_record_schema, flow_records
+from apptell.records.table import TableWriter
+from apptell.records.writers import open_writer
 from apptell.reports.png import png
-from apptell.reports.records import flow_record_schema, flow_records
-from apptell.reports.table import TableWriter
-from apptell.reports.writers import open_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

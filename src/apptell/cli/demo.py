@@ -45,9 +45,9 @@ def demo(
     from apptell.dataset import Classes, build
     from apptell.flows.schema import GROUPS
     from apptell.labels import LabelOptions, flow_reader, sources
+    from apptell.records.table import human_bytes
     from apptell.reports.evaluation import write_report
     from apptell.reports.html import Story
-    from apptell.reports.table import human_bytes
 
     passes = epochs or _EPOCHS.get(model, 100)
     recordings = embedded_recordings()
@@ -142,10 +142,10 @@ def _recording_of(flows: "FlowBatch") -> list[str]:
 
 def _identify(captures: list[Path], model: "Model", path: Path) -> int:
     """Writes the verdicts on a recording, prints a few of each capture; how many there are."""
-    from apptell.flows import read_flows
-    from apptell.reports.records import VERDICT_RECORD, verdict_records
-    from apptell.reports.table import VERDICT_COLUMNS, Column, TableWriter
-    from apptell.reports.writers import open_writer
+    from apptell.names import read_flows
+    from apptell.records.records import VERDICT_RECORD, verdict_records
+    from apptell.records.table import VERDICT_COLUMNS, Column, TableWriter
+    from apptell.records.writers import open_writer
     from apptell.verdicts import identify_flows
 
     recorded_as = Column("recorded as", 14, lambda row: Path(row["capture"]).name.split(".")[0])

@@ -44,10 +44,10 @@ def flows(
         apptell flows phone.pcap
         apptell flows captures/ -o flows.parquet --columns core,segments
     """
-    from apptell.flows import read_flows
-    from apptell.reports.records import flow_record_schema, flow_records
-    from apptell.reports.table import FLOW_COLUMNS, TableWriter
-    from apptell.reports.writers import choose_form, open_writer
+    from apptell.names import read_flows
+    from apptell.records.records import flow_record_schema, flow_records
+    from apptell.records.table import FLOW_COLUMNS, TableWriter
+    from apptell.records.writers import choose_form, open_writer
 
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())
     options = flow_options(mode, groups, protocol, max_flows=max_flows)

@@ -67,12 +67,12 @@ def identify(
         tcpdump -i any -w - | apptell identify - --format jsonl
     """
     from apptell.errors import UsageError
-    from apptell.flows import read_flows
     from apptell.models import load_model
-    from apptell.reports.records import VERDICT_RECORD, verdict_records
-    from apptell.reports.summary import SUMMARY_RECORD, Summary
-    from apptell.reports.table import SUMMARY_COLUMNS, VERDICT_COLUMNS, TableWriter
-    from apptell.reports.writers import choose_form, open_writer
+    from apptell.names import read_flows
+    from apptell.records.records import VERDICT_RECORD, verdict_records
+    from apptell.records.summary import SUMMARY_RECORD, Summary
+    from apptell.records.table import SUMMARY_COLUMNS, VERDICT_COLUMNS, TableWriter
+    from apptell.records.writers import choose_form, open_writer
     from apptell.verdicts import ContextOptions, choose_threshold, identify_flows, whole_context
 
     chosen = choose_form(form, output, terminal=on_terminal())
@@ -125,7 +125,7 @@ def _identify_as_live(
     jobs: int,
 ) -> None:
     """The records that ``live`` would give of the captures, to its outputs."""
-    from apptell.flows import read_flows
+    from apptell.names import read_flows
     from apptell.service.decisions import Decisions
 
     decisions, counts = Decisions(model, threshold), Counts()

@@ -43,7 +43,7 @@ def inspect(
         apptell inspect captures/ --json
     """
     from apptell.errors import CaptureError
-    from apptell.flows import read_flows
+    from apptell.names import read_flows
 
     tally = _Tally()
     damage: CaptureError | None = None
@@ -138,8 +138,8 @@ def _packets(capture: "CaptureStats", stats: "FlowStats") -> dict[str, Any]:
 def _show(found: dict[str, Any], console: "Console") -> None:
     from rich.table import Table
 
-    from apptell.reports.table import fit, human_bytes
-    from apptell.reports.writers import rfc3339
+    from apptell.records.table import fit, human_bytes
+    from apptell.records.writers import rfc3339
 
     packets, flows = found["packets"], found["flows"]
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from apptell.dataset import Dataset, Selection
-    from apptell.learning.reproduce import Reproduction, Schedule
+    from apptell.experiments.reproduce import Reproduction, Schedule
     from apptell.reports.page import Section
 
 _LAB = Path("lab-out/dataset")
@@ -62,7 +62,7 @@ def reproduce(
         apptell reproduce paper --quick -o report/
     """
     from apptell.errors import UsageError
-    from apptell.learning.reproduce import reproduce_paper
+    from apptell.experiments.reproduce import reproduce_paper
 
     if what != "paper":
         raise UsageError(f"there is no {what!r} to reproduce; there is paper")
@@ -86,7 +86,7 @@ def _schedule(
 ) -> "Schedule":
     """What is trained: the paper's epochs where a GPU is at hand, else fewer."""
     from apptell.errors import MissingError
-    from apptell.learning.reproduce import EPOCHS, Schedule
+    from apptell.experiments.reproduce import EPOCHS, Schedule
 
     try:
         import torch

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from apptell.dataset import Classes, Selection, Split
     from apptell.evaluation import Evaluation
-    from apptell.learning.promise import Chosen
-    from apptell.learning.runs import Task
+    from apptell.experiments.promise import Chosen
+    from apptell.learning.task import Task
     from apptell.models import Model
 
 
@@ -146,7 +146,7 @@ def train_and_measure(
     from apptell.dataset import save_split
     from apptell.learning import Progress, recipe_of, train_model
     from apptell.learning.card import model_card
-    from apptell.learning.runs import Task
+    from apptell.learning.task import Task
     from apptell.models import read_model, write_model
     from apptell.verdicts.calibration import FLOOR
 
@@ -217,7 +217,7 @@ def _promised(
 ) -> "Chosen":
     """Temperature and threshold by groups held out of the training side."""
     from apptell.errors import UsageError
-    from apptell.learning.promise import choose
+    from apptell.experiments.promise import choose
     from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
 
     if not 0 < precision < 1:

@@ -35,7 +35,7 @@ from apptell.encoding.tokens import (
     put,
     size_class,
 )
-from apptell.flows.hello import is_grease
+from apptell.names.hello import is_grease
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

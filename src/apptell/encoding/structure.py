@@ -14,9 +14,9 @@ import numpy as np
 from apptell.encoding.handshake import NAMES_HASHED, NAMES_MASKED, NAMES_ON
 from apptell.encoding.streams import read_streams
 from apptell.errors import UsageError
-from apptell.flows.dtls import find_dtls_hellos
-from apptell.flows.quic import find_initials
 from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.names.dtls import find_dtls_hellos
+from apptell.names.quic import find_initials
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -11,13 +11,15 @@ from apptell.flows.table import FlowOptions, FlowTable
 from apptell.packets import Decoder, Reassembler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from apptell.capture import PacketBatch
 
 
 def read_early(
-    source: Any, options: FlowOptions | None = None
+    source: Any,
+    options: FlowOptions | None = None,
+    add_names: Callable[[FlowBatch], FlowBatch] | None = None,
 ) -> tuple[dict[int, FlowBatch], FlowBatch]:
     """What is known of each flow after each payload packet before its verdict is due, and when it ended.
 
@@ -26,6 +28,7 @@ def read_early(
     Args:
         source: what ``open_capture`` takes.
         options: how packets become flows.
+        add_names: fills the columns of the group *names*.
 
     Returns:
         Flows after n payload packets by n, from 1 on; and all flows when they had ended. A flow has the same
@@ -36,7 +39,10 @@ def read_early(
     """
     used = replace(options or FlowOptions(), lists_early=True, lists_decided=True)
     clean = used.mode == "clean"
-    table, decoder = FlowTable(used), Decoder(used.tunnels, fragments_apart=clean)
+    table, decoder = (
+        FlowTable(used, add_names=add_names),
+        Decoder(used.tunnels, fragments_apart=clean),
+    )
     reassembler = Reassembler(decoder, used.protocols) if clean else None
     young: dict[int, list[FlowBatch]] = {n: [] for n in range(1, used.decision_packets)}
     ended: list[FlowBatch] = []

@@ -19,7 +19,7 @@ from apptell.flows.read import FlowReader, FlowStats
 from apptell.flows.schema import SCHEMA, FlowBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
     from apptell.flows.table import FlowOptions
@@ -29,13 +29,14 @@ def _work(
     source: str | Path | Sequence[str | Path],
     options: FlowOptions,
     share: tuple[int, int],
+    add_names: Callable[[FlowBatch], FlowBatch] | None,
     out: Connection,
 ) -> None:
     """One process: sends its batches as Arrow IPC, then its counters and what went wrong."""
     error = ""
     stats = None
     try:
-        reader = FlowReader(open_capture(source), options, share=share)
+        reader = FlowReader(open_capture(source), options, share=share, add_names=add_names)
         stats = reader.stats
         for batch in reader:
             sink = pa.BufferOutputStream()
@@ -50,7 +51,11 @@ def _work(
 
 
 def read_flows_in_parallel(
-    source: str | Path | Sequence[str | Path], options: FlowOptions, jobs: int, stats: FlowStats
+    source: str | Path | Sequence[str | Path],
+    options: FlowOptions,
+    jobs: int,
+    stats: FlowStats,
+    add_names: Callable[[FlowBatch], FlowBatch] | None = None,
 ) -> Iterator[FlowBatch]:
     """Flows of files, made by ``jobs`` processes, in no order between the processes.
 
@@ -59,6 +64,7 @@ def read_flows_in_parallel(
         options: how packets become flows; ``max_flows`` and ``segment_memory`` are for each process.
         jobs: processes.
         stats: filled in as the processes end.
+        add_names: fills the columns of the group *names*.
 
     Raises:
         CaptureError: as ``read_flows`` does, after every flow that precedes the damage.
@@ -73,7 +79,7 @@ def read_flows_in_parallel(
         for index in range(jobs):
             ours, theirs = context.Pipe(duplex=False)
             worker = context.Process(
-                target=_work, args=(source, options, (index, jobs), theirs), daemon=True
+                target=_work, args=(source, options, (index, jobs), add_names, theirs), daemon=True
             )
             worker.start()
             theirs.close()
@@ -108,7 +114,14 @@ def read_flows_in_parallel(
 class ParallelFlowReader(FlowReader):
     """A FlowReader whose work several processes share."""
 
-    def __init__(self, source: Any, options: FlowOptions, jobs: int, in_one_process: bool) -> None:
+    def __init__(
+        self,
+        source: Any,
+        options: FlowOptions,
+        jobs: int,
+        in_one_process: bool,
+        add_names: Callable[[FlowBatch], FlowBatch] | None = None,
+    ) -> None:
         several = isinstance(source, list | tuple)
         paths = source if several else [source]
         if in_one_process or not all(
@@ -117,10 +130,12 @@ class ParallelFlowReader(FlowReader):
             raise UsageError("several jobs read files and folders, not streams; leave --jobs out")
         super().__init__(open_capture(source), options)
         super().close()
-        self._source, self._jobs = source, jobs
+        self._source, self._jobs, self._names = source, jobs, add_names
 
     def __iter__(self) -> Iterator[FlowBatch]:
-        return read_flows_in_parallel(self._source, self.options, self._jobs, self.stats)
+        return read_flows_in_parallel(
+            self._source, self.options, self._jobs, self.stats, self._names
+        )
 
 
 def _add(stats: FlowStats, share: FlowStats) -> None:

@@ -75,11 +75,12 @@ class FlowReader:
         annotate: Callable[[PacketBatch], PacketBatch] | None = None,
         share: tuple[int, int] = (0, 1),
         hand_out_s: float = _HAND_OUT_S,
+        add_names: Callable[[FlowBatch], FlowBatch] | None = None,
     ) -> None:
         self._reader = reader
         self._annotate = annotate
         self._hand_out_s = hand_out_s
-        self._table = FlowTable(options, share)
+        self._table = FlowTable(options, share, add_names)
         self._tally = Tally()
         clean = options.mode == "clean"
         self._decoder = Decoder(options.tunnels, fragments_apart=clean)
@@ -165,8 +166,9 @@ def read_flows(
     annotate: Callable[[PacketBatch], PacketBatch] | None = None,
     jobs: int = 1,
     stop: Callable[[], bool] | threading.Event | None = None,
+    add_names: Callable[[FlowBatch], FlowBatch] | None = None,
 ) -> FlowReader:
-    """Flows of a capture.
+    """Flows of a capture; their names too where ``add_names`` finds them (``apptell.names.read_flows``).
 
     Args:
         source: a path, a folder, several of them in time order as one stream, ``-``, a binary file, or a
@@ -176,6 +178,7 @@ def read_flows(
         annotate: called with each PacketBatch before it is decoded, to name owners of packets.
         jobs: processes to share the work; more than one for files and folders alone.
         stop: asked while nothing arrives; when it says so the source ends.
+        add_names: fills the columns of the group *names*; a function of a module, for several jobs.
 
     Raises:
         CaptureError: the source cannot be opened or is no capture; while iterating, where it is damaged.
@@ -185,11 +188,12 @@ def read_flows(
         from apptell.flows.parallel import ParallelFlowReader
 
         return ParallelFlowReader(
-            source, options or FlowOptions(), jobs, follow or annotate is not None
+            source, options or FlowOptions(), jobs, follow or annotate is not None, add_names
         )
     return FlowReader(
         open_capture(source, follow=follow, stop=stop),
         options or FlowOptions(),
         annotate,
         hand_out_s=0 if follow else _HAND_OUT_S,  # nobody knows when more is written
+        add_names=add_names,
     )

@@ -13,7 +13,6 @@ import numpy as np
 from apptell.errors import UsageError
 from apptell.flows import kernel, state, turnover
 from apptell.flows.handout import hand_out
-from apptell.flows.names import add_names
 from apptell.flows.schema import (
     DECISION_SEGMENTS,
     GROUPS,
@@ -25,7 +24,7 @@ from apptell.flows.slabs import Slabs
 from apptell.packets.headers import TCP, UDP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -116,11 +115,19 @@ class FlowTable:
         options: how packets become flows.
         share: ``(i, n)``: take only the i-th of n shares of all tuples, told by a hash of the tuple. The
             flows of n such tables that see the same packets are the flows of one table.
+        add_names: fills the columns of the group *names* (``apptell.names.add_names``); without it they are
+            null.
     """
 
-    def __init__(self, options: FlowOptions | None = None, share: tuple[int, int] = (0, 1)) -> None:
+    def __init__(
+        self,
+        options: FlowOptions | None = None,
+        share: tuple[int, int] = (0, 1),
+        add_names: Callable[[FlowBatch], FlowBatch] | None = None,
+    ) -> None:
         self.options = options or FlowOptions()
         self._share = share
+        self._add_names = add_names
         self._memory = state.Memory(
             self.options.max_flows,
             self.options.segment_memory,
@@ -271,7 +278,9 @@ class FlowTable:
         """The columns of some records' flows."""
         memory = self._memory
         batch = hand_out(memory, listed, self._captures, self._owners, groups, self._slabs)
-        return add_names(batch) if "names" in groups else batch
+        if self._add_names is not None and "names" in groups:
+            return self._add_names(batch)
+        return batch
 
     def take_decided(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
         """Open flows whose verdict became due since the last call, each once, in the order they became so.

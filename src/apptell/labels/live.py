@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from apptell.capture import open_capture
 from apptell.errors import CaptureError, LabelError
 from apptell.flows import FlowReader
-from apptell.labels.pcapdroid import TrailerReader
+from apptell.labels.formats.pcapdroid import TrailerReader
 from apptell.labels.source import OwnerLabeller, Source
+from apptell.names import add_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -58,7 +59,7 @@ class LiveReader:
             return annotate(batch) if annotate is not None else batch
 
         packets = open_capture(self.address, stop=self._shall_stop)
-        with FlowReader(packets, self.options, take) as flows:
+        with FlowReader(packets, self.options, take, add_names=add_names) as flows:
             try:
                 yield from flows
             except CaptureError as error:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from apptell.errors import LabelError
-from apptell.labels import networklog, nudt, pcapdroid_csv, table
+from apptell.labels.formats import networklog, nudt, pcapdroid_csv, table
 from apptell.labels.join import LogIndex
 from apptell.labels.log import Lines
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from apptell.capture import open_capture
 from apptell.errors import CaptureError, LabelError, UsageError
-from apptell.labels import networklog, nudt, pcapdroid_csv, public, table
-from apptell.labels.folders import CAPTURE_SUFFIXES, app_and_groups, bare_name
+from apptell.labels.formats import networklog, nudt, pcapdroid_csv, public, table
+from apptell.labels.formats.folders import CAPTURE_SUFFIXES, app_and_groups, bare_name
+from apptell.labels.formats.pcapdroid import TrailerReader, has_trailers
+from apptell.labels.formats.pktap import LINK_TYPES, PktapReader
 from apptell.labels.join import DEFAULT_TOLERANCE_S
 from apptell.labels.logfile import LogFile, first_line, head
-from apptell.labels.pcapdroid import TrailerReader, has_trailers
-from apptell.labels.pktap import LINK_TYPES, PktapReader
 from apptell.labels.source import ConstantLabeller, JoinLabeller, OwnerLabeller, Reader, Source
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.errors import CaptureError, LabelError
-from apptell.flows import FlowOptions, read_flows
 from apptell.flows.schema import LABELS, FlowBatch
+from apptell.labels.formats.pcapdroid import TrailerReader
+from apptell.labels.formats.pcapdroid_csv import packages_of
 from apptell.labels.join import (
     AMBIGUOUS,
     DEFAULT_TOLERANCE_S,
@@ -22,14 +23,14 @@ from apptell.labels.join import (
     Offset,
 )
 from apptell.labels.naming import label_of
-from apptell.labels.pcapdroid import TrailerReader
-from apptell.labels.pcapdroid_csv import packages_of
+from apptell.names import read_flows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from apptell.capture.batch import PacketBatch
+    from apptell.flows import FlowOptions
     from apptell.labels.join import LogIndex
     from apptell.labels.logfile import LogFile
 

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from apptell.errors import DatasetError
-from apptell.flows import FlowBatch, read_flows
+from apptell.flows import FlowBatch
 from apptell.flows.early import read_early
 from apptell.learning.registry import Settings, Trainable, recipe_of
-from apptell.learning.runs import Task
+from apptell.learning.task import Task
 from apptell.learning.train import MIN_PAYLOAD_PACKETS, train_model
 from apptell.models import DEFAULT_MODEL, Model
+from apptell.names import add_names, read_flows
 from apptell.verdicts import fit_temperature
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def early_temperatures(samples: Path, task: Task, without: dict[str, Trainable])
     for path in sorted(samples.glob("*/*.pcap.xz")):
         learner = without[path.parent.name]
         truth = learner.classes_.tolist().index(path.name.removesuffix(".pcap.xz"))
-        for n, flows in read_early(path)[0].items():
+        for n, flows in read_early(path, add_names=add_names)[0].items():
             if len(flows):
                 probabilities = learner.predict_proba(task.encode(flows))
                 found.setdefault(n, []).append(probabilities.astype(np.float32))

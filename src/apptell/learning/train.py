@@ -17,7 +17,7 @@ from apptell.encoding import complete_options, encoding_of
 from apptell.errors import DatasetError, MissingError, UsageError
 from apptell.learning.card import model_card
 from apptell.learning.registry import Settings, recipe_of
-from apptell.learning.runs import Task
+from apptell.learning.task import Task
 from apptell.models import Model, load_model, write_model
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apptell.errors import UsageError
+from apptell.records.live import VERDICT, json_text
 from apptell.service.outputs.queued import QueuedOutput
-from apptell.service.records import VERDICT, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

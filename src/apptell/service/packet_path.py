@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from apptell.flows import FlowTable
+from apptell.names import add_names
 from apptell.packets import Decoder, Reassembler
 from apptell.service.work import DECIDED, EARLY, ENDED
 
@@ -60,7 +61,7 @@ class PacketPath:
         clean = options.mode == "clean"
         self._decoder = Decoder(options.tunnels, fragments_apart=clean)
         self._reassembler = Reassembler(self._decoder, options.protocols) if clean else None
-        self._table = FlowTable(replace(options, tells_once=True))
+        self._table = FlowTable(replace(options, tells_once=True), add_names=add_names)
         self.open_totals = self._table.open_totals()
         """What open flows had moved when they were last asked for."""
         self._is_asked = False

@@ -20,11 +20,12 @@ from apptell.capture import open_capture
 from apptell.capture.columns import Columns
 from apptell.capture.live import read_block
 from apptell.encoding.inputs import ENCODINGS
-from apptell.flows import FlowBatch, FlowOptions, FlowTable, read_flows
-from apptell.flows.hello import read_hellos
+from apptell.flows import FlowBatch, FlowOptions, FlowTable
 from apptell.flows.schema import GROUPS
-from apptell.flows.tls import Messages
-from apptell.labels.pcapdroid import TrailerReader
+from apptell.labels.formats.pcapdroid import TrailerReader
+from apptell.names import read_flows
+from apptell.names.hello import read_hellos
+from apptell.names.tls import Messages
 from apptell.packets import Decoder
 from apptell.service.warm_up import warm_up
 from apptell.verdicts import identify_flows

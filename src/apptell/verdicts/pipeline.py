@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from apptell.errors import UsageError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions
 from apptell.models import Model, load_model
+from apptell.names import read_flows
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
 from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide
 

@@ -9,9 +9,9 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from apptell._version import __version__
-from apptell.reports.writers import rfc3339
+from apptell.records.live import END, rows
+from apptell.records.writers import rfc3339
 from apptell.service.outputs.lines import LineFile
-from apptell.service.records import END, rows
 
 if TYPE_CHECKING:
     import pyarrow as pa

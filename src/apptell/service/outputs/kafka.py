@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from apptell.errors import MissingError, OutputError, UsageError
-from apptell.service.records import json_text
+from apptell.records.live import json_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import OutputError, UsageError
-from apptell.reports.writers import Csv
-from apptell.service.records import LIVE_RECORD, json_text
+from apptell.records.live import LIVE_RECORD, json_text
+from apptell.records.writers import Csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable

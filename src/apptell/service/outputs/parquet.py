@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apptell.errors import OutputError, UsageError
-from apptell.service.records import LIVE_RECORD
+from apptell.records.live import LIVE_RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable

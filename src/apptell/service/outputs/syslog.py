@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from apptell.errors import OutputError, UsageError
-from apptell.reports.writers import rfc3339
+from apptell.records.live import json_text, rows
+from apptell.records.writers import rfc3339
 from apptell.service.outputs.unix import TIMEOUT_S
-from apptell.service.records import json_text, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

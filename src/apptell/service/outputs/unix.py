@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import OutputError, UsageError
-from apptell.service.records import json_text
+from apptell.records.live import json_text
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,8 +9,8 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from apptell.records.live import rows
 from apptell.service.outputs.lines import LineFile
-from apptell.service.records import rows
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -1,0 +1,276 @@
+"""Labelled flows and a split in; what a model could cheat with out, in order of harm.
+
+For each field that says nothing of how an app talks, a probe learns the apps from that field alone on
+the training side and is tested on the other: a table of its values, and for numbers a tree as well.
+What it gains over always naming the most frequent app is what a model that sees the field could gain.
+The kept audit columns (TTL, sequence number, checksum) come from packets and are never an input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from sklearn.tree import DecisionTreeClassifier
+
+from apptell.dataset.groups import days, group_names, group_values
+from apptell.errors import DatasetError
+from apptell.evaluation.leaks import (
+    Finding,
+    fingerprints,
+    gain_of,
+    look_up,
+    near_duplicates,
+    shared_share,
+)
+from apptell.evaluation.uncertainty import mcnemar
+from apptell.experiments.neighbour import NearestNeighbour
+from apptell.learning.forest import StatisticsForest
+from apptell.learning.task import NEIGHBOUR, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from apptell.dataset.splits import Split
+    from apptell.flows.schema import FlowBatch
+
+LIMIT: Final = 0.05
+"""Gain above which a field is a leak, unless told otherwise."""
+_CHANCE: Final = 0.001
+"""A gain that is likelier than this without any leak is none. Some 15 fields are probed, and flows of
+one network resemble each other: 0.05 would cry wolf."""
+_LEAF: Final = 5
+"""Flows that a leaf of a tree holds at least: smaller ones learn single flows by heart."""
+_PERMUTED: Final = 3
+"""Drawings of permuted labels."""
+_SECOND: Final = 1_000_000_000
+_DAY_S: Final = 86_400
+
+_ADVICE: Final = {
+    "address": "keep addresses out of the inputs (apptell's models see none) and split by source or domain",
+    "port": "train without ports (--ports off)",
+    "server name": "look at figures with names masked (compare gives both), and split by domain",
+    "sequence number": "never an input of apptell; keep TCP headers out of any other model's bytes",
+    "timestamp": "keep absolute times out of the inputs, and split by day, session or time",
+    "checksum": "never an input of apptell; keep headers out of any other model's bytes",
+    "TTL": "never an input of apptell; record all apps at one place, and keep headers out of the bytes",
+    "duplicate flow": "remove repeated flows, or split by what repeats them (session or source)",
+    "label order": "shuffle before training, and split by session or source",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was found across one split."""
+
+    findings: tuple[Finding, ...]
+    """Every field that was probed, the most harmful first."""
+    limit: float
+    """Gain above which a field is a leak."""
+    n_train: int
+    n_test: int
+    majority: float
+    """Share of the test side that its most frequent app has."""
+    exact_duplicates: float
+    """Share of tested flows whose bytes are on the training side too."""
+    near_duplicates: float
+    """Share of tested flows with nearly the same bytes on the training side."""
+    nearest_neighbour: float
+    """Accuracy of the nearest training flow by the statistics without ports: what needs no learning."""
+    permuted: float
+    """Mean accuracy of a forest on the statistics that learned permuted labels."""
+    permuted_leaks: bool
+    """Whether permuted labels gave more than chance: then the procedure itself is at fault."""
+
+    @property
+    def leaks(self) -> tuple[Finding, ...]:
+        """The fields that are leaks."""
+        return tuple(finding for finding in self.findings if finding.is_leak)
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether nothing above the limit was found."""
+        return not self.leaks and not self.permuted_leaks
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "clean": self.is_clean,
+            "limit": self.limit,
+            "train_flows": self.n_train,
+            "test_flows": self.n_test,
+            "majority": self.majority,
+            "leaks": [finding.field for finding in self.leaks],
+            "findings": [finding.to_json() for finding in self.findings],
+            "exact_duplicates": self.exact_duplicates,
+            "near_duplicates": self.near_duplicates,
+            "nearest_neighbour_accuracy": self.nearest_neighbour,
+            "permuted_labels_accuracy": self.permuted,
+            "permuted_labels_leak": self.permuted_leaks,
+        }
+
+
+def audit(
+    flows: FlowBatch, apps: Sequence[str], split: Split, *, limit: float = LIMIT, seed: int = 0
+) -> Audit:
+    """Looks for leaks across one split.
+
+    Args:
+        flows: n flows in the dataset's own order, with all groups, audit included.
+        apps: the true app of each.
+        split: rows to learn from and to test on.
+        limit: gain above which a field is a leak.
+        seed: of the probes and permutations.
+
+    Raises:
+        DatasetError: a side is empty, or the training side has one app only.
+    """
+    truth = np.asarray(apps, dtype=np.str_)
+    train, test = split.train, split.test
+    if not len(test) or len(np.unique(truth[train])) < 2:
+        raise DatasetError("audit: needs tested flows and two apps to learn from")
+    content, shape = fingerprints(flows)
+    near = near_duplicates(flows, shape, train, test)
+    findings = [
+        _probe(field, columns, truth, split, limit, seed)
+        for field, columns in _fields(flows).items()
+        if any(value is not None for column in columns for value in column.tolist())
+    ]
+    findings.append(_duplicates(near, truth, split, limit))
+    inputs = Task(NEIGHBOUR).encode(flows)
+    permuted, permuted_leaks = _permuted(inputs, truth, split, seed)
+    return Audit(
+        tuple(sorted(findings, key=lambda finding: (not finding.is_leak, -finding.gain))),
+        limit,
+        len(train),
+        len(test),
+        float(np.unique(truth[test], return_counts=True)[1].max() / len(test)),
+        shared_share(content[train], content[test]),
+        float((near >= 0).mean()),
+        _nearest(inputs, truth, split),
+        permuted,
+        permuted_leaks,
+    )
+
+
+def _fields(flows: FlowBatch) -> dict[str, list[NDArray[Any]]]:
+    """Every field by name: its columns, shape (n,) each; numbers as numbers, the rest as objects."""
+    start = flows.numpy("start_ns").astype(np.int64)
+    seconds = start / _SECOND
+    fields: dict[str, list[NDArray[Any]]] = {
+        "address": [_text(flows, "client_address"), _text(flows, "server_address")],
+        "port": [_number(flows, "client_port"), _number(flows, "server_port")],
+        "server name": [
+            _text(flows, name)
+            for name in ("server_name", "http_host", "dns_name")
+            if name in flows.columns
+        ],
+        "sequence number": [_number(flows, "client_sequence"), _number(flows, "server_sequence")],
+        "timestamp": [seconds - seconds.min(), seconds % _DAY_S, (start % _SECOND).astype(float)],
+        "checksum": [_number(flows, "client_checksum"), _number(flows, "server_checksum")],
+        "TTL": [_number(flows, "client_ttl"), _number(flows, "server_ttl")],
+        "label order": [np.arange(len(flows), dtype=np.float64)],
+    }
+    groups = {name: group_values(flows, name) for name in group_names(flows)}
+    day = days(flows)
+    if "day" in groups:
+        known = np.array([value is not None for value in groups["day"]])
+        day = np.where(known, groups["day"], day)
+    for name, values in {**groups, "day": day}.items():
+        fields[name] = [values]
+    return fields
+
+
+def _text(flows: FlowBatch, name: str) -> NDArray[Any]:
+    return np.array(flows.column(name).to_pylist(), dtype=object)
+
+
+def _number(flows: FlowBatch, name: str) -> NDArray[Any]:
+    """A column of numbers; objects, None where there is none."""
+    if name not in flows.columns:
+        return np.full(len(flows), None, dtype=object)
+    return np.array(flows.column(name).to_pylist(), dtype=object)
+
+
+def _probe(
+    field: str,
+    columns: Sequence[NDArray[Any]],
+    truth: NDArray[np.str_],
+    split: Split,
+    limit: float,
+    seed: int,
+) -> Finding:
+    """The best probe of a field's columns."""
+    train, test = split.train, split.test
+    best = (-1.0, 0.0, 1.0)
+    shared = 0.0
+    for column in columns:
+        guesses = [look_up(column[train], truth[train], column[test])]
+        if all(isinstance(value, (int, float)) or value is None for value in column.tolist()):
+            numbers = np.array([-1.0 if value is None else float(value) for value in column])
+            # Trees compare in float32; ranks of values keep every order that float64 has.
+            rank = np.unique(numbers, return_inverse=True)[1].reshape(-1, 1)
+            tree = DecisionTreeClassifier(min_samples_leaf=_LEAF, random_state=seed)
+            guesses.append(tree.fit(rank[train], truth[train]).predict(rank[test]))
+        best = max(best, *(gain_of(truth[test], guess) for guess in guesses))
+        shared = max(shared, shared_share(column[train], column[test]))
+    advice = _ADVICE.get(field, f"split by {field} (--split {_protocol(field)})")
+    return _finding(field, best, shared, limit, advice)
+
+
+def _protocol(group: str) -> str:
+    named = ("session", "source", "device", "network", "day", "version")
+    return group if group in named else f"group:{group}"
+
+
+def _finding(
+    field: str, best: tuple[float, float, float], shared: float, limit: float, advice: str
+) -> Finding:
+    gain, accuracy, p_value = best
+    return Finding(
+        field, gain, accuracy, shared, p_value, gain > limit and p_value < _CHANCE, advice
+    )
+
+
+def _duplicates(
+    near: NDArray[np.int64], truth: NDArray[np.str_], split: Split, limit: float
+) -> Finding:
+    """Tested flows given the app of their duplicate, all others the most frequent app."""
+    values, counts = np.unique(truth[split.train], return_counts=True)
+    guess = np.where(near >= 0, truth[near], values[counts.argmax()])
+    return _finding(
+        "duplicate flow",
+        gain_of(truth[split.test], guess),
+        float((near >= 0).mean()),
+        limit,
+        _ADVICE["duplicate flow"],
+    )
+
+
+def _nearest(inputs: NDArray[Any], truth: NDArray[np.str_], split: Split) -> float:
+    known = NearestNeighbour().fit(inputs[split.train], truth[split.train])
+    guess = known.classes_[known.predict_proba(inputs[split.test]).argmax(axis=1)]
+    return float((guess == truth[split.test]).mean())
+
+
+def _permuted(
+    inputs: NDArray[Any], truth: NDArray[np.str_], split: Split, seed: int
+) -> tuple[float, bool]:
+    """Mean accuracy after learning permuted labels, and whether each drawing beat chance."""
+    tested = truth[split.test]
+    values, counts = np.unique(tested, return_counts=True)
+    most_frequent = tested == values[counts.argmax()]
+    noise = np.random.default_rng(seed)
+    found, beats = [], []
+    for _ in range(_PERMUTED):
+        forest = StatisticsForest(30, random_state=int(noise.integers(2**31)))
+        forest.fit(inputs[split.train], noise.permutation(truth[split.train]))
+        right = forest.predict(inputs[split.test]) == tested
+        found.append(float(right.mean()))
+        beats.append(
+            right.mean() > most_frequent.mean() and mcnemar(right, most_frequent) < _CHANCE
+        )
+    return float(np.mean(found)), all(beats)

@@ -1,0 +1,89 @@
+"""Trainings one after the other in; how far all of them have come, and the time that is left, out."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from apptell.learning.task import NEIGHBOUR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apptell.learning.progress import Progress
+    from apptell.learning.task import Task
+
+_PASS_S: Final = {"image": 7e-4, "payload": 4e-4}
+"""Seconds a flow takes in one pass of a network, by its inputs: a first guess, corrected by what the
+trainings done so far took."""
+_ONCE_S: Final = 1e-3
+"""The same of a model that learns in one go."""
+
+
+def work_of(task: Task, n_flows: int) -> float:
+    """About how long a training takes, seconds on a small machine: what shares of progress are by."""
+    if task.model == NEIGHBOUR:
+        return 1e-5 * n_flows
+    if task.inputs in _PASS_S:
+        return _PASS_S[task.inputs] * n_flows * task.epochs
+    return _ONCE_S * n_flows
+
+
+class Clock:
+    """How far many trainings have come.
+
+    What was found in the cache took no time: it counts as done, and not in the speed.
+    """
+
+    def __init__(self, work: float, show: Callable[[float, str], None] | None) -> None:
+        """``work`` is the sum of ``work_of`` all trainings; ``show`` gets the share done and words."""
+        self._work = max(work, 1e-9)
+        self._show = show
+        self._done = self._trained = self._task = 0.0
+        self._spent = 0.0
+        self._began = time.monotonic()
+
+    def watch(self, words: str, work: float) -> Callable[[Progress], None]:
+        """A progress callback for the task that begins, of that much work."""
+        self._task = work
+        self._began = time.monotonic()
+        self._say(0.0, words)
+        return lambda state: self._say(state.done, f"{words}, epoch {state.epoch}")
+
+    def finish(self, *, cached: bool = False) -> None:
+        """The task under way is done."""
+        if not cached:
+            self._trained += self._task
+            self._spent += time.monotonic() - self._began
+        self._done += self._task
+        self._task = 0.0
+        self._say(0.0, "")
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that are left at the speed so far; None before anything was trained."""
+        return self._left(0.0)
+
+    def _left(self, part: float) -> float | None:
+        now = self._task * part
+        if self._trained + now <= 0:
+            return None
+        spent = self._spent + (time.monotonic() - self._began if part else 0.0)
+        return spent / (self._trained + now) * max(self._work - self._done - now, 0.0)
+
+    def _say(self, part: float, words: str) -> None:
+        if self._show is None:
+            return
+        done = min(1.0, (self._done + self._task * part) / self._work)
+        left = self._left(part)
+        left_words = [] if left is None else [f"about {spoken(left)} left"]
+        self._show(done, ", ".join([*([words] if words else []), *left_words]))
+
+
+def spoken(seconds: float) -> str:
+    """A time as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,106 @@
+"""Training flows and a wished precision in; a temperature and a threshold that promise it out.
+
+Models that learned from a part of the flows name the rest, whole groups at a time; on these verdicts
+both are chosen (``apptell.verdicts.calibration``). Nothing but training flows is looked at.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from apptell.dataset.selection import Selection
+from apptell.dataset.splits import Split
+from apptell.errors import DatasetError
+from apptell.experiments.clock import Clock, work_of
+from apptell.experiments.protocols import interval_groups, plan_of
+from apptell.experiments.runs import run_task
+from apptell.verdicts.calibration import (
+    FLOOR,
+    calibrate,
+    fit_temperature,
+    threshold_for_precision,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from apptell.flows.schema import FlowBatch
+    from apptell.learning.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What held-out verdicts say."""
+
+    temperature: float
+    threshold: float | None
+    """None when so few groups, or so poor a model, cannot promise that precision."""
+    n_flows: int
+    """Verdicts it rests on."""
+    n_groups: int
+    """Groups they are of."""
+
+
+def choose(
+    flows: FlowBatch | Selection,
+    apps: Sequence[str],
+    task: Task,
+    precision: float,
+    *,
+    protocol: str,
+    n_folds: int = 5,
+    level: str = "app",
+    show: Callable[[float, str], None] | None = None,
+) -> Chosen:
+    """Chooses a temperature, and a threshold whose accepted verdicts are right that often.
+
+    Args:
+        flows: the training side of a split.
+        apps: the class of each.
+        task: the model that is to be trained on all of them.
+        precision: the wished share of right verdicts among the accepted.
+        protocol: what new flows will differ in, as the split of the test side has it.
+        n_folds: folds of the training side; as many models are trained.
+        level: ``app`` or ``activity``.
+        show: called with the share done, 0 to 1, and words.
+
+    Raises:
+        DatasetError: the groups are too few to be parted.
+        UsageError: a precision that is not between 0 and 1.
+    """
+    chosen = Selection.of(flows)
+    everything = Split(np.arange(len(chosen)), np.zeros(0, np.int64), protocol, optimistic=False)
+    plan = plan_of(chosen.flows, [everything], task.seed, n_folds, level)
+    if not plan.inner:
+        raise DatasetError(
+            f"protocol {protocol}: the training side has too few groups to hold some out"
+        )
+    (parts,) = plan.inner
+    truth = np.asarray(apps, dtype=np.str_)
+    every = tuple(sorted(set(truth.tolist())))
+    inputs = task.encode(chosen)
+    clock = Clock(sum(work_of(task, len(part.train)) for part in parts), show)
+    found = []
+    with tempfile.TemporaryDirectory() as cache:
+        for number, part in enumerate(parts, 1):
+            words = f"held out {number} of {len(parts)}"
+            watch = clock.watch(words, work_of(task, len(part.train)))
+            learned, tested = inputs[part.train], inputs[part.test]
+            run = run_task(task, learned, truth[part.train], tested, Path(cache), watch)
+            clock.finish()
+            found.append(run.spread(every))
+    rows = np.concatenate([part.test for part in parts])
+    probabilities = np.concatenate(found)
+    targets = np.searchsorted(np.array(every), truth[rows])
+    temperature = fit_temperature(probabilities, targets, FLOOR)
+    softened = calibrate(probabilities, temperature, FLOOR)
+    groups = interval_groups(chosen.flows, parts[0].protocol)[rows]
+    threshold = threshold_for_precision(
+        softened.max(axis=1), softened.argmax(axis=1) == targets, precision, groups
+    )
+    return Chosen(temperature, threshold, len(rows), len(np.unique(groups)))

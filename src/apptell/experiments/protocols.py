@@ -1,0 +1,305 @@
+"""Labelled flows, a protocol and models in; each model's out-of-fold probabilities out.
+
+Beside whatever model is asked for always stand the paper's network, its forest without ports and a
+nearest neighbour, each with server names as they were and with server names masked. The folds' test
+sides are pooled, so that each flow is tested once a seed, by a model that saw nothing of its group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from apptell.dataset.anonymize import mask_server_names
+from apptell.dataset.groups import days, domains, group_values, origins
+from apptell.dataset.selection import Selection
+from apptell.dataset.splits import folds
+from apptell.errors import DatasetError, UsageError
+from apptell.evaluation.comparison import Trial
+from apptell.experiments.clock import Clock, work_of
+from apptell.experiments.runs import run_task
+from apptell.learning.task import NEIGHBOUR, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from apptell.dataset.splits import Split
+    from apptell.flows.schema import FlowBatch
+
+ALWAYS: Final = ("paper-cnn", "paper-rf", NEIGHBOUR)
+"""The models that stand in every comparison; the forest and the neighbour see no ports."""
+NAMES: Final = ("on", "masked")
+FEWEST: Final = 8
+"""Groups that an interval can be drawn from."""
+_LENGTHS_ALONE: Final = ("bursts", "lengths", "sequence", "statistics")
+"""Inputs that are made of lengths and times."""
+_KEPT_BYTES: Final = 2**28
+"""Inputs up to this size are kept for the next model that takes the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The folds of one seed."""
+
+    seed: int
+    splits: tuple[Split, ...]
+    """Folds whose test sides do not overlap, or one split."""
+    inner: tuple[tuple[Split, ...], ...] = ()
+    """Of each fold, splits of its training side: those that temperature and thresholds are chosen on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One model under one protocol."""
+
+    model: str
+    names: str
+    """Server names ``on`` or ``masked``."""
+    apps: tuple[str, ...]
+    """Columns of the probabilities: every app of the flows, sorted."""
+    trials: tuple[Trial, ...]
+    """One a seed."""
+    train_s: float
+    """Seconds of all folds' trainings of a seed together, as they took when they were done; mean."""
+    identify_s: float
+    """Seconds of all their tests together; mean over the seeds."""
+
+    @property
+    def n_flows(self) -> int:
+        """Flows that each seed tested."""
+        return len(self.trials[0].rows)
+
+
+def models_of(
+    asked: Sequence[str], flows: FlowBatch | None = None, *, alone: bool = False
+) -> tuple[str, ...]:
+    """The models of a comparison: those that always stand in it, then those asked for.
+
+    Args:
+        asked: names of recipes, or NEIGHBOUR.
+        flows: with the group core; where none of them has an address (lengths and times alone, as in
+            FG-Net), a model on payload cannot be asked for, and the network does not stand in it.
+        alone: only those asked for.
+
+    Raises:
+        UsageError: no such model, one that needs payload, or none at all.
+    """
+    models = list(dict.fromkeys([*(() if alone else ALWAYS), *asked]))
+    if not models:
+        raise UsageError("--only: name a model with --model")
+    bare = flows is not None and flows.column("server_address").null_count == len(flows) > 0
+    eats_payload = [model for model in models if Task(model).inputs not in _LENGTHS_ALONE]
+    if not bare:
+        return tuple(models)
+    for model in asked:
+        if model in eats_payload:
+            raise UsageError(f"--model {model}: these flows have no payload")
+    return tuple(model for model in models if model not in eats_payload)
+
+
+def plan_of(
+    flows: FlowBatch, splits: Sequence[Split], seed: int, n_inner: int, level: str = "app"
+) -> Plan:
+    """The folds of a seed with ``n_inner`` folds within each training side; 0 for none.
+
+    A training side is parted by its own protocol; under a given file by source, session or capture.
+    Where its groups are too few to be parted, nothing is held out of any.
+    """
+    if not n_inner:
+        return Plan(seed, tuple(splits))
+    inner = []
+    try:
+        for each in splits:
+            side = flows.take(each.train)
+            protocol = each.protocol
+            if protocol == "file" or protocol.startswith("time:"):
+                protocol = _usual_group(side)
+            parts = folds(side, protocol, n_inner, seed, level)
+            inner.append(
+                tuple(
+                    type(part)(
+                        each.train[part.train], each.train[part.test], protocol, part.optimistic
+                    )
+                    for part in parts
+                )
+            )
+    except DatasetError:
+        return Plan(seed, tuple(splits))
+    return Plan(seed, tuple(splits), tuple(inner))
+
+
+def compare_models(
+    flows: FlowBatch | Selection,
+    apps: Sequence[str],
+    plans: Sequence[Plan],
+    models: Sequence[str],
+    *,
+    epochs: int,
+    packets: int | None = None,
+    device: str = "auto",
+    cache: Path,
+    show: Callable[[float, str], None] | None = None,
+) -> Iterator[Outcome]:
+    """Trains and tests every model on every split, server names on and masked.
+
+    Flows without any name or payload have nothing to mask: names are ``on`` alone.
+
+    Args:
+        flows: with the groups core, segments, names and labels.
+        apps: the true app of each.
+        plans: one a seed.
+        models: names of recipes, or NEIGHBOUR; as ``models_of`` gives them.
+        epochs: passes over the training flows, for models that learn in passes.
+        packets: payload packets that models on lengths see; as their inputs have it unless given.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        cache: the folder of results that are kept.
+        show: called with the share done, 0 to 1, and words.
+
+    Raises:
+        UsageError: the splits of a plan overlap, or there are none.
+        DatasetError: a training side has one app only.
+        MissingError: the training libraries are not installed.
+        OutputError: the cache cannot be written.
+    """
+    chosen = Selection.of(flows)
+    truth = np.asarray(apps, dtype=np.str_)
+    _check(plans)
+    bare = chosen.flows.column("server_address").null_count == len(chosen)
+    sides = {"on": None} if bare else {"on": None, "masked": mask_server_names}
+    settings = [Task(model, epochs, device=device, packets=packets) for model in models]
+    works = [work_of(task, len(side)) for task in settings for _ in sides for side in _sides(plans)]
+    bench = _Bench(
+        truth,
+        origins(chosen.flows),
+        tuple(sorted(set(truth.tolist()))),
+        cache,
+        Clock(sum(works), show),
+    )
+    inputs = _Inputs(chosen)
+    for task in settings:
+        for names, change in sides.items():
+            array = inputs.of(task, names, change)
+            trials, times = [], []
+            for plan in plans:
+                trial, seconds = bench.trial(task, names, plan, array)
+                trials.append(trial)
+                times.append(seconds)
+            train_s, identify_s = np.mean(times, axis=0).tolist()
+            yield Outcome(task.model, names, bench.every, tuple(trials), train_s, identify_s)
+
+
+class _Inputs:
+    """Inputs of all flows; small ones are made once."""
+
+    def __init__(self, chosen: Selection) -> None:
+        self._chosen = chosen
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def of(
+        self, task: Task, names: str, change: Callable[[FlowBatch], FlowBatch] | None
+    ) -> NDArray[Any]:
+        key = f"{task.inputs} {task.options} {task.views} {names}"
+        if key in self._kept:
+            return self._kept[key]
+        array = task.encode(self._chosen, change, views=True)
+        if array.nbytes <= _KEPT_BYTES:
+            self._kept[key] = array
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Where trainings are run."""
+
+    truth: NDArray[np.str_]
+    origin: NDArray[np.str_]
+    every: tuple[str, ...]
+    cache: Path
+    clock: Clock
+
+    def trial(
+        self, task: Task, names: str, plan: Plan, inputs: NDArray[Any]
+    ) -> tuple[Trial, tuple[float, float]]:
+        """All folds of one seed, and the seconds of training and testing them."""
+        task = task.with_seed(plan.seed)
+        words = f"{task.model}, names {names}, seed {plan.seed}"
+        parts, held, train_s, identify_s = [], [], 0.0, 0.0
+        for number, split in enumerate(plan.splits):
+            fold = f"{words}, fold {number + 1} of {len(plan.splits)}"
+            probabilities, seconds = self._run(task, inputs, split, fold)
+            parts.append(probabilities)
+            train_s, identify_s = train_s + seconds[0], identify_s + seconds[1]
+            if plan.inner:
+                inner = plan.inner[number]
+                found = [self._run(task, inputs, each, f"{fold}, held out")[0] for each in inner]
+                held.append((np.concatenate([each.test for each in inner]), np.concatenate(found)))
+        rows = np.concatenate([split.test for split in plan.splits])
+        fold_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        order = np.argsort(rows, kind="stable")
+        trial = Trial(
+            plan.seed, rows[order], fold_of[order], np.concatenate(parts)[order], tuple(held)
+        )
+        return trial, (train_s, identify_s)
+
+    def _run(
+        self, task: Task, inputs: NDArray[Any], split: Split, words: str
+    ) -> tuple[NDArray[np.float32], tuple[float, float]]:
+        train, test = split.train, split.test
+        watch = self.clock.watch(words, work_of(task, len(train)))
+        run = run_task(
+            task, inputs[train], self.truth[train], inputs[test], self.cache, watch,
+            self.origin[train],
+        )  # fmt: skip
+        self.clock.finish(cached=run.cached)
+        return run.spread(self.every), (run.train_s, run.identify_s)
+
+
+def _sides(plans: Sequence[Plan]) -> Iterator[NDArray[np.int64]]:
+    """Every training side."""
+    for plan in plans:
+        yield from (split.train for split in plan.splits)
+        yield from (split.train for inner in plan.inner for split in inner)
+
+
+def _check(plans: Sequence[Plan]) -> None:
+    if not plans or not all(plan.splits for plan in plans):
+        raise UsageError("there is no split to compare on")
+    for plan in plans:
+        rows = np.concatenate([split.test for split in plan.splits])
+        if len(np.unique(rows)) < len(rows):
+            raise UsageError("the test sides of the splits overlap")
+
+
+def interval_groups(flows: FlowBatch, protocol: str) -> NDArray[Any]:
+    """The unit of each flow for intervals, shape (n,): what the protocol leaves out as one.
+
+    Under ``paper``, ``time`` and a file: its source, else its session, else its capture. Where the protocol
+    has fewer than FEWEST values (two versions of Android), no interval can be drawn from them: it is drawn
+    from captures, and says how sure the figure is of these values, not of others.
+    """
+    capture = flows.numpy("capture")
+    if protocol == "domain":
+        values = domains(flows)
+    elif protocol in ("paper", "time", "file") or protocol.startswith("time:"):
+        return origins(flows)
+    else:
+        values = group_values(flows, protocol.removeprefix("group:").replace("-", "_"))
+        if protocol == "day":
+            known = np.array([value is not None for value in values])
+            values = np.where(known, values, days(flows))
+        if len(set(values.tolist())) < FEWEST <= len(set(capture.tolist())):
+            values = capture
+    return np.array([str(value or "(none)") for value in values])
+
+
+def _usual_group(flows: FlowBatch) -> str:
+    """The protocol that parts flows by source, else by session; at random where there is neither."""
+    for name in ("source", "session"):
+        if len({value for value in group_values(flows, name) if value is not None}) > 1:
+            return name
+    return "paper"

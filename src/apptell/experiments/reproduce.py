@@ -1,0 +1,305 @@
+"""Flows of apps and of background in; all of the paper's Section 4 on them out.
+
+Section 4: a random 80/20 split, the network and the forest with all 37 features (Tables 4 to 6), the
+threshold 0.85 (4.2), and the network once more with the class Other (4.3). What the paper leaves out
+stands beside it: several seeds, intervals, a paired test, accuracy by packets seen, calibration, times.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow.compute as pc
+
+from apptell.dataset.selection import Selection
+from apptell.dataset.splits import split
+from apptell.errors import DatasetError
+from apptell.evaluation import Evaluation, evaluate, mcnemar
+from apptell.evaluation.claims import Claim, claims_of
+from apptell.evaluation.paper import THRESHOLD
+from apptell.experiments.clock import Clock, work_of
+from apptell.experiments.protocols import interval_groups
+from apptell.experiments.runs import Run, run_task
+from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
+from apptell.learning.task import Task
+from apptell.verdicts.schema import OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+EPOCHS: Final = 100
+"""Section 4."""
+MIN_FLOWS: Final = 5
+"""Flows of an app that there must be at least: one to test, four to learn from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How much is trained."""
+
+    epochs: int
+    seeds: tuple[int, ...]
+    device: str
+
+    @property
+    def words(self) -> str:
+        """What was reduced, for the head of every table it touches."""
+        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
+        if self.epochs >= EPOCHS:
+            return f"{self.epochs} epochs as in the paper, {seeds}"
+        return f"REDUCED: {self.epochs} epochs instead of the paper's {EPOCHS}, {seeds}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One model with one seed."""
+
+    seed: int
+    result: Evaluation
+    right: NDArray[np.bool_]
+    """Whether each tested flow was named rightly, in the split's order."""
+    train_s: float
+    identify_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """Section 4 on one dataset."""
+
+    schedule: Schedule
+    flows: dict[str, int]
+    """Table 1."""
+    n_background: int
+    n_train: int
+    """Training flows of Section 4.1."""
+    cnn: tuple[Trial, ...]
+    """By seed (Tables 4 and 6, Fig. 3)."""
+    forest: tuple[Trial, ...]
+    """By seed (Tables 5 and 6)."""
+    with_other: tuple[Trial, ...]
+    """The network with Other (Section 4.3); empty without background."""
+    after: tuple[float, ...]
+    """Mean accuracy of the network when only 1, 2, ... 5 payload packets were seen."""
+    p_values: tuple[float, ...]
+    """McNemar's test of network against forest, by seed."""
+    claims: tuple[Claim, ...]
+    limits: tuple[float, float]
+    """Flows a second that this machine's arithmetic allows the network: of training, of identification."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+
+        def trials(some: tuple[Trial, ...]) -> list[dict[str, Any]]:
+            return [
+                {
+                    "seed": trial.seed,
+                    "train_s": trial.train_s,
+                    "identify_s": trial.identify_s,
+                    **trial.result.to_json(),
+                }
+                for trial in some
+            ]
+
+        return {
+            "schedule": {**asdict(self.schedule), "words": self.schedule.words},
+            "table_1": self.flows,
+            "background_flows": self.n_background,
+            "train_flows": self.n_train,
+            "cnn": trials(self.cnn),
+            "forest": trials(self.forest),
+            "with_other": trials(self.with_other),
+            "accuracy_after_packets": list(self.after),
+            "mcnemar_p": list(self.p_values),
+            "claims": [asdict(claim) for claim in self.claims],
+            "arithmetic_limits_flows_per_s": list(self.limits),
+        }
+
+
+def reproduce_paper(
+    flows: FlowBatch | Selection,
+    labels: Sequence[str],
+    schedule: Schedule,
+    *,
+    cache: Path,
+    show: Callable[[float, str], None] | None = None,
+) -> Reproduction:
+    """Runs Section 4.
+
+    Args:
+        flows: flows of the apps and of background, of two or more payload packets each, with all
+            column groups but audit; of a selection, payload is read and encoded a batch at a time.
+        labels: the app of each, ``other`` for background.
+        schedule: epochs, seeds, device.
+        cache: the folder of results that are kept: interrupted, it goes on where it stopped.
+        show: called with the share done, 0 to 1, and words.
+
+    Raises:
+        DatasetError: fewer than two apps, or an app with too few flows.
+        MissingError: the training libraries are not installed.
+    """
+    truth = np.asarray(labels, dtype=np.str_)
+    counts = Counter(truth[truth != OTHER].tolist())
+    if len(counts) < 2:
+        raise DatasetError(f"{len(counts)} apps beside {OTHER!r}; the paper needs two or more")
+    app, fewest = min(counts.items(), key=lambda item: (item[1], item[0]))
+    if fewest < MIN_FLOWS:
+        raise DatasetError(f"app {app} has {fewest} flows; {MIN_FLOWS} are needed")
+    has_other = bool((truth == OTHER).any())
+    alone = np.flatnonzero(truth != OTHER)
+    lab = _Lab(Selection.of(flows), truth, schedule, cache)
+    lab.clock = Clock(lab.work(len(alone), len(truth) if has_other else 0), show)
+    cnn, forest, other, after = [], [], [], []
+    n_train = 0
+    for seed in schedule.seeds:
+        train, test = lab.sides(alone, seed)
+        n_train = len(train)
+        by_packets, trial = lab.network(train, test, seed)
+        cnn.append(trial)
+        after.append(by_packets)
+        forest.append(lab.forest(train, test, seed))
+        if has_other:
+            train, test = lab.sides(np.arange(len(truth)), seed)
+            other.append(lab.network(train, test, seed)[1])
+    return Reproduction(
+        schedule,
+        dict(sorted(counts.items())),
+        int((truth == OTHER).sum()),
+        n_train,
+        tuple(cnn),
+        tuple(forest),
+        tuple(other),
+        tuple(np.mean(after, axis=0).tolist()),
+        tuple(mcnemar(a.right, b.right) for a, b in zip(cnn, forest, strict=True)),
+        claims_of(
+            [trial.result for trial in cnn],
+            [trial.result for trial in forest],
+            [trial.result for trial in other],
+        ),
+        _limits(schedule.device, len(counts)),
+    )
+
+
+def _limits(device: str, n_apps: int) -> tuple[float, float]:
+    from apptell.experiments.arithmetic import flow_limits
+    from apptell.learning.training import used
+
+    return flow_limits(*used(device), n_apps)
+
+
+class _Lab:
+    """The flows and what is trained on them."""
+
+    clock: Clock
+
+    def __init__(
+        self, flows: Selection, truth: NDArray[np.str_], schedule: Schedule, cache: Path
+    ) -> None:
+        self.flows = flows
+        self.truth = truth
+        self.schedule = schedule
+        self.cache = cache
+        self.cnn = Task("paper-cnn", schedule.epochs, device=schedule.device)
+        self.trees = Task("paper-rf", ports=True)
+        self.images = self.cnn.encode(flows)
+        self.statistics = self.trees.encode(flows)
+        self.groups = interval_groups(flows.flows, "paper")
+        self.captures = flows.flows.numpy("capture")
+
+    def work(self, n_alone: int, n_with_other: int) -> float:
+        """What all seeds take, as ``Clock`` counts it."""
+        share = 0.8
+        each = work_of(self.cnn, round(share * (n_alone + n_with_other)))
+        each += work_of(self.trees, round(share * n_alone))
+        return each * len(self.schedule.seeds)
+
+    def sides(
+        self, rows: NDArray[np.int64], seed: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The paper's random 80/20 split of some rows."""
+        sides = split(self.flows.flows.take(rows), "paper", seed=seed)
+        return rows[sides.train], rows[sides.test]
+
+    def network(
+        self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
+    ) -> tuple[list[float], Trial]:
+        """The paper's network: accuracy after 1 to 5 payload packets, and all figures after 5."""
+        tested = self.flows.take(test)
+        steps = [
+            self.cnn.encode(tested, partial(first_packets, n_packets=n))
+            for n in range(1, DECISION_SEGMENTS)
+        ]
+        inputs = np.concatenate([self.images[test], *steps])
+        del steps
+        n_apps = len(np.unique(self.truth[train]))
+        words = f"paper-cnn on {n_apps} classes, seed {seed}"
+        run = self._run(self.cnn.with_seed(seed), words, self.images, train, inputs)
+        whole, *early = np.split(run.probabilities, DECISION_SEGMENTS)
+        apps = np.array(run.apps)
+        shares = [float((apps[p.argmax(axis=1)] == self.truth[test]).mean()) for p in early]
+        # The truncated flows were named too: a fifth of the time is the whole flows'.
+        seconds = run.identify_s / DECISION_SEGMENTS
+        trial = self._trial(seed, run.apps, whole, test, run.train_s, seconds)
+        return [*shares, trial.result.scores.accuracy], trial
+
+    def forest(self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> Trial:
+        """The paper's forest with all 37 features."""
+        task, inputs = self.trees.with_seed(seed), self.statistics
+        run = self._run(task, f"paper-rf, seed {seed}", inputs, train, inputs[test])
+        return self._trial(seed, run.apps, run.probabilities, test, run.train_s, run.identify_s)
+
+    def _run(
+        self,
+        task: Task,
+        words: str,
+        inputs: NDArray[Any],
+        train: NDArray[np.int64],
+        tested: NDArray[Any],
+    ) -> Run:
+        watch = self.clock.watch(words, work_of(task, len(train)))
+        run = run_task(task, inputs[train], self.truth[train], tested, self.cache, watch)
+        self.clock.finish(cached=run.cached)
+        return run
+
+    def _trial(
+        self,
+        seed: int,
+        apps: tuple[str, ...],
+        probabilities: NDArray[np.float32],
+        test: NDArray[np.int64],
+        train_s: float,
+        identify_s: float,
+    ) -> Trial:
+        truth = self.truth[test]
+        result = evaluate(
+            truth.tolist(),
+            probabilities,
+            apps,
+            THRESHOLD,
+            self.groups[test],
+            captures=self.captures[test],
+            seed=seed,
+        )
+        right = np.array(apps)[probabilities.argmax(axis=1)] == truth
+        return Trial(seed, result, right, train_s, identify_s)
+
+
+def first_packets(flows: FlowBatch, n_packets: int) -> FlowBatch:
+    """The flows as they looked after their first payload packets: what images are made from, cut.
+
+    Args:
+        flows: with the group segments.
+        n_packets: payload packets that are kept, 1 or more.
+    """
+    names = ("segment_length", "segment_to_server", "segment_time_ns", "segment_bytes")
+    cut = {
+        name: pc.list_slice(flows.column(name), 0, n_packets, return_fixed_size_list=False)
+        for name in names
+    }
+    return flows.with_columns(**cut)

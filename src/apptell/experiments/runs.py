@@ -1,0 +1,189 @@
+"""One training and its test in, probabilities out; from the cache when it was done before.
+
+A run is named by the hash of everything its result depends on: the inputs and apps that are learned
+from, the inputs that are tested, the model and its settings. So a comparison that was interrupted goes
+on where it stopped, and a comparator is trained once for each dataset, split and setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import zipfile
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from apptell._version import __version__
+from apptell.encoding import encoding_of
+from apptell.errors import DatasetError, MissingError, OutputError
+from apptell.learning.registry import Settings, recipe_of
+from apptell.learning.task import NEIGHBOUR, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from apptell.learning.progress import Progress
+
+
+class Learner(Protocol):
+    """What a run needs of a model."""
+
+    classes_: NDArray[Any]
+
+    def fit(self, X: Any, y: Any, **more: Any) -> Any:
+        """Learns."""
+
+    def predict_proba(self, X: Any) -> NDArray[Any]:
+        """Probabilities, columns as in ``classes_``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of one training."""
+
+    apps: tuple[str, ...]
+    """Columns of the probabilities."""
+    probabilities: NDArray[np.float32]
+    """Of the tested flows, shape (n, k)."""
+    train_s: float
+    """Seconds the training took."""
+    identify_s: float
+    """Seconds the tested flows took, encoding not counted."""
+    cached: bool
+    """Whether it was done before."""
+
+    def spread(self, apps: tuple[str, ...]) -> NDArray[np.float32]:
+        """The probabilities with a column for each of ``apps``; 0 for one never learned."""
+        wide = np.zeros((len(self.probabilities), len(apps)), dtype=np.float32)
+        wide[:, [apps.index(app) for app in self.apps]] = self.probabilities
+        return wide
+
+
+def run_task(
+    task: Task,
+    learned: NDArray[Any],
+    apps: NDArray[np.str_],
+    tested: NDArray[Any],
+    cache: Path,
+    progress: Callable[[Progress], None] | None = None,
+    groups: NDArray[np.str_] | None = None,
+) -> Run:
+    """Trains on some inputs and gives the probabilities of others.
+
+    Args:
+        task: the model.
+        learned: inputs to learn from, shape (n, ...).
+        apps: their apps, shape (n,).
+        tested: inputs to name, shape (m, ...).
+        cache: the folder that results are kept in; made when it is not there.
+        progress: called about twice a second by models that learn in passes.
+        groups: where each flow to learn from came from, shape (n,), for models that learn from it.
+
+    Raises:
+        DatasetError: fewer than two apps to learn.
+        MissingError: the training libraries are not installed.
+        OutputError: the cache cannot be written.
+        KeyboardInterrupt: the user stopped it; a checkpoint of models that learn in passes is kept.
+    """
+    if len(np.unique(apps)) < 2:
+        raise DatasetError(
+            f"a training side has one app only, {apps[0] if len(apps) else 'none'}; "
+            "two are needed: take fewer folds or another protocol"
+        )
+    if not task.is_grouped:
+        groups = None
+    file = cache / f"{_name(task, learned, apps, tested, groups)}.npz"
+    if (kept := _kept(file, len(tested))) is not None:
+        return kept
+    learner = _learner(task, progress, file.with_suffix(".part"))
+    began = time.perf_counter()
+    if groups is None:
+        learner.fit(learned, apps)
+    else:
+        learner.fit(learned, apps, groups=groups)
+    if getattr(getattr(learner, "history_", None), "interrupted", False):
+        raise KeyboardInterrupt
+    middle = time.perf_counter()
+    probabilities = np.asarray(learner.predict_proba(tested), dtype=np.float32)
+    run = Run(
+        tuple(str(app) for app in learner.classes_),
+        probabilities,
+        middle - began,
+        time.perf_counter() - middle,
+        cached=False,
+    )
+    _keep(file, run)
+    return run
+
+
+def _learner(task: Task, progress: Callable[[Progress], None] | None, checkpoint: Path) -> Learner:
+    try:
+        if task.model == NEIGHBOUR:
+            from apptell.experiments.neighbour import NearestNeighbour
+
+            return NearestNeighbour()
+        settings = Settings(task.epochs, task.seed, task.device, progress, checkpoint)
+        return recipe_of(task.model).make(settings)
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"training needs {error.name}, which is not installed: pip install 'apptell[train]'"
+        ) from error
+
+
+def _name(
+    task: Task,
+    learned: NDArray[Any],
+    apps: NDArray[np.str_],
+    tested: NDArray[Any],
+    groups: NDArray[np.str_] | None,
+) -> str:
+    said = {
+        **{name: value for name, value in asdict(task).items() if value is not None},
+        "encoding": encoding_of(task.inputs).version,
+        "apptell": __version__,
+        "shapes": [learned.shape, tested.shape],
+    }
+    digest = hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=12)
+    for array in (learned, tested):
+        digest.update(np.ascontiguousarray(array).data)
+    for words in (apps, () if groups is None else groups):
+        digest.update("\n".join(map(str, words)).encode())
+    return f"{task.model}-{digest.hexdigest()}"
+
+
+def _kept(file: Path, n_tested: int) -> Run | None:
+    """An earlier result; None when there is none, or it is damaged."""
+    try:
+        with file.open("rb") as raw, np.load(raw, allow_pickle=False) as there:
+            run = Run(
+                tuple(there["apps"].tolist()),
+                there["probabilities"],
+                float(there["train_s"]),
+                float(there["identify_s"]),
+                cached=True,
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return run if run.probabilities.shape == (n_tested, len(run.apps)) else None
+
+
+def _keep(file: Path, run: Run) -> None:
+    temporary = file.with_suffix(".tmp.npz")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(
+            temporary,
+            apps=np.array(run.apps, dtype=np.str_),
+            probabilities=run.probabilities,
+            train_s=run.train_s,
+            identify_s=run.identify_s,
+        )
+        temporary.replace(file)
+    except OSError as error:
+        raise OutputError(f"{file.parent}: {error.strerror}") from error

@@ -1,0 +1,93 @@
+"""A model's name and settings in; the inputs that it learns from out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from apptell.dataset.selection import Selection
+from apptell.encoding import encode
+from apptell.learning.registry import recipe_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from numpy.typing import NDArray
+
+    from apptell.flows.schema import FlowBatch
+
+NEIGHBOUR: Final = "nearest-neighbour"
+"""The 1-nearest neighbour on the statistics without ports: a comparator, not a model to keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A model and its settings."""
+
+    model: str
+    """A recipe's name, or NEIGHBOUR."""
+    epochs: int = 100
+    seed: int = 0
+    device: str = "auto"
+    ports: bool = False
+    """Whether a model on statistics sees the two ports."""
+    packets: int | None = None
+    """Payload packets that the model sees, where that can be chosen; as its inputs have it unless given."""
+    names: str | None = None
+    """What becomes of server names, where the inputs read them: ``on``, ``masked`` or ``hashed``."""
+
+    def with_seed(self, seed: int) -> Task:
+        """The same with another seed."""
+        return replace(self, seed=seed)
+
+    @property
+    def inputs(self) -> str:
+        """The name of the encoding it takes."""
+        return "statistics" if self.model == NEIGHBOUR else recipe_of(self.model).inputs
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of its encoding."""
+        there = ("ports",) if self.model == NEIGHBOUR else recipe_of(self.model).options
+        wished = {"ports": self.ports, "packets": self.packets, "names": self.names}
+        return {name: wished[name] for name in there if wished.get(name) is not None}
+
+    @property
+    def views(self) -> tuple[Mapping[str, Any], ...]:
+        """Options under which it learns from each flow as well."""
+        return () if self.model == NEIGHBOUR else recipe_of(self.model).views
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether it learns from where flows came from as well."""
+        return self.model != NEIGHBOUR and recipe_of(self.model).grouped
+
+    def encode(
+        self,
+        flows: FlowBatch | Selection,
+        change: Callable[[FlowBatch], FlowBatch] | None = None,
+        *,
+        views: bool = False,
+    ) -> NDArray[Any]:
+        """The inputs of flows, shape (n, ...), made a batch at a time.
+
+        Args:
+            flows: with the groups core, segments and names.
+            change: what is done to each batch first, such as masking its names.
+            views: every view that the model learns from; of a model with several, shape (n, views, ...),
+                the flows as they are met first.
+        """
+        options = self.options
+        more = self.views if views else ()
+
+        def inputs(batch: FlowBatch) -> NDArray[Any]:
+            batch = batch if change is None else change(batch)
+            plain = encode(batch, self.inputs, options)
+            if not more:
+                return plain
+            others = (encode(batch, self.inputs, {**options, **view}) for view in more)
+            return np.stack([plain, *others], axis=1)
+
+        return Selection.of(flows).gather(inputs, ("core", "segments", "names"))

@@ -1,0 +1,326 @@
+"""ClientHello messages in, server names, ALPN lists and JA4 parts out, as Arrow arrays.
+
+Sources: RFC 8446 section 4.1.2 (ClientHello), RFC 6066 section 3 (server_name), RFC 7301 (ALPN), RFC 8701
+(GREASE), RFC 6347 section 4.2.1 (the cookie of DTLS); the published JA4 specification for its parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from apptell.names.tls import Messages
+
+MAX_CODES: Final = 512
+"""Ciphers, extensions or signature algorithms that are looked at in one hello."""
+_kernel = njit(cache=True, nogil=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Hellos:
+    """What m ClientHello messages say, each an Arrow array of length m."""
+
+    server_name: pa.Array
+    """string; null where none was offered or the name was cut."""
+    alpn: pa.Array
+    """string: protocols joined by commas; null where none was offered."""
+    parts: pa.Array
+    """binary: what JA4 is made of (``ja4.fingerprint``); null where the hello was cut."""
+
+
+@_kernel
+def _u16(data: NDArray[np.uint8], at: Any, end: Any) -> Any:
+    """Two bytes of data[:end] as a number, or -1 where they are not there."""
+    if at < 0 or at + 2 > end:
+        return -1
+    return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
+
+
+@_kernel
+def is_grease(code: int) -> bool:
+    """Whether a code was put in at random to keep parsers lenient (RFC 8701): 0x0a0a, 0x1a1a, ... 0xfafa."""
+    return (code & 0x0F0F) == 0x0A0A and (code >> 8) == (code & 0xFF)
+
+
+@_kernel
+def _put_codes(codes: NDArray[np.int64], n: int, out: NDArray[np.uint8], at: int) -> int:
+    for index in range(n):
+        if at + 2 > len(out):
+            return at
+        out[at] = codes[index] >> 8
+        out[at + 1] = codes[index] & 255
+        at += 2
+    return at
+
+
+@_kernel
+def _digit_pair(n: int, out: NDArray[np.uint8], at: int) -> None:
+    n = min(n, 99)
+    if at + 2 <= len(out):
+        out[at] = 48 + n // 10
+        out[at + 1] = 48 + n % 10
+
+
+@_kernel
+def _is_alphanumeric(byte: int) -> bool:
+    return 48 <= byte <= 57 or 65 <= byte <= 90 or 97 <= byte <= 122
+
+
+@_kernel
+def _hex_digit(value: int) -> int:
+    return 48 + value if value < 10 else 87 + value
+
+
+@_kernel
+def parse_hellos(
+    kind: int,
+    start: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    name_ends: NDArray[np.int32],
+    names: NDArray[np.uint8],
+    alpn_ends: NDArray[np.int32],
+    alpns: NDArray[np.uint8],
+    part_ends: NDArray[np.int32],
+    parts: NDArray[np.uint8],
+) -> None:
+    """Parses m ClientHello messages; writes names, ALPN lists and JA4 parts with their ends.
+
+    ``kind`` is the first letter of JA4: ``t`` TLS, ``q`` QUIC, ``d`` DTLS. A part is ten characters
+    (JA4_a), the numbers of ciphers and extensions as u16, the sorted ciphers, the sorted extensions but
+    server_name and ALPN, and the signature algorithms in order; it is empty where the hello was cut.
+    ``names`` and ``alpns`` have the size of ``data``, ``parts`` 16 bytes a message more.
+    """
+    ciphers = np.empty(MAX_CODES, dtype=np.int64)
+    extensions = np.empty(MAX_CODES, dtype=np.int64)
+    algorithms = np.empty(MAX_CODES, dtype=np.int64)
+    name_at = 0
+    alpn_at = 0
+    part_at = 0
+    for message in range(len(start) - 1):
+        at = start[message]
+        end = start[message + 1]
+        n_ciphers = 0
+        n_extensions = 0
+        n_algorithms = 0
+        n_seen_ciphers = 0
+        n_seen = 0
+        has_name = False
+        alpn_first: Any = 48
+        alpn_last: Any = 48
+        version = _u16(data, at + 4, end)
+        whole = end - at >= 42
+        if whole:
+            body = 4 + (
+                (np.int64(data[at + 1]) << 16)
+                | (np.int64(data[at + 2]) << 8)
+                | np.int64(data[at + 3])
+            )
+            whole = end - at >= body
+            end = min(end, at + body)
+        at += 38
+        n_ids = 2 if kind == 100 else 1  # DTLS: a cookie follows the session id
+        for _ in range(n_ids):
+            if at < end:
+                at += 1 + np.int64(data[at])
+        size = _u16(data, at, end)
+        at += 2
+        if size < 0 or at + size > end:
+            whole = False
+            size = 0
+            at = end
+        for index in range(size // 2):
+            code = _u16(data, at + 2 * index, end)
+            if is_grease(code):
+                continue
+            n_seen_ciphers += 1
+            if n_ciphers < MAX_CODES:
+                spot = n_ciphers
+                while spot > 0 and ciphers[spot - 1] > code:
+                    ciphers[spot] = ciphers[spot - 1]
+                    spot -= 1
+                ciphers[spot] = code
+                n_ciphers += 1
+        at += size
+        if at < end:
+            at += 1 + np.int64(data[at])
+        else:
+            whole = False
+        size = _u16(data, at, end)
+        at += 2
+        if size > 0:
+            if at + size > end:
+                whole = False
+            else:
+                end = at + size
+        else:
+            at = end  # a hello without extensions
+        highest = -1
+        while at + 4 <= end:
+            code = _u16(data, at, end)
+            size = _u16(data, at + 2, end)
+            at += 4
+            stop = at + size
+            complete = stop <= end
+            if not complete:
+                whole = False
+                stop = end
+            if not is_grease(code):
+                n_seen += 1
+                if code == 0:
+                    has_name = True
+                if code != 0 and code != 16 and n_extensions < MAX_CODES:
+                    spot = n_extensions
+                    while spot > 0 and extensions[spot - 1] > code:
+                        extensions[spot] = extensions[spot - 1]
+                        spot -= 1
+                    extensions[spot] = code
+                    n_extensions += 1
+            first_name = name_at == (name_ends[message - 1] if message > 0 else 0)
+            if code == 0 and first_name:
+                size = _u16(data, at + 3, stop)
+                if size > 0 and at + 5 + size <= stop and data[at + 2] == 0:
+                    for index in range(at + 5, at + 5 + size):
+                        if 32 < data[index] < 127 and name_at < len(names):
+                            names[name_at] = data[index]
+                            name_at += 1
+            elif code == 16:
+                place = at + 2
+                begin = alpn_ends[message - 1] if message > 0 else 0
+                is_first = True
+                while place < stop and complete:
+                    size = np.int64(data[place])
+                    place += 1
+                    if place + size > stop:
+                        break
+                    if is_first and size > 0:
+                        alpn_first = np.int64(data[place])
+                        alpn_last = np.int64(data[place + size - 1])
+                        if not (_is_alphanumeric(alpn_first) and _is_alphanumeric(alpn_last)):
+                            alpn_first = _hex_digit(alpn_first >> 4)
+                            alpn_last = _hex_digit(alpn_last & 15)
+                    is_first = False
+                    printable = 0
+                    for index in range(place, place + size):
+                        if 32 < data[index] < 127:
+                            printable += 1
+                    if printable > 0 and alpn_at + printable < len(alpns):
+                        if alpn_at > begin:
+                            alpns[alpn_at] = 44
+                            alpn_at += 1
+                        for index in range(place, place + size):
+                            if 32 < data[index] < 127:
+                                alpns[alpn_at] = data[index]
+                                alpn_at += 1
+                    place += size
+            elif code == 13:
+                size = min(_u16(data, at, stop), stop - at - 2)
+                for index in range(size // 2):
+                    value = _u16(data, at + 2 + 2 * index, stop)
+                    if not is_grease(value) and n_algorithms < MAX_CODES:
+                        algorithms[n_algorithms] = value
+                        n_algorithms += 1
+            elif code == 43 and at < stop:
+                size = min(np.int64(data[at]), stop - at - 1)
+                for index in range(size // 2):
+                    value = _u16(data, at + 1 + 2 * index, stop)
+                    if is_grease(value):
+                        continue
+                    if kind == 100:  # DTLS counts down: 0xfefd is newer than 0xfeff
+                        if highest < 0 or value < highest:
+                            highest = value
+                    elif value > highest:
+                        highest = value
+            at = stop
+        name_ends[message] = name_at
+        alpn_ends[message] = alpn_at
+        needed = 14 + 2 * (n_ciphers + n_extensions + n_algorithms)
+        if whole and part_at + needed <= len(parts):
+            if highest >= 0:
+                version = highest
+            tag = 0x3030
+            if 0x0301 <= version <= 0x0304:
+                tag = 0x3100 | (48 + version - 0x0301)
+            elif version == 0x0300:
+                tag = 0x7333  # s3
+            elif version == 0x0002:
+                tag = 0x7332  # s2
+            elif version == 0xFEFF:
+                tag = 0x6431  # d1
+            elif version == 0xFEFD:
+                tag = 0x6432  # d2
+            elif version == 0xFEFC:
+                tag = 0x6433  # d3
+            parts[part_at] = kind
+            parts[part_at + 1] = tag >> 8
+            parts[part_at + 2] = tag & 255
+            parts[part_at + 3] = 100 if has_name else 105
+            _digit_pair(n_seen_ciphers, parts, part_at + 4)
+            _digit_pair(n_seen, parts, part_at + 6)
+            parts[part_at + 8] = alpn_first
+            parts[part_at + 9] = alpn_last
+            parts[part_at + 10] = n_ciphers >> 8
+            parts[part_at + 11] = n_ciphers & 255
+            parts[part_at + 12] = n_extensions >> 8
+            parts[part_at + 13] = n_extensions & 255
+            part_at = _put_codes(ciphers, n_ciphers, parts, part_at + 14)
+            part_at = _put_codes(extensions, n_extensions, parts, part_at)
+            part_at = _put_codes(algorithms, n_algorithms, parts, part_at)
+        part_ends[message] = part_at
+
+
+def read_hellos(messages: Messages, kind: str, n_flows: int | None = None) -> Hellos:
+    """Names, ALPN and JA4 parts of ClientHello messages.
+
+    Args:
+        messages: what ``find_hellos`` or the QUIC reader gave.
+        kind: ``t`` TLS, ``q`` QUIC, ``d`` DTLS (whose hellos carry a cookie).
+        n_flows: give a value for each of so many flows, null for those without a message, instead of one
+            for each message.
+    """
+    n = len(messages.rows)
+    ends = np.zeros((3, n + 1), dtype=np.int32)
+    size = len(messages.data)
+    names, alpns = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
+    parts = np.empty(size + 16 * n, dtype=np.uint8)
+    parse_hellos(
+        ord(kind),
+        messages.start,
+        messages.data,
+        ends[0, 1:],
+        names,
+        ends[1, 1:],
+        alpns,
+        ends[2, 1:],
+        parts,
+    )
+    if n_flows is not None:  # messages are in the order of their flows: only the ends change
+        sizes = np.zeros((3, n_flows + 1), dtype=np.int32)
+        sizes[:, messages.rows + 1] = np.diff(ends)
+        ends = np.cumsum(sizes, axis=1, dtype=np.int32)
+    return Hellos(
+        arrow_text(ends[0], names, pa.string()),
+        arrow_text(ends[1], alpns, pa.string()),
+        arrow_text(ends[2], parts, pa.binary()),
+    )
+
+
+def arrow_text(ends: NDArray[np.int32], data: NDArray[np.uint8], kind: pa.DataType) -> pa.Array:
+    """An Arrow array of ``data[ends[i] : ends[i + 1]]``, null where that is empty."""
+    n = len(ends) - 1
+    there = np.packbits(ends[1:] > ends[:-1], bitorder="little")
+    return pa.Array.from_buffers(
+        kind,
+        n,
+        [
+            pa.py_buffer(there),
+            pa.py_buffer(np.ascontiguousarray(ends)),
+            pa.py_buffer(data[: ends[-1]].copy()),
+        ],
+    )

@@ -1,0 +1,199 @@
+"""Kept segments in, the host of each flow's first HTTP/1.x request out.
+
+Source: RFC 9112: the request line (section 3), its absolute form (3.2.2), the Host field (3.2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+
+from apptell.names.hello import arrow_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from apptell.flows.schema import SegmentColumns
+
+_METHODS: Final = np.array(
+    [
+        int.from_bytes(method, "big")
+        for method in (
+            b"GET ",
+            b"POST",
+            b"HEAD",
+            b"PUT ",
+            b"DELE",
+            b"OPTI",
+            b"PATC",
+            b"CONN",
+            b"TRAC",
+        )
+        + (b"PROP", b"REPO", b"MKCO", b"NOTI", b"SUBS", b"UNSU", b"M-SE", b"RPC_", b"SEAR", b"MOVE")
+        + (b"COPY", b"LOCK", b"UNLO", b"MKAC", b"REGI")
+    ],
+    dtype=np.int64,
+)
+_MAX_HEAD: Final = 12 * 1500
+_kernel = njit(cache=True, nogil=True)
+
+
+@_kernel
+def _begins_request(data: NDArray[np.uint8], at: int, end: int, methods: NDArray[np.int64]) -> bool:
+    if end - at < 8:
+        return False
+    word = (
+        (np.int64(data[at]) << 24)
+        | (np.int64(data[at + 1]) << 16)
+        | (np.int64(data[at + 2]) << 8)
+        | np.int64(data[at + 3])
+    )
+    known = False
+    for method in methods:
+        if word == method:
+            known = True
+    if not known:
+        return False
+    for index in range(at + 3, min(end, at + 16)):  # noqa: SIM110 (compiled code has no generators)
+        if data[index] == 32:
+            return True
+    return False
+
+
+@_kernel
+def _host_in(head: NDArray[np.uint8], n: int) -> tuple[int, int]:
+    """Begin and end of the host in a request head; (0, 0) where it is not there or is cut."""
+    line = 0
+    begin = 0
+    end = 0
+    while line < n:
+        stop = line
+        while stop < n and head[stop] != 10:
+            stop += 1
+        if stop >= n:
+            return begin, end  # the line is cut
+        last = stop - 1 if stop > line and head[stop - 1] == 13 else stop
+        if last == line:
+            return begin, end
+        if line == 0:
+            space = 0
+            while space < last and head[space] != 32:
+                space += 1
+            at = space + 1
+            is_http = False
+            for index in range(at, last - 4):
+                if (
+                    head[index] == 72
+                    and head[index + 1] == 84
+                    and head[index + 2] == 84
+                    and head[index + 3] == 80
+                    and head[index + 4] == 47
+                ):
+                    is_http = True  # "HTTP/": SIP, RTSP and HTTP/0.9 carry no host
+            if not is_http:
+                return 0, 0
+            if head[0] == 67 and head[1] == 79 and head[2] == 78:  # CONNECT names its host there
+                begin = at
+                end = begin
+                while end < last and head[end] != 32:
+                    end += 1
+            for index in range(at, min(last - 2, at + 8)):
+                if head[index] == 58 and head[index + 1] == 47 and head[index + 2] == 47:
+                    begin = index + 3
+                    end = begin
+                    while end < last and head[end] != 32 and head[end] != 47:
+                        end += 1
+                    break
+        elif (
+            last - line >= 5
+            and head[line] | 32 == 104
+            and head[line + 1] | 32 == 111
+            and head[line + 2] | 32 == 115
+            and head[line + 3] | 32 == 116
+            and head[line + 4] == 58
+        ):
+            begin = line + 5
+            end = last
+            while begin < end and (head[begin] == 32 or head[begin] == 9):
+                begin += 1
+            while end > begin and (head[end - 1] == 32 or head[end - 1] == 9):
+                end -= 1
+            return begin, end
+        line = stop + 1
+    return begin, end
+
+
+@_kernel
+def find_hosts(
+    wanted: NDArray[np.bool_],
+    methods: NDArray[np.int64],
+    first: NDArray[np.int64],
+    length: NDArray[np.int32],
+    to_server: NDArray[np.bool_],
+    start: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    ends: NDArray[np.int32],
+    out: NDArray[np.uint8],
+) -> None:
+    """Writes the host of each wanted flow's first request into ``out``, its end into ``ends``."""
+    head = np.empty(_MAX_HEAD, dtype=np.uint8)
+    at = 0
+    for flow in range(len(wanted)):
+        if wanted[flow]:
+            for side in range(2):
+                direction = side == 0
+                n = 0
+                for segment in range(first[flow], first[flow + 1]):
+                    if to_server[segment] != direction:
+                        continue
+                    begin, end = start[segment], start[segment + 1]
+                    if n == 0 and not _begins_request(data, begin, end, methods):
+                        continue
+                    for index in range(begin, end):
+                        if n < _MAX_HEAD:
+                            head[n] = data[index]
+                            n += 1
+                    whole = False
+                    for index in range(max(n - (end - begin) - 3, 0), n - 3):
+                        if head[index] == 13 and head[index + 1] == 10 and head[index + 2] == 13:
+                            whole = True
+                            break
+                    if whole or end - begin < length[segment]:
+                        break
+                low, high = _host_in(head, n)
+                for index in range(low, high):
+                    if 32 < head[index] < 127 and at < len(out):
+                        out[at] = head[index]
+                        at += 1
+                if n > 0:
+                    break
+        ends[flow] = at
+
+
+def read_hosts(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> pa.Array:
+    """The Host of each flow's first request, else the host of an absolute URI or of CONNECT.
+
+    Args:
+        segments: the kept segments of n flows.
+        wanted: TCP flows to look at, shape (n,).
+
+    Returns:
+        n strings as they were sent, port included; null where no request was seen.
+    """
+    ends = np.zeros(len(wanted) + 1, dtype=np.int32)
+    out: NDArray[Any] = np.empty(len(segments.data), dtype=np.uint8)
+    find_hosts(
+        wanted,
+        _METHODS,
+        segments.first,
+        segments.length,
+        segments.to_server,
+        segments.start,
+        segments.data,
+        ends[1:],
+        out,
+    )
+    return arrow_text(ends, out, pa.string())

@@ -1,0 +1,52 @@
+"""A source in, finished flows with their names out: ``flows.read_flows`` and ``add_names`` joined."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apptell.flows import read_flows as read_nameless
+from apptell.names.join import add_names
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import BinaryIO
+
+    from apptell.capture import PacketBatch
+    from apptell.flows import FlowOptions, FlowReader
+
+
+def read_flows(
+    source: str | Path | BinaryIO | Sequence[str | Path],
+    options: FlowOptions | None = None,
+    *,
+    follow: bool = False,
+    annotate: Callable[[PacketBatch], PacketBatch] | None = None,
+    jobs: int = 1,
+    stop: Callable[[], bool] | threading.Event | None = None,
+) -> FlowReader:
+    """Flows of a capture, with the columns of the group *names* where the options ask for them.
+
+    Args:
+        source: a path, a folder, several of them in time order as one stream, ``-``, a binary file, or a
+            network source (see ``apptell.capture.open_capture``).
+        options: how packets become flows.
+        follow: wait for more at the end of a file that is still written.
+        annotate: called with each PacketBatch before it is decoded, to name owners of packets.
+        jobs: processes to share the work; more than one for files and folders alone.
+        stop: asked while nothing arrives; when it says so the source ends.
+
+    Raises:
+        CaptureError: the source cannot be opened or is no capture; while iterating, where it is damaged.
+        UsageError: several jobs were asked of something that is no file, that is followed or annotated.
+    """
+    return read_nameless(
+        source,
+        options,
+        follow=follow,
+        annotate=annotate,
+        jobs=jobs,
+        stop=stop,
+        add_names=add_names,
+    )

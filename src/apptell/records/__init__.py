@@ -1,0 +1,1 @@
+"""Verdicts and flows in, records and their renderings out."""

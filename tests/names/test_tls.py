@@ -1,0 +1,154 @@
+"""ClientHello messages from segments, and what they say."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from apptell.names.hello import read_hellos
+from apptell.names.tls import find_hellos
+from tests.names.hellos import alpn, flows, hello, records, server_name, versions
+
+HELLO = hello([server_name(b"chat.example.org"), alpn(b"h2", b"http/1.1"), versions(0x0304)])
+BIG = hello([(51, bytes(1700)), server_name(b"pq.example.org"), alpn(b"h2")])
+
+
+def found(*conversation, lengths=None):
+    segments = flows([list(conversation)], lengths=lengths).segments()
+    messages = find_hellos(segments, np.ones(1, dtype=bool))
+    hellos = read_hellos(messages, "t")
+    return list(zip(hellos.server_name.to_pylist(), hellos.alpn.to_pylist(), strict=True))
+
+
+def test_a_hello_in_one_segment_is_read():
+    assert found((True, records(HELLO))) == [("chat.example.org", "h2,http/1.1")]
+
+
+def test_a_flow_without_hello_gives_none():
+    assert found((True, b"GET / HTTP/1.1\r\n\r\n"), (False, b"HTTP/1.1 200 OK\r\n\r\n")) == []
+    assert found() == []
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5, 6, 9, 11, 100, 1400])
+def test_a_hello_over_two_segments_with_the_servers_between_is_joined(cut):
+    data = records(BIG)
+    got = found((True, data[:cut]), (False, b"\x15\3\1\0\2\1\0"), (True, data[cut:]))
+    assert got == [("pq.example.org", "h2")]
+
+
+def test_a_hello_over_many_records_and_segments_is_joined():
+    data = records(HELLO, size=37)
+    parts = [(True, data[at : at + 50]) for at in range(0, len(data), 50)]
+    assert found(*parts) == [("chat.example.org", "h2,http/1.1")]
+
+
+def test_a_hello_after_starttls_is_found():
+    got = found(
+        (False, b"220 mail.example.org ESMTP\r\n"),
+        (True, b"EHLO me\r\n"),
+        (False, b"250 STARTTLS\r\n"),
+        (True, b"STARTTLS\r\n"),
+        (False, b"220 go on\r\n"),
+        (True, records(HELLO)),
+    )
+    assert got == [("chat.example.org", "h2,http/1.1")]
+
+
+def test_a_hello_behind_a_proxy_prefix_is_found():
+    text = b"PROXY TCP4 10.0.0.1 10.0.0.2 5000 443\r\n"
+    binary = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes(12)
+    for prefix in (text, binary):
+        assert found((True, prefix + records(HELLO))) == [("chat.example.org", "h2,http/1.1")]
+
+
+def test_a_hello_behind_another_record_is_found():
+    change = b"\x14\3\3\0\1\1"
+    assert found((True, change + records(HELLO))) == [("chat.example.org", "h2,http/1.1")]
+
+
+def test_a_hello_from_the_side_called_server_is_found():
+    assert found((False, records(HELLO))) == [("chat.example.org", "h2,http/1.1")]
+
+
+def test_the_clients_hello_goes_before_the_servers():
+    other = records(hello([server_name(b"other.example.org")]))
+    assert found((False, other), (True, records(HELLO)))[0][0] == "chat.example.org"
+
+
+def test_a_hello_sent_again_while_it_goes_on_is_passed_over():
+    data = records(BIG)
+    got = found((True, data[:1400]), (True, data[:1400]), (True, data[1400:]))
+    assert got == [("pq.example.org", "h2")]
+
+
+def test_a_cut_segment_gives_what_is_whole():
+    message = hello([server_name(b"kept.example.org"), (21, bytes(1600)), alpn(b"h2")])
+    data = records(message)
+    got = found((True, data[:1500]), (True, b"later"), lengths={(0, 0): len(data)})
+    assert got == [("kept.example.org", None)]
+    assert found((True, records(BIG)[:1500]), lengths={(0, 0): 2000}) == [(None, None)]
+
+
+def test_a_cut_name_is_not_reported():
+    data = records(HELLO)
+    end = data.index(b"chat.example.org") + 10
+    assert found((True, data[:end]), lengths={(0, 0): len(data)}) == [(None, None)]
+
+
+def test_an_sslv2_hello_and_a_server_hello_give_none():
+    assert found((True, b"\x80\x2e\1\3\1\0\x15\0\0\0\x10" + bytes(40))) == []
+    assert found((False, b"\x16\3\3\0\x30\2\0\0\x2c\3\3" + bytes(60))) == []
+
+
+def test_flows_that_are_not_wanted_are_passed_over():
+    batch = flows([[(True, records(HELLO))]] * 3).segments()
+    messages = find_hellos(batch, np.array([True, False, True]))
+    assert messages.rows.tolist() == [0, 2]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=80)), max_size=12))
+def test_random_segments_never_raise(segments):
+    marked = [(side, b"\x16\3\1" + data) for side, data in segments]
+    found(*segments)
+    found(*marked)
+
+
+BOUNDS = """
+import numpy as np
+from apptell.names.join import add_names
+from tests.names.hellos import *
+from tests.names.test_dtls import record
+from tests.names.test_quic import SHORT, crypto, initial
+random = np.random.default_rng(1)
+base = hello([server_name(b"chat.example.org"), alpn(b"h2"), algorithms(0x403), versions(0x304)])
+seeds = [record(0, 60) + record(60, 999), initial(crypto(0, SHORT)),
+         records(base), records(base, 60), b"GET / HTTP/1.1\\r\\nHost: a.org\\r\\n\\r\\n",
+         b"PROXY TCP4 1 2 3 4\\r\\n" + records(base),
+         b"\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x21\\x11\\0\\x0c" + bytes(30)]
+for protocol in (6, 17):
+    conversations = []
+    for _ in range(800):
+        data = bytearray(seeds[random.integers(len(seeds))])
+        for _ in range(random.integers(0, 8)):
+            data[random.integers(len(data))] = random.integers(256)
+        data = bytes(data[: random.integers(1, len(data) + 1)])
+        cut = int(random.integers(0, len(data)))
+        conversations.append([(True, data[:cut]), (bool(random.integers(2)), data[cut:])])
+    add_names(flows(conversations, protocol))
+print("done")
+"""
+
+
+def test_no_kernel_reads_out_of_bounds(tmp_path):
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", BOUNDS], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "done\n", done.stderr

@@ -1,0 +1,81 @@
+import io
+
+import pyarrow as pa
+import pytest
+
+from apptell.records.records import flow_records, verdict_records
+from apptell.records.table import (
+    FLOW_COLUMNS,
+    VERDICT_COLUMNS,
+    TableWriter,
+    fit,
+    human_bytes,
+)
+from apptell.testing import flow_batch
+
+from .fakes import verdicts
+
+
+def _table(columns: tuple, *batches: pa.RecordBatch) -> list[str]:
+    stream = io.StringIO()
+    writer = TableWriter(stream, columns)
+    for batch in batches:
+        writer.write(batch)
+    writer.close()
+    return stream.getvalue().splitlines()
+
+
+def test_a_table_has_one_heading_and_one_line_for_each_record() -> None:
+    lines = _table(VERDICT_COLUMNS, *[verdict_records(verdicts(0.9, 0.5)) for _ in range(2)])
+    assert len(lines) == 5
+    assert lines[0].split()[-3:] == ["guess", "confidence", "packets"]
+    assert lines[1].split() == [
+        "22:13:20.000",
+        "192.168.1.2:40000",
+        "203.0.113.10:443",
+        "signal",
+        "0.900",
+        "5",
+    ]
+    # A declined flow shows no app, and the best guess beside it; a named one no guess.
+    assert lines[2].split()[3:] == ["-", "signal", "0.500", "5"]
+
+
+def test_the_server_s_name_is_shown_where_it_is_known() -> None:
+    flows = flow_batch(["zoom"]).with_columns(server_name=["zoom.example"])
+    (_, line) = _table(FLOW_COLUMNS, flow_records(flows, ["core", "names"]))
+    assert "zoom.example" in line
+    (_, line) = _table(FLOW_COLUMNS, flow_records(flows, ["core"]))
+    assert "203.0.113.10:443" in line
+
+
+def test_a_name_cannot_send_commands_to_the_terminal() -> None:
+    assert fit("\x1b[31mred\x07\u202e", 20) == "?[31mred??"
+
+
+def test_rich_markup_in_a_name_is_just_text() -> None:
+    flows = flow_batch(["zoom"]).with_columns(server_name=["[bold]a.example[/bold]"])
+    assert (
+        "[bold]a.example[/bold]" in _table(FLOW_COLUMNS, flow_records(flows, ["core", "names"]))[1]
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "shown"),
+    [("abc", 3, "abc"), ("abcd", 3, "a…d"), ("abcdef", 4, "a…ef"), ("", 3, "")],
+)
+def test_long_text_loses_its_middle(text: str, width: int, shown: str) -> None:
+    assert fit(text, width) == shown
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1_000, "1.0 kB"), (2_500_000, "2.5 MB"), (3e15, "3000.0 TB")],
+)
+def test_bytes_are_shown_in_decimal_units(n_bytes: float, shown: str) -> None:
+    assert human_bytes(n_bytes) == shown
+
+
+def test_ipv6_endpoints_have_brackets() -> None:
+    flows = flow_batch(["zoom"]).with_columns(client_address=["2001:db8::1"])
+    assert "[2001:db8::1]:40000" in _table(FLOW_COLUMNS, flow_records(flows, ["core"]))[1]

@@ -1,0 +1,224 @@
+import csv
+import io
+import json
+import os
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from apptell.errors import CaptureError, OutputError, UsageError
+from apptell.records import writers
+from apptell.records.records import (
+    VERDICT_RECORD,
+    flow_record_schema,
+    flow_records,
+    verdict_records,
+)
+from apptell.records.table import VERDICT_COLUMNS, TableWriter
+from apptell.records.writers import choose_form, open_writer
+from apptell.testing import flow_batch
+
+from .fakes import verdicts
+
+
+def _write(path: Path, form: str, *batches: pa.RecordBatch) -> Path:
+    with open_writer(path, form, VERDICT_RECORD, lambda s: TableWriter(s, VERDICT_COLUMNS)) as out:
+        for batch in batches:
+            out.write(batch)
+    return path
+
+
+def test_every_format_holds_the_same_records(tmp_path: Path) -> None:
+    batches = [verdict_records(verdicts(0.9, 0.5)), verdict_records(verdicts(0.99))]
+    lines = _write(tmp_path / "v.jsonl", "jsonl", *batches).read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    table = pq.read_table(_write(tmp_path / "v.parquet", "parquet", *batches))
+    with _write(tmp_path / "v.csv", "csv", *batches).open(newline="") as file:
+        cells = list(csv.DictReader(file))
+    assert len(rows) == len(cells) == table.num_rows == 3
+    assert list(rows[0]) == list(cells[0]) == table.schema.names == VERDICT_RECORD.names
+    assert [row["app"] for row in rows] == table["app"].to_pylist() == ["signal", None, "signal"]
+    assert [cell["app"] for cell in cells] == ["signal", "", "signal"]
+    assert (
+        [row["confidence"] for row in rows] == table["confidence"].to_pylist() == [0.9, 0.5, 0.99]
+    )
+    assert [float(cell["confidence"]) for cell in cells] == [0.9, 0.5, 0.99]
+
+
+def test_a_record_reads_as_people_expect() -> None:
+    (row,) = verdict_records(verdicts(0.9)).to_pylist()
+    assert row["protocol"] == "tcp"
+    assert row["threshold"] == 0.85  # not 0.8500000238418579
+    assert row["model"] == "m@1"
+
+
+def test_json_times_are_rfc_3339_in_utc_to_the_microsecond(tmp_path: Path) -> None:
+    path = _write(tmp_path / "v.jsonl", "jsonl", verdict_records(verdicts(0.9)))
+    row = json.loads(path.read_text())
+    assert row["time"] == "2023-11-14T22:13:20.000000Z"
+    assert row["end_time"] == "2023-11-14T22:13:20.050000Z"
+
+
+@pytest.mark.oracle
+def test_pandas_reads_what_was_written(tmp_path: Path) -> None:
+    batch = verdict_records(verdicts(0.9, 0.3))
+    frame = pd.read_csv(_write(tmp_path / "v.csv", "csv", batch), parse_dates=["time"])
+    assert frame["time"].iloc[0] == pd.Timestamp("2023-11-14T22:13:20Z")
+    lines = pd.read_json(_write(tmp_path / "v.jsonl", "jsonl", batch), lines=True)
+    assert lines["best_guess"].tolist() == ["signal", "zoom"]
+    parquet = pd.read_parquet(_write(tmp_path / "v.parquet", "parquet", batch))
+    assert parquet["time"].iloc[0] == pd.Timestamp("2023-11-14T22:13:20Z")
+
+
+def test_no_records_leave_a_file_that_can_be_read(tmp_path: Path) -> None:
+    assert _write(tmp_path / "v.jsonl", "jsonl").read_text() == ""
+    assert _write(tmp_path / "v.csv", "csv").read_text().startswith("time,community_id,")
+    assert pq.read_table(_write(tmp_path / "v.parquet", "parquet")).num_rows == 0
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+def test_records_before_an_error_are_kept_and_the_error_goes_on(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"v.{form}"
+
+    def damaged() -> None:
+        with open_writer(path, form, VERDICT_RECORD, lambda s: TableWriter(s, ())) as out:
+            out.write(verdict_records(verdicts(0.9)))
+            raise CaptureError("a.pcap: cut")
+
+    with pytest.raises(CaptureError, match=r"a\.pcap: cut"):
+        damaged()
+    assert path.stat().st_size > 0
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_folder_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"v\.csv: No such file or directory"):
+        _write(tmp_path / "none" / "v.csv", "csv")
+
+
+def test_a_path_that_is_a_folder_cannot_be_written_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "v.csv").mkdir()
+    with pytest.raises(OutputError, match=r"v\.csv: Is a directory"):
+        _write(tmp_path / "v.csv", "csv", verdict_records(verdicts(0.9)))
+    assert [file.name for file in tmp_path.iterdir()] == ["v.csv"]
+
+
+@pytest.mark.parametrize(
+    ("wished", "path", "terminal", "form"),
+    [
+        (None, None, True, "table"),
+        (None, None, False, "jsonl"),
+        ("csv", None, True, "csv"),
+        (None, Path("a.parquet"), True, "parquet"),
+        (None, Path("a.CSV"), True, "csv"),
+        ("csv", Path("a.jsonl"), False, "csv"),
+    ],
+)
+def test_the_form_is_the_wish_else_the_ending_else_the_terminal_s(
+    wished: str | None, path: Path | None, terminal: bool, form: str
+) -> None:
+    assert choose_form(wished, path, terminal=terminal) == form
+
+
+@pytest.mark.parametrize(
+    ("wished", "path", "message"),
+    [
+        ("xml", None, "no form of records is called 'xml': table, jsonl, csv, parquet"),
+        ("parquet", None, "parquet cannot go to standard output"),
+        (None, Path("a.xyz"), r"a\.xyz: say --format"),
+    ],
+)
+def test_a_form_that_cannot_be_is_wrong_usage(
+    wished: str | None, path: Path | None, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        choose_form(wished, path, terminal=False)
+
+
+def test_flow_records_hold_the_groups_asked_for_and_no_payload_else(tmp_path: Path) -> None:
+    flows = flow_batch(["zoom", None])
+    record = flow_records(flows, ["core", "names"])
+    assert "segment_bytes" not in record.schema.names
+    assert record.schema == flow_record_schema(["core", "names"])
+    assert "segment_bytes" in flow_records(flows, ["segments"]).schema.names
+
+
+def test_bytes_lists_and_maps_have_a_form_in_json_and_csv(tmp_path: Path) -> None:
+    groups = ["segments", "labels"]
+    batch = flow_records(flow_batch(["zoom"], messages=[[(True, b"\x16\x03")]]), groups)
+    for form in ("jsonl", "csv"):
+        with open_writer(
+            tmp_path / form, form, batch.schema, lambda s: TableWriter(s, ())
+        ) as writer:
+            writer.write(batch)
+    row = json.loads((tmp_path / "jsonl").read_text())
+    assert row["segment_bytes"] == ["1603"]
+    assert row["groups"] == {"source": "s0"}
+    (cell,) = csv.DictReader(io.StringIO((tmp_path / "csv").read_text()))
+    assert json.loads(cell["segment_bytes"]) == ["1603"]
+    assert json.loads(cell["groups"]) == {"source": "s0"}
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    lines: list[str] = []
+    reader = threading.Thread(target=lambda: lines.extend(pipe.read_text().splitlines()))
+    reader.start()
+    _write(pipe, "jsonl", verdict_records(verdicts(0.9, 0.5)))
+    reader.join(timeout=10)
+    assert len(lines) == 2
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+_VALUES = {
+    pa.string(): [
+        "plain",
+        "",
+        "\u00e9\u4e2d",
+        'a "quoted" one',
+        "back\\slash",
+        "tab\t",
+        "\x7f",
+        None,
+    ],
+    pa.float64(): [
+        0.0,
+        1.0,
+        0.5,
+        0.959999,
+        1e-4,
+        9.9e-5,
+        1e-6,
+        123456.789,
+        1e15,
+        1e22,
+        -0.25,
+        None,
+    ],
+    pa.float32(): [0.85, 1.0, 0.1, None],
+    pa.int64(): [0, -1, 2**62, None],
+    pa.uint64(): [0, 2**64 - 1, None],
+    pa.bool_(): [True, False, None],
+    pa.timestamp("ns", "UTC"): [0, 1, 1_795_525_965_600_374_999, -1, -1_000_000_001, None],
+    pa.list_(pa.int32()): [[], [1, 2], None],
+    pa.binary(): [b"\x00\xff", None],
+}
+
+
+@pytest.mark.parametrize("kind", list(_VALUES), ids=str)
+def test_many_records_are_the_same_json_as_one_by_one(kind: pa.DataType) -> None:
+    values = _VALUES[kind]
+    for some in (values, values[:2], [None, *values[:1]]):
+        column = pa.array(some, kind)
+        batch = pa.record_batch({"a": column, "b": column})
+        many = pa.concat_batches([batch] * 100)
+        assert writers.json_lines(many) == writers.json_lines(batch) * 100
+        some_of_them = many.slice(1, 80)
+        one_by_one = (writers.json_lines(some_of_them.slice(i, 1)) for i in range(80))
+        assert writers.json_lines(some_of_them) == "".join(one_by_one)
