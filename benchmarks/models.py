@@ -20,7 +20,7 @@ import numpy as np
 from apptell.dataset import Dataset, Selection, folds
 from apptell.dataset.anonymize import mask_server_names
 from apptell.dataset.groups import origins
-from apptell.evaluation.evaluate import slices_of
+from apptell.evaluation.figures import slices_of
 from apptell.evaluation.metrics import confusion_matrix, score
 from apptell.evaluation.providers import by_provider, provider_of
 from apptell.evaluation.uncertainty import bootstrap_intervals

@@ -8,7 +8,7 @@ from apptell.evaluation.curves import (
     histogram,
     reliability,
 )
-from apptell.evaluation.evaluate import Evaluation, evaluate, slices_of
+from apptell.evaluation.figures import Evaluation, evaluate, slices_of
 from apptell.evaluation.metrics import Scores, confusion_matrix, score
 from apptell.evaluation.uncertainty import bootstrap_intervals, mcnemar
 

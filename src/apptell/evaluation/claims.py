@@ -15,7 +15,7 @@ from apptell.evaluation.paper import RIGHT_ABOVE_09
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apptell.evaluation.evaluate import Evaluation
+    from apptell.evaluation.figures import Evaluation
 
 _SURE = 0.9
 """Confidence that Section 4.2 speaks of."""

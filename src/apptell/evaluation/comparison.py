@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.evaluation.evaluate import Evaluation, evaluate
+from apptell.evaluation.figures import Evaluation, evaluate
 from apptell.evaluation.promises import Judged, Promise, promise
 from apptell.evaluation.providers import by_provider, provider_of, shares_a_provider
 from apptell.verdicts.schema import OTHER
