@@ -4,7 +4,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apptell.dataset import folds, save_split, split
-from apptell.dataset.groups import registered_domain
 from apptell.errors import DatasetError, UsageError
 from apptell.flows.schema import FlowBatch
 from apptell.testing import flow_batch
@@ -128,16 +127,6 @@ def test_a_group_that_is_not_there_or_has_one_value_is_refused():
 
 def test_fewer_groups_than_folds_give_as_many_folds_as_groups():
     assert len(folds(flows(), "capture-point", 5)) == 3
-
-
-def test_registered_domains():
-    cases = {
-        "a.b.example.co.uk": "example.co.uk",
-        "x.y.com": "y.com",
-        "Y.com.": "y.com",
-        "host": "host",
-    }
-    assert {name: registered_domain(name) for name in cases} == cases
 
 
 def test_seeds_divide_sources_of_unequal_size_in_different_ways():

@@ -12,34 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apptell.names.domains import registered_domain
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch
 
 NS_PER_DAY: Final = 86_400_000_000_000
-
-# Second-level labels under which registries hand out names, as in example.co.uk. The whole Public Suffix
-# List is a moving file of 10,000 lines; these cover the country domains met in phone traffic.
-_SECOND_LEVEL: Final = frozenset(
-    (
-        "ac",
-        "co",
-        "com",
-        "edu",
-        "gob",
-        "gov",
-        "go",
-        "ltd",
-        "me",
-        "ne",
-        "net",
-        "nom",
-        "or",
-        "org",
-        "plc",
-    )
-)
 
 
 def group_values(flows: FlowBatch, name: str) -> NDArray[Any]:
@@ -71,25 +51,14 @@ def days(flows: FlowBatch) -> NDArray[Any]:
     return day.astype("datetime64[D]").astype(str).astype(object)
 
 
-def registered_domain(name: str) -> str:
-    """The part of a host name that someone registered: ``mail.example.co.uk`` -> ``example.co.uk``."""
-    labels = name.lower().rstrip(".").split(".")
-    if len(labels) <= 2:
-        return ".".join(labels)
-    country = len(labels[-1]) == 2 and labels[-2] in _SECOND_LEVEL
-    return ".".join(labels[-3:] if country else labels[-2:])
-
-
 def domains(flows: FlowBatch) -> NDArray[Any]:
     """The registered domain of each flow's server, else its address, objects of shape (n,).
 
     The name is the server name, else the HTTP host, else the DNS name of the server's address.
     """
     name = servers(flows)
-    table = {
-        value: registered_domain(value) for value in set(name) if value and not _is_address(value)
-    }
-    return np.array([table.get(value, value) for value in name], dtype=object)
+    table = {value: registered_domain(value) or value for value in set(name) if value}
+    return np.array([table.get(value) for value in name], dtype=object)
 
 
 def servers(flows: FlowBatch) -> NDArray[Any]:
@@ -99,7 +68,3 @@ def servers(flows: FlowBatch) -> NDArray[Any]:
     columns = [flows.column(name) for name in order if name in there]
     found = columns[0] if len(columns) == 1 else pc.coalesce(*columns)
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=object)
-
-
-def _is_address(value: str) -> bool:
-    return ":" in value or value.replace(".", "").isdigit()
