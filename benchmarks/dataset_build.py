@@ -77,7 +77,7 @@ def _owner(frame: bytes) -> int:
 
 def with_list(trailers: Path, out: Path) -> int:
     """Writes the list of the capture's connections; returns how many."""
-    options = FlowOptions(protocols=(6, 17), groups=("core", "labels"))
+    options = FlowOptions(transports=(6, 17), groups=("core", "labels"))
     from apptell.labels.formats.pcapdroid import TrailerReader
 
     def stamp(time_ns: int) -> str:

@@ -215,7 +215,7 @@ def main() -> None:
     large = arguments.output.parent / "flow_engine_large.pcap"
     large_packets, large_size = make_large(large)
     tcp = FlowOptions(segments=5, groups=("core", "segments"))
-    everything = FlowOptions(segments=5, protocols=(6, 17), groups=("core", "segments", "names"))
+    everything = FlowOptions(segments=5, transports=(6, 17), groups=("core", "segments", "names"))
     runs: dict[str, Any] = {
         "apptell, TCP with segments": lambda: ours(path, tcp)[0],
         "apptell, TCP and UDP with names": lambda: ours(path, everything)[0],

@@ -126,7 +126,7 @@ def read_packets(data: bytes) -> int:
 
 SMALL = tuple(
     FlowOptions(
-        mode=mode, protocols=(6, 17), max_flows=64, segment_memory=1 << 16, groups=tuple(GROUPS)
+        mode=mode, transports=(6, 17), max_flows=64, segment_memory=1 << 16, groups=tuple(GROUPS)
     )
     for mode in ("clean", "paper")
 )

@@ -1,9 +1,9 @@
-"""Models on parsed tokens beside others under several protocols: the table of docs/models.md.
+"""Models on parsed tokens beside others on several splits: the table of docs/models.md.
 
-    python benchmarks/models.py DATASET -o RESULTS [--protocol source] [--model fast ...] [--seeds 5]
+    python benchmarks/models.py DATASET -o RESULTS [--split source] [--model fast ...] [--seeds 5]
 
 Folds are pooled and seeds averaged. Every training is kept in RESULTS/cache, so that a run that was
-interrupted goes on; RESULTS/models.csv has a line for each model, way with names and protocol. By
+interrupted goes on; RESULTS/models.csv has a line for each model, treatment of names and split. By
 provider, apps that share servers count as one; *mid-session* are TCP flows of TLS that begin without a
 hello; *precision at .80* is over the surest four fifths of the flows.
 """
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("dataset", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--protocol", default="source")
+    parser.add_argument("--split", default="source")
     parser.add_argument("--model", action="append")
     parser.add_argument("--apps", help="by commas; all unless said")
     parser.add_argument("--seeds", type=int, default=5)
@@ -49,11 +49,9 @@ def main() -> None:
     ]
     table = given.output / "models.csv"
     old = list(csv.DictReader(table.open())) if table.exists() else []
-    same = {(row["model"], row["names"], row["protocol"], row["dataset"]) for row in rows}
+    same = {(row["model"], row["names"], row["split"], row["dataset"]) for row in rows}
     kept = [
-        row
-        for row in old
-        if (row["model"], row["names"], row["protocol"], row["dataset"]) not in same
+        row for row in old if (row["model"], row["names"], row["split"], row["dataset"]) not in same
     ]
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -88,16 +86,16 @@ def measure(chosen, truth, model, names, given) -> dict[str, object]:
     found = []
     for seed in range(given.seeds):
         pooled = np.zeros((len(truth), len(apps)), dtype=np.float32)
-        for split in folds(chosen.flows, given.protocol, 5, seed):
+        for split in folds(chosen.flows, given.split, 5, seed):
             run = run_task(
                 task.with_seed(seed), inputs[split.train], truth[split.train], inputs[split.test],
                 given.output / "cache", groups=origin[split.train],
             )  # fmt: skip
             pooled[split.test] = run.spread(apps)
         found.append(pooled)
-        print(model, names, given.protocol, "seed", seed, flush=True)
+        print(model, names, given.split, "seed", seed, flush=True)
     line: dict[str, object] = {
-        "dataset": given.dataset.name, "protocol": given.protocol, "model": model, "names": names,
+        "dataset": given.dataset.name, "split": given.split, "model": model, "names": names,
         "flows": len(truth), "seeds": given.seeds, "epochs": given.epochs,
     }  # fmt: skip
     for level in ("app", "provider"):

@@ -61,7 +61,7 @@ def ours_of(path: Path) -> dict[Key, list[Hello]]:
     wanted = ["protocol", "client_address", "client_port", "server_address", "server_port"]
     wanted += ["server_name", "alpn", "ja4"]
     try:
-        for batch in read_flows(path, FlowOptions(protocols=(6, 17), groups=("core", "names"))):
+        for batch in read_flows(path, FlowOptions(transports=(6, 17), groups=("core", "names"))):
             for row in batch.to_arrow().select(wanted).to_pylist():
                 if row["server_name"] or row["alpn"] or row["ja4"]:
                     client = (row["client_address"], row["client_port"])

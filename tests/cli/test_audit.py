@@ -36,12 +36,12 @@ def test_leaks_are_told_in_order_and_are_exit_code_1(
 
 
 def test_nothing_above_the_limit_is_exit_code_0(run: Run, dataset: Path) -> None:
-    done = run("audit", dataset, "--protocol", "source", "--limit", 0.99)
+    done = run("audit", dataset, "--split", "source", "--limit", 0.99)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["clean"] is True
 
 
 def test_a_protocol_that_does_not_exist_is_exit_code_2(run: Run, dataset: Path) -> None:
-    done = run("audit", dataset, "--protocol", "moon")
+    done = run("audit", dataset, "--split", "moon")
     assert done.returncode == 2
     assert "no protocol 'moon'" in done.stderr

@@ -9,7 +9,7 @@ import pytest
 from .conftest import Run
 
 WISHED = (
-    "--protocol", "source", "--folds", 2, "--epochs", 1, "--seeds", 2, "--held-out", 2,
+    "--split", "source", "--folds", 2, "--epochs", 1, "--seeds", 2, "--held-out", 2,
 )  # fmt: skip
 
 
@@ -24,7 +24,7 @@ def compared(run: Run, dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 def test_a_comparison_has_the_three_models_names_on_and_masked(compared: Path) -> None:
     metrics = json.loads((compared / "metrics.json").read_text())
-    assert metrics["protocol"] == "source"
+    assert metrics["split"] == "source"
     assert metrics["optimistic"] is False
     found = [(m["model"], m["names"]) for m in metrics["models"]]
     assert found == [
@@ -165,7 +165,7 @@ def test_its_splits_can_be_given_back(
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)
     n_test = sum(json.loads(line)["side"] == "test" for line in split.read_text().splitlines())
-    assert (metrics["protocol"], metrics["models"][0]["flows"]) == ("file", n_test)
+    assert (metrics["split"], metrics["models"][0]["flows"]) == ("file", n_test)
     assert len(metrics["models"][0]["promise"]["temperatures"]) == 1
 
 
@@ -173,7 +173,7 @@ def test_its_splits_can_be_given_back(
     ("options", "message"),
     [
         (["--model", "no-such"], "no model is called 'no-such'"),
-        (["--protocol", "moon"], "no protocol 'moon'"),
+        (["--split", "moon"], "no protocol 'moon'"),
         (["--apps", "signal,viber"], "no flow of 'viber'"),
     ],
 )

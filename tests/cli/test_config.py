@@ -56,14 +56,17 @@ def test_flags_win_over_the_environment_and_it_over_the_file(nowhere, monkeypatc
 
 
 def test_without_a_verb_every_verb_is_shown_those_of_groups_too(monkeypatch):
-    monkeypatch.setenv("APPTELL_DATASET_BUILD_UDP", "yes")
+    monkeypatch.setenv("APPTELL_DATASET_BUILD_MASK_NAMES", "yes")
     done = run("config")
     found = json.loads(done.stdout)
     assert found["file"] is None
     rows = {(row["verb"], row["option"]): row for row in found["settings"]}
-    assert rows["dataset build", "udp"]["value"] is True
-    assert rows["dataset build", "udp"]["from"] == "APPTELL_DATASET_BUILD_UDP"
-    assert {row["from"] for row in found["settings"]} == {"default", "APPTELL_DATASET_BUILD_UDP"}
+    assert rows["dataset build", "mask-names"]["value"] is True
+    assert rows["dataset build", "mask-names"]["from"] == "APPTELL_DATASET_BUILD_MASK_NAMES"
+    assert {row["from"] for row in found["settings"]} == {
+        "default",
+        "APPTELL_DATASET_BUILD_MASK_NAMES",
+    }
 
 
 def test_several_values_stand_in_the_environment_with_blanks_between(monkeypatch):
@@ -106,7 +109,7 @@ def test_the_file_is_looked_for_in_four_places(nowhere, monkeypatch):
         ("[live]\npromiscuous = 1", "promiscuous: 1 is neither true nor false"),
         ("[live]\ninterface = true", "interface: True is neither a text nor a number"),
         ("[live", "not TOML: "),
-        ("[dataset]\nudp = true", "[dataset]: no verb 'udp': build, "),
+        ("[dataset]\njobs = 2", "[dataset]: no verb 'jobs': build, "),
     ],
 )
 def test_what_does_not_fit_is_one_line_that_names_the_file(nowhere, text, words):
@@ -195,7 +198,7 @@ def test_what_was_compiled_serves_an_install_that_may_only_be_read(tmp_path):
         "NUMBA_DEBUG_CACHE": "1",
     }
     for words in (
-        ["identify", PHONE, "--protocol", "tcp,udp", "-o", os.devnull, "--format", "jsonl"],
+        ["identify", PHONE, "--transport", "tcp,udp", "-o", os.devnull, "--format", "jsonl"],
         ["inspect", PHONE],
         ["live", "--replay", PHONE, "--speed", "max", "--decide-after", "1", "--out", "csv:/dev/null"],
     ):  # fmt: skip

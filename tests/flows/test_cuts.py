@@ -24,8 +24,8 @@ SHARED = Path(
     os.environ.get("APPTELL_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared")
 )
 CAPTURES = SHARED / "captures"
-EVERYTHING = FlowOptions(protocols=(6, 17), groups=tuple(GROUPS))
-PAPER = FlowOptions(mode="paper", protocols=(6, 17), groups=tuple(GROUPS))
+EVERYTHING = FlowOptions(transports=(6, 17), groups=tuple(GROUPS))
+PAPER = FlowOptions(mode="paper", transports=(6, 17), groups=tuple(GROUPS))
 
 
 class Dribble(io.RawIOBase):

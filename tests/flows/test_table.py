@@ -260,7 +260,7 @@ def test_udp_only_on_request():
         (START_NS, tcp_frame(PHONE, SERVER, b"tls")),
     ]
     assert [flow.protocol for flow in run(frames)] == [6]
-    both = run(frames, FlowOptions(protocols=(6, 17)))
+    both = run(frames, FlowOptions(transports=(6, 17)))
     assert sorted(flow.protocol for flow in both) == [6, 17]
 
 
@@ -337,7 +337,7 @@ def test_fin_in_both_directions_closes():
     ("options", "message"),
     [
         ({"mode": "dirty"}, "flow mode 'dirty' is neither"),
-        ({"protocols": (1,)}, "are not some of 6"),
+        ({"transports": (1,)}, "are not some of 6"),
         ({"timeout_s": 0}, "timeout of 0 s is not above 0"),
         ({"segments": 13}, "13 segments are not 1 to 12"),
         ({"decision_packets": 1}, "a decision after 1 payload packets is not 2 to 32"),

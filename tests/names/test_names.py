@@ -104,7 +104,7 @@ def captures():
 def test_server_names_and_alpn_are_those_of_tshark(capture):
     ours: dict = {}
     try:
-        for batch in read_flows(capture, FlowOptions(protocols=(6, 17))):
+        for batch in read_flows(capture, FlowOptions(transports=(6, 17))):
             for flow in batch:
                 ends = (
                     (flow.client_address, flow.client_port),

@@ -17,7 +17,7 @@ from apptell.service.decisions import Decisions
 
 SAMPLES = Path(__file__).parents[2] / "src/apptell/samples"
 SHARED = Path(__file__).parents[3] / "shared/captures"
-OPTIONS = FlowOptions(groups=("core", "segments", "names"), protocols=(6, 17))
+OPTIONS = FlowOptions(groups=("core", "segments", "names"), transports=(6, 17))
 
 
 class Lines:
@@ -58,7 +58,7 @@ def from_disk(path, model):
 def replayed(path, model):
     kept = Lines()
     options = LiveOptions(
-        FlowOptions(OPTIONS.mode, OPTIONS.protocols, groups=OPTIONS.groups, lists_decided=True)
+        FlowOptions(OPTIONS.mode, OPTIONS.transports, groups=OPTIONS.groups, lists_decided=True)
     )
     try:
         outputs = [QueuedOutput("kept", kept, is_lossless=True)]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.labelled import apps_of, chosen_of, split_of
-from apptell.cli.options import DatasetFolder, Json, Seed
+from apptell.cli.options import DatasetFolder, Json, Seed, SplitOption
 from apptell.cli.screen import note, report
 
 if TYPE_CHECKING:
@@ -21,15 +21,7 @@ _HEAD = ("field", "leak", "gain", "accuracy", "shared", "by chance", "what to do
 
 def audit(
     dataset: DatasetFolder,
-    protocol: Annotated[
-        str, typer.Option(metavar="PROTOCOL", help="Look across a split by this protocol.")
-    ] = "paper",
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split", metavar="PROTOCOL|FILE", help="Look across this split, such as a file."
-        ),
-    ] = None,
+    split: SplitOption = "paper",
     limit: Annotated[
         float, typer.Option(metavar="GAIN", min=0.0, max=1.0, help="A gain above this is a leak.")
     ] = 0.05,
@@ -64,12 +56,12 @@ def audit(
 
     opened = Dataset.open(dataset)
     flows = chosen_of(opened.read(tuple(GROUPS)), apps=apps).flows
-    sides = split_of(flows, split or protocol, seed)
+    sides = split_of(flows, split or "paper", seed)
     result = look(flows, apps_of(flows), sides, limit=limit, seed=seed)
     found = {
         "dataset": opened.path.resolve().name,
         "dataset_hash": opened.hash,
-        "protocol": sides.protocol,
+        "split": sides.protocol,
         "seed": seed,
         **result.to_json(),
     }

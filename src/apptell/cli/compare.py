@@ -1,4 +1,4 @@
-"""``apptell compare``: a dataset and a protocol in, several models side by side out."""
+"""``apptell compare``: a dataset and a split in, several models side by side out."""
 
 import shlex
 import sys
@@ -35,15 +35,7 @@ def compare(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="REPORT", help="The report's folder.")
     ],
-    protocol: Annotated[
-        str,
-        typer.Option(
-            metavar="PROTOCOL",
-            help="Folds under this protocol: paper, session, source, device, network, day, "
-            "version, time, time:DATE, capture-point, domain, group:COLUMN.",
-        ),
-    ] = "source",
-    split: SplitOption = None,
+    split: SplitOption = "source",
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -54,7 +46,7 @@ def compare(
         bool, typer.Option("--only", help="Only the models asked for, without the three.")
     ] = False,
     n_folds: Annotated[
-        int, typer.Option("--folds", metavar="K", min=2, help="Folds of the protocol.")
+        int, typer.Option("--folds", metavar="K", min=2, help="Folds of a split by name.")
     ] = 5,
     epochs: Annotated[
         int, typer.Option(metavar="N", min=1, help="Passes over the training flows.")
@@ -86,13 +78,13 @@ def compare(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Trains and tests several models under one protocol, server names on and masked.
+    """Trains and tests several models on one split, server names on and masked.
 
     The paper's network, its forest without ports and a nearest neighbour always stand beside the
     models asked for. Interrupted, it goes on where it stopped when it is called again.
 
     Examples:
-        apptell compare dataset/ --protocol source -o report/
+        apptell compare dataset/ --split source -o report/
         apptell compare dataset/ --split split.jsonl --model paper-rf -o report/
     """
     from apptell.dataset import Classes, Dataset
@@ -112,7 +104,7 @@ def compare(
     plans = [
         plan_of(
             flows,
-            _splits(flows, protocol, split, n_folds, each, output, classes.level, n_seeds),
+            _splits(flows, split or "source", n_folds, each, output, classes.level, n_seeds),
             each,
             n_inner if each == seed else 0,
             classes.level,
@@ -126,7 +118,7 @@ def compare(
     about: dict[str, Any] = {
         "dataset": opened.path.resolve().name,
         "dataset_hash": opened.hash,
-        "protocol": used,
+        "split": used,
         "optimistic": first[0].optimistic,
         "folds": len(first),
         "epochs": epochs,
@@ -162,23 +154,22 @@ def compare(
 
 def _splits(
     flows: "FlowBatch",
-    protocol: str,
-    given: str | None,
+    wanted: str,
     n_folds: int,
     seed: int,
     output: Path,
     level: str,
     n_seeds: int,
 ) -> "list[Split]":
-    """The folds of a seed, or the one split that was given; written below the report."""
+    """The folds of a seed, or the one split of a file; written below the report."""
     from apptell.cli.labelled import split_of
     from apptell.dataset import folds, save_split
     from apptell.errors import OutputError
 
     splits = (
-        folds(flows, protocol, n_folds, seed, level)
-        if given is None
-        else [split_of(flows, given, seed, level)]
+        [split_of(flows, wanted, seed, level)]
+        if Path(wanted).is_file()
+        else folds(flows, wanted, n_folds, seed, level)
     )
     place = output / "splits"
     place = place / f"seed-{seed}" if n_seeds > 1 else place
@@ -210,7 +201,7 @@ def _write_one(
     done = [
         (
             f"{line.model} learned and was tested on {about['dataset']} in {about['folds']} "
-            f"folds under the protocol {about['protocol']}; each of the {line.n_flows:,} flows was "
+            f"folds of the split {about['split']}; each of the {line.n_flows:,} flows was "
             "tested once"
             + (f" by each of {seeds} seeds; all figures count verdicts of all seeds" * (seeds > 1))
             + ", by a model that saw nothing of its group."
@@ -224,7 +215,7 @@ def _write_one(
     ]
     first = outcome.trials[0]
     story = Story(
-        title=f"{line.model}, names {line.names}, protocol {about['protocol']}",
+        title=f"{line.model}, names {line.names}, split {about['split']}",
         done=done,
         command=shlex.join(["apptell", *sys.argv[1:]]),
         examples=()
@@ -265,7 +256,7 @@ def _write_all(output: Path, lines: "list[Line]", about: dict[str, Any]) -> dict
     seeds = f"seed {last}" if about["seeds"] == 1 else f"seeds {about['seed']} to {last}"
     words = [
         (
-            f"{about['dataset']}, protocol {about['protocol']}, {about['folds']} folds, {seeds}; "
+            f"{about['dataset']}, split {about['split']}, {about['folds']} folds, {seeds}; "
             f"models that learn in passes had {about['epochs']} of the paper's 100 epochs. "
             "Intervals hold 95 % of 1,000 drawings of whole groups."
         ),

@@ -15,7 +15,7 @@ from apptell.cli.labelling import (
     renames,
     zone_of,
 )
-from apptell.cli.options import Json, Mode, flow_options
+from apptell.cli.options import Json, Mode, Transport, flow_options
 from apptell.cli.screen import note, progress, report
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def build(
     mask_names: Annotated[
         bool, typer.Option("--mask-names", help="Overwrite server names and hosts in payload.")
     ] = False,
-    udp: Annotated[bool, typer.Option("--udp", help="Flows of UDP too.")] = False,
+    transport: Transport = "tcp",
     replace: Annotated[
         bool, typer.Option("--replace", help="Begin anew though a dataset is there.")
     ] = False,
@@ -108,7 +108,7 @@ def build(
         pattern=pattern_of(pattern),
         groups=pairs(groups or []),
     )
-    reader = flow_reader(flow_options(mode, tuple(GROUPS), "tcp,udp" if udp else "tcp"))
+    reader = flow_reader(flow_options(mode, tuple(GROUPS), transport))
     edits = Edits.of(system=system, key_file=anonymize, mask_names=mask_names)
     kinds: Counter[str] = Counter()
     with progress("reading") as show:

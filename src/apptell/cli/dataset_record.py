@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apptell.cli.labelling import Groups, Output, Rename, pairs, renames
-from apptell.cli.options import Json
+from apptell.cli.options import Json, Transport, flow_options
 from apptell.cli.screen import note, report
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def record(
     output: Output,
     groups: Groups = None,
     rename: Rename = None,
-    udp: Annotated[bool, typer.Option("--udp", help="Flows of UDP too.")] = False,
+    transport: Transport = "tcp",
     seconds: Annotated[
         float | None, typer.Option(metavar="S", help="Stop after so long.", min=0.001)
     ] = None,
@@ -33,11 +33,10 @@ def record(
         apptell dataset record pcapdroid+udp://:1234 -o dataset/ --group network=home
     """
     from apptell.dataset import build
-    from apptell.flows import FlowOptions
     from apptell.flows.schema import GROUPS
     from apptell.labels.live import LiveReader, LiveSource
 
-    options = FlowOptions(protocols=(6, 17) if udp else (6,), groups=tuple(GROUPS))
+    options = flow_options("clean", tuple(GROUPS), transport)
     live = LiveReader(
         source,
         options,

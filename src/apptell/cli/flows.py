@@ -12,7 +12,7 @@ from apptell.cli.options import (
     MaxFlows,
     Mode,
     OutputFile,
-    Protocol,
+    Transport,
     flow_options,
 )
 from apptell.cli.screen import note, on_terminal, until_told
@@ -34,7 +34,7 @@ def flows(
     output: OutputFile = None,
     mode: Mode = "clean",
     follow: Follow = False,
-    protocol: Protocol = "tcp",
+    transport: Transport = "tcp",
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
 ) -> None:
@@ -50,7 +50,7 @@ def flows(
     from apptell.records.writers import choose_form, open_writer
 
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())
-    options = flow_options(mode, groups, protocol, max_flows=max_flows)
+    options = flow_options(mode, groups, transport, max_flows=max_flows)
     chosen = choose_form(form, output, terminal=on_terminal())
     if chosen == "table":
         groups = tuple(dict.fromkeys(("core", *groups)))  # a table shows columns of the core

@@ -16,8 +16,8 @@ from apptell.cli.options import (
     MaxFlows,
     Mode,
     OutputFile,
-    Protocol,
     Threshold,
+    Transport,
     flow_options,
 )
 from apptell.cli.outputs import Out, write_all
@@ -53,7 +53,7 @@ def identify(
     ] = False,
     mode: Mode = "clean",
     follow: Follow = False,
-    protocol: Protocol = "tcp",
+    transport: Transport = "tcp",
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
     context: ContextText = None,
@@ -77,7 +77,7 @@ def identify(
 
     chosen = choose_form(form, output, terminal=on_terminal())
     used = load_model(model)
-    options = flow_options(mode, protocol=protocol, model=used, max_flows=max_flows)
+    options = flow_options(mode, transport=transport, model=used, max_flows=max_flows)
     limit = choose_threshold(threshold, used)
     around = None if context is None else whole_context(ContextOptions.parse(context), used)
     if around is not None and follow:

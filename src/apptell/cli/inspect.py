@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from apptell.cli.options import Captures, Jobs, Json, MaxFlows, Mode, Protocol, flow_options
+from apptell.cli.options import Captures, Jobs, Json, MaxFlows, Mode, Transport, flow_options
 from apptell.cli.screen import report
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _SUMS = (
 def inspect(
     captures: Captures,
     mode: Mode = "clean",
-    protocol: Protocol = "tcp",
+    transport: Transport = "tcp",
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
     as_json: Json = False,
@@ -47,7 +47,7 @@ def inspect(
 
     tally = _Tally()
     damage: CaptureError | None = None
-    options = flow_options(mode, protocol=protocol, max_flows=max_flows)
+    options = flow_options(mode, transport=transport, max_flows=max_flows)
     with read_flows(captures, options, jobs=jobs) as reader:
         try:
             for batch in reader:

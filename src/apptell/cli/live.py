@@ -24,7 +24,7 @@ from apptell.cli.live_source import (
     Workers,
     choose_source,
 )
-from apptell.cli.options import ContextText, Mode, Protocol, Threshold, flow_options
+from apptell.cli.options import ContextText, Mode, Threshold, Transport, flow_options
 from apptell.cli.outputs import Out, say_what_was_lost
 from apptell.cli.screen import note
 
@@ -43,7 +43,7 @@ def live(
     model: ModelFolder = None,
     threshold: Threshold = None,
     mode: Mode = "clean",
-    protocol: Protocol = "tcp",
+    transport: Transport = "tcp",
     decide_after: DecideAfter = None,
     around: ContextText = None,
     early: Early = False,
@@ -89,7 +89,9 @@ def live(
 
     told = Chosen(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, told)
-    options = replace(flow_options(mode, protocol=protocol), lists_decided=True, lists_early=early)
+    options = replace(
+        flow_options(mode, transport=transport), lists_decided=True, lists_early=early
+    )
     address = None if metrics is None else parse_address(metrics)
     window = None if around is None else ContextOptions.parse(around)
     if window is not None and window.both_sides:

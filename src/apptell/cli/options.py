@@ -47,8 +47,8 @@ Mode = Annotated[
 Follow = Annotated[
     bool, typer.Option("--follow", help="Go on reading while the capture is being written.")
 ]
-Protocol = Annotated[
-    str, typer.Option(metavar="NAMES", help="Transport protocols by commas: tcp, udp.")
+Transport = Annotated[
+    str, typer.Option(metavar="NAMES", help="Transport protocols, separated by commas: tcp, udp.")
 ]
 Jobs = Annotated[
     int, typer.Option(metavar="N", help="Processes that share the work, on files alone.", min=1)
@@ -117,28 +117,28 @@ Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 def flow_options(
     mode: str,
     groups: tuple[str, ...] = ("core", "segments", "names"),
-    protocol: str = "tcp",
+    transport: str = "tcp",
     model: "Model | None" = None,
     max_flows: int | None = None,
 ) -> "FlowOptions":
     """How packets become flows, by the options that verbs share and what a model needs.
 
     Raises:
-        UsageError: no such mode, column group or protocol.
+        UsageError: no such mode, column group or transport protocol.
     """
     from apptell.errors import UsageError
     from apptell.flows import FlowOptions
     from apptell.flows.schema import DECISION_SEGMENTS
 
     numbers = {"tcp": 6, "udp": 17}
-    names = [name.strip().lower() for name in protocol.split(",")]
+    names = [name.strip().lower() for name in transport.split(",")]
     for name in names:
         if name not in numbers:
-            raise UsageError(f"no protocol {name!r}; there are {', '.join(numbers)}")
+            raise UsageError(f"no transport protocol {name!r}; available: {', '.join(numbers)}")
     options = FlowOptions(
         mode=cast("Literal['clean', 'paper']", mode),
         groups=groups,
-        protocols=tuple(numbers[name] for name in names),
+        transports=tuple(numbers[name] for name in names),
         decision_packets=DECISION_SEGMENTS if model is None else model.decision_packets,
     )
     return options if max_flows is None else replace(options, max_flows=max_flows)

@@ -26,7 +26,7 @@ from apptell.cli.live_source import (
     Workers,
     choose_source,
 )
-from apptell.cli.options import Mode, Protocol, Threshold, flow_options
+from apptell.cli.options import Mode, Threshold, Transport, flow_options
 from apptell.cli.screen import on_terminal
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def top(
     model: ModelFolder = None,
     threshold: Threshold = None,
     mode: Mode = "clean",
-    protocol: Protocol = "tcp",
+    transport: Transport = "tcp",
     decide_after: DecideAfter = None,
     snap: Snap = None,
     expression: Expression = None,
@@ -82,7 +82,7 @@ def top(
         raise UsageError(f"--sort {sort!r} is none of {', '.join(_SORTS)}")
     told = Chosen(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, told)
-    options = replace(flow_options(mode, protocol=protocol), lists_decided=True)
+    options = replace(flow_options(mode, transport=transport), lists_decided=True)
     used = load_model(model)
     say_what_it_knows(used, embedded=model is None)
     counts, tally, stop = Metrics(), AppTally(), threading.Event()

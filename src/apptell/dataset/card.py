@@ -34,7 +34,7 @@ def card(name: str, info: Mapping[str, Any]) -> str:
         "",
         "## Groups",
         "",
-        "Keep a group on one side of a split (`--protocol`), or a model learns the group and not the app.",
+        "Keep a group on one side of a split (`--split`), or a model learns the group and not the app.",
         "",
     ]
     if info["groups"]:

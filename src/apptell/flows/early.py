@@ -43,7 +43,7 @@ def read_early(
         FlowTable(used, add_names=add_names),
         Decoder(used.tunnels, fragments_apart=clean),
     )
-    reassembler = Reassembler(decoder, used.protocols) if clean else None
+    reassembler = Reassembler(decoder, used.transports) if clean else None
     young: dict[int, list[FlowBatch]] = {n: [] for n in range(1, used.decision_packets)}
     ended: list[FlowBatch] = []
     with open_capture(source) as packets:

@@ -84,7 +84,7 @@ class FlowReader:
         self._tally = Tally()
         clean = options.mode == "clean"
         self._decoder = Decoder(options.tunnels, fragments_apart=clean)
-        self._reassembler = Reassembler(self._decoder, options.protocols) if clean else None
+        self._reassembler = Reassembler(self._decoder, options.transports) if clean else None
         self.options = options
         self.stats = FlowStats(capture=reader.stats)
 

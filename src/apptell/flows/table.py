@@ -55,7 +55,7 @@ class FlowOptions:
 
     mode: Literal["clean", "paper"] = "clean"
     """``paper``: 5-tuple and timeout alone, retransmissions counted. ``clean``: TCP's own signs too."""
-    protocols: tuple[int, ...] = (TCP,)
+    transports: tuple[int, ...] = (TCP,)
     """IP protocol numbers to make flows of: 6, 17."""
     timeout_s: float = 90.0
     """Silence that ends a flow (paper, Section 3.1)."""
@@ -83,9 +83,9 @@ class FlowOptions:
     def __post_init__(self) -> None:
         if self.mode not in ("clean", "paper"):
             raise UsageError(f"flow mode {self.mode!r} is neither 'clean' nor 'paper'")
-        if not self.protocols or set(self.protocols) - {TCP, UDP}:
+        if not self.transports or set(self.transports) - {TCP, UDP}:
             raise UsageError(
-                f"protocols {self.protocols} are not some of {TCP} (TCP) and {UDP} (UDP)"
+                f"transports {self.transports} are not some of {TCP} (TCP) and {UDP} (UDP)"
             )
         if not self.timeout_s > 0:
             raise UsageError(f"timeout of {self.timeout_s} s is not above 0")
@@ -200,8 +200,8 @@ class FlowTable:
                 headers.whole,
                 len(self._captures) - 1,
                 options.mode == "clean",
-                TCP in options.protocols,
-                UDP in options.protocols,
+                TCP in options.transports,
+                UDP in options.transports,
                 self._timeout_ns,
                 options.segments,
                 options.decision_packets,

@@ -60,7 +60,7 @@ class PacketPath:
         self._work = work
         clean = options.mode == "clean"
         self._decoder = Decoder(options.tunnels, fragments_apart=clean)
-        self._reassembler = Reassembler(self._decoder, options.protocols) if clean else None
+        self._reassembler = Reassembler(self._decoder, options.transports) if clean else None
         self._table = FlowTable(replace(options, tells_once=True), add_names=add_names)
         self.open_totals = self._table.open_totals()
         """What open flows had moved when they were last asked for."""

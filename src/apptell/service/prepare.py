@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from apptell.models import Model
 
 _TUPLES: Final = 20_000
-_ALL: Final = FlowOptions(protocols=(6, 17), groups=tuple(GROUPS))
+_ALL: Final = FlowOptions(transports=(6, 17), groups=tuple(GROUPS))
 
 
 @dataclass(frozen=True, slots=True)

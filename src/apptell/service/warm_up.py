@@ -36,7 +36,7 @@ def warm_up(options: FlowOptions, model: Model) -> None:
     columns.time_ns[:] = np.arange(n)
     batch = columns.batch(np.frombuffer(_FRAME * n, dtype=np.uint8), n, [])
     table = FlowTable(
-        replace(options, mode="paper", protocols=(6,), max_flows=64, decision_packets=n)
+        replace(options, mode="paper", transports=(6,), max_flows=64, decision_packets=n)
     )
     ended = list(table.add(Decoder(options.tunnels)(batch), "warm-up"))
     for _ in identify_flows([*table.take_decided(), *ended], model):
