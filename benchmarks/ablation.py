@@ -24,7 +24,7 @@ from apptell.dataset import folds
 from apptell.dataset.anonymize import mask_server_names
 from apptell.dataset.groups import origins
 from apptell.encoding import encode
-from apptell.experiments.runs import run_task
+from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import Task
 from models import is_mid_session, read_flows_of, verdicts_by_level
 
@@ -108,7 +108,7 @@ def measure(chosen, truth, inputs, way, names, given) -> list[dict[str, object]]
         pooled = np.zeros((len(rows), len(apps)), dtype=np.float32)
         for inner in folds(chosen.flows.take(rows), "source", 5, 0):
             learned = rows[inner.train]
-            run = run_task(
+            run = run_trial(
                 Task(way.model), X[learned], truth[learned], X[rows[inner.test]],
                 given.output / "cache", groups=origin[learned] if way.is_grouped else None,
             )  # fmt: skip

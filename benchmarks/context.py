@@ -19,10 +19,10 @@ from apptell.dataset import Dataset
 from apptell.dataset.groups import group_values
 from apptell.dataset.splits import folds
 from apptell.evaluation.curves import expected_calibration_error, reliability
-from apptell.evaluation.metrics import confusion_matrix, score
 from apptell.evaluation.providers import by_provider, provider_of
+from apptell.evaluation.scores import confusion_matrix, score
 from apptell.evaluation.uncertainty import bootstrap_intervals
-from apptell.experiments.runs import run_task
+from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import Task
 from apptell.verdicts import ContextOptions
 from apptell.verdicts.context import reweigh_all
@@ -78,7 +78,7 @@ def main() -> None:
             inputs = task.encode(flows)
             found = {name: np.zeros((len(flows), len(apps)), np.float32) for name in WINDOWS}
             for side in folds(flows, "source", 5, seed=seed):
-                run = run_task(
+                run = run_trial(
                     task,
                     inputs[side.train],
                     truth[side.train],

@@ -21,10 +21,10 @@ import numpy as np
 
 from apptell.dataset import Dataset
 from apptell.dataset.groups import days, group_values
-from apptell.evaluation.metrics import confusion_matrix, score
+from apptell.evaluation.scores import confusion_matrix, score
 from apptell.evaluation.uncertainty import bootstrap_intervals
 from apptell.experiments.adapt import adapt
-from apptell.experiments.runs import run_task
+from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import Task
 from apptell.verdicts import ContextOptions
 from apptell.verdicts.context import reweigh_all
@@ -178,7 +178,7 @@ def main() -> None:
                     rows: np.ndarray, labels: np.ndarray, tested: np.ndarray, task=task, x=inputs
                 ) -> np.ndarray:
                     cache = args.output / "cache"
-                    return run_task(task, x[rows], labels, x[tested], cache).spread(tuple(apps))
+                    return run_trial(task, x[rows], labels, x[tested], cache).spread(tuple(apps))
 
                 if split == "adapted":
                     new = np.flatnonzero((data.month == "D2") & (data.day <= 1))

@@ -19,9 +19,9 @@ import torch
 from apptell.encoding import images, statistics
 from apptell.flows import FlowBatch
 from apptell.learning import StatisticsForest
+from apptell.learning.convolutional import PaperNetwork
 from apptell.learning.export import network_to_onnx
 from apptell.learning.make_default import read_samples
-from apptell.learning.network import PaperNetwork
 from apptell.learning.registry import all_recipes
 from apptell.learning.train import train_model
 from apptell.models import load_model, write_model

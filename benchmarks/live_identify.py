@@ -69,8 +69,8 @@ def cnn(folder: Path) -> Path:
     """The paper's network with random weights: speed does not depend on them."""
     import torch
 
+    from apptell.learning.convolutional import PaperNetwork
     from apptell.learning.export import network_to_onnx
-    from apptell.learning.network import PaperNetwork
 
     torch.manual_seed(0)
     apps = ["a", "b", "c", "d", "e", "f"]

@@ -21,10 +21,10 @@ from apptell.dataset import Dataset, Selection, folds
 from apptell.dataset.anonymize import mask_server_names
 from apptell.dataset.groups import origins
 from apptell.evaluation.figures import slices_of
-from apptell.evaluation.metrics import confusion_matrix, score
 from apptell.evaluation.providers import by_provider, provider_of
+from apptell.evaluation.scores import confusion_matrix, score
 from apptell.evaluation.uncertainty import bootstrap_intervals
-from apptell.experiments.runs import run_task
+from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import Task
 
 COVERAGE = 0.8
@@ -87,7 +87,7 @@ def measure(chosen, truth, model, names, given) -> dict[str, object]:
     for seed in range(given.seeds):
         pooled = np.zeros((len(truth), len(apps)), dtype=np.float32)
         for split in folds(chosen.flows, given.split, 5, seed):
-            run = run_task(
+            run = run_trial(
                 task.with_seed(seed), inputs[split.train], truth[split.train], inputs[split.test],
                 given.output / "cache", groups=origin[split.train],
             )  # fmt: skip

@@ -72,7 +72,9 @@ def test_a_dataset_is_the_same_however_many_processes_made_it(tmp_path):
     reports = []
     for jobs in (1, 3):
         path = tmp_path / str(jobs) / "d"
-        reports.append(build(some(tmp_path), path, jobs=jobs, change=half, deeds=["halved"]))
+        reports.append(
+            build(some(tmp_path), path, jobs=jobs, change=half, applied_edits=["halved"])
+        )
     one, several = reports
     assert one.skipped == several.skipped == ["again"]
     assert one.damaged == several.damaged == ["cut: cut at byte 9"]

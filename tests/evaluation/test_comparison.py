@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from apptell.evaluation.comparison import Trial, measure_pooled
+from apptell.evaluation.comparison import PooledFolds, measure_pooled
 from apptell.evaluation.providers import by_provider, provider_of, shares_a_provider
 from apptell.testing import flow_batch
 
@@ -30,7 +30,7 @@ def measured(labels, *guesses_by_seed, apps, held=()):
         labels,
         apps,
         [
-            Trial(seed, np.arange(n), np.arange(n) % 2, said(labels, guesses, apps), held)
+            PooledFolds(seed, np.arange(n), np.arange(n) % 2, said(labels, guesses, apps), held)
             for seed, guesses in enumerate(guesses_by_seed)
         ],
         groups=np.array([f"g{i % 4}" for i in range(n)]),

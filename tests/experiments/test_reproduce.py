@@ -3,7 +3,7 @@ import pytest
 
 from apptell.encoding import images
 from apptell.errors import DatasetError
-from apptell.experiments import runs
+from apptell.experiments import trial_cache
 from apptell.experiments.reproduce import Schedule, first_packets, reproduce_paper
 from apptell.testing import flow_batch
 
@@ -24,16 +24,16 @@ def found(cache):
 def test_section_4_is_run_with_and_without_other(found):
     assert found.flows == {"signal": 15, "zoom": 15}
     assert found.n_background == 15
-    assert found.cnn[0].result.scores.apps == ("signal", "zoom")
-    assert found.forest[0].result.scores.n_flows == found.cnn[0].result.scores.n_flows == 6
-    assert found.with_other[0].result.scores.apps == ("other", "signal", "zoom")
+    assert found.cnn[0].evaluation.scores.apps == ("signal", "zoom")
+    assert found.forest[0].evaluation.scores.n_flows == found.cnn[0].evaluation.scores.n_flows == 6
+    assert found.with_other[0].evaluation.scores.apps == ("other", "signal", "zoom")
     assert len(found.after) == 5
-    assert found.after[-1] == found.cnn[0].result.scores.accuracy
+    assert found.after[-1] == found.cnn[0].evaluation.scores.accuracy
     assert len(found.claims) == 7
 
 
 def test_it_resumes_from_what_was_trained(found, cache, monkeypatch):
-    monkeypatch.setattr(runs, "_learner", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(trial_cache, "_learner", lambda *_: pytest.fail("trained again"))
     again = reproduce_paper(flow_batch(LABELS), LABELS, ONE, cache=cache)
     first, second = found.to_json(), again.to_json()
     for each in (first, second):

@@ -203,7 +203,7 @@ def test_asking_early_changes_no_flow(block):
 
 
 def test_a_flow_whose_hello_was_told_ends_without_segments_and_the_others_with_them():
-    options = FlowOptions(lists_decided=True, tells_once=True)
+    options = FlowOptions(lists_decided=True, reports_once=True)
     table, plain = FlowTable(options, add_names=add_names), FlowTable(add_names=add_names)
     hello = client_hello("a.example.test")
     plain_words = [(i % 2 == 0, bytes([i + 1]) * 50) for i in range(7)]

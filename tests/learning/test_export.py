@@ -6,9 +6,9 @@ import pytest
 import torch
 from sklearn.ensemble import RandomForestClassifier
 
+from apptell.learning.convolutional import ByteNetwork, PaperNetwork
 from apptell.learning.export import forest_to_onnx, network_to_onnx
 from apptell.learning.forest import CalibratedForest
-from apptell.learning.network import ByteNetwork, PaperNetwork
 from apptell.learning.training import predict
 from apptell.learning.trees import Trees, compact
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from apptell.learning.network import PaperNetwork
+from apptell.learning.convolutional import PaperNetwork
 
 SCRIPT = Path(__file__).with_name("keras_network.py")
 PYTHON = os.environ.get("APPTELL_KERAS_PYTHON") or (

@@ -5,8 +5,8 @@ import onnxruntime
 import pytest
 
 from apptell.encoding.structure import N_TOKENS
+from apptell.learning.token_batch import make_token_batch, matrix
 from apptell.learning.token_models import TokenFusion, TokenLinear
-from apptell.learning.tokens import lesson, matrix
 
 # Tokens 100 + app tell the app; 200 + network tell where a flow came from; the rest is noise.
 APPS = np.array(["alpha", "beta", "gamma"])
@@ -74,7 +74,7 @@ def test_a_busy_network_weighs_no_more_than_a_quiet_one():
     target = np.zeros(103, dtype=np.int64)
     target[100:] = 1
     groups = np.array(["busy"] * 97 + ["quiet"] * 3 + ["busy"] * 3)
-    made = lesson(X, target, groups, 0)
+    made = make_token_batch(X, target, groups, 0)
     sums = [made.weight[:97].sum(), made.weight[97:100].sum(), made.weight[100:].sum()]
     assert sums[0] == pytest.approx(sums[1])
     assert sums[0] + sums[1] == pytest.approx(sums[2])
@@ -84,7 +84,7 @@ def test_views_without_tokens_are_passed_over_and_rare_tokens_unknown():
     X = np.zeros((4, 2, N_TOKENS), dtype=np.uint16)
     X[:, 0, 0] = 9
     X[0, 0, 1] = 77
-    made = lesson(X, np.array([0, 0, 1, 1]), None, 0)
+    made = make_token_batch(X, np.array([0, 0, 1, 1]), None, 0)
     assert len(made.tokens) == 4
     assert made.vocabulary[9] == 1
     assert made.vocabulary[77] == 0
@@ -93,7 +93,7 @@ def test_views_without_tokens_are_passed_over_and_rare_tokens_unknown():
 
 def test_rows_have_length_one():
     X, y, _ = flows(30)
-    made = lesson(X, np.unique(y, return_inverse=True)[1], None, 0)
+    made = make_token_batch(X, np.unique(y, return_inverse=True)[1], None, 0)
     rows = matrix(X, made.vocabulary)
     np.testing.assert_allclose(rows.multiply(rows).sum(axis=1), 1, rtol=1e-5)
 

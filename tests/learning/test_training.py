@@ -139,7 +139,7 @@ def test_a_damaged_checkpoint_is_said(tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_gpu_s_way_through_the_network_learns_the_same_on_a_cpu(monkeypatch, precision):
     """Plain layers under autocast: what a GPU runs, as far as it can be tried without one."""
-    monkeypatch.setattr("apptell.learning.network._on_cpu", lambda _: False)
+    monkeypatch.setattr("apptell.learning.convolutional._on_cpu", lambda _: False)
     network, _ = train_network(*easy(), 2, epochs=4, precision=precision, device="cpu")
     assert accuracy(network, *easy(seed=9)) == 1
 

@@ -470,7 +470,7 @@ def test_when_the_end_is_wished_for_what_waits_is_declined_and_one_dead_output_c
     assert len(verdicts) == len(by_flow(verdicts)) == 120
     assert sum(row["outcome"] == "overloaded" for row in verdicts) > 60
     assert sum(row["event"] == "end" for row in kept.rows) == 120
-    assert metrics.untold == 0
+    assert metrics.unreported == 0
     assert well.counts()["dropped"] == 0
     assert dead.counts()["dropped"] == len(kept.rows)
     stuck.came.set()

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from apptell.dataset import Selection, Split
-    from apptell.experiments.protocols import Outcome
+    from apptell.experiments.compare import Outcome
     from apptell.flows import FlowBatch
-    from apptell.reports.comparison import Line
+    from apptell.reports.comparison import ComparedModel
 
 
 def compare(
@@ -91,8 +91,8 @@ def compare(
     from apptell.dataset.groups import days
     from apptell.evaluation import slices_of
     from apptell.evaluation.comparison import measure_pooled
-    from apptell.experiments.protocols import compare_models, interval_groups, models_of, plan_of
-    from apptell.reports.comparison import Line
+    from apptell.experiments.compare import compare_models, interval_groups, models_of, plan_of
+    from apptell.reports.comparison import ComparedModel
 
     classes = Classes(level or "app", system or "other")
     models_of(model or [], alone=only)  # a name that is not known is said before a dataset is read
@@ -130,7 +130,7 @@ def compare(
     groups, slices = interval_groups(flows, used), slices_of(chosen)
     if used.startswith("time"):
         slices["day"] = days(flows)
-    lines: list[Line] = []
+    models_measured: list[ComparedModel] = []
     with progress("comparing") as show:
         for outcome in compare_models(
             chosen, truth, plans, models,
@@ -138,18 +138,18 @@ def compare(
             show=show,
         ):  # fmt: skip
             measured = measure_pooled(
-                flows, truth, outcome.apps, outcome.trials, groups=groups, slices=slices, seed=seed
+                flows, truth, outcome.apps, outcome.seeds, groups=groups, slices=slices, seed=seed
             )
-            lines.append(
-                Line(
+            models_measured.append(
+                ComparedModel(
                     outcome.model, outcome.names, measured, outcome.n_flows, outcome.train_s,
                     outcome.identify_s,
                 )
             )  # fmt: skip
-            _write_one(output, lines[-1], outcome, about, chosen, truth)
-    metrics = _write_all(output, lines, about)
+            _write_one(output, models_measured[-1], outcome, about, chosen, truth)
+    metrics = _write_all(output, models_measured, about)
     note(f"Report: {output / 'report.html'}")
-    report(metrics, lambda console: _show(lines, console), as_json=as_json)
+    report(metrics, lambda console: _show(models_measured, console), as_json=as_json)
 
 
 def _splits(
@@ -184,7 +184,7 @@ def _splits(
 
 def _write_one(
     output: Path,
-    line: "Line",
+    compared: "ComparedModel",
     outcome: "Outcome",
     about: dict[str, Any],
     chosen: "Selection",
@@ -194,14 +194,14 @@ def _write_one(
     from apptell.cli.evaluate import example_images
     from apptell.reports.comparison import own_page
     from apptell.reports.evaluation import write_report
-    from apptell.reports.html import Story
+    from apptell.reports.html import ReportText
 
     masked = outcome.names == "masked"
     seeds = about["seeds"]
     done = [
         (
-            f"{line.model} learned and was tested on {about['dataset']} in {about['folds']} "
-            f"folds of the split {about['split']}; each of the {line.n_flows:,} flows was "
+            f"{compared.model} learned and was tested on {about['dataset']} in {about['folds']} "
+            f"folds of the split {about['split']}; each of the {compared.n_flows:,} flows was "
             "tested once"
             + (f" by each of {seeds} seeds; all figures count verdicts of all seeds" * (seeds > 1))
             + ", by a model that saw nothing of its group."
@@ -213,9 +213,9 @@ def _write_one(
         ),
         *(["A random split flatters every model."] if about["optimistic"] else []),
     ]
-    first = outcome.trials[0]
-    story = Story(
-        title=f"{line.model}, names {line.names}, split {about['split']}",
+    first = outcome.seeds[0]
+    text = ReportText(
+        title=f"{compared.model}, names {compared.names}, split {about['split']}",
         done=done,
         command=shlex.join(["apptell", *sys.argv[1:]]),
         examples=()
@@ -226,13 +226,20 @@ def _write_one(
             first.probabilities.argmax(axis=1),
             outcome.apps,
         ),
-        sections=own_page(line.measured),
+        sections=own_page(compared.measured),
     )
-    facts = {**about, "model": line.model, "names": line.names, **line.measured.to_json()}
-    write_report(output / line.place, line.measured.result, story, facts)
+    facts = {
+        **about,
+        "model": compared.model,
+        "names": compared.names,
+        **compared.measured.to_json(),
+    }
+    write_report(output / compared.place, compared.measured.result, text, facts)
 
 
-def _write_all(output: Path, lines: "list[Line]", about: dict[str, Any]) -> dict[str, Any]:
+def _write_all(
+    output: Path, models_measured: "list[ComparedModel]", about: dict[str, Any]
+) -> dict[str, Any]:
     """The overview; gives the content of its ``metrics.json``."""
     from apptell.reports.comparison import overview
     from apptell.reports.page import write_page
@@ -241,15 +248,15 @@ def _write_all(output: Path, lines: "list[Line]", about: dict[str, Any]) -> dict
         **about,
         "models": [
             {
-                "model": line.model,
-                "names": line.names,
-                "tested_flows": line.n_flows,
-                "train_s": line.train_s,
-                "identify_s": line.identify_s,
-                **line.measured.result.to_json(),
-                **line.measured.to_json(),
+                "model": compared.model,
+                "names": compared.names,
+                "tested_flows": compared.n_flows,
+                "train_s": compared.train_s,
+                "identify_s": compared.identify_s,
+                **compared.measured.result.to_json(),
+                **compared.measured.to_json(),
             }
-            for line in lines
+            for compared in models_measured
         ],
     }
     last = about["seed"] + about["seeds"] - 1
@@ -268,11 +275,11 @@ def _write_all(output: Path, lines: "list[Line]", about: dict[str, Any]) -> dict
         f"Models compared on {about['dataset']}",
         shlex.join(["apptell", *sys.argv[1:]]),
     )
-    write_page(output, title, words, overview(lines), metrics, command)
+    write_page(output, title, words, overview(models_measured), metrics, command)
     return metrics
 
 
-def _show(lines: "list[Line]", console: "Console") -> None:
+def _show(models_measured: "list[ComparedModel]", console: "Console") -> None:
     from rich.table import Table
 
     from apptell.reports.comparison import MODELS_HEAD
@@ -282,6 +289,6 @@ def _show(lines: "list[Line]", console: "Console") -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(MODELS_HEAD[column], justify="left" if column < 2 else "right")
-    for line in lines:
-        table.add_row(*(shown(line.row[column]) for column in columns))
+    for compared in models_measured:
+        table.add_row(*(shown(compared.row[column]) for column in columns))
     console.print(table)

@@ -123,8 +123,8 @@ def build(
             label_sources(sources, reader, options),
             output,
             replace=replace,
-            change=edits if edits.deeds else None,
-            deeds=edits.deeds,
+            change=edits if edits.applied else None,
+            applied_edits=edits.applied,
             jobs=jobs,
             progress=tell,
         )

@@ -47,7 +47,7 @@ def demo(
     from apptell.labels import LabelOptions, flow_reader, sources
     from apptell.records.table import human_bytes
     from apptell.reports.evaluation import write_report
-    from apptell.reports.html import Story
+    from apptell.reports.html import ReportText
 
     passes = epochs or _EPOCHS.get(model, 100)
     recordings = embedded_recordings()
@@ -93,7 +93,7 @@ def demo(
     note(f"[3/4] Identifying {held_out[0]} flow by flow; some of its flows:")
     n_flows = _identify(sorted(folder.glob("*.pcap.xz")), used, output / "verdicts.jsonl")
 
-    story = Story(
+    text = ReportText(
         title=f"{model} on recordings it never saw",
         done=[
             (
@@ -109,7 +109,7 @@ def demo(
         ),
     )
     about = {"model": f"{used.name}@{used.hash}", "dataset": "embedded samples", "seed": seed}
-    write_report(output / "report", result, story, about)
+    write_report(output / "report", result, text, about)
     note(
         f"[4/4] The report: {output / 'report' / 'report.html'}\n\n"
         f"What was done: {len(sides.train):,} flows of {len(recordings) - len(held_out)} recordings "

@@ -45,7 +45,7 @@ def evaluate(
     from apptell.dataset import Dataset
     from apptell.models import load_model
     from apptell.reports.evaluation import write_report
-    from apptell.reports.html import Story
+    from apptell.reports.html import ReportText
 
     used = load_model(model)
     opened = Dataset.open(dataset)
@@ -77,7 +77,7 @@ def evaluate(
     }
     if output is not None:
         which = "all flows" if split is None else f"the test side of split {split}"
-        story = Story(
+        text = ReportText(
             title=f"{used.name} on {opened.path.resolve().name}",
             done=[
                 (
@@ -95,7 +95,7 @@ def evaluate(
                 result.scores.apps,
             ),
         )
-        found = write_report(output, result, story, about)
+        found = write_report(output, result, text, about)
         note(f"Report: {output / 'report.html'}")
     else:
         found = {**about, **result.to_json()}

@@ -11,7 +11,6 @@ import typer
 
 from apptell.cli.identify import ModelFolder, say_what_it_knows
 from apptell.cli.live_source import (
-    Chosen,
     DecideAfter,
     Early,
     Expression,
@@ -19,6 +18,7 @@ from apptell.cli.live_source import (
     Promiscuous,
     Replay,
     Snap,
+    SourceOptions,
     Speed,
     Stream,
     Workers,
@@ -87,8 +87,8 @@ def live(
     from apptell.service.warm_up import settle, warm_up
     from apptell.verdicts import ContextOptions
 
-    told = Chosen(source, interface, replay, speed, snap, expression, promiscuous, workers)
-    chosen = choose_source(context, told)
+    given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
+    chosen = choose_source(context, given)
     options = replace(
         flow_options(mode, transport=transport), lists_decided=True, lists_early=early
     )
@@ -183,7 +183,7 @@ def _say_counts(counts: "Metrics") -> None:
         f"{total:,} verdicts: {named:,} named, {total - named - counts.overloaded:,} declined, "
         f"{counts.overloaded:,} overloaded."
     )
-    if counts.untold:
+    if counts.unreported:
         note(
-            f"{counts.untold:,} flows were open at the end and are not told of: there was no time."
+            f"{counts.unreported:,} flows were open at the end and were not reported: there was no time left."
         )

@@ -11,7 +11,7 @@ from apptell.cli import settings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apptell.service import Source
+    from apptell.service import PacketSource
 
 Stream = Annotated[
     str | None,
@@ -48,7 +48,7 @@ _RING = ("snap", "expression", "promiscuous", "workers")
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SourceOptions:
     """What the options say of a source; one is named when it is opened."""
 
     source: str | None
@@ -65,7 +65,7 @@ class Chosen:
         """What it is called."""
         return str(self.interface or self.replay or self.source)
 
-    def open(self) -> "Sequence[Source]":
+    def open(self) -> "Sequence[PacketSource]":
         """Opens it: several where workers share an interface.
 
         Raises:
@@ -96,7 +96,7 @@ class Chosen:
         return [StreamSource(str(self.source))]
 
 
-def choose_source(context: typer.Context, told: Chosen) -> Chosen:
+def choose_source(context: typer.Context, given: SourceOptions) -> SourceOptions:
     """The one source that a verb is to read, of what was typed and set.
 
     Raises:
@@ -111,4 +111,4 @@ def choose_source(context: typer.Context, told: Chosen) -> Chosen:
         raise UsageError(
             "--snap, --filter, --promiscuous and --workers are for an interface: -i NAME"
         )
-    return replace(told, source=source, interface=interface, replay=replay)
+    return replace(given, source=source, interface=interface, replay=replay)

@@ -148,7 +148,7 @@ def _write(
     from apptell.reports.reproduction import paper_sections
 
     schedule = found.schedule.words
-    trials = {"network": found.cnn, "forest": found.forest, "network with Other": found.with_other}
+    results = {"network": found.cnn, "forest": found.forest, "network with Other": found.with_other}
     times = [
         (
             title,
@@ -156,18 +156,18 @@ def _write(
             some[0].identify_s,
             (found.n_train if title != "network with Other" else _with_other(found))
             * (1 if title == "forest" else found.schedule.epochs),
-            some[0].result.scores.n_flows,
+            some[0].evaluation.scores.n_flows,
         )
-        for title, some in trials.items()
+        for title, some in results.items()
         if some
     ]
     sections = paper_sections(
         schedule=schedule,
         flows=found.flows,
         n_background=found.n_background,
-        cnn=[trial.result for trial in found.cnn],
-        forest=[trial.result for trial in found.forest],
-        with_other=[trial.result for trial in found.with_other],
+        cnn=[result.evaluation for result in found.cnn],
+        forest=[result.evaluation for result in found.forest],
+        with_other=[result.evaluation for result in found.with_other],
         after=found.after,
         p_values=found.p_values,
         claims=[(claim.words, claim.holds, claim.found) for claim in found.claims],
@@ -190,7 +190,7 @@ def _write(
 def _with_other(found: "Reproduction") -> int:
     """Training flows of Section 4.3: all but the tested ones."""
     total = sum(found.flows.values()) + found.n_background
-    return total - found.with_other[0].result.scores.n_flows
+    return total - found.with_other[0].evaluation.scores.n_flows
 
 
 def _show(sections: "list[Section]", console: "Console") -> None:

@@ -14,13 +14,13 @@ import typer
 
 from apptell.cli.identify import ModelFolder, say_what_it_knows
 from apptell.cli.live_source import (
-    Chosen,
     DecideAfter,
     Expression,
     Interface,
     Promiscuous,
     Replay,
     Snap,
+    SourceOptions,
     Speed,
     Stream,
     Workers,
@@ -80,8 +80,8 @@ def top(
 
     if sort not in _SORTS:
         raise UsageError(f"--sort {sort!r} is none of {', '.join(_SORTS)}")
-    told = Chosen(source, interface, replay, speed, snap, expression, promiscuous, workers)
-    chosen = choose_source(context, told)
+    given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
+    chosen = choose_source(context, given)
     options = replace(flow_options(mode, transport=transport), lists_decided=True)
     used = load_model(model)
     say_what_it_knows(used, embedded=model is None)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from apptell.dataset import Classes, Selection, Split
     from apptell.evaluation import Evaluation
-    from apptell.experiments.promise import Chosen
+    from apptell.experiments.promise import PrecisionPromise
     from apptell.learning.task import Task
     from apptell.models import Model
 
@@ -214,7 +214,7 @@ def _promised(
     sides: "Split",
     precision: float,
     classes: "Classes",
-) -> "Chosen":
+) -> "PrecisionPromise":
     """Temperature and threshold by groups held out of the training side."""
     from apptell.errors import UsageError
     from apptell.experiments.promise import choose

@@ -40,7 +40,7 @@ def build(
     *,
     replace: bool = False,
     change: Callable[[FlowBatch], FlowBatch] | None = None,
-    deeds: Sequence[str] = (),
+    applied_edits: Sequence[str] = (),
     jobs: int = 1,
     progress: Callable[[LabelledSource], None] | None = None,
 ) -> BuildReport:
@@ -51,7 +51,7 @@ def build(
         path: the dataset's folder.
         replace: drop what is there; the old dataset stays whole until the new one is.
         change: applied to every batch before it is written (anonymising); may drop flows.
-        deeds: lines for ``dataset.json`` that say what ``change`` did to these sources.
+        applied_edits: lines for ``dataset.json`` that say what ``change`` did to these sources.
         jobs: processes that read sources, a whole source each; sources and ``change`` are then pickled.
         progress: called with each new source before its flows are written.
 
@@ -61,7 +61,7 @@ def build(
         UsageError: something was done to the dataset's flows that would not be done to the new ones.
     """
     with DatasetWriter(path, replace=replace) as writer:
-        _check_deeds(writer, deeds)
+        _check_edits(writer, applied_edits)
         before = writer.n_flows
         added, skipped, damaged = [], [], []
         found: Iterator[tuple[LabelledSource, Reading | Spooled]]
@@ -77,7 +77,7 @@ def build(
                 progress(source)
             for batch in reading.batches():
                 writer.write(batch)
-            writer.end_source(_entry(source, reading, deeds))
+            writer.end_source(_entry(source, reading, applied_edits))
             added.append(source.name)
             if reading.damage is not None:
                 damaged.append(reading.damage)
@@ -87,24 +87,25 @@ def build(
         return BuildReport(writer.commit(), n_added, added, skipped, damaged)
 
 
-def _check_deeds(writer: DatasetWriter, deeds: Sequence[str]) -> None:
+def _check_edits(writer: DatasetWriter, applied_edits: Sequence[str]) -> None:
     """One flow that is not anonymised would make a dataset that others take for an anonymised one."""
-    for deed in writer.source_deeds:
-        if deed not in deeds:
+    for edit in writer.source_edits:
+        if edit not in applied_edits:
             raise UsageError(
-                f"{writer.path}: to its flows was done: {deed}. Say the same again, or choose another folder"
+                f"{writer.path}: this dataset was built with: {edit}. Pass the same options, "
+                "or choose another folder"
             )
 
 
 def _entry(
-    source: LabelledSource, reading: Reading | Spooled, deeds: Sequence[str]
+    source: LabelledSource, reading: Reading | Spooled, applied_edits: Sequence[str]
 ) -> dict[str, Any]:
     """What ``dataset.json`` says of a source."""
     entry: dict[str, Any] = {"name": source.name, "sha256": reading.digest, "labels": source.kind}
     entry["dropped"] = dict(sorted(reading.dropped.items()))
     entry.update({key: value for key, value in reading.facts.items() if key not in entry})
-    if deeds:
-        entry["done"] = list(deeds)
+    if applied_edits:
+        entry["done"] = list(applied_edits)
     if reading.damage is not None:
         entry["damage"] = reading.damage
     return entry

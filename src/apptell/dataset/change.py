@@ -90,12 +90,12 @@ def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
     """
     if len(datasets) < 2:
         raise DatasetError("merge: two datasets at least are needed")
-    deeds = [
+    edits_of = [
         {deed for source in data.info["sources"] for deed in source.get("done", ())}
         for data in datasets
     ]
-    for data, done in zip(datasets, deeds, strict=True):
-        if missing := set().union(*deeds) - done:
+    for data, done in zip(datasets, edits_of, strict=True):
+        if missing := set().union(*edits_of) - done:
             raise UsageError(
                 f"merge: to the flows of {data.path} was not done what was to others: {min(missing)}"
             )

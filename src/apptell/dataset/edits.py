@@ -39,7 +39,7 @@ class Edits:
         return cls(system, mask_names, None if key_file is None else Anonymizer.from_file(key_file))
 
     @property
-    def deeds(self) -> list[str]:
+    def applied(self) -> list[str]:
         """A line for each thing that is done, as ``dataset.json`` keeps it; none when nothing is."""
         lines = []
         if self.system != SYSTEM:

@@ -175,14 +175,14 @@ class DatasetWriter:
             self._known.add(entry["sha256"])
 
     @property
-    def source_deeds(self) -> dict[str, int]:
+    def source_edits(self) -> dict[str, int]:
         """What was done to the flows of single sources (anonymised, masked), and of how many."""
-        return dict(Counter(deed for source in self._sources for deed in source.get("done", ())))
+        return dict(Counter(edit for source in self._sources for edit in source.get("done", ())))
 
-    def note(self, deed: str) -> None:
+    def note(self, edit: str) -> None:
         """Puts a line into ``done``: what was done to all flows (sampled, merged, moved)."""
-        if deed not in self._done:
-            self._done.append(deed)
+        if edit not in self._done:
+            self._done.append(edit)
 
     def commit(self) -> Dataset:
         """Makes what was written the folder's dataset, by one rename.
@@ -290,10 +290,10 @@ class DatasetWriter:
             "dropped": dict(sorted(dropped.items())),
             "done": [
                 *(
-                    deed
+                    edit
                     if n == len(self._sources)
-                    else f"{deed} ({n} of {len(self._sources)} sources)"
-                    for deed, n in self.source_deeds.items()
+                    else f"{edit} ({n} of {len(self._sources)} sources)"
+                    for edit, n in self.source_edits.items()
                 ),
                 *self._done,
             ],

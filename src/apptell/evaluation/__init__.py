@@ -9,7 +9,7 @@ from apptell.evaluation.curves import (
     reliability,
 )
 from apptell.evaluation.figures import Evaluation, evaluate, slices_of
-from apptell.evaluation.metrics import Scores, confusion_matrix, score
+from apptell.evaluation.scores import Scores, confusion_matrix, score
 from apptell.evaluation.uncertainty import bootstrap_intervals, mcnemar
 
 __all__ = [

@@ -30,7 +30,7 @@ _EXAMPLES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class PooledFolds:
     """One model with one seed, its folds pooled."""
 
     seed: int
@@ -91,7 +91,7 @@ def measure_pooled(
     flows: FlowBatch,
     labels: Sequence[str],
     apps: Sequence[str],
-    trials: Sequence[Trial],
+    seeds: Sequence[PooledFolds],
     *,
     groups: NDArray[Any],
     slices: Mapping[str, NDArray[Any]] | None = None,
@@ -104,7 +104,7 @@ def measure_pooled(
         flows: n flows, with the groups core, names and labels.
         labels: the true app of each.
         apps: the k apps of the probabilities.
-        trials: one a seed, one or more.
+        seeds: one a seed, one or more.
         groups: the unit of each flow for the intervals, shape (n,).
         slices: name to a value for each flow, shape (n,): accuracy is given for each value.
         threshold: smallest accepted confidence; the paper's 0.85 unless given.
@@ -112,9 +112,9 @@ def measure_pooled(
     """
     truth = np.asarray(labels, dtype=np.str_)
     captures = flows.numpy("capture").astype(str)
-    rows = np.concatenate([trial.rows for trial in trials])
-    turn = np.repeat([trial.seed for trial in trials], [len(trial.rows) for trial in trials])
-    probabilities = np.concatenate([trial.probabilities for trial in trials])
+    rows = np.concatenate([folds.rows for folds in seeds])
+    turn = np.repeat([folds.seed for folds in seeds], [len(folds.rows) for folds in seeds])
+    probabilities = np.concatenate([folds.probabilities for folds in seeds])
     whole = _Views(truth[rows].tolist(), probabilities, apps, groups[rows], threshold, seed)
     return Measured(
         evaluate(
@@ -130,8 +130,8 @@ def measure_pooled(
         ),
         whole.provider(),
         whole.without_other(),
-        tuple(_alone(trial, truth, apps, groups, threshold) for trial in trials),
-        _promise(trials[0], truth, apps, groups),
+        tuple(_alone(folds, truth, apps, groups, threshold) for folds in seeds),
+        _promise(seeds[0], truth, apps, groups),
         hardest(flows, truth, rows, probabilities, apps),
     )
 
@@ -175,18 +175,18 @@ class _Views:
 
 
 def _alone(
-    trial: Trial,
+    folds: PooledFolds,
     truth: NDArray[np.str_],
     apps: Sequence[str],
     groups: NDArray[Any],
     threshold: float | None,
 ) -> dict[str, float]:
     """The figures of one seed."""
-    rows = trial.rows
-    views = _Views(truth[rows].tolist(), trial.probabilities, apps, groups[rows], threshold, None)
+    rows = folds.rows
+    views = _Views(truth[rows].tolist(), folds.probabilities, apps, groups[rows], threshold, None)
     result = views.all()
     found = {
-        "seed": trial.seed,
+        "seed": folds.seed,
         "accuracy": result.scores.accuracy,
         "macro_f1": result.scores.macro_f1,
         "accuracy_at_threshold": result.at_threshold.accuracy,
@@ -204,9 +204,9 @@ def _alone(
 
 
 def _promise(
-    trial: Trial, truth: NDArray[np.str_], apps: Sequence[str], groups: NDArray[Any]
+    folds: PooledFolds, truth: NDArray[np.str_], apps: Sequence[str], groups: NDArray[Any]
 ) -> Promise | None:
-    if not trial.held:
+    if not folds.held:
         return None
     number = {app: i for i, app in enumerate(apps)}
 
@@ -214,11 +214,11 @@ def _promise(
         right = np.array([number.get(app, -1) for app in truth[rows].tolist()], dtype=np.int64)
         return Judged(right, probabilities, groups[rows])
 
-    folds = []
-    for fold, held in enumerate(trial.held):
-        here = trial.fold == fold
-        folds.append((judged(*held), judged(trial.rows[here], trial.probabilities[here])))
-    return promise(folds)
+    judgements = []
+    for number_of_fold, held in enumerate(folds.held):
+        here = folds.fold == number_of_fold
+        judgements.append((judged(*held), judged(folds.rows[here], folds.probabilities[here])))
+    return promise(judgements)
 
 
 def hardest(

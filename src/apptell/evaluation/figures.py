@@ -19,7 +19,7 @@ from apptell.evaluation.curves import (
     histogram,
     reliability,
 )
-from apptell.evaluation.metrics import Scores, confusion_matrix, score
+from apptell.evaluation.scores import Scores, confusion_matrix, score
 from apptell.evaluation.uncertainty import bootstrap_intervals
 from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD

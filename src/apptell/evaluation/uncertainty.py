@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apptell.evaluation.metrics import shares_of
+from apptell.evaluation.scores import shares_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
 
 LIMIT: Final = 0.05
-"""Gain above which a field is a leak, unless told otherwise."""
+"""Gain above which a field is a leak (default)."""
 _CHANCE: Final = 0.001
 """A gain that is likelier than this without any leak is none. Some 15 fields are probed, and flows of
 one network resemble each other: 0.05 would cry wolf."""

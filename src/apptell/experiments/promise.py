@@ -16,9 +16,9 @@ import numpy as np
 from apptell.dataset.selection import Selection
 from apptell.dataset.splits import Split
 from apptell.errors import DatasetError
-from apptell.experiments.clock import Clock, work_of
-from apptell.experiments.protocols import interval_groups, plan_of
-from apptell.experiments.runs import run_task
+from apptell.experiments.compare import interval_groups, plan_of
+from apptell.experiments.progress_meter import ProgressMeter, estimated_work
+from apptell.experiments.trial_cache import run_trial
 from apptell.verdicts.calibration import (
     FLOOR,
     calibrate,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class PrecisionPromise:
     """What held-out verdicts say."""
 
     temperature: float
@@ -56,7 +56,7 @@ def choose(
     n_folds: int = 5,
     level: str = "app",
     show: Callable[[float, str], None] | None = None,
-) -> Chosen:
+) -> PrecisionPromise:
     """Chooses a temperature, and a threshold whose accepted verdicts are right that often.
 
     Args:
@@ -84,15 +84,15 @@ def choose(
     truth = np.asarray(apps, dtype=np.str_)
     every = tuple(sorted(set(truth.tolist())))
     inputs = task.encode(chosen)
-    clock = Clock(sum(work_of(task, len(part.train)) for part in parts), show)
+    meter = ProgressMeter(sum(estimated_work(task, len(part.train)) for part in parts), show)
     found = []
     with tempfile.TemporaryDirectory() as cache:
         for number, part in enumerate(parts, 1):
             words = f"held out {number} of {len(parts)}"
-            watch = clock.watch(words, work_of(task, len(part.train)))
+            watch = meter.watch(words, estimated_work(task, len(part.train)))
             learned, tested = inputs[part.train], inputs[part.test]
-            run = run_task(task, learned, truth[part.train], tested, Path(cache), watch)
-            clock.finish()
+            run = run_trial(task, learned, truth[part.train], tested, Path(cache), watch)
+            meter.finish()
             found.append(run.spread(every))
     rows = np.concatenate([part.test for part in parts])
     probabilities = np.concatenate(found)
@@ -103,4 +103,4 @@ def choose(
     threshold = threshold_for_precision(
         softened.max(axis=1), softened.argmax(axis=1) == targets, precision, groups
     )
-    return Chosen(temperature, threshold, len(rows), len(np.unique(groups)))
+    return PrecisionPromise(temperature, threshold, len(rows), len(np.unique(groups)))

@@ -21,9 +21,9 @@ from apptell.errors import DatasetError
 from apptell.evaluation import Evaluation, evaluate, mcnemar
 from apptell.evaluation.claims import Claim, claims_of
 from apptell.evaluation.paper import THRESHOLD
-from apptell.experiments.clock import Clock, work_of
-from apptell.experiments.protocols import interval_groups
-from apptell.experiments.runs import Run, run_task
+from apptell.experiments.compare import interval_groups
+from apptell.experiments.progress_meter import ProgressMeter, estimated_work
+from apptell.experiments.trial_cache import TrialResult, run_trial
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.learning.task import Task
 from apptell.verdicts.schema import OTHER
@@ -58,11 +58,11 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class SeedResult:
     """One model with one seed."""
 
     seed: int
-    result: Evaluation
+    evaluation: Evaluation
     right: NDArray[np.bool_]
     """Whether each tested flow was named rightly, in the split's order."""
     train_s: float
@@ -79,11 +79,11 @@ class Reproduction:
     n_background: int
     n_train: int
     """Training flows of Section 4.1."""
-    cnn: tuple[Trial, ...]
+    cnn: tuple[SeedResult, ...]
     """By seed (Tables 4 and 6, Fig. 3)."""
-    forest: tuple[Trial, ...]
+    forest: tuple[SeedResult, ...]
     """By seed (Tables 5 and 6)."""
-    with_other: tuple[Trial, ...]
+    with_other: tuple[SeedResult, ...]
     """The network with Other (Section 4.3); empty without background."""
     after: tuple[float, ...]
     """Mean accuracy of the network when only 1, 2, ... 5 payload packets were seen."""
@@ -96,15 +96,15 @@ class Reproduction:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
 
-        def trials(some: tuple[Trial, ...]) -> list[dict[str, Any]]:
+        def results(some: tuple[SeedResult, ...]) -> list[dict[str, Any]]:
             return [
                 {
-                    "seed": trial.seed,
-                    "train_s": trial.train_s,
-                    "identify_s": trial.identify_s,
-                    **trial.result.to_json(),
+                    "seed": result.seed,
+                    "train_s": result.train_s,
+                    "identify_s": result.identify_s,
+                    **result.evaluation.to_json(),
                 }
-                for trial in some
+                for result in some
             ]
 
         return {
@@ -112,9 +112,9 @@ class Reproduction:
             "table_1": self.flows,
             "background_flows": self.n_background,
             "train_flows": self.n_train,
-            "cnn": trials(self.cnn),
-            "forest": trials(self.forest),
-            "with_other": trials(self.with_other),
+            "cnn": results(self.cnn),
+            "forest": results(self.forest),
+            "with_other": results(self.with_other),
             "accuracy_after_packets": list(self.after),
             "mcnemar_p": list(self.p_values),
             "claims": [asdict(claim) for claim in self.claims],
@@ -153,20 +153,20 @@ def reproduce_paper(
         raise DatasetError(f"app {app} has {fewest} flows; {MIN_FLOWS} are needed")
     has_other = bool((truth == OTHER).any())
     alone = np.flatnonzero(truth != OTHER)
-    lab = _Lab(Selection.of(flows), truth, schedule, cache)
-    lab.clock = Clock(lab.work(len(alone), len(truth) if has_other else 0), show)
+    section = _Section4(Selection.of(flows), truth, schedule, cache)
+    section.meter = ProgressMeter(section.work(len(alone), len(truth) if has_other else 0), show)
     cnn, forest, other, after = [], [], [], []
     n_train = 0
     for seed in schedule.seeds:
-        train, test = lab.sides(alone, seed)
+        train, test = section.sides(alone, seed)
         n_train = len(train)
-        by_packets, trial = lab.network(train, test, seed)
-        cnn.append(trial)
+        by_packets, result = section.network(train, test, seed)
+        cnn.append(result)
         after.append(by_packets)
-        forest.append(lab.forest(train, test, seed))
+        forest.append(section.forest(train, test, seed))
         if has_other:
-            train, test = lab.sides(np.arange(len(truth)), seed)
-            other.append(lab.network(train, test, seed)[1])
+            train, test = section.sides(np.arange(len(truth)), seed)
+            other.append(section.network(train, test, seed)[1])
     return Reproduction(
         schedule,
         dict(sorted(counts.items())),
@@ -178,9 +178,9 @@ def reproduce_paper(
         tuple(np.mean(after, axis=0).tolist()),
         tuple(mcnemar(a.right, b.right) for a, b in zip(cnn, forest, strict=True)),
         claims_of(
-            [trial.result for trial in cnn],
-            [trial.result for trial in forest],
-            [trial.result for trial in other],
+            [result.evaluation for result in cnn],
+            [result.evaluation for result in forest],
+            [result.evaluation for result in other],
         ),
         _limits(schedule.device, len(counts)),
     )
@@ -193,10 +193,10 @@ def _limits(device: str, n_apps: int) -> tuple[float, float]:
     return flow_limits(*used(device), n_apps)
 
 
-class _Lab:
+class _Section4:
     """The flows and what is trained on them."""
 
-    clock: Clock
+    meter: ProgressMeter
 
     def __init__(
         self, flows: Selection, truth: NDArray[np.str_], schedule: Schedule, cache: Path
@@ -213,10 +213,10 @@ class _Lab:
         self.captures = flows.flows.numpy("capture")
 
     def work(self, n_alone: int, n_with_other: int) -> float:
-        """What all seeds take, as ``Clock`` counts it."""
+        """What all seeds take, as ``ProgressMeter`` counts it."""
         share = 0.8
-        each = work_of(self.cnn, round(share * (n_alone + n_with_other)))
-        each += work_of(self.trees, round(share * n_alone))
+        each = estimated_work(self.cnn, round(share * (n_alone + n_with_other)))
+        each += estimated_work(self.trees, round(share * n_alone))
         return each * len(self.schedule.seeds)
 
     def sides(
@@ -228,7 +228,7 @@ class _Lab:
 
     def network(
         self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
-    ) -> tuple[list[float], Trial]:
+    ) -> tuple[list[float], SeedResult]:
         """The paper's network: accuracy after 1 to 5 payload packets, and all figures after 5."""
         tested = self.flows.take(test)
         steps = [
@@ -245,14 +245,14 @@ class _Lab:
         shares = [float((apps[p.argmax(axis=1)] == self.truth[test]).mean()) for p in early]
         # The truncated flows were named too: a fifth of the time is the whole flows'.
         seconds = run.identify_s / DECISION_SEGMENTS
-        trial = self._trial(seed, run.apps, whole, test, run.train_s, seconds)
-        return [*shares, trial.result.scores.accuracy], trial
+        result = self._result(seed, run.apps, whole, test, run.train_s, seconds)
+        return [*shares, result.evaluation.scores.accuracy], result
 
-    def forest(self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> Trial:
+    def forest(self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> SeedResult:
         """The paper's forest with all 37 features."""
         task, inputs = self.trees.with_seed(seed), self.statistics
         run = self._run(task, f"paper-rf, seed {seed}", inputs, train, inputs[test])
-        return self._trial(seed, run.apps, run.probabilities, test, run.train_s, run.identify_s)
+        return self._result(seed, run.apps, run.probabilities, test, run.train_s, run.identify_s)
 
     def _run(
         self,
@@ -261,13 +261,13 @@ class _Lab:
         inputs: NDArray[Any],
         train: NDArray[np.int64],
         tested: NDArray[Any],
-    ) -> Run:
-        watch = self.clock.watch(words, work_of(task, len(train)))
-        run = run_task(task, inputs[train], self.truth[train], tested, self.cache, watch)
-        self.clock.finish(cached=run.cached)
+    ) -> TrialResult:
+        watch = self.meter.watch(words, estimated_work(task, len(train)))
+        run = run_trial(task, inputs[train], self.truth[train], tested, self.cache, watch)
+        self.meter.finish(cached=run.cached)
         return run
 
-    def _trial(
+    def _result(
         self,
         seed: int,
         apps: tuple[str, ...],
@@ -275,7 +275,7 @@ class _Lab:
         test: NDArray[np.int64],
         train_s: float,
         identify_s: float,
-    ) -> Trial:
+    ) -> SeedResult:
         truth = self.truth[test]
         result = evaluate(
             truth.tolist(),
@@ -287,7 +287,7 @@ class _Lab:
             seed=seed,
         )
         right = np.array(apps)[probabilities.argmax(axis=1)] == truth
-        return Trial(seed, result, right, train_s, identify_s)
+        return SeedResult(seed, result, right, train_s, identify_s)
 
 
 def first_packets(flows: FlowBatch, n_packets: int) -> FlowBatch:

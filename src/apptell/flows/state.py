@@ -21,9 +21,9 @@ FREE, ACTIVE, ENDED, DORMANT = 0, 1, 2, 3
 """States of a record: unused; in the table; waiting to be handed out; handed out, but its connection is
 remembered so that later parts carry its id."""
 
-UNDECIDED, CANDIDATE, DECIDED, HANDED_OUT, TOLD = 0, 1, 2, 3, 4
+UNDECIDED, CANDIDATE, DECIDED, HANDED_OUT, REPORTED = 0, 1, 2, 3, 4
 """Whether a verdict is due on a flow: not yet; not yet, but it is listed for an early one; its totals are
-frozen; it was handed out for one while open; so it was, and its names cannot change (``tells_once``)."""
+frozen; it was handed out for one while open; so it was, and its names cannot change (``reports_once``)."""
 
 REORDERING_NS: Final = 10 * 10**9
 """A silent flow ends this much later by the clock than by its own next packet: times may step back."""
@@ -45,7 +45,7 @@ FLOW: Final = np.dtype(
         ("protocol", np.uint8),
         ("ip_version", np.uint8),
         ("state", np.uint8),
-        ("decided", np.uint8),  # UNDECIDED, CANDIDATE, DECIDED, HANDED_OUT or TOLD
+        ("decided", np.uint8),  # UNDECIDED, CANDIDATE, DECIDED, HANDED_OUT or REPORTED
         ("n_segments", np.uint8),
         ("n_sequence", np.uint8),
         ("only_handshake", np.uint8),  # nothing but SYN and SYN-ACK so far

@@ -77,7 +77,7 @@ class FlowOptions:
     """Whether flows are also handed out while they are open, as soon as a verdict is due: live use."""
     lists_early: bool = False
     """Whether they are handed out too at each payload packet before that, for a verdict before it is due."""
-    tells_once: bool = False
+    reports_once: bool = False
     """Whether a flow that was handed out open with a whole TLS hello ends without segments and names."""
 
     def __post_init__(self) -> None:
@@ -249,16 +249,16 @@ class FlowTable:
     def take(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
         """Finished flows, in batches.
 
-        With the option ``tells_once``, flows that ``take_decided`` gave with a whole TLS hello come in batches
-        of their own, with the group *core* alone: whoever took them knows what does not change.
+        With the option ``reports_once``, flows that ``take_decided`` gave with a whole TLS hello come in
+        batches of their own, with the group *core* alone: whoever took them knows what does not change.
         """
         memory = self._memory
         while self.n_ready:
             n = min(self.n_ready, batch_flows)
-            is_told = memory.records["decided"][memory.ready[:n]] == state.TOLD
+            is_reported = memory.records["decided"][memory.ready[:n]] == state.REPORTED
             batches = [
                 self._hand_out(memory.ready[:n][chosen], groups)
-                for chosen, groups in ((~is_told, self._groups), (is_told, _CORE))
+                for chosen, groups in ((~is_reported, self._groups), (is_reported, _CORE))
                 if chosen.any()
             ]
             turnover.release(
@@ -294,9 +294,9 @@ class FlowTable:
         for start in range(0, n, batch_flows):
             listed = memory.young[start : min(start + batch_flows, n)]
             batch = self._hand_out(listed, self._groups)
-            if self.options.tells_once and "names" in self._groups:
+            if self.options.reports_once and "names" in self._groups:
                 is_whole = ~np.asarray(batch.column("ja4").is_null())
-                memory.records["decided"][listed[is_whole]] = state.TOLD
+                memory.records["decided"][listed[is_whole]] = state.REPORTED
             yield batch
 
     def take_early(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:

@@ -12,8 +12,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from apptell.learning.convolutional import AppNetwork, ByteNetwork, PaperNetwork
 from apptell.learning.export import network_to_onnx
-from apptell.learning.network import AppNetwork, ByteNetwork, PaperNetwork
 from apptell.learning.training import predict, train_network
 
 if TYPE_CHECKING:

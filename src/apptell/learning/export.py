@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from apptell.learning.network import AppNetwork
+    from apptell.learning.convolutional import AppNetwork
     from apptell.learning.trees import Trees
 
 OPSET: Final = 17

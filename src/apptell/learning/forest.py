@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MOST_FLOWS: Final = 131_072
-"""Flows that one tree grows on at most, unless told otherwise."""
+"""Flows that one tree grows on at most (default)."""
 MIXED: Final = (0.002, 0.01, 0.03, 0.1)
 """Weights of the training shares among the votes that a calibration chooses from."""
 _CALIBRATING: Final = 20_000

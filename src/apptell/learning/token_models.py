@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from apptell.learning.export_tokens import Dense, Linear, tokens_to_onnx
-from apptell.learning.tokens import Lesson, first_view, lesson, matrix
+from apptell.learning.token_batch import TokenBatch, first_view, make_token_batch, matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,10 +56,10 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
             groups: where each flow came from, shape (n,).
         """
         X, target = self._checked(X, y)
-        self._learn(lesson(X, target, groups, self.random_state))
+        self._learn(make_token_batch(X, target, groups, self.random_state))
         return self
 
-    def _learn(self, learned: Lesson) -> None:
+    def _learn(self, learned: TokenBatch) -> None:
         self.vocabulary_ = learned.vocabulary
         self.linear_ = self._linear(learned)
 
@@ -71,7 +71,7 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
             raise ValueError(f"y has one class, {self.classes_[0]}; two are needed")
         return X, target.astype(np.int64)
 
-    def _linear(self, learned: Lesson) -> Linear:
+    def _linear(self, learned: TokenBatch) -> Linear:
         """Weights and bias of every class; classes that are not there are as good as impossible."""
         n_apps = len(self.classes_)
         regression = LogisticRegression(C=STRENGTH, max_iter=_PASSES, tol=_TOLERANCE)
@@ -137,7 +137,7 @@ class TokenFusion(TokenLinear):
         self.device = device
         self.progress = progress
 
-    def _learn(self, learned: Lesson) -> None:
+    def _learn(self, learned: TokenBatch) -> None:
         super()._learn(learned)
         self.network_, self.history_ = self._network(learned)
 
@@ -146,7 +146,7 @@ class TokenFusion(TokenLinear):
         check_is_fitted(self)
         return tokens_to_onnx(self.vocabulary_, self.linear_, self.network_, SHARE)
 
-    def _network(self, learned: Lesson) -> tuple[Dense, History]:
+    def _network(self, learned: TokenBatch) -> tuple[Dense, History]:
         from apptell.learning.token_network import train_tokens
 
         network, history = train_tokens(

@@ -22,7 +22,7 @@ from apptell.learning.training import REPORT_S, History, device_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from apptell.learning.tokens import Lesson
+    from apptell.learning.token_batch import TokenBatch
 
 WIDTH: Final = 48
 """Numbers that stand for a token."""
@@ -57,7 +57,7 @@ class TokenNetwork(nn.Module):
 
 
 def train_tokens(
-    lesson: Lesson,
+    batch: TokenBatch,
     n_apps: int,
     *,
     epochs: int,
@@ -68,7 +68,7 @@ def train_tokens(
     """Trains by AdamW with one cycle of the learning rate.
 
     Args:
-        lesson: what to learn from.
+        batch: what to learn from.
         n_apps: classes.
         epochs: passes; each draws as many views as there were flows.
         seed: of weights, draws and what is left out.
@@ -82,12 +82,12 @@ def train_tokens(
     history = History(device=place.type)
     with torch.random.fork_rng(), _one_thread():
         torch.manual_seed(seed)
-        network = TokenNetwork(lesson.n_known, n_apps).to(place)
-        numbers = torch.from_numpy(lesson.vocabulary[lesson.tokens]).to(place)
-        target = torch.from_numpy(lesson.target).to(place)
+        network = TokenNetwork(batch.n_known, n_apps).to(place)
+        numbers = torch.from_numpy(batch.vocabulary[batch.tokens]).to(place)
+        target = torch.from_numpy(batch.target).to(place)
         random = np.random.default_rng(seed)
-        chance = np.cumsum(lesson.weight / lesson.weight.sum())
-        per_epoch = max(1, round(lesson.n_flows / BATCH))
+        chance = np.cumsum(batch.weight / batch.weight.sum())
+        per_epoch = max(1, round(batch.n_flows / BATCH))
         optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, _RATE, total_steps=epochs * per_epoch + 1
@@ -114,7 +114,7 @@ def train_tokens(
                     if progress is not None and time.monotonic() - said >= REPORT_S:
                         said = time.monotonic()
                         done = (epoch - 1 + (step + 1) / per_epoch) / epochs
-                        progress(_state(done, epoch, epochs, history, said - began, lesson.n_flows))
+                        progress(_state(done, epoch, epochs, history, said - began, batch.n_flows))
                 loss_now = float(torch.stack(losses).mean())
                 seconds = time.monotonic() - start
                 history.rows.append({"epoch": epoch, "loss": loss_now, "seconds": seconds})

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from apptell.errors import MissingError, OutputError, UsageError
-from apptell.learning.network import AppNetwork, PaperNetwork
+from apptell.learning.convolutional import AppNetwork, PaperNetwork
 from apptell.learning.progress import Progress
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ _SEED: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ComparedModel:
     """One model of a comparison."""
 
     model: str
@@ -78,46 +78,46 @@ class Line:
         ]
 
 
-def overview(lines: Sequence[Line]) -> list[Section]:
+def overview(models: Sequence[ComparedModel]) -> list[Section]:
     """The tables of the overview."""
-    first = lines[0].measured
+    first = models[0].measured
     columns = [name for name in _SEED if name in first.by_seed[0]]
     sections = [
         Section(
             "models", "Models side by side",
             "Pooled over folds and seeds. Each model has a page of its own, below.",
-            MODELS_HEAD, [line.row for line in lines],
+            MODELS_HEAD, [model.row for model in models],
         ),
         Section(
             "seeds", "By seed",
             "Each seed has its own folds, where the protocol leaves a choice, and its own training.",
             ("model", "names", "seed", *(_SEED[name] for name in columns)),
             [
-                (line.model, line.names, str(each["seed"]), *(each[name] for name in columns))
-                for line in lines
-                for each in line.measured.by_seed
+                (model.model, model.names, str(each["seed"]), *(each[name] for name in columns))
+                for model in models
+                for each in model.measured.by_seed
             ],
         ),
     ]  # fmt: skip
-    kept = [line for line in lines if line.measured.promise is not None]
+    kept = [model for model in models if model.measured.promise is not None]
     if kept:
         sections.append(
             Section(
                 "promises", "What was promised, and what was got", _promise_words(),
                 ("model", "names", *_RULES_HEAD),
                 [
-                    (line.model, line.names, *_rule(rule))
-                    for line in kept
-                    if line.measured.promise
-                    for rule in line.measured.promise.rules
+                    (model.model, model.names, *_rule(rule))
+                    for model in kept
+                    if model.measured.promise
+                    for rule in model.measured.promise.rules
                 ],
             )
         )  # fmt: skip
     sections.append(
         Section(
             "pages", "Pages", "", ("page", "model", "names"),
-            [(line.place, line.model, line.names) for line in lines],
-            link={line.place: f"{line.place}/report.html" for line in lines},
+            [(model.place, model.model, model.names) for model in models],
+            link={model.place: f"{model.place}/report.html" for model in models},
         )
     )  # fmt: skip
     return sections

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from apptell.reports.html import Story, evaluation_page
+from apptell.reports.html import ReportText, evaluation_page
 from apptell.reports.page import csv_text, write_files
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    folder: Path, result: Evaluation, story: Story, about: Mapping[str, Any]
+    folder: Path, result: Evaluation, text: ReportText, about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Writes a report; files of an earlier one are replaced.
 
     Args:
         folder: made when it is not there.
         result: the numbers.
-        story: what the page says beside them.
+        text: what the page says beside them.
         about: what was measured on what (model, dataset, split, seed), first in ``metrics.json``.
 
     Returns:
@@ -47,7 +47,7 @@ def write_report(
     write_files(
         folder,
         {
-            "report.html": evaluation_page(result, story),
+            "report.html": evaluation_page(result, text),
             "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n",
             "per_app.csv": csv_text(
                 ["app", *figures, *(f"{figure}_at_threshold" for figure in figures)], per_app
@@ -56,7 +56,7 @@ def write_report(
                 ["true", *apps],
                 [[app, *row] for app, row in zip(apps, metrics["confusion"], strict=True)],
             ),
-            **{f"{s.name}.csv": csv_text(s.head, s.rows) for s in story.sections if s.rows},
+            **{f"{s.name}.csv": csv_text(s.head, s.rows) for s in text.sections if s.rows},
         },
     )
     return metrics

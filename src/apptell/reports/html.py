@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
+class ReportText:
     """What a report says beside its numbers."""
 
     title: str
@@ -43,14 +43,14 @@ class Story:
     """More tables, each with a CSV of its own."""
 
 
-def evaluation_page(result: Evaluation, story: Story) -> str:
+def evaluation_page(result: Evaluation, text: ReportText) -> str:
     """The report of one evaluation as an HTML page."""
     scores, accepted = result.scores, result.at_threshold
     style = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
     sections = [
-        f"<h1>{escape(story.title)}</h1>",
-        "".join(f"<p>{escape(line)}</p>" for line in story.done),
-        f"<pre>{escape(story.command)}</pre>" if story.command else "",
+        f"<h1>{escape(text.title)}</h1>",
+        "".join(f"<p>{escape(line)}</p>" for line in text.done),
+        f"<pre>{escape(text.command)}</pre>" if text.command else "",
         _tiles(result),
         _figure_of(
             "Per app",
@@ -88,8 +88,8 @@ def evaluation_page(result: Evaluation, story: Story) -> str:
             "Where it is right", "Accuracy by what was seen of the flow.", _slices(result.slices)
         ),
         "</div>",
-        *map(section_html, story.sections),
-        _examples(story.examples),
+        *map(section_html, text.sections),
+        _examples(text.examples),
         (
             f"<footer>apptell {escape(__version__)}. The same numbers, for programs: metrics.json and "
             "the CSV files.</footer>"
@@ -98,7 +98,7 @@ def evaluation_page(result: Evaluation, story: Story) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(story.title)}</title><style>{style}</style></head>"
+        f"<title>{escape(text.title)}</title><style>{style}</style></head>"
         f"<body><main>{''.join(sections)}</main></body></html>\n"
     )
 

@@ -6,16 +6,16 @@
 
 from apptell.service.outputs import FORMS, QueuedOutput, open_outputs
 from apptell.service.pipeline import LiveOptions, LivePipeline
-from apptell.service.sources import InterfaceSource, ReplaySource, Source, StreamSource
+from apptell.service.sources import InterfaceSource, PacketSource, ReplaySource, StreamSource
 
 __all__ = [
     "FORMS",
     "InterfaceSource",
     "LiveOptions",
     "LivePipeline",
+    "PacketSource",
     "QueuedOutput",
     "ReplaySource",
-    "Source",
     "StreamSource",
     "open_outputs",
 ]

@@ -123,22 +123,22 @@ class Decisions:
         """
         model = self.model
         found = self._sort(works, overloaded=overloaded)
-        told: list[pa.RecordBatch] = []
+        reported: list[pa.RecordBatch] = []
         if found.early:
             flows = _as_decided(FlowBatch.concat(found.early))
             found_early = identify_flows(
                 [flows], model, self._threshold, early=True, context=self._around(model)
             )
-            told += map(self._tell_early, found_early)
+            reported += map(self._report_early, found_early)
         if found.due:
             flows = _as_decided(FlowBatch.concat(found.due))
             found_due = identify_flows([flows], model, self._threshold, context=self._around(model))
-            told += map(self._tell, found_due)
+            reported += map(self._report, found_due)
         if found.overloaded:
             flows = _as_decided(FlowBatch.concat(found.overloaded))
-            told.append(self._tell(_not_identified(flows, model, self._threshold)))
-        if any(batch.num_rows for batch in told):
-            both = told[0] if len(told) == 1 else pa.concat_batches(told)
+            reported.append(self._report(_not_identified(flows, model, self._threshold)))
+        if any(batch.num_rows for batch in reported):
+            both = reported[0] if len(reported) == 1 else pa.concat_batches(reported)
             yield live_records(VerdictBatch(both), VERDICT)
         if found.ended:
             yield from self._ends(found.ended)
@@ -203,7 +203,7 @@ class Decisions:
             batches.reverse()
         return found
 
-    def _tell_early(self, verdicts: VerdictBatch) -> pa.RecordBatch:
+    def _report_early(self, verdicts: VerdictBatch) -> pa.RecordBatch:
         """Those that are clear."""
         batch = verdicts.to_arrow()
         batch = batch.filter(pc.equal(batch.column("outcome"), _NAMED))
@@ -211,7 +211,7 @@ class Decisions:
             self._known[key] = _Known(values, is_early=True)
         return batch
 
-    def _tell(self, verdicts: VerdictBatch) -> pa.RecordBatch:
+    def _report(self, verdicts: VerdictBatch) -> pa.RecordBatch:
         """Those that are new or differ from what was said early."""
         batch = verdicts.to_arrow()
         is_new, is_revised = [], []

@@ -17,7 +17,7 @@ class Ending:
     identify_s: float
     """Until then waiting flows are identified; later ones are declined as overloaded."""
     tell_s: float
-    """Until then open flows are handed out and told of; later ones are counted as untold."""
+    """Until then open flows are handed out and reported; later ones are counted as unreported."""
     write_s: float
     """Until then outputs write; what still waits is counted as dropped."""
 

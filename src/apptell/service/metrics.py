@@ -69,7 +69,7 @@ class Metrics:
         self.evicted = 0
         self.waiting = 0
         """Flows that wait for identification."""
-        self.untold = 0
+        self.unreported = 0
         """Flows that were open when the end was wished for, and for which there was no time."""
         self.outputs: dict[str, dict[str, int]] = {}
         self.delay = Histogram(_BUCKETS_S)

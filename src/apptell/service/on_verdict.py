@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CALL_S: Final = 5.0
 """How long a call may take."""
 RATE: Final = 10.0
-"""Calls a second, unless told otherwise."""
+"""Calls a second (default)."""
 _STDERR: Final = 2
 
 
@@ -125,13 +125,13 @@ class Command:
             CallError: it could not be run, took too long or ended with another status than 0.
         """
         # numba's setting is ours alone (``cli.main``)
-        told = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_LOCATOR_CLASSES"}
+        environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_LOCATOR_CLASSES"}
         try:
             with subprocess.Popen(
                 self._words,
                 stdin=subprocess.PIPE,
                 stdout=_STDERR,
-                env=told,
+                env=environment,
                 start_new_session=True,
             ) as running:
                 try:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from apptell.capture import PacketBatch
     from apptell.flows import FlowBatch, FlowOptions
     from apptell.service.ending import Ending
-    from apptell.service.sources import Source
+    from apptell.service.sources import PacketSource
     from apptell.service.work import WorkQueue
 
 _DECIDE_NS: Final = 250_000_000
@@ -40,7 +40,7 @@ class PacketPath:
 
     def __init__(
         self,
-        source: Source,
+        source: PacketSource,
         options: FlowOptions,
         decide_after_s: float | None,
         work: WorkQueue,
@@ -52,7 +52,7 @@ class PacketPath:
         """Their bytes on the wire."""
         self.flows = 0
         """Flows that ended."""
-        self.untold = 0
+        self.unreported = 0
         """Open flows that were left when there was no more time."""
         self.ending: Ending | None = None
         """By when to be done, once the end was asked for."""
@@ -61,7 +61,7 @@ class PacketPath:
         clean = options.mode == "clean"
         self._decoder = Decoder(options.tunnels, fragments_apart=clean)
         self._reassembler = Reassembler(self._decoder, options.transports) if clean else None
-        self._table = FlowTable(replace(options, tells_once=True), add_names=add_names)
+        self._table = FlowTable(replace(options, reports_once=True), add_names=add_names)
         self.open_totals = self._table.open_totals()
         """What open flows had moved when they were last asked for."""
         self._is_asked = False
@@ -104,7 +104,7 @@ class PacketPath:
             for flows in self._table.finish():
                 self._bring([flows], ENDED)
                 if self.ending is not None and time.monotonic() > self.ending.tell_s:
-                    self.untold = self._table.n_ready
+                    self.unreported = self._table.n_ready
                     break
 
     def _add(self, packets: PacketBatch) -> None:
@@ -121,13 +121,13 @@ class PacketPath:
         if self._is_asked:
             self._is_asked = False
             self.open_totals = self._table.open_totals()
-        told = self.source.now_ns()
-        now_ns = self._table.clock_ns if told is None else told
+        source_ns = self.source.now_ns()
+        now_ns = self._table.clock_ns if source_ns is None else source_ns
         if self._decide_after_s is not None and now_ns - self._decided_ns >= _DECIDE_NS:
             self._decided_ns = now_ns
             self._table.decide_after(self._decide_after_s, now_ns)
             self._bring_open()
-        if told is not None and now_ns - self._swept_ns >= _SWEEP_NS:
+        if source_ns is not None and now_ns - self._swept_ns >= _SWEEP_NS:
             self._swept_ns = now_ns
             self._bring(self._table.advance(now_ns), ENDED)
 

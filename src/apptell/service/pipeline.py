@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from apptell.models import Model
     from apptell.service.outputs import QueuedOutput
-    from apptell.service.sources import Source
+    from apptell.service.sources import PacketSource
     from apptell.service.work import Work
     from apptell.verdicts import ContextOptions
 
@@ -76,7 +76,7 @@ class LivePipeline:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[PacketSource],
         model: Model,
         outputs: Sequence[QueuedOutput],
         options: LiveOptions | None = None,
@@ -96,7 +96,7 @@ class LivePipeline:
         for path in self._paths:
             path.decide_at(model.decision_packets)
         self._ending: Ending | None = None
-        self._untold = 0
+        self._unreported = 0
         self.metrics.set_model(f"{model.name}@{model.hash}")
 
     def replace_model(self, model: Model) -> None:
@@ -186,7 +186,7 @@ class LivePipeline:
         metrics.evicted = sum(path.evicted for path in paths)
         metrics.kernel_drops = sum(path.source.dropped() for path in paths)
         metrics.waiting = self._work.n_flows
-        metrics.untold = sum(path.untold for path in paths) + self._untold
+        metrics.unreported = sum(path.unreported for path in paths) + self._unreported
         metrics.outputs = {output.name: output.counts() for output in self._outputs}
 
     def _decide(self) -> None:
@@ -200,7 +200,7 @@ class LivePipeline:
                 if self._ending is not None:
                     is_late = time.monotonic() > self._ending.identify_s
                     if time.monotonic() > self._ending.tell_s:
-                        self._untold += sum(len(w.flows) for w in works if w.kind == ENDED)
+                        self._unreported += sum(len(w.flows) for w in works if w.kind == ENDED)
                         continue
                 for records in decisions.records(works, overloaded=is_late):
                     for output in self._outputs:

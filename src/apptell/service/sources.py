@@ -28,7 +28,7 @@ IDLE_S: Final = 0.1
 _SECOND: Final = 1_000_000_000
 
 
-class Source(Protocol):
+class PacketSource(Protocol):
     """Where packets come from."""
 
     name: str

@@ -44,7 +44,7 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class TrialResult:
     """What came of one training."""
 
     apps: tuple[str, ...]
@@ -65,7 +65,7 @@ class Run:
         return wide
 
 
-def run_task(
+def run_trial(
     task: Task,
     learned: NDArray[Any],
     apps: NDArray[np.str_],
@@ -73,7 +73,7 @@ def run_task(
     cache: Path,
     progress: Callable[[Progress], None] | None = None,
     groups: NDArray[np.str_] | None = None,
-) -> Run:
+) -> TrialResult:
     """Trains on some inputs and gives the probabilities of others.
 
     Args:
@@ -111,7 +111,7 @@ def run_task(
         raise KeyboardInterrupt
     middle = time.perf_counter()
     probabilities = np.asarray(learner.predict_proba(tested), dtype=np.float32)
-    run = Run(
+    run = TrialResult(
         tuple(str(app) for app in learner.classes_),
         probabilities,
         middle - began,
@@ -157,11 +157,11 @@ def _name(
     return f"{task.model}-{digest.hexdigest()}"
 
 
-def _kept(file: Path, n_tested: int) -> Run | None:
+def _kept(file: Path, n_tested: int) -> TrialResult | None:
     """An earlier result; None when there is none, or it is damaged."""
     try:
         with file.open("rb") as raw, np.load(raw, allow_pickle=False) as there:
-            run = Run(
+            run = TrialResult(
                 tuple(there["apps"].tolist()),
                 there["probabilities"],
                 float(there["train_s"]),
@@ -173,7 +173,7 @@ def _kept(file: Path, n_tested: int) -> Run | None:
     return run if run.probabilities.shape == (n_tested, len(run.apps)) else None
 
 
-def _keep(file: Path, run: Run) -> None:
+def _keep(file: Path, run: TrialResult) -> None:
     temporary = file.with_suffix(".tmp.npz")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ MAX_ROWS: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class TokenBatch:
     """What is learned from: views of flows, each with its target and its weight."""
 
     tokens: NDArray[np.uint16]
@@ -48,9 +48,9 @@ class Lesson:
         return int(self.vocabulary.max())
 
 
-def lesson(
+def make_token_batch(
     X: NDArray[np.uint16], target: NDArray[np.int64], groups: ArrayLike | None, seed: int
-) -> Lesson:
+) -> TokenBatch:
     """Prepares views for learning.
 
     A network that sends many flows must not outweigh the others, since the model is to hold on networks it
@@ -88,7 +88,7 @@ def lesson(
     known = np.flatnonzero(counts >= max(MIN_ROWS, _least_of_the_most(counts, room)))
     vocabulary = np.zeros(N_BUCKETS, dtype=np.int32)
     vocabulary[known] = np.arange(1, len(known) + 1)
-    return Lesson(tokens, learned, weight * len(weight) / weight.sum(), vocabulary, n)
+    return TokenBatch(tokens, learned, weight * len(weight) / weight.sum(), vocabulary, n)
 
 
 def matrix(tokens: NDArray[np.uint16], vocabulary: NDArray[np.int32]) -> sparse.csr_matrix:

@@ -4,8 +4,8 @@ import pytest
 
 from apptell.dataset import Split, folds
 from apptell.errors import DatasetError, UsageError
-from apptell.experiments import runs
-from apptell.experiments.protocols import (
+from apptell.experiments import trial_cache
+from apptell.experiments.compare import (
     ALWAYS,
     Plan,
     compare_models,
@@ -13,7 +13,7 @@ from apptell.experiments.protocols import (
     models_of,
     plan_of,
 )
-from apptell.experiments.runs import run_task
+from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import NEIGHBOUR, Task
 from apptell.testing import app_messages, client_hello, flow_batch
 
@@ -33,7 +33,7 @@ def compared(tmp_path, flows, labels, splits, models=CHEAP, **settings):
 
 
 def trial_of(outcome):
-    (trial,) = outcome.trials
+    (trial,) = outcome.seeds
     return trial
 
 
@@ -63,8 +63,8 @@ def test_every_seed_has_its_own_folds_and_is_cached_apart(tmp_path):
     flows, labels = two_apps(60, sources=8)
     plans = [plan_of(flows, folds(flows, "source", 3, seed), seed, 0) for seed in (0, 1)]
     outcome = compared(tmp_path, flows, labels, plans)[0]
-    assert [trial.seed for trial in outcome.trials] == [0, 1]
-    first, second = outcome.trials
+    assert [trial.seed for trial in outcome.seeds] == [0, 1]
+    first, second = outcome.seeds
     assert (first.fold != second.fold).any()
     alone = compared(tmp_path, flows, labels, plans[1:])[0]
     np.testing.assert_array_equal(trial_of(alone).probabilities, second.probabilities)
@@ -139,7 +139,7 @@ def test_what_was_trained_before_comes_from_the_cache_with_the_same_numbers(tmp_
     flows, labels = two_apps()
     splits = folds(flows, "source", 2)
     first = compared(tmp_path, flows, labels, splits, ALWAYS)
-    monkeypatch.setattr(runs, "_learner", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(trial_cache, "_learner", lambda *_: pytest.fail("trained again"))
     again = compared(tmp_path, flows, labels, splits, ALWAYS)
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(trial_of(one).probabilities, trial_of(other).probabilities)
@@ -157,18 +157,18 @@ def test_another_seed_epoch_label_or_split_is_another_run(tmp_path):
         (Task("paper-rf"), inputs, changed),
         (Task("paper-rf"), inputs[:18], apps[:18]),
     ):
-        assert not run_task(task, learned, names, inputs, tmp_path).cached
-    assert run_task(Task("paper-rf"), inputs, apps, inputs, tmp_path).cached
+        assert not run_trial(task, learned, names, inputs, tmp_path).cached
+    assert run_trial(Task("paper-rf"), inputs, apps, inputs, tmp_path).cached
     assert len(list(tmp_path.glob("*.npz"))) == 5
 
 
 def test_a_damaged_result_is_made_again(tmp_path):
     inputs = np.arange(40, dtype=np.float32).reshape(20, 2)
     apps = np.array(["a", "b"] * 10)
-    first = run_task(Task(NEIGHBOUR), inputs, apps, inputs, tmp_path)
+    first = run_trial(Task(NEIGHBOUR), inputs, apps, inputs, tmp_path)
     (file,) = tmp_path.glob("*.npz")
     file.write_bytes(file.read_bytes()[:100])
-    again = run_task(Task(NEIGHBOUR), inputs, apps, inputs, tmp_path)
+    again = run_trial(Task(NEIGHBOUR), inputs, apps, inputs, tmp_path)
     assert not again.cached
     np.testing.assert_array_equal(first.probabilities, again.probabilities)
 
@@ -182,7 +182,7 @@ def test_an_interrupted_training_is_not_kept(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_task(task, task.encode(flows), np.array(labels), task.encode(flows), tmp_path, stop)
+        run_trial(task, task.encode(flows), np.array(labels), task.encode(flows), tmp_path, stop)
     assert not list(tmp_path.glob("*.npz"))
 
 
@@ -198,10 +198,10 @@ def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_task(task, inputs, apps, inputs, tmp_path, stop)
+        run_trial(task, inputs, apps, inputs, tmp_path, stop)
     assert [file.suffix for file in tmp_path.iterdir()] == [".part"]
-    resumed = run_task(task, inputs, apps, inputs, tmp_path)
-    whole = run_task(task, inputs, apps, inputs, tmp_path / "other")
+    resumed = run_trial(task, inputs, apps, inputs, tmp_path)
+    whole = run_trial(task, inputs, apps, inputs, tmp_path / "other")
     np.testing.assert_array_equal(resumed.probabilities, whole.probabilities)
     assert [file.suffix for file in tmp_path.glob("paper-*")] == [".npz"]
 

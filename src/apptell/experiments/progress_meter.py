@@ -20,7 +20,7 @@ _ONCE_S: Final = 1e-3
 """The same of a model that learns in one go."""
 
 
-def work_of(task: Task, n_flows: int) -> float:
+def estimated_work(task: Task, n_flows: int) -> float:
     """About how long a training takes, seconds on a small machine: what shares of progress are by."""
     if task.model == NEIGHBOUR:
         return 1e-5 * n_flows
@@ -29,14 +29,14 @@ def work_of(task: Task, n_flows: int) -> float:
     return _ONCE_S * n_flows
 
 
-class Clock:
+class ProgressMeter:
     """How far many trainings have come.
 
     What was found in the cache took no time: it counts as done, and not in the speed.
     """
 
     def __init__(self, work: float, show: Callable[[float, str], None] | None) -> None:
-        """``work`` is the sum of ``work_of`` all trainings; ``show`` gets the share done and words."""
+        """``work`` is the sum of ``estimated_work`` all trainings; ``show`` gets the share done and words."""
         self._work = max(work, 1e-9)
         self._show = show
         self._done = self._trained = self._task = 0.0
@@ -76,11 +76,11 @@ class Clock:
             return
         done = min(1.0, (self._done + self._task * part) / self._work)
         left = self._left(part)
-        left_words = [] if left is None else [f"about {spoken(left)} left"]
+        left_words = [] if left is None else [f"about {duration_text(left)} left"]
         self._show(done, ", ".join([*([words] if words else []), *left_words]))
 
 
-def spoken(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """A time as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from apptell.learning.network import ByteNetwork, PaperNetwork, drop
+from apptell.learning.convolutional import ByteNetwork, PaperNetwork, drop
 
 
 def images(n=4):
@@ -34,7 +34,7 @@ def test_six_apps_take_the_papers_number_of_parameters():
 def way(request, monkeypatch):
     """Both ways through the network, on a CPU."""
     if request.param == "a GPU's way":
-        monkeypatch.setattr("apptell.learning.network._on_cpu", lambda _: False)
+        monkeypatch.setattr("apptell.learning.convolutional._on_cpu", lambda _: False)
 
 
 @pytest.mark.usefixtures("way")

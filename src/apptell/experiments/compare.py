@@ -17,9 +17,9 @@ from apptell.dataset.groups import days, domains, group_values, origins
 from apptell.dataset.selection import Selection
 from apptell.dataset.splits import folds
 from apptell.errors import DatasetError, UsageError
-from apptell.evaluation.comparison import Trial
-from apptell.experiments.clock import Clock, work_of
-from apptell.experiments.runs import run_task
+from apptell.evaluation.comparison import PooledFolds
+from apptell.experiments.progress_meter import ProgressMeter, estimated_work
+from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import NEIGHBOUR, Task
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Outcome:
     """Server names ``on`` or ``masked``."""
     apps: tuple[str, ...]
     """Columns of the probabilities: every app of the flows, sorted."""
-    trials: tuple[Trial, ...]
+    seeds: tuple[PooledFolds, ...]
     """One a seed."""
     train_s: float
     """Seconds of all folds' trainings of a seed together, as they took when they were done; mean."""
@@ -72,7 +72,7 @@ class Outcome:
     @property
     def n_flows(self) -> int:
         """Flows that each seed tested."""
-        return len(self.trials[0].rows)
+        return len(self.seeds[0].rows)
 
 
 def models_of(
@@ -172,13 +172,18 @@ def compare_models(
     bare = chosen.flows.column("server_address").null_count == len(chosen)
     sides = {"on": None} if bare else {"on": None, "masked": mask_server_names}
     settings = [Task(model, epochs, device=device, packets=packets) for model in models]
-    works = [work_of(task, len(side)) for task in settings for _ in sides for side in _sides(plans)]
+    works = [
+        estimated_work(task, len(side))
+        for task in settings
+        for _ in sides
+        for side in _sides(plans)
+    ]
     bench = _Bench(
         truth,
         origins(chosen.flows),
         tuple(sorted(set(truth.tolist()))),
         cache,
-        Clock(sum(works), show),
+        ProgressMeter(sum(works), show),
     )
     inputs = _Inputs(chosen)
     for task in settings:
@@ -220,11 +225,11 @@ class _Bench:
     origin: NDArray[np.str_]
     every: tuple[str, ...]
     cache: Path
-    clock: Clock
+    meter: ProgressMeter
 
     def trial(
         self, task: Task, names: str, plan: Plan, inputs: NDArray[Any]
-    ) -> tuple[Trial, tuple[float, float]]:
+    ) -> tuple[PooledFolds, tuple[float, float]]:
         """All folds of one seed, and the seconds of training and testing them."""
         task = task.with_seed(plan.seed)
         words = f"{task.model}, names {names}, seed {plan.seed}"
@@ -241,7 +246,7 @@ class _Bench:
         rows = np.concatenate([split.test for split in plan.splits])
         fold_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         order = np.argsort(rows, kind="stable")
-        trial = Trial(
+        trial = PooledFolds(
             plan.seed, rows[order], fold_of[order], np.concatenate(parts)[order], tuple(held)
         )
         return trial, (train_s, identify_s)
@@ -250,12 +255,12 @@ class _Bench:
         self, task: Task, inputs: NDArray[Any], split: Split, words: str
     ) -> tuple[NDArray[np.float32], tuple[float, float]]:
         train, test = split.train, split.test
-        watch = self.clock.watch(words, work_of(task, len(train)))
-        run = run_task(
+        watch = self.meter.watch(words, estimated_work(task, len(train)))
+        run = run_trial(
             task, inputs[train], self.truth[train], inputs[test], self.cache, watch,
             self.origin[train],
         )  # fmt: skip
-        self.clock.finish(cached=run.cached)
+        self.meter.finish(cached=run.cached)
         return run.spread(self.every), (run.train_s, run.identify_s)
 
 
