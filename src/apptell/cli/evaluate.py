@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apptell.cli.evaluation_table import print_evaluation
 from apptell.cli.labelled import chosen_of, classes_of_model, measure, split_of
 from apptell.cli.options import DatasetFolder, Json, Level, Seed, SplitOption, System, Threshold
 from apptell.cli.screen import note, report
-from apptell.cli.train import show_figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +99,7 @@ def evaluate(
         note(f"Report: {output / 'report.html'}")
     else:
         found = {**about, **result.to_json()}
-    report(found, lambda console: show_figures(result, console), as_json=as_json)
+    report(found, lambda console: print_evaluation(result, console), as_json=as_json)
 
 
 def _seen(model: Path, flows: "FlowBatch", *, whole: bool) -> float:

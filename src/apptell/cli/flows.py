@@ -1,9 +1,10 @@
 """``apptell flows``: captures in, a table of flows out."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from apptell.cli.notes import note_evicted, refuse_no_flows
 from apptell.cli.options import (
     Captures,
     Follow,
@@ -15,10 +16,7 @@ from apptell.cli.options import (
     Transport,
     flow_options,
 )
-from apptell.cli.screen import note, on_terminal, until_told
-
-if TYPE_CHECKING:
-    from apptell.flows import FlowStats
+from apptell.cli.screen import note, on_terminal, until_interrupted
 
 
 def flows(
@@ -55,7 +53,7 @@ def flows(
     if chosen == "table":
         groups = tuple(dict.fromkeys(("core", *groups)))  # a table shows columns of the core
     with (
-        until_told(follow=follow) as stop,
+        until_interrupted(follow=follow) as stop,
         read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
         open_writer(
             output, chosen, flow_record_schema(groups), lambda s: TableWriter(s, FLOW_COLUMNS)
@@ -71,24 +69,5 @@ def flows(
                 f"packets {stats.packets - stats.in_flows:,} are no part of a flow "
                 "(apptell inspect says why)."
             )
-            say_what_was_evicted(stats)
+            note_evicted(stats)
     refuse_no_flows(stats)
-
-
-def say_what_was_evicted(stats: "FlowStats") -> None:
-    """Says on stderr when flows ended early because the table was full."""
-    if stats.evicted:
-        note(f"{stats.evicted:,} flows ended early: the table was full (--max-flows).")
-
-
-def refuse_no_flows(stats: "FlowStats") -> None:
-    """Says so when there was nothing to make flows of.
-
-    Raises:
-        CaptureError: no packet became part of a flow.
-    """
-    from apptell.errors import CaptureError
-
-    if not stats.in_flows:
-        names = ", ".join(stats.capture.names[:3]) or "-"
-        raise CaptureError(f"{names}: no TCP flow among {stats.packets:,} packets")

@@ -1,12 +1,11 @@
 """``apptell identify``: captures and a model in, which app made each flow out."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.flows import refuse_no_flows, say_what_was_evicted
+from apptell.cli.notes import note_evicted, note_known_apps, refuse_no_flows
 from apptell.cli.options import (
     Captures,
     ContextText,
@@ -15,13 +14,14 @@ from apptell.cli.options import (
     Jobs,
     MaxFlows,
     Mode,
+    ModelFolder,
     OutputFile,
     Threshold,
     Transport,
     flow_options,
 )
 from apptell.cli.outputs import Out, write_all
-from apptell.cli.screen import note, on_terminal, until_told
+from apptell.cli.screen import note, on_terminal, until_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,13 +31,6 @@ if TYPE_CHECKING:
     from apptell.flows import FlowBatch, FlowOptions
     from apptell.models import Model
     from apptell.verdicts import VerdictBatch
-
-ModelFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--model", "-m", metavar="FOLDER", help="A trained model; the embedded one unless given."
-    ),
-]
 
 
 def identify(
@@ -82,7 +75,7 @@ def identify(
     around = None if context is None else whole_context(ContextOptions.parse(context), used)
     if around is not None and follow:
         raise UsageError("--context waits for the last flow: leave out --follow, or take live")
-    say_what_it_knows(used, embedded=model is None)
+    note_known_apps(used, embedded=model is None)
     if out:
         if form is not None or output is not None or summary:
             raise UsageError("--out is not for --output, --format or --summary")
@@ -95,7 +88,7 @@ def identify(
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
     counts, total = Counts(), Summary()
     with (
-        until_told(follow=follow) as stop,
+        until_interrupted(follow=follow) as stop,
         read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
         open_writer(output, chosen, schema, lambda s: TableWriter(s, columns)) as writer,
     ):
@@ -110,7 +103,7 @@ def identify(
             if summary:
                 writer.write(total.records())
             note(str(counts))
-            say_what_was_evicted(reader.stats)
+            note_evicted(reader.stats)
     refuse_no_flows(reader.stats)
 
 
@@ -130,7 +123,7 @@ def _identify_as_live(
 
     decisions, counts = Decisions(model, threshold), Counts()
     with (
-        until_told(follow=follow) as stop,
+        until_interrupted(follow=follow) as stop,
         read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
     ):
 
@@ -145,19 +138,6 @@ def _identify_as_live(
         finally:
             note(str(counts))
     refuse_no_flows(reader.stats)
-
-
-def say_what_it_knows(model: "Model", *, embedded: bool) -> None:
-    """Which apps a model knows, that it knows no others, and how to make one's own."""
-    known = [app for app in model.apps if app != "other"]
-    other = " and background traffic (other)" if "other" in model.apps else ""
-    whose = "The embedded model" if embedded else "The model"
-    note(
-        f"{whose} {model.name}@{model.hash} knows {', '.join(known)}{other}; it knows no other app "
-        "and may take one for these.\n"
-        "Your own: apptell dataset build CAPTURES/ -o DATASET, then "
-        "apptell train DATASET -o MODEL, then apptell identify -m MODEL."
-    )
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.identify import ModelFolder, say_what_it_knows
 from apptell.cli.live_source import (
     DecideAfter,
     Early,
@@ -24,7 +23,8 @@ from apptell.cli.live_source import (
     Workers,
     choose_source,
 )
-from apptell.cli.options import ContextText, Mode, Threshold, Transport, flow_options
+from apptell.cli.notes import note_known_apps
+from apptell.cli.options import ContextText, Mode, ModelFolder, Threshold, Transport, flow_options
 from apptell.cli.outputs import Out, say_what_was_lost
 from apptell.cli.screen import note
 
@@ -97,7 +97,7 @@ def live(
     if window is not None and window.both_sides:
         raise UsageError(f"--context {around}: later flows are not known yet: {window.window_s:g}s")
     used = load_model(model)
-    say_what_it_knows(used, embedded=model is None)
+    note_known_apps(used, embedded=model is None)
     counts = Metrics()
     stop = threading.Event()
     with ExitStack() as stack:

@@ -17,6 +17,12 @@ Captures = Annotated[
     ),
 ]
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder.")]
+ModelFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--model", "-m", metavar="FOLDER", help="A trained model; the embedded one unless given."
+    ),
+]
 Threshold = Annotated[
     float | None,
     typer.Option(

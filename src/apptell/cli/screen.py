@@ -33,7 +33,7 @@ def report(found: Mapping[str, Any], text: Callable[[Console], None], *, as_json
 
 
 @contextmanager
-def until_told(*, follow: bool) -> Iterator[threading.Event | None]:
+def until_interrupted(*, follow: bool) -> Iterator[threading.Event | None]:
     """While a capture is followed: an event that the first SIGINT or SIGTERM sets; the next acts as ever.
 
     Yields:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.identify import ModelFolder, say_what_it_knows
 from apptell.cli.live_source import (
     DecideAfter,
     Expression,
@@ -26,7 +25,8 @@ from apptell.cli.live_source import (
     Workers,
     choose_source,
 )
-from apptell.cli.options import Mode, Threshold, Transport, flow_options
+from apptell.cli.notes import note_known_apps
+from apptell.cli.options import Mode, ModelFolder, Threshold, Transport, flow_options
 from apptell.cli.screen import on_terminal
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def top(
     chosen = choose_source(context, given)
     options = replace(flow_options(mode, transport=transport), lists_decided=True)
     used = load_model(model)
-    say_what_it_knows(used, embedded=model is None)
+    note_known_apps(used, embedded=model is None)
     counts, tally, stop = Metrics(), AppTally(), threading.Event()
     with ExitStack() as stack:
         warm_up(options, used)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apptell.cli.evaluation_table import print_evaluation
 from apptell.cli.labelled import chosen_of, measure, split_of
 from apptell.cli.options import (
     DatasetFolder,
@@ -23,7 +24,6 @@ from apptell.cli.verb import INTERRUPTED
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from rich.console import Console
 
     from apptell.dataset import Classes, Selection, Split
     from apptell.evaluation import Evaluation
@@ -106,7 +106,7 @@ def train(
         "interrupted": interrupted,
         "test": result.to_json(),
     }
-    report(found, lambda console: show_figures(result, console), as_json=as_json)
+    report(found, lambda console: print_evaluation(result, console), as_json=as_json)
     note(f"The model is in {output}. Try: apptell identify CAPTURE -m {output}")
     if interrupted:
         note("Interrupted: this is the best model so far.")
@@ -242,49 +242,3 @@ def _promised(
         f"{kept.temperature:.2f}."
     )
     return kept
-
-
-def show_figures(result: "Evaluation", console: "Console") -> None:
-    """The per-app table and the means of an evaluation, on a terminal."""
-    from rich.table import Table
-
-    scores, accepted = result.scores, result.at_threshold
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("app")
-    limit = f"{result.threshold:g}"
-    for title in (
-        "flows",
-        "precision",
-        "recall",
-        "F",
-        f"at {limit}: flows",
-        "precision",
-        "recall",
-        "F",
-    ):
-        table.add_column(title, justify="right")
-
-    def shares(*values: float) -> list[str]:
-        return [f"{value:.1%}" for value in values]
-
-    for i, app in enumerate(scores.apps):
-        table.add_row(
-            app,
-            f"{scores.confusion[i].sum():,}",
-            *shares(scores.precision[i], scores.recall[i], scores.f1[i]),
-            f"{accepted.confusion[i].sum():,}",
-            *shares(accepted.precision[i], accepted.recall[i], accepted.f1[i]),
-        )
-    table.add_row(
-        "mean",
-        f"{scores.n_flows:,}",
-        *shares(scores.macro_precision, scores.macro_recall, scores.macro_f1),
-        f"{accepted.n_flows:,}",
-        *shares(accepted.macro_precision, accepted.macro_recall, accepted.macro_f1),
-        style="bold",
-    )
-    console.print(table)
-    console.print(
-        f"accuracy {scores.accuracy:.1%}; at threshold {limit}: {accepted.accuracy:.1%} of the "
-        f"accepted flows right, coverage {result.coverage:.1%}"
-    )

@@ -1,0 +1,54 @@
+"""An evaluation in, its table of apps and its means on a terminal out."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from apptell.evaluation import Evaluation
+
+
+def print_evaluation(result: "Evaluation", console: "Console") -> None:
+    """The per-app table and the means of an evaluation, on a terminal."""
+    from rich.table import Table
+
+    scores, accepted = result.scores, result.at_threshold
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("app")
+    limit = f"{result.threshold:g}"
+    for title in (
+        "flows",
+        "precision",
+        "recall",
+        "F",
+        f"at {limit}: flows",
+        "precision",
+        "recall",
+        "F",
+    ):
+        table.add_column(title, justify="right")
+
+    def shares(*values: float) -> list[str]:
+        return [f"{value:.1%}" for value in values]
+
+    for i, app in enumerate(scores.apps):
+        table.add_row(
+            app,
+            f"{scores.confusion[i].sum():,}",
+            *shares(scores.precision[i], scores.recall[i], scores.f1[i]),
+            f"{accepted.confusion[i].sum():,}",
+            *shares(accepted.precision[i], accepted.recall[i], accepted.f1[i]),
+        )
+    table.add_row(
+        "mean",
+        f"{scores.n_flows:,}",
+        *shares(scores.macro_precision, scores.macro_recall, scores.macro_f1),
+        f"{accepted.n_flows:,}",
+        *shares(accepted.macro_precision, accepted.macro_recall, accepted.macro_f1),
+        style="bold",
+    )
+    console.print(table)
+    console.print(
+        f"accuracy {scores.accuracy:.1%}; at threshold {limit}: {accepted.accuracy:.1%} of the "
+        f"accepted flows right, coverage {result.coverage:.1%}"
+    )

@@ -1,0 +1,41 @@
+"""What several verbs report on stderr about the captures that they read and the model that they use."""
+
+from typing import TYPE_CHECKING
+
+from apptell.cli.screen import note
+
+if TYPE_CHECKING:
+    from apptell.flows import FlowStats
+    from apptell.models import Model
+
+
+def note_known_apps(model: "Model", *, embedded: bool) -> None:
+    """Which apps a model knows, that it knows no others, and how to train one's own model."""
+    known = [app for app in model.apps if app != "other"]
+    other = " and background traffic (other)" if "other" in model.apps else ""
+    which = "The embedded model" if embedded else "The model"
+    note(
+        f"{which} {model.name}@{model.hash} knows {', '.join(known)}{other}; it knows no other app "
+        "and may take one for these.\n"
+        "Your own: apptell dataset build CAPTURES/ -o DATASET, then "
+        "apptell train DATASET -o MODEL, then apptell identify -m MODEL."
+    )
+
+
+def note_evicted(stats: "FlowStats") -> None:
+    """How many flows ended early because the table was full, if any did."""
+    if stats.evicted:
+        note(f"{stats.evicted:,} flows ended early: the table was full (--max-flows).")
+
+
+def refuse_no_flows(stats: "FlowStats") -> None:
+    """Refuses a capture in which there was nothing to make flows of.
+
+    Raises:
+        CaptureError: no packet became part of a flow.
+    """
+    from apptell.errors import CaptureError
+
+    if not stats.in_flows:
+        names = ", ".join(stats.capture.names[:3]) or "-"
+        raise CaptureError(f"{names}: no TCP flow among {stats.packets:,} packets")
