@@ -1,156 +1,211 @@
-"""UDP flows of port 53 in, names of server addresses out: which name was asked for an address.
+"""Decoded packets in, DNS answers out: which name a client asked for before it got an address.
 
-Source: RFC 1035 section 4 (messages, name compression), RFC 3596 (AAAA). A chain of CNAME records gives
-the name that was asked, which is what the app wanted.
+``DnsReader`` is called with each ``HeaderBatch``, after reassembly and before the flow table gets it. It
+returns a record batch of the schema ``ANSWERS``: a row for each address in a response that came from port 53
+over UDP or TCP::
+
+    client: string          who got the response (RFC 5952)
+    address: string         an address in the response
+    name: string            the name that was asked for, lower case, without the last dot, as in ``names.text``
+    aliases: list<string>   the names to which the CNAME chain leads, in order; empty without a chain
+    ttl_s: uint32           the smallest TTL of the address record and of the chain that leads to it, s
+    time_ns: int64          time of the packet that completed the response, ns since 1970 UTC
+
+The reader sees packets and not the kept segments of flows, for three reasons. A flow keeps its first segments,
+while the socket of a resolver may carry any number of responses. A DNS flow is handed out 90 s after its last
+packet, when the flows that follow from it may be long gone. And where only TCP flows are made, no UDP flow
+exists to be read. Its memory is bounded: UDP needs none, and of TCP ``max_connections`` directions are joined,
+each with at most one message that is not whole and 64 KiB behind a gap.
+
+A response is read as far as it goes. One with other than one question gives nothing, and an address counts only
+if its record belongs to the name that was asked for or to a name in the chain of aliases.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import struct
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numba import njit
+
+from apptell.flows.addresses import ADDRESS_TEXT, write_address
+from apptell.names.dns_message import MAX_ALIASES, MAX_ANSWERS, Room, read_responses
+from apptell.names.dns_stream import DnsStreams
+from apptell.packets.headers import TCP, UDP, Status
 
 if TYPE_CHECKING:
-    from apptell.flows.schema import FlowBatch
+    from numpy.typing import NDArray
 
-_UDP: Final = 17
-_PORT: Final = 53
-_A: Final = 1
-_AAAA: Final = 28
-_IN: Final = 1
-_MAX_JUMPS: Final = 32
-_NAMES_AN_ADDRESS: Final = 8
+    from apptell.packets.headers import HeaderBatch
+
+ANSWERS: Final = pa.schema(
+    [
+        ("client", pa.string()),
+        ("address", pa.string()),
+        ("name", pa.string()),
+        ("aliases", pa.list_(pa.string())),
+        ("ttl_s", pa.uint32()),
+        ("time_ns", pa.int64()),
+    ]
+)
+"""What ``DnsReader`` returns."""
+PORT: Final = 53
+_ENDS: Final = [
+    f"{end}_{part}" for end in ("source", "target") for part in ("high", "low", "port")
+] + ["ip_version"]
+"""What tells a direction of TCP from others."""
+_NO_ANSWERS: Final = pa.RecordBatch.from_pylist([], schema=ANSWERS)
+_kernel = njit(cache=True, nogil=True)
+
+_Messages = tuple[
+    "NDArray[np.int64]",
+    "NDArray[np.int64]",
+    "NDArray[np.uint8]",
+    "NDArray[np.uint64]",
+    "NDArray[np.int64]",
+]
+"""What ``read_messages`` takes."""
 
 
-class DnsNames:
-    """Which names the answers seen so far gave for an address, and when.
+@_kernel
+def _write_addresses(
+    values: NDArray[np.uint64], text: NDArray[np.uint8], ends: NDArray[np.int32]
+) -> None:
+    """Addresses as text (RFC 5952); ``values`` has high and low half and IP version, shape (n, 3)."""
+    at = 0
+    for row in range(len(values)):
+        at = write_address(values[row, 0], values[row, 1], values[row, 2], text, at)
+        ends[row + 1] = at
+
+
+def _address_array(values: NDArray[np.uint64]) -> pa.Array:
+    n = len(values)
+    text = np.empty(n * ADDRESS_TEXT, dtype=np.uint8)
+    ends = np.zeros(n + 1, dtype=np.int32)
+    _write_addresses(np.ascontiguousarray(values), text, ends)
+    return _strings(n, ends, text)
+
+
+def _strings(n: int, ends: NDArray[np.int32], text: NDArray[np.uint8]) -> pa.Array:
+    used = pa.py_buffer(text[: ends[n]].copy())
+    return pa.StringArray.from_buffers(n, pa.py_buffer(ends[: n + 1]), used)
+
+
+def read_messages(
+    start: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    client: NDArray[np.uint64],
+    time_ns: NDArray[np.int64],
+) -> pa.RecordBatch:
+    """The addresses in m DNS messages, of the schema ``ANSWERS``.
 
     Args:
-        max_addresses: addresses remembered at once; the one longest without an answer goes first.
+        start: first byte of each message in ``data``, shape (m,).
+        stop: what follows its last byte.
+        data: the messages.
+        client: who got each message: address (high and low half) and IP version, shape (m, 3).
+        time_ns: when, ns since 1970 UTC, shape (m,).
     """
-
-    def __init__(self, max_addresses: int = 1 << 16) -> None:
-        self.max_addresses = max_addresses
-        self._known: OrderedDict[str, list[tuple[int, str]]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def add(self, address: str, name: str, time_ns: int) -> None:
-        """Remembers that ``name`` was answered with ``address`` (RFC 5952 text) at ``time_ns``."""
-        seen = self._known.setdefault(address, [])
-        self._known.move_to_end(address)
-        seen.append((time_ns, name))
-        if len(seen) > 1 and seen[-2][0] > time_ns:
-            seen.sort()
-        del seen[:-_NAMES_AN_ADDRESS]
-        while len(self._known) > self.max_addresses:
-            self._known.popitem(last=False)
-
-    def name_of(self, address: str, time_ns: int) -> str | None:
-        """The name last answered with ``address`` not after ``time_ns``, or None."""
-        name = None
-        for time, candidate in self._known.get(address, ()):
-            if time <= time_ns:
-                name = candidate
-        return name
-
-    def learn(self, flows: FlowBatch) -> None:
-        """Takes the answers out of the kept segments of UDP flows with port 53 on the server's side."""
-        rows = np.flatnonzero(
-            (flows.numpy("protocol") == _UDP) & (flows.numpy("server_port") == _PORT)
+    m = len(start)
+    n_text, n_answers = 64 * m + 1024, 4 * m + MAX_ANSWERS
+    while True:
+        room = Room(
+            np.empty(m + 1, dtype=np.int32),
+            np.empty(m + 1, dtype=np.int32),
+            np.empty(MAX_ALIASES * m + 1, dtype=np.int32),
+            np.empty(n_text, dtype=np.uint8),
+            np.empty(2 * n_text, dtype=np.uint8),
+            np.empty((n_answers, 5), dtype=np.uint64),
         )
-        if not len(rows):
-            return
-        segments = flows.segments()
-        for row in rows.tolist():
-            for segment in range(int(segments.first[row]), int(segments.first[row + 1])):
-                message = segments.data[
-                    segments.start[segment] : segments.start[segment + 1]
-                ].tobytes()
-                for name, address in read_answers(message):
-                    self.add(address, name, int(segments.time_ns[segment]))
+        count = read_responses(start, stop, data, room)
+        if 0 <= count <= n_answers:
+            break
+        n_text, n_answers = (4 * n_text, n_answers) if count < 0 else (n_text, count)
+    answers = room.answers[:count]
+    of = answers[:, 0].astype(np.int64)
+    aliases = _strings(int(room.alias_counts[m]), room.alias_ends, room.alias_text)
+    rows = pa.array(of)
+    return pa.RecordBatch.from_arrays(
+        [
+            _address_array(client).take(rows),
+            _address_array(answers[:, 1:4]),
+            _strings(m, room.name_ends, room.text).take(rows),
+            pa.ListArray.from_arrays(pa.array(room.alias_counts), aliases).take(rows),
+            pa.array(answers[:, 4].astype(np.uint32)),
+            pa.array(time_ns[of]),
+        ],
+        schema=ANSWERS,
+    )
 
 
-def add_dns_names(flows: FlowBatch, known: DnsNames) -> FlowBatch:
-    """The same flows with ``dns_name``: what was last asked for the server's address before the start.
+class DnsReader:
+    """Reads the DNS answers of a capture's packets; see the module's text.
 
     Args:
-        flows: n flows with the core and segments groups; their own DNS answers are learned first.
-        known: what earlier batches taught; grows with this one.
+        max_connections: TCP directions joined at once; the one longest without a packet is dropped first.
     """
-    known.learn(flows)
-    names: pa.Array
-    if len(known):
-        names = pa.array(
-            [
-                known.name_of(address, start)
-                for address, start in zip(
-                    flows.column("server_address").to_pylist(),
-                    flows.column("start_ns").to_pylist(),
-                    strict=True,
-                )
-            ],
-            pa.string(),
-        )
-    else:
-        names = pa.nulls(len(flows), pa.string())
-    return flows.with_columns(dns_name=names)
+
+    def __init__(self, max_connections: int = 256) -> None:
+        self._streams = DnsStreams(max_connections)
+
+    def __call__(self, headers: HeaderBatch) -> pa.RecordBatch:
+        """The answers in these packets, with those whose last bytes come with them; schema ``ANSWERS``.
+
+        Args:
+            headers: packets in capture order; each batch once, in order.
+        """
+        rows = headers.rows
+        listed = np.flatnonzero((rows["source_port"] == PORT) & (rows["status"] == Status.OK))
+        found = rows[listed]
+        is_udp = (found["protocol"] == UDP) & (found["payload"] > 0)
+        is_whole = found["is_whole"] != 0
+        batches = [
+            read_messages(*_datagrams(found[chosen], data))
+            for chosen, data in (
+                (is_udp & ~is_whole, headers.buffer),
+                (is_udp & is_whole, headers.whole),
+            )
+            if chosen.any()
+        ]
+        is_tcp = found["protocol"] == TCP
+        if is_tcp.any():
+            batches.append(read_messages(*self._join(found[is_tcp], headers)))
+        return pa.concat_batches(batches) if batches else _NO_ANSWERS
+
+    def _join(self, segments: NDArray[Any], headers: HeaderBatch) -> _Messages:
+        """The messages that TCP segments complete."""
+        joined = bytearray()
+        ends, of = [0], []
+        for row, segment in enumerate(segments):
+            data = headers.whole if segment["is_whole"] else headers.buffer
+            at, captured = int(segment["payload_at"]), int(segment["payload_captured"])
+            for message in self._streams.add(
+                tuple(segment[_ENDS].tolist()),
+                int(segment["sequence"]),
+                int(segment["flags"]),
+                data[at : at + captured].tobytes() if captured > 0 else b"",
+                is_cut=captured < segment["payload"],
+            ):
+                joined += message
+                ends.append(len(joined))
+                of.append(row)
+        places = np.array(ends, dtype=np.int64)
+        chosen = segments[of]
+        data = np.frombuffer(joined, dtype=np.uint8)
+        return places[:-1], places[1:], data, _targets(chosen), chosen["time_ns"]
 
 
-def read_answers(message: bytes) -> list[tuple[str, str]]:
-    """(name asked, address) of each A and AAAA record in a DNS response; none where it is damaged.
-
-    Records before the damage count. A message with other than one question gives none.
-    """
-    if len(message) < 12:
-        return []
-    _, flags, n_questions, n_answers = struct.unpack_from(">4H", message)
-    if not flags & 0x8000 or n_questions != 1:
-        return []
-    asked, at = _name(message, 12)
-    at += 4
-    if not asked:
-        return []
-    found = []
-    for _ in range(n_answers):
-        owner, at = _name(message, at)
-        if owner is None or at + 10 > len(message):
-            break
-        kind, klass, _, size = struct.unpack_from(">2HIH", message, at)
-        at += 10
-        data = message[at : at + size]
-        if len(data) < size:
-            break
-        if klass == _IN and (kind, size) in ((_A, 4), (_AAAA, 16)):
-            found.append((asked, str(ipaddress.ip_address(data))))
-        at += size
-    return found
+def _datagrams(rows: NDArray[Any], data: NDArray[np.uint8]) -> _Messages:
+    """A message in each datagram."""
+    start = rows["payload_at"].astype(np.int64)
+    stop = start + np.maximum(np.minimum(rows["payload_captured"], rows["payload"]), 0)
+    return start, np.minimum(stop, len(data)), data, _targets(rows), rows["time_ns"]
 
 
-def _name(message: bytes, at: int) -> tuple[str | None, int]:
-    """A domain name, lower case, and what follows it; None where it is damaged."""
-    labels: list[str] = []
-    after = -1
-    for _ in range(128 + _MAX_JUMPS):
-        if at >= len(message):
-            return None, at
-        size = message[at]
-        if size == 0:
-            return ".".join(labels), after if after >= 0 else at + 1
-        if size >= 0xC0:
-            if at + 1 >= len(message):
-                return None, at
-            after = at + 2 if after < 0 else after
-            at = (size & 0x3F) << 8 | message[at + 1]
-            continue
-        if size >= 0x40 or at + 1 + size > len(message):
-            return None, at
-        label = message[at + 1 : at + 1 + size]
-        labels.append(bytes(byte for byte in label if 32 < byte < 127).decode("ascii").lower())
-        at += 1 + size
-    return None, at
+def _targets(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    return np.stack(
+        [rows[name].astype(np.uint64) for name in ("target_high", "target_low", "ip_version")],
+        axis=1,
+    )
