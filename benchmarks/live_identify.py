@@ -25,7 +25,7 @@ from apptell.flows import FlowBatch, FlowOptions
 from apptell.flows.schema import CORE
 from apptell.models import DEFAULT_MODEL, load_model, write_model
 from apptell.names import read_flows
-from apptell.records.live import json_text
+from apptell.records.forms.jsonl import json_lines
 from apptell.service.decisions import Decisions
 from apptell.service.work import DECIDED, ENDED, Work
 
@@ -130,7 +130,7 @@ def measure(folder: Path, flows: FlowBatch) -> dict[str, Any]:
             return [record for work in works for record in decisions.records([work])]
 
         def json_too(batch: FlowBatch) -> list[str]:
-            return [json_text(each) for each in records(batch)]
+            return [json_lines(each) for each in records(batch)]
 
         for n in BATCHES:
             arrow = flows.to_arrow()

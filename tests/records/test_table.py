@@ -3,7 +3,7 @@ import io
 import pyarrow as pa
 import pytest
 
-from apptell.records.records import flow_records, verdict_records
+from apptell.records.schema import flow_records, verdict_records
 from apptell.records.table import (
     FLOW_COLUMNS,
     VERDICT_COLUMNS,

@@ -11,14 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from apptell.errors import CaptureError, OutputError, UsageError
-from apptell.records import writers
-from apptell.records.records import (
+from apptell.records.forms import form_of_name
+from apptell.records.forms.jsonl import json_lines
+from apptell.records.schema import (
     VERDICT_RECORD,
     flow_record_schema,
     flow_records,
     verdict_records,
 )
-from apptell.records.table import VERDICT_COLUMNS, TableWriter
+from apptell.records.table import VERDICT_COLUMNS
 from apptell.records.writers import choose_form, open_writer
 from apptell.testing import flow_batch
 
@@ -26,7 +27,7 @@ from .fakes import verdicts
 
 
 def _write(path: Path, form: str, *batches: pa.RecordBatch) -> Path:
-    with open_writer(path, form, VERDICT_RECORD, lambda s: TableWriter(s, VERDICT_COLUMNS)) as out:
+    with open_writer(path, form_of_name(form), VERDICT_RECORD, VERDICT_COLUMNS) as out:
         for batch in batches:
             out.write(batch)
     return path
@@ -85,7 +86,7 @@ def test_records_before_an_error_are_kept_and_the_error_goes_on(tmp_path: Path, 
     path = tmp_path / f"v.{form}"
 
     def damaged() -> None:
-        with open_writer(path, form, VERDICT_RECORD, lambda s: TableWriter(s, ())) as out:
+        with open_writer(path, form_of_name(form), VERDICT_RECORD) as out:
             out.write(verdict_records(verdicts(0.9)))
             raise CaptureError("a.pcap: cut")
 
@@ -121,7 +122,7 @@ def test_a_path_that_is_a_folder_cannot_be_written_and_leaves_nothing(tmp_path: 
 def test_the_form_is_the_wish_else_the_ending_else_the_terminal_s(
     wished: str | None, path: Path | None, terminal: bool, form: str
 ) -> None:
-    assert choose_form(wished, path, terminal=terminal) == form
+    assert choose_form(wished, path, terminal=terminal).name == form
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_the_form_is_the_wish_else_the_ending_else_the_terminal_s(
     [
         ("xml", None, "no form of records is called 'xml': table, jsonl, csv, parquet"),
         ("parquet", None, "parquet cannot go to standard output"),
-        (None, Path("a.xyz"), r"a\.xyz: say --format"),
+        (None, Path("a.xyz"), r"a\.xyz: no output form has this ending"),
     ],
 )
 def test_a_form_that_cannot_be_is_wrong_usage(
@@ -151,9 +152,7 @@ def test_bytes_lists_and_maps_have_a_form_in_json_and_csv(tmp_path: Path) -> Non
     groups = ["segments", "labels"]
     batch = flow_records(flow_batch(["zoom"], messages=[[(True, b"\x16\x03")]]), groups)
     for form in ("jsonl", "csv"):
-        with open_writer(
-            tmp_path / form, form, batch.schema, lambda s: TableWriter(s, ())
-        ) as writer:
+        with open_writer(tmp_path / form, form_of_name(form), batch.schema) as writer:
             writer.write(batch)
     row = json.loads((tmp_path / "jsonl").read_text())
     assert row["segment_bytes"] == ["1603"]
@@ -218,7 +217,7 @@ def test_many_records_are_the_same_json_as_one_by_one(kind: pa.DataType) -> None
         column = pa.array(some, kind)
         batch = pa.record_batch({"a": column, "b": column})
         many = pa.concat_batches([batch] * 100)
-        assert writers.json_lines(many) == writers.json_lines(batch) * 100
+        assert json_lines(many) == json_lines(batch) * 100
         some_of_them = many.slice(1, 80)
-        one_by_one = (writers.json_lines(some_of_them.slice(i, 1)) for i in range(80))
-        assert writers.json_lines(some_of_them) == "".join(one_by_one)
+        one_by_one = (json_lines(some_of_them.slice(i, 1)) for i in range(80))
+        assert json_lines(some_of_them) == [line for lines in one_by_one for line in lines]

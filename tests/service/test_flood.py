@@ -4,7 +4,7 @@ import threading
 from dataclasses import replace
 
 from apptell.models import load_model
-from apptell.records.live import rows
+from apptell.records.values import event_rows
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource
 from apptell.service.metrics import Metrics
 from apptell.testing import START_NS, app_capture, tcp_frame, write_pcap
@@ -22,7 +22,7 @@ class Kept:
         self.rows = []
 
     def write(self, batch):
-        self.rows += rows(batch)
+        self.rows += event_rows(batch)
 
     def tick(self):
         pass

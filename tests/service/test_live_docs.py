@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from apptell.models import load_model
-from apptell.records.live import LIVE_RECORD
+from apptell.records.forms.zeek import FIELDS
+from apptell.records.schema import LIVE_RECORD
 from apptell.service import open_outputs
 from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
-from apptell.service.outputs.zeek import _FIELDS
 from apptell.testing import flow_batch
 
 DOCS = (Path(__file__).parents[2] / "docs/live.md").read_text()
@@ -50,7 +50,7 @@ def test_the_samples_of_csv_and_zeek_have_the_columns_of_today():
     head, row = csv.reader(io.StringIO(sample("csv")))
     assert head == LIVE_RECORD.names
     assert len(row) == len(head)
-    assert len(sample("zeek").split("\t")) == len(_FIELDS)
+    assert len(sample("zeek").split("\t")) == len(FIELDS)
 
 
 def test_every_metric_is_explained_and_every_one_explained_is_served():

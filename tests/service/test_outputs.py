@@ -12,11 +12,14 @@ import pytest
 
 from apptell.errors import MissingError, OutputError, UsageError
 from apptell.models import load_model
-from apptell.records.live import LIVE_RECORD
+from apptell.records.forms.csv import Csv
+from apptell.records.forms.jsonl import JsonLines
+from apptell.records.forms.parquet import Parquet
+from apptell.records.schema import LIVE_RECORD
 from apptell.service import QueuedOutput, open_outputs
 from apptell.service.decisions import Decisions
-from apptell.service.outputs.lines import open_csv, open_json_lines
-from apptell.service.outputs.parquet import ParquetFolder, open_parquet
+from apptell.service.outputs.file import LineFile
+from apptell.service.outputs.folder import Folder, open_folder
 from apptell.testing import flow_batch
 
 
@@ -67,7 +70,7 @@ def test_csv_has_one_header_also_when_it_is_continued(tmp_path, batches):
 
 def test_a_file_that_was_renamed_is_begun_anew(tmp_path, batches):
     path = tmp_path / "verdicts.csv"
-    output = open_csv(str(path))
+    output = LineFile(str(path), Csv())
     output.write(batches[0])
     path.rename(tmp_path / "old.csv")
     output.tick()
@@ -80,7 +83,7 @@ def test_a_file_that_was_renamed_is_begun_anew(tmp_path, batches):
 
 def test_a_line_that_does_not_fit_on_the_disk_is_taken_back(tmp_path, batches, monkeypatch):
     path = tmp_path / "verdicts.jsonl"
-    output = open_json_lines(str(path))
+    output = LineFile(str(path), JsonLines())
     output.write(batches[0])
     whole = path.read_bytes()
     write_whole, calls = os.write, []
@@ -119,7 +122,7 @@ def test_a_full_device_is_reported_and_loses_nothing_else(tmp_path, batches):
 
 def test_parquet_files_appear_whole_by_number_and_by_age(tmp_path, batches):
     now = [0.0]
-    output = ParquetFolder(tmp_path / "out", seconds=60, records=6, clock=lambda: now[0])
+    output = Folder(tmp_path / "out", Parquet(), seconds=60, records=6, clock=lambda: now[0])
     files = lambda: sorted((tmp_path / "out").iterdir())  # noqa: E731
     output.write(batches[0])
     assert files() == []
@@ -136,11 +139,11 @@ def test_parquet_files_appear_whole_by_number_and_by_age(tmp_path, batches):
 
 
 def test_parquet_options_are_read_and_checked(tmp_path):
-    output = open_parquet(f"{tmp_path}/out?seconds=5&records=10")
+    output = open_folder(f"{tmp_path}/out?seconds=5&records=10", Parquet())
     assert (output._seconds, output._records) == (5.0, 10)
     for wrong in ("", "x?second=3", "x?seconds=no", "x?records=0"):
         with pytest.raises(UsageError):
-            open_parquet(f"{tmp_path}/{wrong}" if wrong else "")
+            open_folder(f"{tmp_path}/{wrong}" if wrong else "", Parquet())
 
 
 def test_eve_events_have_suricatas_names(tmp_path, batches):
@@ -296,7 +299,7 @@ class Stuck:
 def test_an_output_that_stalls_neither_blocks_nor_loses_the_others(tmp_path, batches):
     stuck = Stuck()
     stalled = QueuedOutput("stalled", stuck, capacity=30)
-    good = QueuedOutput("good", open_json_lines(str(tmp_path / "good.jsonl")))
+    good = QueuedOutput("good", LineFile(str(tmp_path / "good.jsonl"), JsonLines()))
     begin = time.monotonic()
     for _ in range(200):
         stalled.put(batches[0])
@@ -366,3 +369,28 @@ def test_kafka_messages_are_keyed_and_confirmed_by_librdkafkas_own_mock_cluster(
     assert len(messages) == 6
     assert {message.key() for message in messages} == {b"1:flow0", b"1:flow1", b"1:flow2"}
     assert {json.loads(message.value())["event"] for message in messages} == {"verdict", "end"}
+
+
+@pytest.mark.parametrize(("form", "n_header_lines"), [("eve", 0), ("ecs", 0), ("zeek", 8)])
+def test_a_unix_socket_carries_every_form_with_lines(tmp_path, batches, form, n_header_lines):
+    path = str(tmp_path / "apps.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen(1)
+        through(f"{form}:unix:{path}", batches)
+        peer, _ = listener.accept()
+        with peer, peer.makefile() as file:
+            lines = file.read().splitlines()
+    assert len(lines) == n_header_lines + 6
+    through(f"{form}:{tmp_path}/file", batches)
+    written = (tmp_path / "file").read_text().splitlines()
+    assert lines[n_header_lines:] == written[n_header_lines:]
+
+
+def test_syslog_carries_ecs_documents(batches):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        through(f"ecs:syslog:127.0.0.1:{server.getsockname()[1]}", batches)
+        _, _, line = server.recv(65_535).partition(b"\xef\xbb\xbf")
+    assert json.loads(line)["ecs"]["version"].startswith("8.")

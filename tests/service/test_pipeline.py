@@ -13,7 +13,8 @@ from apptell.errors import CaptureError
 from apptell.flows import FlowOptions, FlowTable
 from apptell.models import Model, load_model
 from apptell.names import read_flows
-from apptell.records.live import live_records, rows
+from apptell.records.schema import live_records
+from apptell.records.values import event_rows
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource, StreamSource
 from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
@@ -49,7 +50,7 @@ class Kept:
         self.came = threading.Event()
 
     def write(self, batch):
-        self.rows += rows(batch)
+        self.rows += event_rows(batch)
         self.came.set()
 
     def tick(self):
@@ -95,7 +96,7 @@ def from_disk(capture, model):
     return [
         row
         for batch in identify_flows(flows, model)
-        for row in rows(live_records(batch, "verdict"))
+        for row in event_rows(live_records(batch, "verdict"))
     ]
 
 
@@ -268,7 +269,7 @@ def said(by_packets, n_messages):
     def decide(batches, kind):
         for flows in batches:
             work = Work(flows, kind, is_overloaded=False, since_s=0.0)
-            found.extend(row for batch in decisions.records([work]) for row in rows(batch))
+            found.extend(row for batch in decisions.records([work]) for row in event_rows(batch))
 
     for packet in packets:
         decide(add(table, [packet]), ENDED)
@@ -385,7 +386,7 @@ def test_with_context_a_replayed_capture_gives_the_verdicts_of_the_file(tmp_path
     expected = by_flow(
         row
         for batch in identify_flows(flows, model, context=whole_context(options, model))
-        for row in rows(live_records(batch, "verdict"))
+        for row in event_rows(live_records(batch, "verdict"))
     )
     verdicts = by_flow(row for row in records if row["event"] == "verdict")
     assert max(row["context_flows"] for row in verdicts.values()) == 5

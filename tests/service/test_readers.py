@@ -13,7 +13,8 @@ import time
 import pytest
 
 from apptell.models import load_model
-from apptell.records.live import LIVE_RECORD, rows
+from apptell.records.schema import LIVE_RECORD
+from apptell.records.values import event_rows
 from apptell.service import open_outputs
 from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
@@ -32,7 +33,7 @@ def batches():
 
 @pytest.fixture(scope="module")
 def expected(batches):
-    return [row for batch in batches for row in rows(batch)]
+    return [row for batch in batches for row in event_rows(batch)]
 
 
 def through(text, batches):

@@ -11,7 +11,7 @@ from apptell.errors import CaptureError
 from apptell.flows import FlowOptions
 from apptell.models import load_model
 from apptell.names import read_flows
-from apptell.records.live import json_text
+from apptell.records.forms.jsonl import json_lines
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource
 from apptell.service.decisions import Decisions
 
@@ -28,7 +28,7 @@ class Lines:
         self.lines = Counter()
 
     def write(self, batch):
-        self.lines.update(json_text(batch).splitlines())
+        self.lines.update(json_lines(batch))
 
     def tick(self):
         pass

@@ -146,7 +146,7 @@ def services(
     """
     from apptell.dataset import Dataset
     from apptell.dataset.services import move_shared, service_table
-    from apptell.records.table import Column, TableWriter
+    from apptell.records.table import Column
     from apptell.records.writers import choose_form, open_writer
 
     columns = [
@@ -160,9 +160,7 @@ def services(
     data = Dataset.open(dataset)
     table = service_table(data, least)
     chosen = choose_form(form, None, terminal=on_terminal())
-    with open_writer(
-        None, chosen, table.schema, lambda stream: TableWriter(stream, columns)
-    ) as writer:
+    with open_writer(None, chosen, table.schema, columns) as writer:
         for batch in table.to_batches():
             writer.write(batch)
     if shared != "keep":

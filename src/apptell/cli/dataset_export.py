@@ -12,8 +12,8 @@ from numpy.lib.format import open_memmap
 
 from apptell.encoding import STATISTICS, images, sequences, statistics
 from apptell.errors import OutputError, UsageError
-from apptell.records.records import flow_record_schema, flow_records
-from apptell.records.table import TableWriter
+from apptell.records.forms.csv import Csv
+from apptell.records.schema import flow_record_schema, flow_records
 from apptell.records.writers import open_writer
 from apptell.reports.png import png
 
@@ -65,9 +65,7 @@ def export_dataset(data: Dataset, folder: Path, form: str) -> int:
 def _csv(data: Dataset, folder: Path) -> None:
     groups = ("core", "names", "labels")
     schema = flow_record_schema(groups)
-    with open_writer(
-        folder / "flows.csv", "csv", schema, lambda out: TableWriter(out, ())
-    ) as writer:
+    with open_writer(folder / "flows.csv", Csv(), schema) as writer:
         for batch in data.batches(groups):
             writer.write(flow_records(batch, groups))
 

@@ -143,7 +143,8 @@ def _recording_of(flows: "FlowBatch") -> list[str]:
 def _identify(captures: list[Path], model: "Model", path: Path) -> int:
     """Writes the verdicts on a recording, prints a few of each capture; how many there are."""
     from apptell.names import read_flows
-    from apptell.records.records import VERDICT_RECORD, verdict_records
+    from apptell.records.forms.jsonl import JsonLines
+    from apptell.records.schema import VERDICT_RECORD, verdict_records
     from apptell.records.table import VERDICT_COLUMNS, Column, TableWriter
     from apptell.records.writers import open_writer
     from apptell.verdicts import identify_flows
@@ -151,7 +152,7 @@ def _identify(captures: list[Path], model: "Model", path: Path) -> int:
     recorded_as = Column("recorded as", 14, lambda row: Path(row["capture"]).name.split(".")[0])
     table = TableWriter(sys.stdout, (*VERDICT_COLUMNS[:-1], recorded_as))
     n_flows = 0
-    with open_writer(path, "jsonl", VERDICT_RECORD, lambda _: table) as writer:
+    with open_writer(path, JsonLines(), VERDICT_RECORD) as writer:
         for capture in captures:
             n_shown = 0
             with read_flows(capture, flow_options("clean")) as reader:

@@ -43,21 +43,19 @@ def flows(
         apptell flows captures/ -o flows.parquet --columns core,segments
     """
     from apptell.names import read_flows
-    from apptell.records.records import flow_record_schema, flow_records
-    from apptell.records.table import FLOW_COLUMNS, TableWriter
+    from apptell.records.schema import flow_record_schema, flow_records
+    from apptell.records.table import FLOW_COLUMNS
     from apptell.records.writers import choose_form, open_writer
 
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())
     options = flow_options(mode, groups, transport, max_flows=max_flows)
     chosen = choose_form(form, output, terminal=on_terminal())
-    if chosen == "table":
-        groups = tuple(dict.fromkeys(("core", *groups)))  # a table shows columns of the core
+    if chosen.has_own_fields:
+        groups = tuple(dict.fromkeys(("core", *groups)))
     with (
         until_interrupted(follow=follow) as stop,
         read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
-        open_writer(
-            output, chosen, flow_record_schema(groups), lambda s: TableWriter(s, FLOW_COLUMNS)
-        ) as writer,
+        open_writer(output, chosen, flow_record_schema(groups), FLOW_COLUMNS) as writer,
     ):
         try:
             for batch in reader:

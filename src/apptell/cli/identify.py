@@ -62,9 +62,9 @@ def identify(
     from apptell.errors import UsageError
     from apptell.models import load_model
     from apptell.names import read_flows
-    from apptell.records.records import VERDICT_RECORD, verdict_records
+    from apptell.records.schema import VERDICT_RECORD, verdict_records
     from apptell.records.summary import SUMMARY_RECORD, Summary
-    from apptell.records.table import SUMMARY_COLUMNS, VERDICT_COLUMNS, TableWriter
+    from apptell.records.table import SUMMARY_COLUMNS, VERDICT_COLUMNS
     from apptell.records.writers import choose_form, open_writer
     from apptell.verdicts import ContextOptions, choose_threshold, identify_flows, whole_context
 
@@ -90,7 +90,7 @@ def identify(
     with (
         until_interrupted(follow=follow) as stop,
         read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
-        open_writer(output, chosen, schema, lambda s: TableWriter(s, columns)) as writer,
+        open_writer(output, chosen, schema, columns) as writer,
     ):
         try:
             for batch in identify_flows(counts.seen(reader), used, limit, context=around):

@@ -139,7 +139,7 @@ def _show(found: dict[str, Any], console: "Console") -> None:
     from rich.table import Table
 
     from apptell.records.table import fit, human_bytes
-    from apptell.records.writers import rfc3339
+    from apptell.records.values import rfc3339
 
     packets, flows = found["packets"], found["flows"]
     table = Table(box=None, show_header=False, pad_edge=False)

@@ -35,8 +35,8 @@ Form = Annotated[
     typer.Option(
         "--format",
         metavar="FORM",
-        help="table, jsonl, csv or parquet; else by the output's ending, a table on a terminal, "
-        "JSON lines in a pipe.",
+        help="table, jsonl, csv, parquet, eve, zeek, zeek-json or ecs. Default: the ending of the "
+        "output file, else a table on a terminal, else JSON lines.",
     ),
 ]
 OutputFile = Annotated[

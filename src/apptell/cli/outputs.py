@@ -1,4 +1,4 @@
-"""``--out FORM:PLACE`` in, outputs that take live records out; what they lost is said."""
+"""``--out FORM:PLACE`` in; outputs that take live records out, with a report of what they lost."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +17,8 @@ Out = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FORM:PLACE",
-        help="An output, repeatable: jsonl, csv, parquet, eve, zeek, zeek-json, ecs, kafka, syslog, unix.",
+        help="An output, repeatable. FORM: jsonl, csv, parquet, eve, zeek, zeek-json, ecs. PLACE: a file, -, "
+        "kafka:HOST:PORT/TOPIC, syslog:HOST, unix:PATH.",
     ),
 ]
 

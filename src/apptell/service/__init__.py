@@ -4,12 +4,11 @@
 → ``outputs``, each behind a bounded queue of its own.
 """
 
-from apptell.service.outputs import FORMS, QueuedOutput, open_outputs
+from apptell.service.outputs import QueuedOutput, open_outputs
 from apptell.service.pipeline import LiveOptions, LivePipeline
 from apptell.service.sources import InterfaceSource, PacketSource, ReplaySource, StreamSource
 
 __all__ = [
-    "FORMS",
     "InterfaceSource",
     "LiveOptions",
     "LivePipeline",

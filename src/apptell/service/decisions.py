@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apptell.flows import FlowBatch
-from apptell.records.live import END, VERDICT, live_records
+from apptell.records.schema import END, VERDICT, live_records
 from apptell.service.work import DECIDED, EARLY, ENDED, Work
 from apptell.verdicts import RollingContext, VerdictBatch, choose_threshold, decide, identify_flows
 from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS

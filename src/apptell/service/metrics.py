@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from apptell.errors import OutputError, UsageError
-from apptell.records.live import VERDICT
+from apptell.records.schema import VERDICT
 
 if TYPE_CHECKING:
     import pyarrow as pa

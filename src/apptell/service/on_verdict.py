@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apptell.errors import UsageError
-from apptell.records.live import VERDICT, json_text
+from apptell.records.forms.jsonl import json_lines
+from apptell.records.schema import VERDICT
 from apptell.service.outputs.queued import QueuedOutput
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class OnVerdict:
     def write(self, batch: pa.RecordBatch) -> None:
         """Makes the calls of some records."""
         chosen = batch.filter(self._is_wanted(batch))
-        for line in json_text(chosen).splitlines():
+        for line in json_lines(chosen):
             if not self._has_room():
                 self.extra["limited"] += 1
                 continue

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from apptell.records.live import END
+from apptell.records.schema import END
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -22,17 +22,12 @@ OUTCOMES: Final = ("named", "declined", "overloaded")
 SCHEMA: Final = pa.schema(
     {
         "start_ns": pa.int64(),  # first packet of the flow
-        "end_ns": pa.int64(),  # last packet so far
-        "capture": pa.string(),
         "community_id": pa.string(),
-        "connection_id": pa.uint64(),
-        "part": pa.int32(),
         "protocol": pa.uint8(),
         "client_address": pa.string(),
         "client_port": pa.uint16(),
         "server_address": pa.string(),
         "server_port": pa.uint16(),
-        "outcome": pa.string(),  # one of OUTCOMES
         "app": pa.string(),  # null when declined
         "best_guess": pa.string(),  # the likeliest app, accepted or not
         "confidence": pa.float32(),  # its probability
@@ -40,19 +35,25 @@ SCHEMA: Final = pa.schema(
         "runner_up_confidence": pa.float32(),
         "threshold": pa.float32(),
         "payload_packets_seen": pa.int32(),  # what the verdict rests on, at most the model's
+        "model": pa.string(),  # name@hash
+        "outcome": pa.string(),  # one of OUTCOMES
+        "end_ns": pa.int64(),  # last packet so far
         "packets_to_server": pa.int64(),
         "packets_to_client": pa.int64(),
         "bytes_to_server": pa.int64(),
         "bytes_to_client": pa.int64(),
         "server_name": pa.string(),  # evidence for people; not an input unless the model says so
         "ja4": pa.string(),
-        "model": pa.string(),  # name@hash
+        "capture": pa.string(),
+        "connection_id": pa.uint64(),
+        "part": pa.int32(),
         "label": pa.string(),  # the truth, when the flows carry it
         "revised": pa.bool_(),
         "context_flows": pa.int32(),  # other flows of the client it rests on; null without context
     },
     metadata={"apptell.verdict_schema": str(SCHEMA_VERSION)},
 )
+"""The columns of a verdict, in the order of its record (``apptell.records.schema``): new ones go last."""
 
 
 class Verdict:

@@ -1,38 +1,42 @@
-"""``FORM:PLACE`` in, an output with its own queue and thread out; one module for each form."""
+"""``FORM:PLACE`` in; an output with its own queue and thread out.
+
+The form (``apptell.records.forms``) says how a record is written, the transport where it goes; each module here
+is a transport. Every form that gives a line a record can go through every transport:
+
+    jsonl:FILE              JSON lines in a file
+    kafka:HOST:PORT/TOPIC   a transport without a form carries JSON lines
+    eve:kafka:HOST:PORT/TOPIC
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import UsageError
-from apptell.service.outputs.ecs import open_ecs
-from apptell.service.outputs.eve import open_eve
+from apptell.records.forms import LineForm, form_names, form_of_name
+from apptell.records.schema import LIVE_RECORD
+from apptell.service.outputs.file import open_file
+from apptell.service.outputs.folder import open_folder
 from apptell.service.outputs.kafka import open_kafka
-from apptell.service.outputs.lines import open_csv, open_json_lines
-from apptell.service.outputs.parquet import open_parquet
 from apptell.service.outputs.queued import Output, QueuedOutput
 from apptell.service.outputs.syslog import open_syslog
 from apptell.service.outputs.unix import open_unix
-from apptell.service.outputs.zeek import open_zeek, open_zeek_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-FORMS: Final[dict[str, Callable[[str], Output]]] = {
-    "jsonl": open_json_lines,
-    "csv": open_csv,
-    "parquet": open_parquet,
-    "eve": open_eve,
-    "zeek": open_zeek,
-    "zeek-json": open_zeek_json,
-    "ecs": open_ecs,
+TRANSPORTS: Final[dict[str, Callable[[str, LineForm], Output]]] = {
     "kafka": open_kafka,
     "syslog": open_syslog,
     "unix": open_unix,
 }
-"""What opens each form; its argument is what follows the colon."""
+"""What opens each transport, given its place and a form; a place that names none of these is a file."""
+DEFAULT_FORM: Final = "jsonl"
+"""What a transport carries when no form is named."""
+_MESSAGES: Final = ("kafka", "syslog")
+"""Transports whose messages stand alone, so that a header has no place in them."""
 
-__all__ = ["FORMS", "Output", "QueuedOutput", "open_outputs"]
+__all__ = ["TRANSPORTS", "Output", "QueuedOutput", "open_outputs"]
 
 
 def open_outputs(wanted: Sequence[str], *, is_lossless: bool) -> list[QueuedOutput]:
@@ -48,14 +52,34 @@ def open_outputs(wanted: Sequence[str], *, is_lossless: bool) -> list[QueuedOutp
         OutputError: it cannot be opened.
         MissingError: it needs something that is not installed.
     """
-    chosen = []
-    for text in wanted:
-        form, colon, place = text.partition(":")
-        if form not in FORMS or not colon:
-            raise UsageError(
-                f"output {text!r} is not FORM:PLACE with FORM one of {', '.join(FORMS)}"
-            )
-        chosen.append((text, FORMS[form], place))
-    return [
-        QueuedOutput(text, opener(place), is_lossless=is_lossless) for text, opener, place in chosen
-    ]
+    chosen = [(text, _opener(text)) for text in wanted]
+    return [QueuedOutput(text, opener(), is_lossless=is_lossless) for text, opener in chosen]
+
+
+def _opener(text: str) -> Callable[[], Output]:
+    """What opens an output.
+
+    Raises:
+        UsageError: no such form, or it does not go there.
+        MissingError: the package that has the form cannot be loaded.
+    """
+    name, colon, place = text.partition(":")
+    if colon and name in TRANSPORTS:
+        name, place = DEFAULT_FORM, text
+    names = [*form_names(), *TRANSPORTS]
+    if not colon or name not in names or name == "table":
+        names.remove("table")
+        raise UsageError(f"output {text!r} is not FORM:PLACE with FORM one of {', '.join(names)}")
+    form = form_of_name(name)
+    transport, colon, rest = place.partition(":")
+    if not isinstance(form, LineForm):
+        if colon and transport in TRANSPORTS:
+            raise UsageError(f"output {text!r}: {name} is written to files, not to {transport}")
+        return lambda: open_folder(place, form)
+    if not colon or transport not in TRANSPORTS:
+        return lambda: open_file(place, form)
+    if transport in _MESSAGES and form.header(LIVE_RECORD):
+        raise UsageError(
+            f"output {text!r}: {name} needs a header, which messages of {transport} cannot have"
+        )
+    return lambda: TRANSPORTS[transport](rest, form)

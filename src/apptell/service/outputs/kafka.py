@@ -1,4 +1,4 @@
-"""Records in, messages of a Kafka topic out: JSON, keyed by Community ID, delivery reports counted.
+"""Records in; messages of a Kafka topic out: a record each, keyed by Community ID, delivery reports counted.
 
 librdkafka keeps what the broker has not confirmed, through an outage of it, up to ``BUFFER_RECORDS`` and
 ``DELIVERY_S``; beyond that, records wait in the output's own queue and are dropped and counted there.
@@ -10,10 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 from apptell.errors import MissingError, OutputError, UsageError
-from apptell.records.live import json_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from apptell.records.forms import LineForm
 
 BUFFER_RECORDS: Final = 100_000
 """Records that may wait for the broker."""
@@ -28,18 +29,19 @@ class KafkaTopic:
     Args:
         servers: ``HOST:PORT`` of some brokers, by commas.
         topic: where messages go.
+        form: makes a message of each record.
 
     Raises:
         MissingError: the client library is not installed.
     """
 
-    def __init__(self, servers: str, topic: str) -> None:
+    def __init__(self, servers: str, topic: str, form: LineForm) -> None:
         try:
             confluent_kafka = importlib.import_module("confluent_kafka")
         except ImportError as error:
             raise MissingError("Kafka needs its client: pip install 'apptell[kafka]'") from error
         self.extra = {"delivered": 0, "undelivered": 0}
-        self._topic = topic
+        self._topic, self._form = topic, form
         self._producer: Any = confluent_kafka.Producer(
             {
                 "bootstrap.servers": servers,
@@ -65,7 +67,7 @@ class KafkaTopic:
             OutputError: too many wait for the broker.
         """
         keys = batch.column("community_id").to_pylist()
-        lines = json_text(batch).split("\n")[:-1]
+        lines = self._form.lines(batch)
         for key, line in list(zip(keys, lines, strict=True))[self._sent :]:
             try:
                 self._producer.produce(
@@ -99,7 +101,7 @@ class KafkaTopic:
         self.extra["delivered" if error is None else "undelivered"] += 1
 
 
-def open_kafka(place: str) -> KafkaTopic:
+def open_kafka(place: str, form: LineForm) -> KafkaTopic:
     """``HOST:PORT[,HOST:PORT...]/TOPIC``.
 
     Raises:
@@ -109,4 +111,4 @@ def open_kafka(place: str) -> KafkaTopic:
     servers, slash, topic = place.rpartition("/")
     if not (slash and servers and topic):
         raise UsageError(f"kafka:{place} is not written kafka:HOST:PORT/TOPIC")
-    return KafkaTopic(servers, topic)
+    return KafkaTopic(servers, topic, form)

@@ -1,4 +1,4 @@
-"""Records in, syslog messages out (RFC 5424), each with one record as JSON.
+"""Records in; syslog messages out (RFC 5424), each with one record.
 
 ``syslog:`` sends to this machine's /dev/log, ``syslog:HOST[:PORT]`` over UDP (RFC 5426),
 ``syslog:tcp://HOST[:PORT]`` over TCP with counted octets (RFC 6587, Section 3.4.1).
@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from apptell.errors import OutputError, UsageError
-from apptell.records.live import json_text, rows
-from apptell.records.writers import rfc3339
+from apptell.records.values import plain_values
 from apptell.service.outputs.unix import TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -21,15 +20,17 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from apptell.records.forms import LineForm
+
 PORT: Final = 514
 _LOCAL: Final = "/dev/log"
 _PRIORITY: Final = 16 * 8 + 6  # local0, informational
 
 
-def message(line: str, time_ns: int, event: str) -> bytes:
-    """One syslog message."""
+def message(line: str, time: str, event: str) -> bytes:
+    """One syslog message; the time is RFC 3339 text."""
     host = socket.gethostname() or "-"
-    head = f"<{_PRIORITY}>1 {rfc3339(time_ns)} {host} apptell {os.getpid()} {event} - "
+    head = f"<{_PRIORITY}>1 {time} {host} apptell {os.getpid()} {event} - "
     return head.encode() + b"\xef\xbb\xbf" + line.encode()  # the mark says UTF-8 (Section 6.4)
 
 
@@ -38,15 +39,22 @@ class Syslog:
 
     Args:
         connect: gives a connected socket.
+        form: makes the text of a message.
         is_stream: whether it is a connection.
         name: for messages.
     """
 
     def __init__(
-        self, connect: Callable[[], socket.socket], name: str, *, is_stream: bool = False
+        self,
+        connect: Callable[[], socket.socket],
+        form: LineForm,
+        name: str,
+        *,
+        is_stream: bool = False,
     ) -> None:
         self.extra: dict[str, int] = {}
-        self._connect, self._name, self._is_stream = connect, name, is_stream
+        self._connect, self._form, self._name = connect, form, name
+        self._is_stream = is_stream
         self._socket: socket.socket | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -58,7 +66,7 @@ class Syslog:
         try:
             if self._socket is None:
                 self._socket = self._connect()
-            for data in _messages(batch):
+            for data in self._messages(batch):
                 if self._is_stream:
                     self._socket.sendall(b"%d %b" % (len(data), data))
                 else:
@@ -76,16 +84,16 @@ class Syslog:
             self._socket.close()
             self._socket = None
 
+    def _messages(self, batch: pa.RecordBatch) -> list[bytes]:
+        times = plain_values(batch.column("end_time"))
+        events = batch.column("event").to_pylist()
+        return [
+            message(line, time, event)
+            for line, time, event in zip(self._form.lines(batch), times, events, strict=True)
+        ]
 
-def _messages(batch: pa.RecordBatch) -> list[bytes]:
-    lines = json_text(batch).split("\n")[:-1]
-    return [
-        message(line, row["end_time"], row["event"])
-        for line, row in zip(lines, rows(batch), strict=True)
-    ]
 
-
-def open_syslog(place: str) -> Syslog:
+def open_syslog(place: str, form: LineForm) -> Syslog:
     """Opens what ``syslog:`` names; connects on the first record.
 
     Raises:
@@ -93,7 +101,7 @@ def open_syslog(place: str) -> Syslog:
     """
     if not place:
         local = (socket.AF_UNIX, socket.SOCK_DGRAM, _LOCAL)
-        return Syslog(lambda: _connected(*local), _LOCAL)
+        return Syslog(lambda: _connected(*local), form, _LOCAL)
     try:
         parts = urlsplit(place if "://" in place else f"udp://{place}")
         host, port = parts.hostname, parts.port or PORT
@@ -110,7 +118,7 @@ def open_syslog(place: str) -> Syslog:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=kind)[0]
         return _connected(family, kind, address)
 
-    return Syslog(connect, place, is_stream=is_stream)
+    return Syslog(connect, form, place, is_stream=is_stream)
 
 
 def _connected(family: int, kind: int, address: Any) -> socket.socket:

@@ -1,4 +1,4 @@
-"""Records in, JSON lines through a Unix stream socket that somebody else listens on out."""
+"""Records in; lines through a Unix stream socket that another program listens on out."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import OutputError, UsageError
-from apptell.records.live import json_text
+from apptell.records.schema import LIVE_RECORD
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from apptell.records.forms import LineForm
 
 TIMEOUT_S: Final = 5.0
 
 
 class UnixSocket:
-    """JSON lines through a Unix stream socket; connects on the first record and again after a failure.
+    """Lines through a Unix stream socket; connects on the first record and again after a failure.
+
+    A form with a header begins each connection with it.
 
     Args:
-        path: where somebody listens.
+        path: where another program listens.
+        form: makes the lines.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, form: LineForm) -> None:
         self.extra: dict[str, int] = {}
-        self._path = path
+        self._path, self._form = path, form
         self._socket: socket.socket | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -37,7 +42,8 @@ class UnixSocket:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 self._socket.settimeout(TIMEOUT_S)
                 self._socket.connect(self._path)
-            self._socket.sendall(json_text(batch).encode())
+                self._socket.sendall(self._form.header(LIVE_RECORD).encode())
+            self._socket.sendall(self._form.text(batch).encode())
         except OSError as error:
             self.close()
             raise OutputError(f"{self._path}: {error.strerror or error}") from error
@@ -52,12 +58,12 @@ class UnixSocket:
             self._socket = None
 
 
-def open_unix(place: str) -> UnixSocket:
-    """JSON lines to the socket at a path.
+def open_unix(place: str, form: LineForm) -> UnixSocket:
+    """Lines to the socket at a path.
 
     Raises:
         UsageError: there is no path.
     """
     if not place:
         raise UsageError("a Unix socket is written unix:PATH")
-    return UnixSocket(place)
+    return UnixSocket(place, form)

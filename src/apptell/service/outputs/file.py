@@ -1,4 +1,4 @@
-"""Records in, lines of a growing file or of standard output out; JSON lines and CSV are made here.
+"""Records in; lines of a growing file or of standard output out.
 
 A file is appended to. It is opened anew when it was renamed or removed (logrotate), and a line that could
 not be written whole (disk full) is taken back.
@@ -6,20 +6,18 @@ not be written whole (disk full) is taken back.
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import OutputError, UsageError
-from apptell.records.live import LIVE_RECORD, json_text
-from apptell.records.writers import Csv
+from apptell.records.schema import LIVE_RECORD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import pyarrow as pa
+
+    from apptell.records.forms import LineForm
 
 STANDARD_OUTPUT: Final = "-"
 
@@ -29,25 +27,18 @@ class LineFile:
 
     Args:
         place: a path, or ``-`` for standard output.
-        render: makes whole lines of records.
-        header: makes what a new file begins with.
+        form: makes the lines, and what a new file begins with.
 
     Raises:
         UsageError: there is no path.
         OutputError: the file cannot be opened.
     """
 
-    def __init__(
-        self,
-        place: str,
-        render: Callable[[pa.RecordBatch], str],
-        header: Callable[[], str] = str,
-    ) -> None:
+    def __init__(self, place: str, form: LineForm) -> None:
         if not place:
             raise UsageError("an output to a file is written FORM:PATH, to standard output FORM:-")
         self.extra: dict[str, int] = {}
-        self._render = render
-        self._header = header
+        self._form = form
         self._path = None if place == STANDARD_OUTPUT else Path(place)
         self._handle = -1
         self._owes_header = True
@@ -59,9 +50,9 @@ class LineFile:
         Raises:
             OSError: the file cannot be written.
         """
-        data = self._render(batch)
+        data = self._form.text(batch)
         if self._owes_header:
-            data = self._header() + data
+            data = self._form.header(LIVE_RECORD) + data
         if self._path is None:
             sys.stdout.write(data)
             sys.stdout.flush()
@@ -110,23 +101,6 @@ class LineFile:
             self._handle = -1
 
 
-def open_json_lines(place: str) -> LineFile:
-    """JSON lines with the columns of ``LIVE_RECORD``; raises as ``LineFile`` does."""
-    return LineFile(place, json_text)
-
-
-def open_csv(place: str) -> LineFile:
-    """CSV with the columns of ``LIVE_RECORD`` and one header; raises as ``LineFile`` does."""
-    return LineFile(place, _csv_lines, lambda: _csv(None))
-
-
-def _csv_lines(batch: pa.RecordBatch) -> str:
-    return _csv(batch).removeprefix(_csv(None))
-
-
-def _csv(batch: pa.RecordBatch | None) -> str:
-    text = io.StringIO()
-    writer = Csv(text, LIVE_RECORD)
-    if batch is not None:
-        writer.write(batch)
-    return text.getvalue()
+def open_file(place: str, form: LineForm) -> LineFile:
+    """A path, or ``-`` for standard output; raises as ``LineFile`` does."""
+    return LineFile(place, form)

@@ -1,4 +1,4 @@
-"""Records in, a folder of Parquet files out, each of which appears when it is whole."""
+"""Records in; a folder of files out, each of which appears when it is whole: for forms that are not lines."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from apptell.errors import OutputError, UsageError
-from apptell.records.live import LIVE_RECORD
+from apptell.records.schema import LIVE_RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pyarrow as pa
+
+    from apptell.records.forms import Form
 
 SECONDS: Final = 60
 RECORDS: Final = 100_000
 
 
-class ParquetFolder:
-    """Parquet files, each with the records of a time.
+class Folder:
+    """Files, each with the records of some time.
 
     Args:
         folder: made where it does not exist.
+        form: of each file.
         seconds: age of its first record at which a file is written.
         records: number of records at which a file is written.
         clock: monotonic, s.
@@ -37,12 +39,14 @@ class ParquetFolder:
     def __init__(
         self,
         folder: Path,
+        form: Form,
         seconds: float = SECONDS,
         records: int = RECORDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.extra = {"files": 0}
-        self._folder, self._seconds, self._records, self._clock = folder, seconds, records, clock
+        self._folder, self._form = folder, form
+        self._seconds, self._records, self._clock = seconds, records, clock
         self._waiting: list[pa.RecordBatch] = []
         self._n = 0
         self._since_s = 0.0
@@ -86,11 +90,14 @@ class ParquetFolder:
 
     def _rotate(self) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        path = self._folder / f"apptell-{stamp}.parquet"
+        path = self._folder / f"apptell-{stamp}{(*self._form.suffixes, '')[0]}"
         part = self._folder / f".{path.name}.part"
         try:
-            table = pa.Table.from_batches(self._waiting, LIVE_RECORD)
-            pq.write_table(table, part, compression="zstd")
+            with part.open("wb") as stream:
+                writer = self._form.writer(stream, LIVE_RECORD)
+                for batch in self._waiting:
+                    writer.write(batch)
+                writer.close()
             part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
@@ -99,7 +106,7 @@ class ParquetFolder:
         self._waiting, self._n = [], 0
 
 
-def open_parquet(place: str) -> ParquetFolder:
+def open_folder(place: str, form: Form) -> Folder:
     """``FOLDER`` or ``FOLDER?seconds=S&records=N``.
 
     Raises:
@@ -108,13 +115,13 @@ def open_parquet(place: str) -> ParquetFolder:
     """
     folder, _, query = place.partition("?")
     if not folder:
-        raise UsageError("Parquet files go into a folder: parquet:FOLDER")
+        raise UsageError(f"files of the form {form.name} go into a folder: {form.name}:FOLDER")
     options = dict(parse_qsl(query, keep_blank_values=True))
     try:
         seconds = float(options.pop("seconds", SECONDS))
         records = int(options.pop("records", RECORDS))
     except ValueError as error:
-        raise UsageError(f"parquet:{place}: seconds and records are numbers") from error
+        raise UsageError(f"{form.name}:{place}: seconds and records are numbers") from error
     if options or seconds <= 0 or records <= 0:
-        raise UsageError(f"parquet:{place}: the options are seconds and records, above 0")
-    return ParquetFolder(Path(folder), seconds, records)
+        raise UsageError(f"{form.name}:{place}: the options are seconds and records, above 0")
+    return Folder(Path(folder), form, seconds, records)

@@ -1,0 +1,73 @@
+"""Records in; Elastic Common Schema out: one JSON document a line, the app in ``network.application``.
+
+Field names: elastic.co/guide/en/ecs, version 8.11.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from apptell._version import __version__
+from apptell.records.forms.form import EventForm
+from apptell.records.schema import END
+from apptell.records.values import rfc3339
+
+ECS_VERSION: Final = "8.11.0"
+_OWN: Final = (
+    "outcome", "best_guess", "confidence", "runner_up", "threshold", "model", "revised",
+)  # fmt: skip
+
+
+class Ecs(EventForm):
+    """ECS documents; unset fields are left out."""
+
+    name = "ecs"
+
+    def event(self, row: dict[str, Any]) -> dict[str, Any]:
+        """One record as an ECS document."""
+        ended = row["event"] == END
+        client = {"ip": row["client_address"], "port": row["client_port"]}
+        server = {"ip": row["server_address"], "port": row["server_port"]}
+        to_server = {"packets": row["packets_to_server"], "bytes": row["bytes_to_server"]}
+        to_client = {"packets": row["packets_to_client"], "bytes": row["bytes_to_client"]}
+        document = {
+            "@timestamp": rfc3339(row["end_time"]),
+            "ecs": {"version": ECS_VERSION},
+            "event": {
+                "kind": "event",
+                "category": ["network"],
+                "type": ["connection", "end" if ended else "info"],
+                "action": row["event"],
+                "dataset": "apptell.flow",
+                "start": rfc3339(row["time"]),
+                "end": rfc3339(row["end_time"]) if ended else None,
+                "duration": row["end_time"] - row["time"] if ended else None,
+                "reason": row["end_reason"],
+            },
+            "network": {
+                "application": row["app"],
+                "transport": row["protocol"],
+                "type": "ipv6" if ":" in row["client_address"] else "ipv4",
+                "community_id": row["community_id"],
+                "packets": row["packets_to_server"] + row["packets_to_client"],
+                "bytes": row["bytes_to_server"] + row["bytes_to_client"],
+            },
+            "client": client | to_server,
+            "server": server | to_client,
+            "source": client | to_server,
+            "destination": server | to_client | {"domain": row["server_name"]},
+            "tls": {"client": {"server_name": row["server_name"]}} if row["server_name"] else None,
+            "observer": {"product": "apptell", "type": "sensor", "version": __version__},
+            "apptell": {
+                **{name: row[name] for name in _OWN},
+                "connection_id": str(row["connection_id"]),
+            },
+        }
+        kept: dict[str, Any] = _without_nulls(document)
+        return kept
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(each) for name, each in value.items() if each is not None}
+    return value

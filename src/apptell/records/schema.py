@@ -1,0 +1,133 @@
+"""Verdicts and flows in; records out: one set of column names for every output.
+
+A record is a row of an Arrow record batch. The columns of a verdict's record are those of
+``apptell.verdicts.SCHEMA``, in its order: a column added there is in every output. Times become timestamps
+in UTC, protocol numbers become names, and probabilities are rounded to six digits.
+
+Each flow that ``live`` decides gives two records: ``verdict`` once its app is known, with what was known at
+its deciding payload packet, and ``end`` when it ended, with the same app and its totals.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apptell.flows import schema as flow_schema
+from apptell.verdicts import schema as verdict_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from apptell.flows.schema import FlowBatch
+    from apptell.verdicts.schema import VerdictBatch
+
+VERDICT, END = "verdict", "end"
+"""The values of ``event``."""
+PROTOCOL_NAMES: Final = {6: "tcp", 17: "udp"}
+RENAMED: Final = {"start_ns": "time", "end_ns": "end_time"}
+"""Columns of a verdict that are called otherwise in its record: they are timestamps there."""
+_TIME: Final = pa.timestamp("ns", tz="UTC")
+_SHARE: Final = pa.float64()
+
+
+def _as_time(values: pa.Array) -> pa.Array:
+    return values.view(_TIME)
+
+
+def _as_name(values: pa.Array) -> pa.Array:
+    names = [PROTOCOL_NAMES.get(number, str(number)) for number in values.to_pylist()]
+    return pa.array(names, pa.string())
+
+
+def _as_share(values: pa.Array) -> pa.Array:
+    """Six digits: a float32 .85 would print as 0.8500000238418579."""
+    if values.null_count:
+        return pc.round(values.cast(_SHARE), 6)
+    return pa.array(np.round(values.to_numpy().astype(np.float64), 6))
+
+
+_Conversion = tuple[pa.DataType, "Callable[[pa.Array], pa.Array] | None"]
+
+
+def _conversion(field: pa.Field) -> _Conversion:
+    """The type of a verdict's column in its record, and how it gets there."""
+    if field.name in RENAMED:
+        return _TIME, _as_time
+    if field.name == "protocol":
+        return pa.string(), _as_name
+    if pa.types.is_float32(field.type):
+        return _SHARE, _as_share
+    return field.type, None
+
+
+_CONVERSIONS: Final = tuple((field.name, *_conversion(field)) for field in verdict_schema.SCHEMA)
+
+VERDICT_RECORD: Final = pa.schema(
+    [pa.field(RENAMED.get(name, name), kind) for name, kind, _ in _CONVERSIONS],
+    metadata=verdict_schema.SCHEMA.metadata,
+)
+"""The columns of a verdict's record, in order."""
+
+LIVE_RECORD: Final = pa.schema(
+    [
+        pa.field("event", pa.string()),  # VERDICT or END
+        *VERDICT_RECORD,
+        pa.field("end_reason", pa.string()),  # of flows.schema.END_REASONS; null in a verdict
+    ],
+    metadata=VERDICT_RECORD.metadata,
+)
+"""The columns of a live record: those of ``identify`` with ``event`` before and ``end_reason`` behind."""
+
+
+def verdict_records(verdicts: VerdictBatch) -> pa.RecordBatch:
+    """The records of some verdicts, with the columns of ``VERDICT_RECORD``."""
+    return pa.RecordBatch.from_arrays(_verdict_columns(verdicts), schema=VERDICT_RECORD)
+
+
+def live_records(
+    verdicts: VerdictBatch, event: str, end_reason: pa.Array | None = None
+) -> pa.RecordBatch:
+    """The live records of some verdicts, with the columns of ``LIVE_RECORD``.
+
+    Args:
+        verdicts: n verdicts.
+        event: VERDICT or END.
+        end_reason: why each flow ended, shape (n,); None for open flows.
+    """
+    n = len(verdicts)
+    reason = pa.nulls(n, pa.string()) if end_reason is None else end_reason.cast(pa.string())
+    columns = [pa.array([event] * n, pa.string()), *_verdict_columns(verdicts), reason]
+    return pa.RecordBatch.from_arrays(columns, schema=LIVE_RECORD)
+
+
+def _verdict_columns(verdicts: VerdictBatch) -> list[pa.Array]:
+    table = verdicts.to_arrow()
+    return [
+        convert(table.column(name)) if convert else table.column(name)
+        for name, _, convert in _CONVERSIONS
+    ]
+
+
+def flow_record_schema(groups: Sequence[str]) -> pa.Schema:
+    """The columns of a flow's record for some column groups: those of the flow schema itself."""
+    names = [name for group in groups for name in flow_schema.GROUPS[group]]
+    return pa.schema(
+        [flow_schema.SCHEMA.field(name) for name in names],
+        metadata=flow_schema.SCHEMA.metadata,
+    )
+
+
+def flow_records(flows: FlowBatch, groups: Sequence[str]) -> pa.RecordBatch:
+    """The records of some flows: the columns of some groups, as the flow schema has them."""
+    schema = flow_record_schema(groups)
+    table = flows.to_arrow()
+    there = set(table.schema.names)
+    columns = [
+        table.column(field.name) if field.name in there else pa.nulls(len(flows), field.type)
+        for field in schema
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
