@@ -33,8 +33,7 @@ from apptell.capture.reader import CaptureReader, Part
 from apptell.capture.source import BATCH_PACKETS
 from apptell.capture.streams import ObjectStream, Stop
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions
-from apptell.flows.read import FlowReader
+from apptell.flows import FlowOptions, FlowReader
 from apptell.flows.schema import GROUPS
 from apptell.names import add_names
 from apptell.testing import START_NS, client_hello, conversation, pcap_bytes, udp_frame

@@ -13,8 +13,7 @@ import pytest
 import apptell
 from apptell.capture import open_capture
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions
-from apptell.flows.read import FlowReader
+from apptell.flows import FlowOptions, FlowReader
 from apptell.flows.schema import GROUPS
 from apptell.names import add_names, read_flows
 from tests.capture.crafted import pcap_header

@@ -3,9 +3,8 @@
 import pytest
 
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions
+from apptell.flows import FlowOptions, read_flows
 from apptell.flows.early import read_early
-from apptell.names import read_flows
 from apptell.testing import app_capture, write_pcap
 from tests.flows.test_live_decisions import talk
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from apptell.flows.read import FlowReader, FlowStats, read_flows
+from apptell.flows.assembly import Assembly
+from apptell.flows.options import FlowOptions
+from apptell.flows.read import read_flows
+from apptell.flows.reader import FlowReader, FlowStats
 from apptell.flows.schema import (
     DECISION_SEGMENTS,
     SCHEMA,
@@ -12,12 +15,13 @@ from apptell.flows.schema import (
     SegmentColumns,
     SequenceColumns,
 )
-from apptell.flows.table import FlowOptions, FlowTable
+from apptell.flows.table import FlowTable
 
 __all__ = [
     "DECISION_SEGMENTS",
     "SCHEMA",
     "SCHEMA_VERSION",
+    "Assembly",
     "Flow",
     "FlowBatch",
     "FlowOptions",

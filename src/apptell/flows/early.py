@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from apptell.capture import open_capture
+from apptell.flows.assembly import Assembly
+from apptell.flows.options import FlowOptions
 from apptell.flows.schema import FlowBatch
-from apptell.flows.table import FlowOptions, FlowTable
-from apptell.packets import Decoder, Reassembler
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,20 +38,13 @@ def read_early(
         CaptureError: the capture is damaged.
     """
     used = replace(options or FlowOptions(), lists_early=True, lists_decided=True)
-    clean = used.mode == "clean"
-    table, decoder = (
-        FlowTable(used, add_names=add_names),
-        Decoder(used.tunnels, fragments_apart=clean),
-    )
-    reassembler = Reassembler(decoder, used.transports) if clean else None
+    assembly = Assembly(used, add_names=add_names)
+    table = assembly.table
     young: dict[int, list[FlowBatch]] = {n: [] for n in range(1, used.decision_packets)}
     ended: list[FlowBatch] = []
     with open_capture(source) as packets:
         for one in _one_by_one(packets):
-            headers = decoder(one)
-            if reassembler is not None:
-                headers = reassembler(headers)
-            ended += table.add(headers, packets.name, one.owners)
+            ended += assembly.add(one, packets.name)
             for flows in table.take_early():
                 for n in set(flows.payload_packets.tolist()):
                     young[n].append(flows.filter(flows.payload_packets == n))

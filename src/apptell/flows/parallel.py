@@ -15,14 +15,14 @@ import pyarrow as pa
 
 from apptell.capture import open_capture
 from apptell.errors import ApptellError, CaptureError, UsageError
-from apptell.flows.read import FlowReader, FlowStats
+from apptell.flows.reader import FlowReader, FlowStats
 from apptell.flows.schema import SCHEMA, FlowBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
-    from apptell.flows.table import FlowOptions
+    from apptell.flows.options import FlowOptions
 
 
 def _work(

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import mmap
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from apptell.flows.hashing import HashKey, new_key
 from apptell.flows.schema import MAX_SEGMENTS, MAX_SEQUENCE
 
 if TYPE_CHECKING:
@@ -110,6 +111,35 @@ CLASS_OF_UNITS: Final = np.array(
 SEQUENCE_KIND: Final = int(CLASS_OF_UNITS[(SEQUENCE_BLOCK + UNIT - 1) // UNIT])
 
 
+class Arrays(NamedTuple):
+    """The memory of one flow table as the kernels take it; the columns of ``Memory``."""
+
+    records: NDArray[Any]
+    """Shape (max_flows,), dtype ``FLOW``."""
+    buckets: NDArray[np.int32]
+    """Record of each place of the hash table, -1 where it is free; a power of two of them."""
+    secret: HashKey
+    """The key of the hash table."""
+    arena: NDArray[np.uint8]
+    """Kept payload, in blocks of ``CLASS_UNITS`` sizes."""
+    arena32: NDArray[np.int32]
+    """The same memory."""
+    arena64: NDArray[np.int64]
+    """The same memory."""
+    free_blocks: NDArray[np.int64]
+    """First free block of each size, as a unit; each names the next one in its first word."""
+    free_records: NDArray[np.int32]
+    """A stack of records that are free again."""
+    ready: NDArray[np.int32]
+    """Records of ended flows, in the order in which they ended."""
+    young: NDArray[np.int32]
+    """Records that were decided lately, in that order; empty where nobody asks for them."""
+    early: NDArray[np.int32]
+    """Undecided records that had payload lately, each once; empty where nobody asks for them."""
+    counts: NDArray[np.int64]
+    """Counters, by the places below."""
+
+
 class Memory:
     """Records, hash table and arena of one flow table.
 
@@ -131,7 +161,6 @@ class Memory:
         units = max(segment_bytes // UNIT, 1024)
         self.records: NDArray[Any] = _reserve(max_flows * FLOW.itemsize).view(FLOW)
         buckets = 1 << (max(max_flows, 2) * 2 - 1).bit_length()
-        self.max_buckets = buckets
         self.buckets: NDArray[np.int32] = np.full(min(buckets, 1 << 13), -1, dtype=np.int32)
         self.arena = _reserve(units * UNIT)
         self.arena32: NDArray[np.int32] = self.arena.view(np.int32)
@@ -140,10 +169,30 @@ class Memory:
         self.free_records: NDArray[np.int32] = _reserve(max_flows * 4).view(np.int32)
         self.ready: NDArray[np.int32] = np.zeros(max_flows, dtype=np.int32)
         self.young: NDArray[np.int32] = np.zeros(1 if lists_decided else 0, dtype=np.int32)
-        """Records that were decided lately, in that order; empty where nobody asks for them."""
         self.early: NDArray[np.int32] = np.zeros(1 if lists_early else 0, dtype=np.int32)
-        """Undecided records that had payload lately, each once; empty where nobody asks for them."""
         self.counts: NDArray[np.int64] = np.zeros(N_COUNTS, dtype=np.int64)
+        self._secret = new_key()
+
+    def arrays(self) -> Arrays:
+        """All of it, for the kernels; until ``list_more`` or ``grow_buckets`` is called."""
+        return Arrays(
+            self.records,
+            self.buckets,
+            self._secret,
+            self.arena,
+            self.arena32,
+            self.arena64,
+            self.free_blocks,
+            self.free_records,
+            self.ready,
+            self.young,
+            self.early,
+            self.counts,
+        )
+
+    def grow_buckets(self) -> None:
+        """A hash table four times as large, empty."""
+        self.buckets = np.full(len(self.buckets) * 4, -1, dtype=np.int32)
 
     def list_more(self, n: int) -> None:
         """Room for ``n`` more entries in ``young`` and ``early``, where they are asked for."""

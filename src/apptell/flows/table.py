@@ -5,21 +5,13 @@ Time comes from the packets, or from ``advance`` when none arrive.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.errors import UsageError
-from apptell.flows import kernel, state, turnover
+from apptell.flows import kernel, lookup, state, turnover
 from apptell.flows.handout import hand_out
-from apptell.flows.schema import (
-    DECISION_SEGMENTS,
-    GROUPS,
-    MAX_SEGMENTS,
-    MAX_SEQUENCE,
-    FlowBatch,
-)
+from apptell.flows.options import FlowOptions
 from apptell.flows.slabs import Slabs
 from apptell.packets.headers import TCP, UDP
 
@@ -29,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.capture.batch import Owner
+    from apptell.flows.schema import FlowBatch
     from apptell.packets.headers import HeaderBatch
 
 _SECOND: Final = 1_000_000_000
@@ -43,69 +36,6 @@ OPEN_TOTALS: Final = np.dtype(
     ]
 )
 """A row of ``FlowTable.open_totals``."""
-
-
-@dataclass(frozen=True, slots=True)
-class FlowOptions:
-    """How packets become flows.
-
-    Raises:
-        UsageError: a value that cannot be.
-    """
-
-    mode: Literal["clean", "paper"] = "clean"
-    """``paper``: 5-tuple and timeout alone, retransmissions counted. ``clean``: TCP's own signs too."""
-    transports: tuple[int, ...] = (TCP,)
-    """IP protocol numbers to make flows of: 6, 17."""
-    timeout_s: float = 90.0
-    """Silence that ends a flow (paper, Section 3.1)."""
-    segments: int = MAX_SEGMENTS
-    """Payload segments whose bytes are kept, 1 to 12."""
-    decision_packets: int = DECISION_SEGMENTS
-    """Payload packets after which a verdict is due and ``decided_*`` is frozen, 2 to 32: as many as the
-    model looks at (``Model.decision_packets``)."""
-    max_flows: int = 1 << 18
-    """Flows and remembered connections at once; the oldest go first, counted."""
-    segment_memory: int = 192 << 20
-    """Bytes for kept payload; when they are full the oldest flows go first, counted."""
-    groups: tuple[str, ...] = ("core", "segments", "names", "labels")
-    """Column groups to fill, of ``schema.GROUPS``."""
-    tunnels: int = 4
-    """Tunnels within tunnels to open; 0 leaves all closed."""
-
-    lists_decided: bool = False
-    """Whether flows are also handed out while they are open, as soon as a verdict is due: live use."""
-    lists_early: bool = False
-    """Whether they are handed out too at each payload packet before that, for a verdict before it is due."""
-    reports_once: bool = False
-    """Whether a flow that was handed out open with a whole TLS hello ends without segments and names."""
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("clean", "paper"):
-            raise UsageError(f"flow mode {self.mode!r} is neither 'clean' nor 'paper'")
-        if not self.transports or set(self.transports) - {TCP, UDP}:
-            raise UsageError(
-                f"transports {self.transports} are not some of {TCP} (TCP) and {UDP} (UDP)"
-            )
-        if not self.timeout_s > 0:
-            raise UsageError(f"timeout of {self.timeout_s} s is not above 0")
-        if not 1 <= self.segments <= MAX_SEGMENTS:
-            raise UsageError(f"{self.segments} segments are not 1 to {MAX_SEGMENTS}")
-        if not 2 <= self.decision_packets <= MAX_SEQUENCE:
-            raise UsageError(
-                f"a decision after {self.decision_packets} payload packets is not 2 to {MAX_SEQUENCE}"
-            )
-        if self.max_flows < 64:
-            raise UsageError(f"a table of {self.max_flows} flows is too small: at least 64")
-        if self.segment_memory < 1 << 16:
-            raise UsageError(
-                f"{self.segment_memory} bytes for segments are too few: at least 65536"
-            )
-        if not 0 <= self.tunnels <= 8:
-            raise UsageError(f"tunnel depth {self.tunnels} is not 0 to 8")
-        unknown = set(self.groups) - set(GROUPS)
-        if unknown:
-            raise UsageError(f"unknown column group {sorted(unknown)[0]!r}: {', '.join(GROUPS)}")
 
 
 class FlowTable:
@@ -185,6 +115,7 @@ class FlowTable:
             owners: what the packets' owner numbers stand for; the same growing list for a whole capture.
         """
         memory, options = self._memory, self.options
+        rules = self._rules()
         if owners:
             self._owners = owners
         if not self._captures or self._captures[-1] != capture:
@@ -192,37 +123,16 @@ class FlowTable:
         row = 0
         if options.lists_decided or options.lists_early:
             memory.list_more(len(headers.rows))
+        packets = kernel.Packets(
+            headers.rows, headers.buffer, headers.whole, len(self._captures) - 1
+        )
         while True:
-            row, full = kernel.add_packets(
-                headers.rows,
-                row,
-                headers.buffer,
-                headers.whole,
-                len(self._captures) - 1,
-                options.mode == "clean",
-                TCP in options.transports,
-                UDP in options.transports,
-                self._timeout_ns,
-                options.segments,
-                options.decision_packets,
-                *self._share,
-                memory.records,
-                memory.buckets,
-                memory.arena,
-                memory.arena32,
-                memory.arena64,
-                memory.free_blocks,
-                memory.free_records,
-                memory.ready,
-                memory.young,
-                memory.early,
-                memory.counts,
-            )
+            row, full = kernel.add_packets(packets, row, rules, memory.arrays())
             if full == kernel.DONE:
                 break
             if full == kernel.FULL_BUCKETS:
-                memory.buckets = np.full(len(memory.buckets) * 4, -1, dtype=np.int32)
-                turnover.rebuild_buckets(memory.records, memory.buckets, memory.counts)
+                memory.grow_buckets()
+                lookup.rebuild_buckets(memory.arrays())
             else:
                 yield from self._make_room(full)
         # A sweep looks at every record: it comes after so many packets, so that a packet pays for one.
@@ -234,6 +144,19 @@ class FlowTable:
         if self.n_ready >= 2048:
             yield from self.take()
 
+    def _rules(self) -> kernel.Rules:
+        """The options as the kernel takes them."""
+        options = self.options
+        return kernel.Rules(
+            options.mode == "clean",
+            TCP in options.transports,
+            UDP in options.transports,
+            self._timeout_ns,
+            options.segments,
+            options.decision_packets,
+            *self._share,
+        )
+
     def advance(self, now_ns: int) -> Iterator[FlowBatch]:
         """Ends the flows that were silent for the timeout at ``now_ns``; for when no packet arrives."""
         self._sweep(now_ns, self._timeout_ns)
@@ -243,7 +166,7 @@ class FlowTable:
         """Ends all flows: the capture is over. Those that were silent by then end as idle."""
         memory = self._memory
         self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
-        turnover.end_all(turnover.BY_CAPTURE, memory.records, memory.ready, memory.counts)
+        turnover.end_all(turnover.BY_CAPTURE, memory.arrays())
         yield from self.take()
 
     def take(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
@@ -261,17 +184,7 @@ class FlowTable:
                 for chosen, groups in ((~is_reported, self._groups), (is_reported, _CORE))
                 if chosen.any()
             ]
-            turnover.release(
-                True,
-                n,
-                memory.records,
-                memory.buckets,
-                memory.free_records,
-                memory.ready,
-                memory.arena32,
-                memory.free_blocks,
-                memory.counts,
-            )
+            turnover.release(n, memory.arrays())
             yield from batches
 
     def _hand_out(self, listed: NDArray[np.int32], groups: frozenset[str]) -> FlowBatch:
@@ -290,7 +203,7 @@ class FlowTable:
         same when the flow ends; totals are those so far.
         """
         memory = self._memory
-        n = turnover.open_ones(memory.records, memory.young, memory.counts)
+        n = turnover.open_ones(memory.arrays())
         for start in range(0, n, batch_flows):
             listed = memory.young[start : min(start + batch_flows, n)]
             batch = self._hand_out(listed, self._groups)
@@ -305,7 +218,7 @@ class FlowTable:
         Needs the option ``lists_early``. All columns say what is known so far.
         """
         memory = self._memory
-        n = turnover.candidates(memory.records, memory.early, memory.counts)
+        n = turnover.candidates(memory.arrays())
         for start in range(0, n, batch_flows):
             listed = memory.early[start : min(start + batch_flows, n)]
             yield self._hand_out(listed, self._groups)
@@ -340,24 +253,13 @@ class FlowTable:
             now_ns,
             int(seconds * _SECOND),
             min_payload_packets,
-            memory.records,
-            memory.young,
-            memory.counts,
+            memory.arrays(),
         )
 
     def _sweep(self, now_ns: int, idle_ns: int) -> None:
         memory = self._memory
         self._swept_packets = self.n_flow_packets
-        turnover.sweep(
-            now_ns,
-            idle_ns,
-            max(state.FORGET_NS, idle_ns),
-            memory.records,
-            memory.buckets,
-            memory.free_records,
-            memory.ready,
-            memory.counts,
-        )
+        turnover.sweep(now_ns, idle_ns, max(state.FORGET_NS, idle_ns), memory.arrays())
 
     def _make_room(self, full: int) -> Iterator[FlowBatch]:
         """Hands out what is ready, then forgets old connections, then ends old flows, until it fits."""
@@ -377,24 +279,8 @@ class FlowTable:
         if not len(chosen):
             return
         cutoff = np.partition(chosen, len(chosen) // 16)[len(chosen) // 16]
-        turnover.evict(
-            cutoff,
-            only_dormant,
-            memory.records,
-            memory.buckets,
-            memory.free_records,
-            memory.ready,
-            memory.counts,
-        )
+        turnover.evict(cutoff, only_dormant, memory.arrays())
         yield from self.take()
         if not only_dormant and full == kernel.FULL_FLOWS:
             # the evicted flows' records stay as dormant connections: let those of them go too
-            turnover.evict(
-                cutoff,
-                True,
-                memory.records,
-                memory.buckets,
-                memory.free_records,
-                memory.ready,
-                memory.counts,
-            )
+            turnover.evict(cutoff, True, memory.arrays())

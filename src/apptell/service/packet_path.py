@@ -9,9 +9,8 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from apptell.flows import FlowTable
+from apptell.flows import Assembly
 from apptell.names import add_names
-from apptell.packets import Decoder, Reassembler
 from apptell.service.work import DECIDED, EARLY, ENDED
 
 if TYPE_CHECKING:
@@ -58,10 +57,8 @@ class PacketPath:
         """By when to be done, once the end was asked for."""
         self._decide_after_s = decide_after_s
         self._work = work
-        clean = options.mode == "clean"
-        self._decoder = Decoder(options.tunnels, fragments_apart=clean)
-        self._reassembler = Reassembler(self._decoder, options.transports) if clean else None
-        self._table = FlowTable(replace(options, reports_once=True), add_names=add_names)
+        self._assembly = Assembly(replace(options, reports_once=True), add_names=add_names)
+        self._table = self._assembly.table
         self.open_totals = self._table.open_totals()
         """What open flows had moved when they were last asked for."""
         self._is_asked = False
@@ -108,12 +105,9 @@ class PacketPath:
                     break
 
     def _add(self, packets: PacketBatch) -> None:
-        headers = self._decoder(packets)
         self.packets += len(packets)
         self.bytes += int(packets.wire.sum())
-        if self._reassembler is not None:
-            headers = self._reassembler(headers)
-        ended = self._table.add(headers, self.source.name, packets.owners)
+        ended = self._assembly.add(packets, self.source.name)
         self._bring(ended, ENDED)
         self._bring_open()
 

@@ -20,13 +20,12 @@ from apptell.capture import open_capture
 from apptell.capture.columns import Columns
 from apptell.capture.live import read_block
 from apptell.encoding.inputs import ENCODINGS
-from apptell.flows import FlowBatch, FlowOptions, FlowTable
+from apptell.flows import Assembly, FlowBatch, FlowOptions
 from apptell.flows.schema import GROUPS
 from apptell.labels.formats.pcapdroid import TrailerReader
 from apptell.names import read_flows
 from apptell.names.hello import read_hellos
 from apptell.names.tls import Messages
-from apptell.packets import Decoder
 from apptell.service.warm_up import warm_up
 from apptell.verdicts import identify_flows
 
@@ -86,10 +85,11 @@ def _crowd(path: Path) -> None:
     """More tuples than a table has room for: it grows, evicts, and decides after a time."""
     path.write_bytes(_pcap(_tcp(0x0A000002 + i, 1, i) for i in range(_TUPLES)))
     options = FlowOptions(max_flows=_TUPLES * 3 // 4, lists_decided=True, lists_early=True)
-    decoder, table = Decoder(options.tunnels), FlowTable(options)
+    assembly = Assembly(options)
+    table = assembly.table
     with open_capture(path) as packets:
         for batch in packets:
-            list(table.add(decoder(batch)))
+            list(assembly.add(batch))
     table.decide_after(1.0, table.clock_ns)
     list(table.take_decided())
     list(table.take_early())

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from apptell.capture.columns import Columns
-from apptell.flows import FlowTable
-from apptell.packets import Decoder
+from apptell.flows import Assembly
 from apptell.verdicts import identify_flows
 from apptell.verdicts.context import weigh_one
 
@@ -27,7 +26,7 @@ _FRAME: Final = bytes.fromhex(
 
 
 def warm_up(options: FlowOptions, model: Model) -> None:
-    """Runs the packets of a verdict through decoder, table and model; first runs cost seconds."""
+    """Runs the packets of a verdict through decoder, flow table and model; first runs cost seconds."""
     n = model.decision_packets
     columns = Columns(n)
     columns.set_constants(1)
@@ -35,10 +34,11 @@ def warm_up(options: FlowOptions, model: Model) -> None:
     columns.captured[:] = columns.wire[:] = len(_FRAME)
     columns.time_ns[:] = np.arange(n)
     batch = columns.batch(np.frombuffer(_FRAME * n, dtype=np.uint8), n, [])
-    table = FlowTable(
+    assembly = Assembly(
         replace(options, mode="paper", transports=(6,), max_flows=64, decision_packets=n)
     )
-    ended = list(table.add(Decoder(options.tunnels)(batch), "warm-up"))
+    ended = list(assembly.add(batch, "warm-up"))
+    table = assembly.table
     for _ in identify_flows([*table.take_decided(), *ended], model):
         pass
     weigh_one(np.ones((2, 2), dtype=np.float32), 0, np.ones(2), 1.0, 1)

@@ -1,0 +1,59 @@
+"""Packets in, flows out: decoder, reassembly of IP fragments and flow table in their one order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from apptell.flows.options import FlowOptions
+from apptell.flows.table import FlowTable
+from apptell.packets import Decoder, Reassembler, Tally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apptell.capture import PacketBatch
+    from apptell.flows.schema import FlowBatch
+
+
+class Assembly:
+    """Makes flows of packets, batch by batch; opens no file and reads no clock.
+
+    Args:
+        options: how packets become flows. Fragments are put together in the mode ``clean`` alone: the paper
+            does not.
+        share: as ``FlowTable`` takes it.
+        add_names: as ``FlowTable`` takes it.
+    """
+
+    def __init__(
+        self,
+        options: FlowOptions | None = None,
+        share: tuple[int, int] = (0, 1),
+        add_names: Callable[[FlowBatch], FlowBatch] | None = None,
+    ) -> None:
+        options = options or FlowOptions()
+        is_clean = options.mode == "clean"
+        self._decoder = Decoder(options.tunnels, fragments_apart=is_clean)
+        self._reassembler = Reassembler(self._decoder, options.transports) if is_clean else None
+        self.tally = Tally()
+        """What became of each packet in the decoder."""
+        self.table = FlowTable(options, share, add_names)
+        """The flows in the making: ask it for those that are decided, early, idle or left at the end."""
+
+    def add(self, packets: PacketBatch, capture: str = "") -> Iterator[FlowBatch]:
+        """Adds packets; yields finished flows when many wait or room is needed.
+
+        Args:
+            packets: in capture order.
+            capture: name of the capture they come from.
+        """
+        headers = self._decoder(packets)
+        self.tally.add(headers)
+        if self._reassembler is not None:
+            headers = self._reassembler(headers)
+        return self.table.add(headers, capture, packets.owners)
+
+    @property
+    def n_reassembled(self) -> int:
+        """Datagrams put together again from their fragments."""
+        return 0 if self._reassembler is None else self._reassembler.n_datagrams

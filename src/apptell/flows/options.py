@@ -1,0 +1,73 @@
+"""FlowOptions: how packets become flows, checked when they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from apptell.errors import UsageError
+from apptell.flows.schema import DECISION_SEGMENTS, GROUPS, MAX_SEGMENTS, MAX_SEQUENCE
+from apptell.packets.headers import TCP, UDP
+
+
+@dataclass(frozen=True, slots=True)
+class FlowOptions:
+    """How packets become flows.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+
+    mode: Literal["clean", "paper"] = "clean"
+    """``paper``: 5-tuple and timeout alone, retransmissions counted. ``clean``: TCP's own signs too."""
+    transports: tuple[int, ...] = (TCP,)
+    """IP protocol numbers to make flows of: 6, 17."""
+    timeout_s: float = 90.0
+    """Silence that ends a flow (paper, Section 3.1)."""
+    segments: int = MAX_SEGMENTS
+    """Payload segments whose bytes are kept, 1 to 12."""
+    decision_packets: int = DECISION_SEGMENTS
+    """Payload packets after which a verdict is due and ``decided_*`` is frozen, 2 to 32: as many as the
+    model looks at (``Model.decision_packets``)."""
+    max_flows: int = 1 << 18
+    """Flows and remembered connections at once; the oldest go first, counted."""
+    segment_memory: int = 192 << 20
+    """Bytes for kept payload; when they are full the oldest flows go first, counted."""
+    groups: tuple[str, ...] = ("core", "segments", "names", "labels")
+    """Column groups to fill, of ``schema.GROUPS``."""
+    tunnels: int = 4
+    """Tunnels within tunnels to open; 0 leaves all closed."""
+
+    lists_decided: bool = False
+    """Whether flows are also handed out while they are open, as soon as a verdict is due: live use."""
+    lists_early: bool = False
+    """Whether they are handed out too at each payload packet before that, for a verdict before it is due."""
+    reports_once: bool = False
+    """Whether a flow that was handed out open with a whole TLS hello ends without segments and names."""
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("clean", "paper"):
+            raise UsageError(f"flow mode {self.mode!r} is neither 'clean' nor 'paper'")
+        if not self.transports or set(self.transports) - {TCP, UDP}:
+            raise UsageError(
+                f"transports {self.transports} are not some of {TCP} (TCP) and {UDP} (UDP)"
+            )
+        if not self.timeout_s > 0:
+            raise UsageError(f"timeout of {self.timeout_s} s is not above 0")
+        if not 1 <= self.segments <= MAX_SEGMENTS:
+            raise UsageError(f"{self.segments} segments are not 1 to {MAX_SEGMENTS}")
+        if not 2 <= self.decision_packets <= MAX_SEQUENCE:
+            raise UsageError(
+                f"a decision after {self.decision_packets} payload packets is not 2 to {MAX_SEQUENCE}"
+            )
+        if self.max_flows < 64:
+            raise UsageError(f"a table of {self.max_flows} flows is too small: at least 64")
+        if self.segment_memory < 1 << 16:
+            raise UsageError(
+                f"{self.segment_memory} bytes for segments are too few: at least 65536"
+            )
+        if not 0 <= self.tunnels <= 8:
+            raise UsageError(f"tunnel depth {self.tunnels} is not 0 to 8")
+        unknown = set(self.groups) - set(GROUPS)
+        if unknown:
+            raise UsageError(f"unknown column group {sorted(unknown)[0]!r}: {', '.join(GROUPS)}")

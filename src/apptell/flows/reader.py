@@ -1,0 +1,141 @@
+"""A source in, finished flows out: reader and assembly joined, with every packet accounted for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import pyarrow as pa
+
+from apptell.capture import CaptureReader, CaptureStats
+from apptell.errors import CaptureError
+from apptell.flows.assembly import Assembly
+from apptell.flows.schema import SCHEMA, FlowBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apptell.capture import PacketBatch
+    from apptell.flows.options import FlowOptions
+
+HAND_OUT_S: Final = 1.0
+"""How long finished flows wait for others to be handed out with, while packets come."""
+
+
+@dataclass(slots=True)
+class FlowStats:
+    """Where every packet of a source went: right whenever flows are handed out, final at the end."""
+
+    capture: CaptureStats = field(default_factory=CaptureStats)
+    """Files, formats, link types, snap-length cuts, damage."""
+    packets: int = 0
+    """Packets decoded."""
+    status: dict[str, int] = field(default_factory=dict)
+    """Packets by ``packets.Status``, lower case; ``ok`` ones are TCP or UDP with whole headers."""
+    protocols: dict[int, int] = field(default_factory=dict)
+    """Packets by IP protocol number."""
+    fragments: int = 0
+    """Packets that are fragments, first ones included."""
+    reassembled: int = 0
+    """Datagrams put together again from their fragments."""
+    tunnelled: int = 0
+    """Packets found inside a tunnel."""
+    in_flows: int = 0
+    """Packets that became part of a flow."""
+    not_asked: int = 0
+    """TCP or UDP packets of a protocol that no flows were asked of."""
+    flows: int = 0
+    """Flows handed out."""
+    evicted: int = 0
+    """Flows ended early because the table was full."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counters as plain values, for JSON."""
+        return asdict(self)
+
+
+class FlowReader:
+    """Flows of a source, batch by batch; to be iterated once.
+
+    Iterating raises ``CaptureError`` where the capture is damaged, after every flow that precedes the
+    damage was handed out.
+    """
+
+    def __init__(
+        self,
+        reader: CaptureReader,
+        options: FlowOptions,
+        annotate: Callable[[PacketBatch], PacketBatch] | None = None,
+        share: tuple[int, int] = (0, 1),
+        hand_out_s: float = HAND_OUT_S,
+        add_names: Callable[[FlowBatch], FlowBatch] | None = None,
+    ) -> None:
+        self._reader = reader
+        self._annotate = annotate
+        self._hand_out_s = hand_out_s
+        self._assembly = Assembly(options, share, add_names)
+        self.options = options
+        self.stats = FlowStats(capture=reader.stats)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the source."""
+        self._reader.close()
+
+    def __iter__(self) -> Iterator[FlowBatch]:
+        damage: CaptureError | None = None
+        table = self._assembly.table
+        due = 0.0
+        try:
+            with self._reader:
+                for packets in self._reader:
+                    batch = self._annotate(packets) if self._annotate else packets
+                    yield from self._count(self._assembly.add(batch, self._reader.current_name))
+                    if table.n_ready and time.monotonic() >= due:
+                        yield from self._count(table.take())
+                        due = time.monotonic() + self._hand_out_s
+        except CaptureError as error:
+            damage = error
+        yield from self._count(table.finish())
+        self._update_stats()
+        if damage is not None:
+            raise damage
+
+    def _count(self, batches: Iterator[FlowBatch]) -> Iterator[FlowBatch]:
+        for batch in batches:
+            self.stats.flows += len(batch)
+            self._update_stats()
+            yield batch
+
+    def _update_stats(self) -> None:
+        stats, tally, table = self.stats, self._assembly.tally, self._assembly.table
+        stats.capture = self._reader.stats
+        stats.packets, stats.status, stats.protocols = tally.packets, tally.status, tally.protocols
+        stats.fragments, stats.tunnelled = tally.fragments, tally.tunnelled
+        stats.reassembled = self._assembly.n_reassembled
+        stats.in_flows = table.n_flow_packets
+        stats.not_asked = table.n_not_asked
+        stats.evicted = table.n_evicted
+
+    def to_arrow(self) -> pa.Table:
+        """All flows as one Arrow table.
+
+        Raises:
+            CaptureError: the capture is damaged; iterate instead to get what precedes the damage.
+        """
+        batches = [batch.to_arrow() for batch in self]
+        return pa.Table.from_batches(batches) if batches else SCHEMA.empty_table()
+
+    def to_flows(self) -> FlowBatch:
+        """All flows as one batch; raises as ``to_arrow`` does."""
+        return FlowBatch.concat(list(self))
+
+    def to_pandas(self) -> Any:
+        """All flows as a pandas table; needs pandas (``pip install 'apptell[pandas]'``)."""
+        return self.to_arrow().to_pandas()
