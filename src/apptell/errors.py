@@ -24,6 +24,10 @@ class LabelError(ApptellError):
     """A source of ground truth cannot be read or does not fit its capture."""
 
 
+class CatalogueError(ApptellError):
+    """A table of the catalogue or a list to import cannot be read, or one of its rows is wrong."""
+
+
 class DatasetError(ApptellError):
     """A dataset is missing, of another version, damaged or too small for what is asked."""
 

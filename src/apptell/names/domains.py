@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
 
 _MAX_NAME_CHARS: Final = 253  # RFC 1035, section 2.3.4, without the final dot
-_LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
+_HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 
 @lru_cache(maxsize=16_384)
@@ -40,11 +40,11 @@ def comparable_name(name: str) -> str | None:
         except idna.IDNAError:
             return None
     lowered = lowered.removesuffix(".")
-    if len(lowered) > _MAX_NAME_CHARS or is_address(lowered):
+    if len(lowered) > _MAX_NAME_CHARS:
         return None
-    labels = lowered.split(".")
-    # A final label of digits makes an IPv4 address, well formed or not (https://url.spec.whatwg.org/#host-parsing).
-    if labels[-1].isdigit() or not all(_LABEL.fullmatch(label) for label in labels):
+    # A final label of digits makes an IPv4 address, well formed or not (https://url.spec.whatwg.org/#host-parsing);
+    # an IPv6 address has colons.
+    if not _HOST.fullmatch(lowered) or lowered.rpartition(".")[2].isdigit():
         return None
     return lowered
 

@@ -1,0 +1,8 @@
+"""Apps, domains and address ranges as tables in; what a server's name or address says of its app out."""
+
+from __future__ import annotations
+
+from apptell.catalogue.lookup import MATCH_SCHEMA, Catalogue, Match
+from apptell.catalogue.rows import CATEGORIES, KINDS, App, Domain, Range
+
+__all__ = ["CATEGORIES", "KINDS", "MATCH_SCHEMA", "App", "Catalogue", "Domain", "Match", "Range"]

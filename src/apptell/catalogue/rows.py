@@ -1,0 +1,111 @@
+"""What one line of a table says: an app, a domain, an address range; and the words that a column may hold."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from apptell.names.domains import comparable_name, registered_domain
+
+if TYPE_CHECKING:
+    import ipaddress
+
+KINDS: Final = ("app", "platform", "cdn", "sdk", "ads")
+"""What a domain is. ``app``: its presence names the app. The others are shared and name a service:
+``platform``, a provider's servers behind several of its products; ``cdn``, a delivery network or a cloud;
+``sdk``, a library's server that many apps reach (analytics, crash reports, push, payment); ``ads``."""
+MATCHES: Final = ("suffix", "exact")
+"""How a domain matches. ``suffix``: the name itself and every name below it; ``exact``: the name alone."""
+CATEGORIES: Final = (
+    "ai", "bank", "books", "browser", "calls", "cloud", "dating", "development", "education", "finance",
+    "food", "games", "government", "health", "jobs", "kids", "lifestyle", "mail", "maps", "messaging", "music",
+    "news", "payment", "photo", "productivity", "security", "shopping", "smart home", "social", "sports",
+    "system", "telecom", "tools", "transport", "travel", "video", "vpn", "weather",
+)  # fmt: skip
+"""What an app is for, in the shipped tables."""
+MAX_APP_CHARS: Final = 64
+
+_APP_ID: Final = re.compile(r"[a-z0-9](?:[a-z0-9.+-]*[a-z0-9+])?")
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An app that people have on their phones."""
+
+    id: str
+    """Lower case, without blanks: ``whatsapp``. It is the ``app`` of a record."""
+    name: str
+    """As its vendor writes it."""
+    category: str | None = None
+    """One of CATEGORIES in the shipped tables; a user's table may use another word."""
+    provider: str | None = None
+    """The company or project behind it."""
+    country: str | None = None
+    """Where the provider is at home, ISO 3166-1 alpha-2."""
+    android: tuple[str, ...] = ()
+    """Package names."""
+    ios: tuple[str, ...] = ()
+    """Bundle identifiers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain, and what a name under it says."""
+
+    domain: str
+    """In the form of ``comparable_name``. A second label ``*`` stands for any one label."""
+    match: str
+    """One of MATCHES."""
+    kind: str
+    """One of KINDS."""
+    app: str | None
+    """An app's id when the kind is ``app``, else None."""
+    service: str | None
+    """What is behind the domain when the kind is not ``app``: ``Google Fonts``."""
+    published: str | None = None
+    """Where the fact is published (docs/catalogue.md)."""
+    checked: str | None = None
+    """The day the row was last reviewed, ISO 8601."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Addresses that one app owns."""
+
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network
+    app: str
+    published: str | None = None
+    checked: str | None = None
+
+
+def domain_fault(domain: str) -> str | None:
+    """Why a text cannot be the domain of a row; None when it can.
+
+    A public suffix cannot: it would name every domain that is registered under it.
+    """
+    label, _, below = domain.partition(".*.")
+    is_starred = bool(below) and "." not in label
+    if comparable_name(f"{label}.{below}" if is_starred else domain) is None:
+        return f"{_shown(domain)} is not a domain"
+    if registered_domain(below if is_starred else domain) is None:
+        return f"{_shown(domain)} is a public suffix or a single label"
+    return None
+
+
+def is_app_id(text: str) -> bool:
+    """Whether a text can be an app's id."""
+    return len(text) <= MAX_APP_CHARS and _APP_ID.fullmatch(text) is not None
+
+
+def id_of(name: str) -> str | None:
+    """The id that an app of this name gets: lower case, hyphens for blanks; None when nothing is left.
+
+    An app's name in another script stays as it is, so that a record shows what the user wrote.
+    """
+    return "-".join(name.lower().replace("/", " ").split()) or None
+
+
+def _shown(text: str) -> str:
+    """A text of a file, short and printable, for an error."""
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
