@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format lab-sample lab-dataset clean clean-kernels
+.PHONY: demo test check format lab-sample lab-dataset clean
 
 demo: $(STAMP)
 	$(BIN)/apptell demo
@@ -35,9 +35,6 @@ lab-dataset:
 	lab/setup
 	.lab-venv/bin/python -m lab dataset --flows $(LAB_FLOWS) -o lab-out/dataset
 
-# Compiled kernels are cached by their own file; a constant changed elsewhere wants them compiled anew.
-clean-kernels:
-	find src -name '*.nb?' -delete
-
-clean: clean-kernels
+clean:
 	rm -rf $(VENV) out
+	find src -name '*.nb?' -delete

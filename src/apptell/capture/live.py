@@ -20,7 +20,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, Self
 
 import numpy as np
-from numba import njit
 
 from apptell.capture.batch import DIRECTION_INBOUND, DIRECTION_OUTBOUND
 from apptell.capture.columns import CAPTURED_BYTES, CUT_PACKETS, WIRE_BYTES, Columns
@@ -29,6 +28,7 @@ from apptell.capture.filter import INSTRUCTION, compile_filter, take
 from apptell.capture.link_types import link_type_name
 from apptell.capture.stats import CaptureStats
 from apptell.errors import CaptureError, MissingError, UsageError
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +63,7 @@ _LINK_OF_HARDWARE: Final = {1: 1, _LOOPBACK: 1, 801: 105, 803: 127, 519: 101, 65
 _RAW: Final = 101
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def read_block(
     ring: NDArray[np.uint8],
     ring16: NDArray[np.uint16],

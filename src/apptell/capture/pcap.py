@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
-from numba import njit
 
 from apptell.capture.columns import (
     CAPTURED_BYTES,
@@ -23,6 +22,7 @@ from apptell.capture.columns import (
 from apptell.capture.link_types import canonical_link_type, largest_packet
 from apptell.capture.window import RECORD_LIMIT
 from apptell.errors import CaptureError
+from apptell.kernels.compiled import inlined, kernel
 
 if TYPE_CHECKING:
     from apptell.capture.columns import Columns
@@ -57,7 +57,7 @@ _SANE_WIRE_BYTES: Final = 1 << 27
 MORE, FULL, TOO_LONG = 0, 1, 2
 
 
-@njit(inline="always")
+@inlined
 def _u32(buffer, at, big_endian):  # type: ignore[no-untyped-def]
     a, b = np.int64(buffer[at]), np.int64(buffer[at + 1])
     c, d = np.int64(buffer[at + 2]), np.int64(buffer[at + 3])
@@ -66,7 +66,7 @@ def _u32(buffer, at, big_endian):  # type: ignore[no-untyped-def]
     return a | (b << 8) | (c << 16) | (d << 24)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scan_records(  # type: ignore[no-untyped-def]
     buffer,
     start,

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from apptell.capture.columns import (
     CAPTURED_BYTES,
@@ -21,6 +20,7 @@ from apptell.capture.columns import (
     PREVIOUS_NS,
     WIRE_BYTES,
 )
+from apptell.kernels.compiled import inlined, kernel
 
 INTERFACE: Final = np.dtype(
     [
@@ -59,7 +59,7 @@ _INT32_MAX = 2**31 - 1
 _BILLION = 1_000_000_000
 
 
-@njit(inline="always")
+@inlined
 def _u16(buffer, at, big_endian):  # type: ignore[no-untyped-def]
     a, b = np.int64(buffer[at]), np.int64(buffer[at + 1])
     if big_endian:
@@ -67,7 +67,7 @@ def _u16(buffer, at, big_endian):  # type: ignore[no-untyped-def]
     return a | (b << 8)
 
 
-@njit(inline="always")
+@inlined
 def _u32(buffer, at, big_endian):  # type: ignore[no-untyped-def]
     a, b = np.int64(buffer[at]), np.int64(buffer[at + 1])
     c, d = np.int64(buffer[at + 2]), np.int64(buffer[at + 3])
@@ -76,7 +76,7 @@ def _u32(buffer, at, big_endian):  # type: ignore[no-untyped-def]
     return a | (b << 8) | (c << 16) | (d << 24)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def nanoseconds(ticks, unit_kind, unit, offset_ns):  # type: ignore[no-untyped-def]
     """Ticks of an interface's clock as ns since 1970, rounded down, held within int64.
 
@@ -114,7 +114,7 @@ def nanoseconds(ticks, unit_kind, unit, offset_ns):  # type: ignore[no-untyped-d
     return signed + offset_ns
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-def]
     """Options of a packet block in ``buffer[start:end]``.
 
@@ -158,7 +158,7 @@ def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-d
     return direction, has_uid, uid, effective if effective >= 0 else process
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scan_blocks(  # type: ignore[no-untyped-def]
     buffer,
     start,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from numba import njit
-
 from apptell.capture.columns import (
     CAPTURED_BYTES,
     CUT_PACKETS,
@@ -16,6 +14,7 @@ from apptell.capture.columns import (
 )
 from apptell.capture.link_types import MAX_PACKET_BYTES
 from apptell.errors import CaptureError
+from apptell.kernels.compiled import inlined, kernel
 
 if TYPE_CHECKING:
     from apptell.capture.columns import Columns
@@ -31,13 +30,13 @@ _MOST_PADDING: Final = 4096
 MORE, FULL, BAD = 0, 1, 2
 
 
-@njit(inline="always")
+@inlined
 def _u32(buffer, at):  # type: ignore[no-untyped-def]
     high = (int(buffer[at]) << 24) | (int(buffer[at + 1]) << 16)
     return high | (int(buffer[at + 2]) << 8) | int(buffer[at + 3])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def scan_records(buffer, start, end, offset, captured, wire, time_ns, totals):  # type: ignore[no-untyped-def]
     """Whole records of ``buffer[start:end]`` into columns.
 

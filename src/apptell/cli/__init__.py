@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-LOCATORS = (
-    "UserProvidedCacheLocator,InTreeCacheLocator,apptell.kernels.cache.Prepared,"
-    "UserWideCacheLocator,apptell.kernels.cache.Temporary"
-)
-"""Where compiled kernels are kept or found, in this order (``apptell.kernels.cache``)."""
-
 
 def main() -> None:
     """The program ``apptell``."""
-    import os
-
     from apptell.cli.app import app
+    from apptell.kernels.notice import announce_compilation
 
-    # read by numba when it is first imported
-    os.environ.setdefault("NUMBA_CACHE_LOCATOR_CLASSES", LOCATORS)
+    announce_compilation()
     app(prog_name="apptell")

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
+
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +65,7 @@ def _marks(packets: int) -> tuple[int, ...]:
     return (*(mark for mark in _MARKS if mark < packets), packets)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def add_up(
     first: NDArray[np.int64],
     length: NDArray[np.int32],

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
 
 from apptell.encoding.tokens import (
     ALPN,
@@ -35,6 +34,7 @@ from apptell.encoding.tokens import (
     put,
     size_class,
 )
+from apptell.kernels.compiled import kernel
 from apptell.names.hello import is_grease
 
 if TYPE_CHECKING:
@@ -43,18 +43,17 @@ if TYPE_CHECKING:
 NAMES_ON: Final = 0
 NAMES_MASKED: Final = 1
 NAMES_HASHED: Final = 2
-_kernel = njit(cache=True, nogil=True)
 
 _SERVER_NAME, _GROUPS, _ALGORITHMS, _ALPN, _VERSIONS, _KEY_SHARE = 0, 10, 13, 16, 43, 51
 
 
-@_kernel
+@kernel
 def u16(data: NDArray[np.uint8], at: Any) -> Any:
     """Two bytes as a number; the caller has checked that they are there."""
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
-@_kernel
+@kernel
 def _has_own_size(extension: int) -> bool:
     """Whether an extension's size says something: not that of names, padding, tickets, keys, ECH."""
     return not (
@@ -68,7 +67,7 @@ def _has_own_size(extension: int) -> bool:
     )
 
 
-@_kernel
+@kernel
 def put_name(
     sink: Sink, flow: int, data: NDArray[np.uint8], start: int, stop: int, names: int
 ) -> None:
@@ -95,7 +94,7 @@ def put_name(
         put_letters(sink, flow, NAME_WORD, data, start, stop)
 
 
-@_kernel
+@kernel
 def put_letters(
     sink: Sink, flow: int, field: int, data: NDArray[np.uint8], start: int, stop: int
 ) -> None:
@@ -113,12 +112,12 @@ def put_letters(
         begin = at + 1
 
 
-@_kernel
+@kernel
 def _is_name_byte(byte: int) -> bool:
     return 48 <= byte <= 57 or 97 <= (byte | 32) <= 122 or byte == 45 or byte == 95
 
 
-@_kernel
+@kernel
 def _host_span(data: NDArray[np.uint8], start: int, stop: int) -> tuple[int, int]:
     """The first host name in data[start:stop]: labels, dots, two letters or more at the end."""
     at = start
@@ -142,7 +141,7 @@ def _host_span(data: NDArray[np.uint8], start: int, stop: int) -> tuple[int, int
     return -1, -1
 
 
-@_kernel
+@kernel
 def put_words(
     sink: Sink, flow: int, data: NDArray[np.uint8], start: int, stop: int, names: int
 ) -> None:
@@ -164,7 +163,7 @@ def put_words(
         begin = at + 1
 
 
-@_kernel
+@kernel
 def _put_list(
     sink: Sink, flow: int, code: int, data: NDArray[np.uint8], start: int, stop: int, step: int
 ) -> None:
@@ -183,7 +182,7 @@ def _put_list(
     put(sink, flow, key)
 
 
-@_kernel
+@kernel
 def put_client_hello(
     sink: Sink,
     flow: int,
@@ -255,7 +254,7 @@ def put_client_hello(
     put(sink, flow, unordered)
 
 
-@_kernel
+@kernel
 def _mode(data: NDArray[np.uint8], start: int, stop: int, names: int) -> int:
     """Names as asked for; masked where the name was overwritten by zeros."""
     for at in range(start, stop):
@@ -264,7 +263,7 @@ def _mode(data: NDArray[np.uint8], start: int, stop: int, names: int) -> int:
     return NAMES_MASKED
 
 
-@_kernel
+@kernel
 def put_server_hello(sink: Sink, flow: int, data: NDArray[np.uint8], start: Any, stop: Any) -> None:
     """Tokens of a ServerHello in data[start:stop], from its type on."""
     if start + 39 > stop:
@@ -292,7 +291,7 @@ def put_server_hello(sink: Sink, flow: int, data: NDArray[np.uint8], start: Any,
     put(sink, flow, key)
 
 
-@_kernel
+@kernel
 def put_certificates(
     sink: Sink, flow: int, data: NDArray[np.uint8], start: Any, stop: Any, names: int
 ) -> None:

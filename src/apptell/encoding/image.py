@@ -11,9 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
 from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +45,7 @@ def images(flows: FlowBatch) -> NDArray[np.uint8]:
     return pixels.reshape(-1, IMAGE_SIDE, IMAGE_SIDE)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def draw_images(
     first: NDArray[np.int64],
     to_server: NDArray[np.bool_],

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
 from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +44,7 @@ def payloads(flows: FlowBatch) -> NDArray[np.uint8]:
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def join_payloads(
     first: NDArray[np.int64],
     start: NDArray[np.int64],

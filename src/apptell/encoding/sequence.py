@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
 from apptell.flows.schema import DECISION_SEGMENTS, MAX_SEQUENCE
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ def sequences(
     return channels
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def fill_sequences(
     first: NDArray[np.int64],
     length: NDArray[np.int32],

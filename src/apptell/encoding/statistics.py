@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numba import njit
 
 from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -85,7 +85,7 @@ def statistics(flows: FlowBatch, *, ports: bool = True) -> NDArray[np.float32]:
     return features if ports else np.ascontiguousarray(features[:, len(PORTS) :])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def measure_flows(
     first: NDArray[np.int64],
     length: NDArray[np.int32],
@@ -143,7 +143,7 @@ def measure_flows(
             features[flow, _PACKETS + 4] = totals[flow, 4] / totals[flow, 5]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _summarise(values: NDArray[np.float64], row: NDArray[np.float32], at: int) -> None:
     """Min, max, mean and population deviation of ``values`` into four places; zeros for none."""
     if values.size == 0:

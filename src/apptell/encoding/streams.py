@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
 
 from apptell.encoding.handshake import (
     put_certificates,
@@ -43,6 +42,7 @@ from apptell.encoding.tokens import (
     put,
     size_class,
 )
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,10 +53,9 @@ MAX_STREAM: Final = 16_384
 MAX_PLAIN: Final = 600
 """Bytes of a stream in which words are looked for."""
 _N_TURNS: Final = 8
-_kernel = njit(cache=True, nogil=True)
 
 
-@_kernel
+@kernel
 def _record_at(data: NDArray[np.uint8], at: Any) -> Any:
     """Whether five bytes can be the header of a TLS record (RFC 8446, section 5.1)."""
     return (
@@ -67,7 +66,7 @@ def _record_at(data: NDArray[np.uint8], at: Any) -> Any:
     )
 
 
-@_kernel
+@kernel
 def _frames(data: NDArray[np.uint8], n: int, total: int, skip: int, width: int, big: bool) -> int:
     """How many frames with a length of ``width`` bytes before each fill data[:n] exactly, else 0."""
     at: Any = skip
@@ -84,7 +83,7 @@ def _frames(data: NDArray[np.uint8], n: int, total: int, skip: int, width: int, 
     return count if at == n or (at == total and count > 1) else 0
 
 
-@_kernel
+@kernel
 def _put_plain(
     sink: Sink, flow: int, side: int, data: NDArray[np.uint8], n: int, total: int, names: int
 ) -> None:
@@ -104,7 +103,7 @@ def _put_plain(
     put_words(sink, flow, data, 0, min(n, MAX_PLAIN), names)
 
 
-@_kernel
+@kernel
 def _put_messages(
     sink: Sink, flow: int, side: int, data: NDArray[np.uint8], n: int, names: int
 ) -> None:
@@ -126,7 +125,7 @@ def _put_messages(
         at = end
 
 
-@_kernel
+@kernel
 def read_streams(
     first: NDArray[np.int64],
     length: NDArray[np.int32],

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
+
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +28,6 @@ ALPN, NAME_PART, NAME_WORD, NAME_SIZE = range(30, 34)
 SERVER_HELLO, SERVER_EXTENSION, SERVER_EXTENSIONS, CERTIFICATE = range(40, 44)
 PREFIX, TURN_PREFIX, FRAMES, WORD, LETTERS, DATAGRAM, DATAGRAM_EXACT = range(50, 57)
 
-_kernel = njit(cache=True, nogil=True)
 _MULTIPLIER: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 _SHIFT: Final = np.uint64(29)
 
@@ -43,7 +43,7 @@ class Sink(NamedTuple):
     """The flow in which each bucket was last put in, shape (N_BUCKETS,)."""
 
 
-@_kernel
+@kernel
 def mix(value: Any, more: Any) -> Any:
     """Another number that depends on both: a step of a 64-bit multiplicative hash."""
     # Unsigned, which wraps: of signed products the compiler assumes that they never overflow.
@@ -51,7 +51,7 @@ def mix(value: Any, more: Any) -> Any:
     return np.int64(mixed ^ (mixed >> _SHIFT))
 
 
-@_kernel
+@kernel
 def put(sink: Sink, flow: int, key: Any) -> None:
     """Adds the token of a key, once a flow, while there is room."""
     bucket = (mix(key, 0x5BD1E995) >> 17) & (N_BUCKETS - 1)
@@ -64,7 +64,7 @@ def put(sink: Sink, flow: int, key: Any) -> None:
         sink.filled[0] = at + 1
 
 
-@_kernel
+@kernel
 def size_class(size: Any) -> Any:
     """A size in steps: up to 64 each its own, above four to each doubling."""
     if size <= 64:
@@ -75,7 +75,7 @@ def size_class(size: Any) -> Any:
     return 4 * top + ((size >> (top - 2)) & 3) + 41
 
 
-@_kernel
+@kernel
 def hash_bytes(key: Any, data: NDArray[np.uint8], start: Any, stop: Any) -> Any:
     """A key made of another and of data[start:stop]."""
     for at in range(start, stop):

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
-_kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
+from apptell.kernels.compiled import inlined, kernel
 
 ADDRESS_TEXT: Final = 46
 """Characters of the longest address."""
 
 
-@_inline
+@inlined
 def _write_decimal(value, text, at):
     if value >= 100:
         text[at] = 48 + value // 100
@@ -26,7 +24,7 @@ def _write_decimal(value, text, at):
     return at + 1
 
 
-@_kernel
+@kernel
 def write_address(high, low, version, text, at):
     """Writes an address as text (RFC 5952); returns where it ends."""
     if version == 4:
@@ -77,7 +75,7 @@ def write_address(high, low, version, text, at):
     return at
 
 
-@_kernel
+@kernel
 def write_addresses(ready, n, records, client, of_server, text, ends, raw):
     """Addresses of one role as text with end offsets, and as 16 bytes each (IPv4 in the last four)."""
     at = 0

@@ -9,13 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from apptell.flows.schema import CLIENT_RULES, DECISION_SEGMENTS
 from apptell.flows.state import BLOCK_HEADER, STORED_MASK, UNIT
-
-_kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
+from apptell.kernels.compiled import inlined, kernel
 
 BY_HANDSHAKE, BY_SIGNATURE, BY_PORT, BY_PRIVATE, BY_FIRST = range(len(CLIENT_RULES))
 
@@ -64,7 +61,7 @@ SERVICE_PORTS[
 ] = True
 
 
-@_inline
+@inlined
 def _speaks_as(arena, at, stored, is_tcp):
     """What the first bytes of a segment say of their sender: 1 client, 2 server, 0 nothing."""
     if stored < 4:
@@ -109,7 +106,7 @@ def _speaks_as(arena, at, stored, is_tcp):
     return 0
 
 
-@_inline
+@inlined
 def _is_private(high, low, version):
     """Whether an address belongs to a site or link (RFC 1918, 6598, 3927, 4193, 4291)."""
     if version == 4:
@@ -124,7 +121,7 @@ def _is_private(high, low, version):
     return high >> np.uint64(57) == 0x7E or high >> np.uint64(54) == 0x3FA
 
 
-@_kernel
+@kernel
 def tell_clients(ready, n, records, arena, arena32, service_ports, client, rule):
     """Side (0 A, 1 B) of the client of each flow, and the rule that decided; what a live verdict knows."""
     for index in range(n):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
+from apptell.kernels.compiled import inlined, kernel
 from apptell.packets.fields import be32
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ _LANES: Final = 128
 _START_A, _START_B, _START_C, _START_D, _START_E = (
     np.uint32(word) for word in (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0)
 )
-_kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
 
 
 def community_id(
@@ -69,12 +67,12 @@ def community_id(
     return "1:" + base64.b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode()
 
 
-@_inline
+@inlined
 def _rotate(value, bits):
     return (value << np.uint32(bits)) | (value >> np.uint32(32 - bits))
 
 
-@_inline
+@inlined
 def _step(step, kind, constant, words, states):
     for lane in range(words.shape[1]):
         b = states[step + 3, lane]
@@ -90,7 +88,7 @@ def _step(step, kind, constant, words, states):
         states[step + 5, lane] = np.uint32(turned + mixed + constant + words[step, lane])
 
 
-@_kernel
+@kernel
 def hash_blocks(words, states):
     """SHA-1 (FIPS 180-4, section 6.1.2) of one 64-byte block in each lane.
 
@@ -134,7 +132,7 @@ def hash_blocks(words, states):
         states[80, lane] = np.uint32(_rotate(states[80, lane], 30) + _START_E)
 
 
-@_kernel
+@kernel
 def write_ids(protocol, client, server, is_ipv6, client_port, server_port, seed, alphabet, out):
     """Writes n ids of 30 characters into ``out``, shape (n, 30); addresses are (n, 16), IPv4 last."""
     block = np.zeros(64, dtype=np.uint8)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from apptell.flows.addresses import ADDRESS_TEXT, write_addresses
 from apptell.flows.clients import SERVICE_PORTS, tell_clients
@@ -26,6 +25,7 @@ from apptell.flows.schema import (
 )
 from apptell.flows.slabs import Slab, Slabs
 from apptell.flows.state import BLOCK_HEADER, DECIDED, STORED_MASK, UNIT, Memory
+from apptell.kernels.compiled import kernel
 from apptell.packets.fields import copy_bytes
 
 if TYPE_CHECKING:
@@ -35,14 +35,13 @@ if TYPE_CHECKING:
 
     from apptell.capture.batch import Owner
 
-_kernel = njit(cache=True, nogil=True)
 
 _BY_CLOSE, _BY_RESET = END_REASONS.index("closed"), END_REASONS.index("reset")
 _RULES: Final = pa.array(CLIENT_RULES, pa.string())
 _REASONS: Final = pa.array(END_REASONS, pa.string())
 
 
-@_kernel
+@kernel
 def measure(ready, n, records, arena32, segment_ends, sequence_ends):
     """Row ends of the segment and sequence lists, shape (n + 1,); returns the bytes of all segments."""
     size = 0
@@ -56,7 +55,7 @@ def measure(ready, n, records, arena32, segment_ends, sequence_ends):
     return size
 
 
-@_kernel
+@kernel
 def write_lists(
     ready,
     n,
@@ -129,7 +128,7 @@ _TOTALS: Final = (
 )
 
 
-@_kernel
+@kernel
 def write_totals(ready, n, records, client, totals):
     """Times and counters seen from the client, shape (len(_TOTALS), n); at the end where undecided."""
     for index in range(n):
@@ -159,7 +158,7 @@ def write_totals(ready, n, records, client, totals):
                 totals[13 + row, index] = totals[2 + row, index]
 
 
-@_kernel
+@kernel
 def write_marks(
     ready,
     n,

@@ -12,9 +12,8 @@ import secrets
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
-_inline = njit(inline="always")
+from apptell.kernels.compiled import inlined
 
 
 class Tuple5(NamedTuple):
@@ -46,7 +45,7 @@ def new_key() -> HashKey:
     return HashKey(np.uint64(secrets.randbits(64)), np.uint64(secrets.randbits(64)))
 
 
-@_inline
+@inlined
 def pack_ports(low_port, high_port, protocol):
     """Both ports and the IP protocol in one word."""
     return (
@@ -56,7 +55,7 @@ def pack_ports(low_port, high_port, protocol):
     )
 
 
-@_inline
+@inlined
 def tuple_of_packet(header):
     """The 5-tuple of a decoded packet, and its direction: 0 from A to B, 1 from B to A."""
     source_high, source_low, source_port = header.source_high, header.source_low, header.source_port
@@ -73,7 +72,7 @@ def tuple_of_packet(header):
     return Tuple5(source_high, source_low, target_high, target_low, ports, version), 0
 
 
-@_inline
+@inlined
 def tuple_of_flow(flow):
     """The 5-tuple of a flow record."""
     return Tuple5(
@@ -86,7 +85,7 @@ def tuple_of_flow(flow):
     )
 
 
-@_inline
+@inlined
 def mix(value):
     """Finaliser of MurmurHash3 (public domain): spreads 64 bits."""
     value ^= value >> np.uint64(33)
@@ -97,7 +96,7 @@ def mix(value):
     return value
 
 
-@_inline
+@inlined
 def stable_hash(key):
     """Hash of a 5-tuple that is the same in every process."""
     value = mix(key.low_low ^ (key.ports * np.uint64(0x9E3779B97F4A7C15)))
@@ -105,12 +104,12 @@ def stable_hash(key):
     return value ^ (key.high_high * np.uint64(0xA0761D6478BD642F))
 
 
-@_inline
+@inlined
 def _rotate(value, bits):
     return (value << np.uint64(bits)) | (value >> np.uint64(64 - bits))
 
 
-@_inline
+@inlined
 def _round(v0, v1, v2, v3):
     """One SipRound."""
     v0 += v1
@@ -126,14 +125,14 @@ def _round(v0, v1, v2, v3):
     return v0, v1, v2, v3
 
 
-@_inline
+@inlined
 def _absorb(v0, v1, v2, v3, word):
     """One word of the message."""
     v0, v1, v2, v3 = _round(v0, v1, v2, v3 ^ word)
     return v0 ^ word, v1, v2, v3
 
 
-@_inline
+@inlined
 def keyed_hash(key, secret):
     """SipHash-1-3 of a 5-tuple under a secret key.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
 from apptell.flows.hashing import mix, stable_hash, tuple_of_packet
 from apptell.flows.lookup import find_flow
@@ -35,6 +34,7 @@ from apptell.flows.state import (
 )
 from apptell.flows.tcp import begins_connection, new_data
 from apptell.flows.turnover import BY_HANDSHAKE, BY_IDLE, decide, end_flow
+from apptell.kernels.compiled import inlined, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,9 +43,6 @@ DONE, FULL_FLOWS, FULL_ARENA, FULL_BUCKETS = 0, 1, 2, 3
 """Why ``add_packets`` returns: all rows taken; no record free; no arena block free; hash table crowded."""
 
 _FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
-
-_kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
 
 
 class Packets(NamedTuple):
@@ -82,7 +79,7 @@ class Rules(NamedTuple):
     """How many shares there are."""
 
 
-@_kernel
+@kernel
 def add_packets(packets, first_row, rules, memory):
     """Adds packets ``rows[first_row:]``; returns (next row to add, DONE or what is full).
 
@@ -152,7 +149,7 @@ def add_packets(packets, first_row, rules, memory):
     return len(rows), DONE
 
 
-@_inline
+@inlined
 def what_ends(flow, header, way, rules, counts):
     """Why a packet of a flow's tuple ends that flow, -1 where it does not; does a connection begin?
 
@@ -178,7 +175,7 @@ def what_ends(flow, header, way, rules, counts):
     return reason, is_beginning
 
 
-@_inline
+@inlined
 def take_record(before, reason, bucket, memory):
     """A record for a new flow, put into the hash table; ends the tuple's flow before it, if one is open.
 
@@ -214,7 +211,7 @@ def take_record(before, reason, bucket, memory):
     return record
 
 
-@_inline
+@inlined
 def begin_flow(flow, header, key, way, capture):
     """Makes a record that of a new flow; what it knows of the connection stays as it was."""
     flow.low_high, flow.low_low = key.low_high, key.low_low
@@ -252,7 +249,7 @@ def begin_flow(flow, header, key, way, capture):
         flow.checksum[side] = 0
 
 
-@_inline
+@inlined
 def begin_connection(flow, header, key):
     """Makes a new flow the first part of a connection."""
     flow.part = 0
@@ -265,7 +262,7 @@ def begin_connection(flow, header, key):
         flow.n_holes[side] = 0
 
 
-@_inline
+@inlined
 def carry_on(flow, earlier):
     """Makes a new flow the next part of an earlier one's connection; both may be the same record."""
     flow.part = earlier.part + np.int32(1)
@@ -281,7 +278,7 @@ def carry_on(flow, earlier):
             flow.hole_end[side, index] = earlier.hole_end[side, index]
 
 
-@_inline
+@inlined
 def count_packet(flow, header, way, counts):
     """Adds a packet to a flow's times, owner and totals."""
     flow.last_ns = max(flow.last_ns, header.time_ns)
@@ -300,7 +297,7 @@ def count_packet(flow, header, way, counts):
         flow.checksum[way] = header.checksum
 
 
-@_inline
+@inlined
 def read_tcp(flow, header, way, clean):
     """Takes a TCP packet's flags and sequence number; returns its payload's seen bytes and new ones."""
     skip, length = np.int64(0), np.int64(header.payload)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from apptell.flows.hashing import keyed_hash, tuple_of_flow
 from apptell.flows.state import FREE, N_OCCUPIED, N_RECORDS
-
-_kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
+from apptell.kernels.compiled import inlined, kernel
 
 
-@_inline
+@inlined
 def find_flow(key, secret, buckets, records):
     """The bucket of a 5-tuple and the record in it; where the tuple is new, its free bucket and -1."""
     mask = np.uint64(len(buckets) - 1)
@@ -42,7 +39,7 @@ def find_flow(key, secret, buckets, records):
     return np.int64(at), record
 
 
-@_inline
+@inlined
 def unlink(record, secret, records, buckets, counts):
     """Takes a record out of the hash table and closes the gap that it leaves."""
     mask = np.int64(len(buckets) - 1)
@@ -64,7 +61,7 @@ def unlink(record, secret, records, buckets, counts):
     counts[N_OCCUPIED] -= 1
 
 
-@_kernel
+@kernel
 def rebuild_buckets(memory):
     """Fills a new, larger hash table from the records that are active or dormant."""
     records, buckets = memory.records, memory.buckets

@@ -7,7 +7,6 @@ are kept, all in one block.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from apptell.flows.schema import MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.flows.state import (
@@ -20,15 +19,14 @@ from apptell.flows.state import (
     SEQUENCE_KIND,
     UNIT,
 )
+from apptell.kernels.compiled import inlined
 from apptell.packets.fields import copy_bytes
 
 NOT_NEEDED, NO_ROOM = -1, -2
 """In place of a block: the packet needs none; the arena is full."""
 
-_inline = njit(inline="always")
 
-
-@_inline
+@inlined
 def take_block(kind, arena32, free_blocks, counts):
     """An arena block of a size class, as a unit index; NO_ROOM when the arena is full."""
     head = free_blocks[kind]
@@ -42,14 +40,14 @@ def take_block(kind, arena32, free_blocks, counts):
     return head
 
 
-@_inline
+@inlined
 def give_block(block, kind, arena32, free_blocks):
     """Hands a block of a size class back."""
     arena32[block * (UNIT // 4)] = free_blocks[kind]
     free_blocks[kind] = block
 
 
-@_inline
+@inlined
 def take_room(header, record, max_segments, memory):
     """Takes the block that a packet's payload may need, before anything else of the packet is counted.
 
@@ -79,7 +77,7 @@ def take_room(header, record, max_segments, memory):
     return block, kind, keeps_bytes
 
 
-@_inline
+@inlined
 def keep_segment(header, source, flow, way, skip, length, block, kind, keeps_bytes, memory):
     """Keeps what is new of a packet's payload: ``length`` bytes behind the first ``skip`` ones.
 
@@ -111,7 +109,7 @@ def keep_segment(header, source, flow, way, skip, length, block, kind, keeps_byt
         flow.n_sequence = n_sequence + 1
 
 
-@_inline
+@inlined
 def give_segments_back(flow, memory):
     """Hands all blocks of a flow back."""
     for segment in range(flow.n_segments):

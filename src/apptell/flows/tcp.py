@@ -8,27 +8,25 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
 
 from apptell.flows.state import (
     MAX_HOLES,
 )
+from apptell.kernels.compiled import inlined
 
 _ACK: Final = 16
 _FAR: Final = 1 << 26
 """A jump in sequence space that no window explains: the numbering began anew."""
 
-_inline = njit(inline="always")
 
-
-@_inline
+@inlined
 def _signed(difference):
     """Difference of two sequence numbers modulo 2**32, as a signed number."""
     value = np.int64(difference) & 0xFFFFFFFF
     return value - 0x100000000 if value >= 0x80000000 else value
 
 
-@_inline
+@inlined
 def new_data(flow, way, sequence, length):
     """What a segment adds to its direction: (skipped bytes, new bytes, filled a gap).
 
@@ -86,7 +84,7 @@ def new_data(flow, way, sequence, length):
     return np.int64(0), np.int64(0), False
 
 
-@_inline
+@inlined
 def begins_connection(flow, way, flags, sequence, acknowledgement):
     """Whether a packet with SYN begins another connection than the flow's."""
     if flow.has_initial[way]:

@@ -5,8 +5,6 @@ The kernels see arrays alone: ``state.Arrays``.
 
 from __future__ import annotations
 
-from numba import njit
-
 from apptell.flows.lookup import unlink
 from apptell.flows.segments import give_segments_back
 from apptell.flows.state import (
@@ -27,15 +25,13 @@ from apptell.flows.state import (
     SWEPT,
     UNDECIDED,
 )
+from apptell.kernels.compiled import inlined, kernel
 
 BY_IDLE, BY_HANDSHAKE, BY_CAPTURE, BY_EVICTION = 0, 1, 2, 3
 """Why a flow ended, places in ``schema.END_REASONS``."""
 
-_kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
 
-
-@_inline
+@inlined
 def end_flow(record, reason, memory):
     """Puts a flow on the list of those to hand out."""
     flow = memory.records[record]
@@ -45,7 +41,7 @@ def end_flow(record, reason, memory):
     memory.counts[N_READY] += 1
 
 
-@_inline
+@inlined
 def decide(record, time_ns, memory):
     """Freezes what a verdict may rest on; lists the flow where open flows are asked for."""
     flow = memory.records[record]
@@ -59,7 +55,7 @@ def decide(record, time_ns, memory):
         memory.counts[N_YOUNG] += 1
 
 
-@_kernel
+@kernel
 def decide_waiting(now_ns, after_ns, min_payload_packets, memory):
     """Decides open flows that began ``after_ns`` ago and have enough payload packets, up to the list's room."""
     for record in range(memory.counts[N_RECORDS]):
@@ -75,7 +71,7 @@ def decide_waiting(now_ns, after_ns, min_payload_packets, memory):
             decide(record, now_ns, memory)
 
 
-@_kernel
+@kernel
 def open_ones(memory):
     """Moves the listed flows that are still open to the list's beginning and empties it; how many.
 
@@ -93,7 +89,7 @@ def open_ones(memory):
     return n
 
 
-@_kernel
+@kernel
 def candidates(memory):
     """Moves the listed flows that are still open and undecided to the list's beginning; how many."""
     n = 0
@@ -108,7 +104,7 @@ def candidates(memory):
     return n
 
 
-@_kernel
+@kernel
 def sweep(now_ns, idle_ns, forget_ns, memory):
     """Ends the flows that were silent for ``idle_ns``, forgets connections silent for ``forget_ns``.
 
@@ -125,7 +121,7 @@ def sweep(now_ns, idle_ns, forget_ns, memory):
     memory.counts[SWEPT] = now_ns
 
 
-@_inline
+@inlined
 def _free(record, memory):
     """Puts a record that is in no bucket among the free ones."""
     memory.records[record].state = FREE
@@ -133,7 +129,7 @@ def _free(record, memory):
     memory.counts[N_FREE_RECORDS] += 1
 
 
-@_inline
+@inlined
 def _forget(record, memory):
     """Frees the record of a dormant connection."""
     unlink(record, memory.secret, memory.records, memory.buckets, memory.counts)
@@ -141,7 +137,7 @@ def _forget(record, memory):
     _free(record, memory)
 
 
-@_kernel
+@kernel
 def evict(cutoff_ns, only_dormant, memory):
     """Makes room: forgets dormant connections, ends active flows, not seen after ``cutoff_ns``."""
     for record in range(memory.counts[N_RECORDS]):
@@ -155,7 +151,7 @@ def evict(cutoff_ns, only_dormant, memory):
             memory.counts[N_EVICTED] += 1
 
 
-@_kernel
+@kernel
 def end_all(reason, memory):
     """Ends every active flow."""
     for record in range(memory.counts[N_RECORDS]):
@@ -163,7 +159,7 @@ def end_all(reason, memory):
             end_flow(record, reason, memory)
 
 
-@_kernel
+@kernel
 def release(n, memory):
     """After the first ``n`` ready flows were handed out: their payload and, where nothing follows, records."""
     ready, counts = memory.ready, memory.counts

@@ -1,1 +1,1 @@
-"""How compiled kernels are cached."""
+"""Functions over arrays in, compiled functions out that are cached by everything they are made of."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from numba import njit
+
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ def _in_parallel(work: Callable[[int, int], None], n: int) -> None:
         part.result()
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel(fastmath=True)
 def see(
     pixels: NDArray[Any],
     weight: NDArray[np.float32],
@@ -140,7 +141,7 @@ def see(
                     maps[i, y, x, c] = max(best, zero)
 
 
-@njit(cache=True, nogil=True, fastmath=True)
+@kernel(fastmath=True)
 def learn(
     pixels: NDArray[Any],
     slope: NDArray[np.float32],

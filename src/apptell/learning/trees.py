@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
+
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,7 +124,7 @@ def _round_down(values: NDArray[np.float64]) -> NDArray[np.float32]:
     return np.where(near > values, below, near)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def vote(
     X: NDArray[np.float32],
     root: NDArray[np.int64],

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
 from apptell.flows.addresses import ADDRESS_TEXT, write_address
+from apptell.kernels.compiled import kernel
 from apptell.names.dns_message import MAX_ALIASES, MAX_ANSWERS, Room, read_responses
 from apptell.names.dns_stream import DnsStreams
 from apptell.packets.headers import TCP, UDP, Status
@@ -56,7 +56,6 @@ _ENDS: Final = [
 ] + ["ip_version"]
 """What tells a direction of TCP from others."""
 _NO_ANSWERS: Final = pa.RecordBatch.from_pylist([], schema=ANSWERS)
-_kernel = njit(cache=True, nogil=True)
 
 _Messages = tuple[
     "NDArray[np.int64]",
@@ -68,7 +67,7 @@ _Messages = tuple[
 """What ``read_messages`` takes."""
 
 
-@_kernel
+@kernel
 def _write_addresses(
     values: NDArray[np.uint64], text: NDArray[np.uint8], ends: NDArray[np.int32]
 ) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from apptell.kernels.compiled import kernel
 from apptell.names.text import DOT, escape_into
 
 if TYPE_CHECKING:
@@ -26,20 +26,19 @@ _MAX_JUMPS: Final = 32
 """Compression pointers followed in one name."""
 _A, _CNAME, _AAAA, _HTTPS = 1, 5, 28, 65
 _IN: Final = 1
-_kernel = njit(cache=True, nogil=True)
 
 
-@_kernel
+@kernel
 def _u16(data: NDArray[np.uint8], at: Any) -> Any:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
-@_kernel
+@kernel
 def _u32(data: NDArray[np.uint8], at: Any) -> Any:
     return (_u16(data, at) << 16) | _u16(data, at + 2)
 
 
-@_kernel
+@kernel
 def _read_name(
     data: NDArray[np.uint8], begin: Any, at: Any, end: Any, name: NDArray[np.uint8]
 ) -> tuple[Any, Any]:
@@ -81,7 +80,7 @@ def _read_name(
     return -1, end
 
 
-@_kernel
+@kernel
 def _is_same(one: NDArray[np.uint8], n_one: int, other: NDArray[np.uint8], n_other: int) -> bool:
     if n_one != n_other:
         return False
@@ -91,7 +90,7 @@ def _is_same(one: NDArray[np.uint8], n_one: int, other: NDArray[np.uint8], n_oth
     return True
 
 
-@_kernel
+@kernel
 def _write_name(name: NDArray[np.uint8], n: int, out: NDArray[np.uint8], at: int) -> int:
     """Writes a name as text, its labels joined by dots; where it ends, or -1 if there is no room."""
     place = np.int64(0)
@@ -125,7 +124,7 @@ class Room(NamedTuple):
     """Of each address: message, address (high and low), IP version, TTL; shape (k, 5)."""
 
 
-@_kernel
+@kernel
 def _read_chain(
     data: NDArray[np.uint8],
     begin: Any,
@@ -196,7 +195,7 @@ def _read_chain(
     return n_names
 
 
-@_kernel
+@kernel
 def _add_addresses(
     data: NDArray[np.uint8],
     at: Any,
@@ -226,7 +225,7 @@ def _add_addresses(
     return count
 
 
-@_kernel
+@kernel
 def _read_addresses(
     data: NDArray[np.uint8],
     begin: Any,
@@ -284,7 +283,7 @@ def _read_addresses(
     return min(count, first + MAX_ANSWERS)
 
 
-@_kernel
+@kernel
 def read_responses(
     start: NDArray[np.int64], stop: NDArray[np.int64], data: NDArray[np.uint8], room: Room
 ) -> int:

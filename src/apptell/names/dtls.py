@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
+from apptell.kernels.compiled import kernel
 from apptell.names.tls import Messages
 
 if TYPE_CHECKING:
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 
     from apptell.flows.schema import SegmentColumns
 
-_kernel = njit(cache=True, nogil=True)
 
-
-@_kernel
+@kernel
 def collect_dtls_hellos(
     wanted: NDArray[np.bool_],
     first: NDArray[np.int64],

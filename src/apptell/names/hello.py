@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
+
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 MAX_CODES: Final = 512
 """Ciphers, extensions or signature algorithms that are looked at in one hello."""
-_kernel = njit(cache=True, nogil=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Hellos:
     """binary: what JA4 is made of (``ja4.fingerprint``); null where the hello was cut."""
 
 
-@_kernel
+@kernel
 def _u16(data: NDArray[np.uint8], at: Any, end: Any) -> Any:
     """Two bytes of data[:end] as a number, or -1 where they are not there."""
     if at < 0 or at + 2 > end:
@@ -43,13 +43,13 @@ def _u16(data: NDArray[np.uint8], at: Any, end: Any) -> Any:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
-@_kernel
+@kernel
 def is_grease(code: int) -> bool:
     """Whether a code was put in at random to keep parsers lenient (RFC 8701): 0x0a0a, 0x1a1a, ... 0xfafa."""
     return (code & 0x0F0F) == 0x0A0A and (code >> 8) == (code & 0xFF)
 
 
-@_kernel
+@kernel
 def _put_codes(codes: NDArray[np.int64], n: int, out: NDArray[np.uint8], at: int) -> int:
     for index in range(n):
         if at + 2 > len(out):
@@ -60,7 +60,7 @@ def _put_codes(codes: NDArray[np.int64], n: int, out: NDArray[np.uint8], at: int
     return at
 
 
-@_kernel
+@kernel
 def _digit_pair(n: int, out: NDArray[np.uint8], at: int) -> None:
     n = min(n, 99)
     if at + 2 <= len(out):
@@ -68,17 +68,17 @@ def _digit_pair(n: int, out: NDArray[np.uint8], at: int) -> None:
         out[at + 1] = 48 + n % 10
 
 
-@_kernel
+@kernel
 def _is_alphanumeric(byte: int) -> bool:
     return 48 <= byte <= 57 or 65 <= byte <= 90 or 97 <= byte <= 122
 
 
-@_kernel
+@kernel
 def _hex_digit(value: int) -> int:
     return 48 + value if value < 10 else 87 + value
 
 
-@_kernel
+@kernel
 def parse_hellos(
     kind: int,
     start: NDArray[np.int64],

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 
+from apptell.kernels.compiled import kernel
 from apptell.names.hello import arrow_text
 
 if TYPE_CHECKING:
@@ -38,10 +38,9 @@ _METHODS: Final = np.array(
     dtype=np.int64,
 )
 _MAX_HEAD: Final = 12 * 1500
-_kernel = njit(cache=True, nogil=True)
 
 
-@_kernel
+@kernel
 def _begins_request(data: NDArray[np.uint8], at: int, end: int, methods: NDArray[np.int64]) -> bool:
     if end - at < 8:
         return False
@@ -63,7 +62,7 @@ def _begins_request(data: NDArray[np.uint8], at: int, end: int, methods: NDArray
     return False
 
 
-@_kernel
+@kernel
 def _host_in(head: NDArray[np.uint8], n: int) -> tuple[int, int]:
     """Begin and end of the host in a request head; (0, 0) where it is not there or is cut."""
     line = 0
@@ -126,7 +125,7 @@ def _host_in(head: NDArray[np.uint8], n: int) -> tuple[int, int]:
     return begin, end
 
 
-@_kernel
+@kernel
 def find_hosts(
     wanted: NDArray[np.bool_],
     methods: NDArray[np.int64],

@@ -17,8 +17,8 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from numba import njit
 
+from apptell.kernels.compiled import kernel
 from apptell.names.tls import Messages
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ _RESERVED: Final = 0x0A0A0A0A
 _MAX_CRYPTO: Final = 1 << 16
 _MAX_FRAMES: Final = 1024
 """CRYPTO frames that one packet of 4,096 kept bytes can hold with a byte or more each."""
-_kernel = njit(cache=True, nogil=True)
 
 
 _VERSIONS: Final = np.array(sorted(SALTS), dtype=np.int64)
@@ -76,7 +75,7 @@ class _Keys(NamedTuple):
     mask: Cipher[modes.ECB]
 
 
-@_kernel
+@kernel
 def _varint_at(data: NDArray[np.uint8], at: Any, end: Any) -> tuple[Any, Any]:
     """A variable-length integer (RFC 9000, section 16) and what follows it; -1 where it is cut."""
     if at >= end:
@@ -90,7 +89,7 @@ def _varint_at(data: NDArray[np.uint8], at: Any, end: Any) -> tuple[Any, Any]:
     return value, at + size
 
 
-@_kernel
+@kernel
 def list_initials(
     wanted: NDArray[np.bool_],
     first: NDArray[np.int64],
@@ -172,7 +171,7 @@ def list_initials(
     return count
 
 
-@_kernel
+@kernel
 def list_crypto(plain: NDArray[np.uint8], crypto: int, out: NDArray[np.int64]) -> int:
     """Lists the CRYPTO frames of an opened packet up to a frame that no Initial packet may hold.
 

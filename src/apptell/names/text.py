@@ -18,7 +18,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
+
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,10 +31,9 @@ DOT: Final = 46
 COMMA: Final = 44
 _BACKSLASH: Final = 92
 _ESCAPES: Final = re.compile(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
-_kernel = njit(cache=True, nogil=True)
 
 
-@_kernel
+@kernel
 def _character(data: NDArray[np.uint8], at: Any, end: Any) -> tuple[Any, Any]:
     """The code point at data[at] and its length in UTF-8 (RFC 3629); (-1, 1) for a byte that is not valid."""
     first = np.int64(data[at])
@@ -58,7 +58,7 @@ def _character(data: NDArray[np.uint8], at: Any, end: Any) -> tuple[Any, Any]:
     return code, size
 
 
-@_kernel
+@kernel
 def escape_into(
     data: NDArray[np.uint8],
     begin: Any,

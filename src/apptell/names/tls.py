@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
+
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 MAX_HELLO: Final = 12 * 1500 + 8
 """Bytes of a hello that the kept segments of a flow can hold."""
-_kernel = njit(cache=True, nogil=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Messages:
     """Each message from its type and 24-bit length on, perhaps cut at its end."""
 
 
-@_kernel
+@kernel
 def _begins_hello(data: NDArray[np.uint8], at: int, end: int) -> bool:
     """Whether data[at:end] may be the start of a TLS record that holds a ClientHello."""
     n = end - at
@@ -51,7 +51,7 @@ def _begins_hello(data: NDArray[np.uint8], at: int, end: int) -> bool:
     return not (n > 9 and data[at + 9] != 3)
 
 
-@_kernel
+@kernel
 def _hello_offset(data: NDArray[np.uint8], at: Any, end: int) -> Any:
     """Where in data[at:end] a hello's record begins, or -1; looks behind a prefix or other records."""
     if end - at < 1:
@@ -74,7 +74,7 @@ def _hello_offset(data: NDArray[np.uint8], at: Any, end: int) -> Any:
     return -1
 
 
-@_kernel
+@kernel
 def _unwrap(
     stream: NDArray[np.uint8], n: int, out: NDArray[np.uint8], at: int, room: int
 ) -> tuple[int, int]:
@@ -116,7 +116,7 @@ def _unwrap(
             return have, wanted
 
 
-@_kernel
+@kernel
 def _same(data: NDArray[np.uint8], a: int, b: int, n: int) -> bool:
     for index in range(n):  # noqa: SIM110 (compiled code has no generators)
         if data[a + index] != data[b + index]:
@@ -124,7 +124,7 @@ def _same(data: NDArray[np.uint8], a: int, b: int, n: int) -> bool:
     return True
 
 
-@_kernel
+@kernel
 def collect_hellos(
     wanted: NDArray[np.bool_],
     first: NDArray[np.int64],

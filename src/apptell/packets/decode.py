@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
 
+from apptell.kernels.compiled import kernel
 from apptell.packets import links
 from apptell.packets.fields import be16, be32, be64
 from apptell.packets.headers import HEADER, HeaderBatch, Status
@@ -33,10 +33,8 @@ _ENCRYPTED, _BAD_IP = int(Status.ENCRYPTED_LINK), int(Status.BAD_IP)
 _BAD_TRANSPORT, _FRAGMENT = int(Status.BAD_TRANSPORT), int(Status.FRAGMENT)
 _OTHER, _TOO_DEEP = int(Status.OTHER_PROTOCOL), int(Status.TOO_DEEP)
 
-_kernel = njit(cache=True, nogil=True)
 
-
-@_kernel
+@kernel
 def decode_frames(
     buffer,
     offset,

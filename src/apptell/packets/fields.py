@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-_inline = njit(inline="always")
+from apptell.kernels.compiled import inlined
 
 
-@_inline
+@inlined
 def be16(buffer, at):
     """Big-endian unsigned number of 16 bits at a place."""
     return (np.int64(buffer[at]) << 8) | np.int64(buffer[at + 1])
 
 
-@_inline
+@inlined
 def le16(buffer, at):
     """Little-endian unsigned number of 16 bits at a place."""
     return (np.int64(buffer[at + 1]) << 8) | np.int64(buffer[at])
 
 
-@_inline
+@inlined
 def be32(buffer, at):
     """Big-endian unsigned number of 32 bits at a place."""
     return (
@@ -31,7 +30,7 @@ def be32(buffer, at):
     )
 
 
-@_inline
+@inlined
 def le32(buffer, at):
     """Little-endian unsigned number of 32 bits at a place."""
     return (
@@ -42,13 +41,13 @@ def le32(buffer, at):
     )
 
 
-@_inline
+@inlined
 def be64(buffer, at):
     """Big-endian unsigned number of 64 bits at a place."""
     return (np.uint64(be32(buffer, at)) << np.uint64(32)) | np.uint64(be32(buffer, at + 4))
 
 
-@_inline
+@inlined
 def copy_bytes(source, start, target, at, n):
     """Copies n bytes; unsigned places, since signed ones are tested for wrap-around byte by byte."""
     start, at = np.uint64(start), np.uint64(at)

@@ -7,8 +7,8 @@ Sources: IEEE 802.2, 802.5, 802.11; RFC 1661 and 2516 (PPP, PPPoE), 3032 (MPLS),
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from apptell.kernels.compiled import kernel
 from apptell.packets import links
 from apptell.packets.fields import be16, be32, le16, le32
 from apptell.packets.headers import Status
@@ -28,7 +28,7 @@ _CUT, _NOT_IP = int(Status.CUT_IN_HEADERS), int(Status.NOT_IP)
 _UNKNOWN_LINK = int(Status.UNKNOWN_LINK_TYPE)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def open_layer(layer, ethertype, buffer, at, end, wire_end, layer_of_link):
     """Opens one layer at ``at``: (layer within, where it begins, end, wire end, EtherType).
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
 
 from apptell.capture.batch import PacketBatch
+from apptell.kernels.compiled import inlined, kernel
 from apptell.packets.fields import be16, be32, copy_bytes
 from apptell.packets.headers import TCP, UDP, HeaderBatch, Status
 
@@ -56,11 +56,8 @@ DATAGRAM: Final = np.dtype(
 )
 """A datagram that waits for its fragments."""
 
-_kernel = njit(cache=True, nogil=True)
-_inline = njit(inline="always")
 
-
-@_inline
+@inlined
 def _place(row, version, identification, protocol, datagrams):
     """The place of a fragment's datagram, or where it may begin: the free or oldest one; is it there?"""
     oldest = 0
@@ -84,7 +81,7 @@ def _place(row, version, identification, protocol, datagrams):
     return oldest, False
 
 
-@_kernel
+@kernel
 def join_fragments(
     rows, first_row, buffer, protocols, datagrams, bodies, units, whole, done, state
 ):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numba import njit
 
+from apptell.kernels.compiled import kernel
 from apptell.packets.headers import Status
 
 if TYPE_CHECKING:
@@ -14,10 +14,8 @@ if TYPE_CHECKING:
 
     from apptell.packets.headers import HeaderBatch
 
-_kernel = njit(cache=True, nogil=True)
 
-
-@_kernel
+@kernel
 def tally_rows(rows, by_status, by_protocol, others):
     """Adds n rows: status, shape (256,); protocol of IP packets, shape (256,); fragments and tunnelled."""
     for index in range(len(rows)):

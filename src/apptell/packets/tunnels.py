@@ -7,8 +7,8 @@ Sources: RFC 7348 (VXLAN), 8926 (Geneve), 2661 (L2TP), 4380 (Teredo), 2784 and 2
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from apptell.kernels.compiled import kernel
 from apptell.packets import links
 from apptell.packets.fields import be16, be32
 
@@ -20,10 +20,9 @@ _UNKNOWN, _ETHERNET, _IP, _PPP, _ETHERTYPE, _LLC = (
     links.ETHERTYPE,
     links.LLC,
 )
-_kernel = njit(cache=True, nogil=True)
 
 
-@_kernel
+@kernel
 def _capwap_data(buffer, at, end):
     """What a CAPWAP data message (RFC 5415, Section 4.3) opens: (layer, where it begins, EtherType).
 
@@ -52,7 +51,7 @@ def _capwap_data(buffer, at, end):
     return _UNKNOWN, at, 0
 
 
-@_kernel
+@kernel
 def udp_tunnel(buffer, at, end, wire_end, source_port, target_port):
     """What a UDP payload at ``at`` opens: (layer, where it begins, EtherType); layer 0 where nothing.
 
@@ -115,7 +114,7 @@ def udp_tunnel(buffer, at, end, wire_end, source_port, target_port):
     return _UNKNOWN, at, 0
 
 
-@_kernel
+@kernel
 def gre_tunnel(buffer, at, end):
     """What a GRE header at ``at`` opens: (layer, where it begins, EtherType); layer 0 where nothing."""
     if at + 4 > end:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from apptell.kernels.compiled import inlined
 from apptell.packets.headers import Status
 
 _NOT_DATA, _ENCRYPTED, _CUT = (
@@ -12,10 +12,9 @@ _NOT_DATA, _ENCRYPTED, _CUT = (
     int(Status.ENCRYPTED_LINK),
     int(Status.CUT_IN_HEADERS),
 )
-_inline = njit(inline="always")
 
 
-@_inline
+@inlined
 def wifi_payload(buffer, at, end):
     """Start of the LLC header of an 802.11 data frame, or minus the Status that stops it."""
     if at + 24 > end:
@@ -44,7 +43,7 @@ def wifi_payload(buffer, at, end):
     return start
 
 
-@_inline
+@inlined
 def radiotap_pads(buffer, at, end):
     """Whether the flags field of a radiotap header (at least 8 bytes) says the 802.11 header is padded."""
     words = 4

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apptell.errors import UsageError
+from apptell.kernels.notice import VARIABLE as COMPILING
 from apptell.records.forms.jsonl import json_lines
 from apptell.records.schema import VERDICT
 from apptell.service.outputs.queued import QueuedOutput
@@ -125,8 +126,8 @@ class Command:
         Raises:
             CallError: it could not be run, took too long or ended with another status than 0.
         """
-        # numba's setting is ours alone (``cli.main``)
-        environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_LOCATOR_CLASSES"}
+        # a command of its own, which may announce what it compiles
+        environment = {k: v for k, v in os.environ.items() if k != COMPILING}
         try:
             with subprocess.Popen(
                 self._words,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import struct
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,11 @@ from apptell.capture.live import read_block
 from apptell.encoding.inputs import ENCODINGS
 from apptell.flows import Assembly, FlowBatch, FlowOptions
 from apptell.flows.schema import GROUPS
-from apptell.labels.formats.pcapdroid import TrailerReader
+from apptell.kernels.compiled import KERNELS
+from apptell.labels.formats.pcapdroid import MAGIC, TRAILER_BYTES, TrailerReader
 from apptell.names import read_flows
 from apptell.names.hello import read_hellos
+from apptell.names.quic import list_crypto
 from apptell.names.tls import Messages
 from apptell.service.warm_up import warm_up
 from apptell.verdicts import identify_flows
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from apptell.models import Model
 
 _TUPLES: Final = 20_000
+_OWNERS: Final = 100
+"""More than the reader of trailers has room for at first."""
 _ALL: Final = FlowOptions(transports=(6, 17), groups=tuple(GROUPS))
 
 
@@ -63,11 +66,13 @@ def prepare(model: Model) -> Prepared:
             path.write_bytes(data)
             for source in (path, io.BytesIO(data)):  # mapped memory and a stream's buffer differ
                 flows = list(read_flows(source, _ALL))
-        with open_capture(Path(folder) / "one.pcap") as packets:
+        (Path(folder) / "owners.pcap").write_bytes(_pcap(_owned(i) for i in range(_OWNERS)))
+        with open_capture(Path(folder) / "owners.pcap") as packets:
             for batch in packets:
                 TrailerReader()(batch)
         _crowd(Path(folder) / "many.pcap")
-    # No frame above has a whole hello, and no message means no parsing.
+    # No frame above has a whole hello, and no message means no parsing; no packet of QUIC either.
+    list_crypto(np.frombuffer(b"\0", dtype=np.uint8), 6, np.empty((1, 3), dtype=np.int64))
     read_hellos(Messages(np.zeros(1, np.int64), np.array([0, 4]), np.zeros(4, np.uint8)), "t")
     # several batches made one lie in memory that is not to be written: another type for a kernel
     flows.append(FlowBatch.concat([flows[-1], flows[-1]]))
@@ -116,20 +121,11 @@ def _ring() -> None:
 
 
 def _prepared() -> Prepared:
-    from numba.core.dispatcher import Dispatcher
-
-    found = {
-        id(kernel): kernel
-        for name, module in sys.modules.items()
-        if name.startswith("apptell.")
-        for kernel in vars(module).values()
-        if isinstance(kernel, Dispatcher)
-    }
-    stats = [kernel.stats for kernel in found.values() if kernel.stats.cache_path is not None]
+    stats = [compiled.stats for compiled in KERNELS if compiled.signatures]
     return Prepared(
         sum(bool(each.cache_misses) for each in stats),
         sum(bool(each.cache_hits) and not each.cache_misses for each in stats),
-        sorted({str(each.cache_path) for each in stats}),
+        sorted({str(each.cache_path) for each in stats if each.cache_path is not None}),
     )
 
 
@@ -138,6 +134,11 @@ def _frames() -> Iterator[bytes]:
     for i in range(6):
         yield _tcp(0x0A000002, 1 + i, i, b"x", reverse=i % 2 == 1)
         yield _udp(0x0A000002, b"x" * 20, reverse=i % 2 == 1)
+
+
+def _owned(uid: int) -> bytes:
+    """A frame with the trailer that names its owner."""
+    return _tcp(0x0A000002, 1, 0) + struct.pack("!Ii", MAGIC, uid) + bytes(TRAILER_BYTES - 8)
 
 
 def _ethernet(protocol: int, client: int, body: bytes, *, reverse: bool) -> bytes:

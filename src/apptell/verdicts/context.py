@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
-from numba import njit
 
 from apptell.errors import ApptellError, UsageError
 from apptell.flows.schema import FlowBatch
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -262,7 +262,7 @@ def _weigh(
         out[:] = weigh_one(rows, own, prior, options.strength, options.iterations)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def weigh_one(
     probabilities: NDArray[np.float32],
     own: int,
@@ -297,7 +297,7 @@ def weigh_one(
     return found
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def estimate(
     probabilities: NDArray[np.float32],
     prior: NDArray[np.float64],

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import njit
 
 from apptell.capture.batch import Owner
+from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,7 +120,7 @@ def _owner(key: bytes) -> Owner:
     return Owner(uid=uid, name=name or None)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _read_trailers(
     data: Any,
     offset: Any,
@@ -171,7 +171,7 @@ def _read_trailers(
     return n
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number(data: Any, at: int, keys: Any, slots: Any, counts: Any) -> int:
     """The number of the owner whose key stands there; -1 when it is new and there is no room."""
     mixed = np.uint64(14695981039346656037)
@@ -198,7 +198,7 @@ def _number(data: Any, at: int, keys: Any, slots: Any, counts: Any) -> int:
     return number
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _number_again(keys: Any, n: int, slots: Any) -> None:
     """Puts the first n keys into empty slots."""
     counts = np.zeros(4, dtype=np.int64)
@@ -207,7 +207,7 @@ def _number_again(keys: Any, n: int, slots: Any) -> None:
         _number(flat, number * _KEY_BYTES, keys, slots, counts)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _crc32(data: Any, start: int, stop: int, tables: Any) -> np.uint32:
     """IEEE CRC-32 of ``data[start:stop]``, 16 bytes at a step; the caller checked the bounds."""
     crc = np.uint32(0xFFFFFFFF)
@@ -245,7 +245,7 @@ def _crc32(data: Any, start: int, stop: int, tables: Any) -> np.uint32:
     return crc ^ np.uint32(0xFFFFFFFF)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_magic(data: Any, at: int) -> bool:
     """Whether the trailer's magic, big-endian, stands there; the caller checked the length."""
     if at < 0 or at + 4 > len(data):

@@ -1,0 +1,168 @@
+"""A function over arrays in, its compiled form out, from a cache that is keyed by all that it is made of.
+
+``kernel`` declares a function that Python calls, ``inlined`` one that only kernels call. A kernel's cached
+form is used while the sources of its module and of the apptell modules that it imports are unchanged
+(``source``), for the same numba, Python, processor and compiler flags. It is read from wherever it is found
+and written to the first folder that may be written to (``folders``); where there is none, it is compiled for
+this process alone.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from functools import partial
+from pickle import PickleError
+from typing import TYPE_CHECKING, Any, Final
+
+from numba import njit
+from numba.core import config
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
+
+from apptell.kernels.folders import cache_folders, make_writable, private_files
+from apptell.kernels.notice import compiling
+from apptell.kernels.source import source_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+KERNELS: Final[list[Any]] = []
+"""Every kernel of the modules that are imported, as numba's dispatchers."""
+_DAMAGE: Final = (EOFError, ValueError, LookupError, TypeError, AttributeError, PickleError)
+"""What reading a cache file raises that was cut short, or written by another program."""
+_EXTENSIONS: Final[set[str]] = set()
+
+
+def kernel(function: Any = None, *, fastmath: bool = False) -> Any:
+    """Declares a kernel: compiled at its first call, without the interpreter lock, and cached.
+
+    Args:
+        function: takes arrays and numbers alone.
+        fastmath: whether sums of floating-point numbers may be reordered.
+    """
+    if function is None:
+        return partial(kernel, fastmath=fastmath)
+    compiled: Any = njit(nogil=True, fastmath=fastmath)(function)
+    compiled._cache = KernelCache(function)  # noqa: SLF001 (as numba's own ``cache=True`` does)
+    KERNELS.append(compiled)
+    return compiled
+
+
+def inlined(function: Any) -> Any:
+    """Declares a function that becomes part of every kernel that calls it."""
+    return njit(forceinline=True)(function)
+
+
+def extended_by(module: str) -> None:
+    """Says that kernels call functions of a module outside apptell, whose source is part of every key."""
+    _EXTENSIONS.add(module)
+
+
+class KernelCache(_Cache):
+    """The compiled forms of one function. Folders are looked at when the function is first called."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._levels: list[_Level] | None = None
+        self._writable: _Level | None = None
+        self._is_enabled = True
+
+    @property
+    def cache_path(self) -> str | None:
+        """The folder that the function was found in or is kept in; None before its first call."""
+        level = self._writable or next(iter(self._levels or []), None)
+        return None if level is None else str(level.cache_path)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled form for some types of arguments; None where it has to be compiled.
+
+        Raises:
+            UsageError: the cache folder that was named is one that other users can write to.
+        """
+        if self._levels is None:
+            self._levels, self._writable = _open_levels(self._function)
+        for level in self._levels if self._is_enabled else ():
+            try:
+                found = level.load_overload(sig, target_context)
+            except OSError:
+                continue
+            except _DAMAGE:
+                if level is self._writable:
+                    self.flush()
+                continue
+            if found is not None:
+                return found
+        compiling()
+        return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keeps a compiled form; a full disk or a folder that is gone costs nothing but the next start."""
+        if self._writable is not None and self._is_enabled:
+            with suppress(OSError), private_files():
+                self._writable.save_overload(sig, data)
+
+    def enable(self) -> None:
+        """Uses the cache."""
+        self._is_enabled = True
+
+    def disable(self) -> None:
+        """Compiles anew and keeps nothing."""
+        self._is_enabled = False
+
+    def flush(self) -> None:
+        """Forgets what is kept."""
+        if self._writable is not None:
+            with suppress(OSError), private_files():
+                self._writable.flush()
+
+
+def _open_levels(function: Callable[..., Any]) -> tuple[list[_Level], _Level | None]:
+    """The function's cache in every folder; the one to write to, None where there is none."""
+    digests = [source_digest(name) for name in (function.__module__, *sorted(_EXTENSIONS))]
+    if None in digests:
+        return [], None
+    stamp = b"".join(digest for digest in digests if digest is not None)
+    levels = []
+    for folder in cache_folders():
+        level = _Level(function, _Place(folder, stamp))
+        levels.append(level)
+        if make_writable(folder):
+            return levels, level
+    return levels, None
+
+
+class _Place(_CacheLocator):
+    """Where numba reads and writes one function's files, and when they are out of date."""
+
+    def __init__(self, folder: Path, stamp: bytes) -> None:
+        self._folder = folder
+        self._stamp = stamp
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> bytes:
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        return "checked" if config.BOUNDSCHECK else "plain"  # type: ignore[attr-defined]
+
+
+class _Files(CompileResultCacheImpl):
+    """Names of one function's files."""
+
+    def __init__(self, place: _Place, function: Callable[..., Any]) -> None:
+        self._locator = place
+        self._lineno = function.__code__.co_firstlineno
+        self._filename_base = self.get_filename_base(
+            f"{function.__module__}.{function.__qualname__}", getattr(sys, "abiflags", "")
+        )
+
+
+class _Level(FunctionCache):
+    """One function's cache in one folder."""
+
+    def __init__(self, function: Callable[..., Any], place: _Place) -> None:
+        self._impl_class = partial(_Files, place)  # type: ignore[assignment]
+        super().__init__(function)
