@@ -2,39 +2,58 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DOCS_STAMP := $(VENV)/.installed-docs
+SOURCES := src tests lab benchmarks
 
-.PHONY: demo test check format lab-sample lab-dataset clean
+.PHONY: help demo test check format build docs bench lab-sample lab-dataset clean
 
-demo: $(STAMP)
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(STAMP)  ## install into .venv, then train, measure, identify and write a report on embedded samples
 	$(BIN)/apptell demo
 
-test: $(STAMP)
+test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(STAMP)
-	$(BIN)/ruff format --check src tests lab benchmarks
-	$(BIN)/ruff check src tests lab benchmarks
+check: $(STAMP)  ## check formatting, lint, types and import rules
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(STAMP)
-	$(BIN)/ruff format src tests lab benchmarks
-	$(BIN)/ruff check --fix src tests lab benchmarks
+format: $(STAMP)  ## format the code and apply safe lint fixes
+	$(BIN)/ruff format $(SOURCES)
+	$(BIN)/ruff check --fix $(SOURCES)
+
+build: $(STAMP)  ## build the source distribution and the wheel into dist/
+	$(BIN)/python -m build
+
+docs: $(DOCS_STAMP)  ## build the documentation into docs/_build/html; a warning or a broken link is an error
+	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
+bench: $(STAMP)  ## measure the flow engine beside its peers, where they are installed
+	$(BIN)/python -m benchmarks.flow_engine
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,pandas,test,dev]'
 	touch $(STAMP)
 
-lab-sample:
+$(DOCS_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $(DOCS_STAMP)
+
+lab-sample:  ## record the embedded samples again (root, Linux)
 	lab/setup
 	.lab-venv/bin/python -m lab sample
 
 LAB_FLOWS ?= 97706
-lab-dataset:
+lab-dataset:  ## record a dataset at the paper's size (root, Linux, hours)
 	lab/setup
 	.lab-venv/bin/python -m lab dataset --flows $(LAB_FLOWS) -o lab-out/dataset
 
-clean:
-	rm -rf $(VENV) out
+clean:  ## delete everything that was built
+	rm -rf $(VENV) out dist docs/_build
 	find src -name '*.nb?' -delete

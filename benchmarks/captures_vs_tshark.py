@@ -2,7 +2,7 @@
 
     python benchmarks/captures_vs_tshark.py CAPTURES --tshark tshark [--peers out/peers.jsonl]
 
-Writes docs/captures.csv (all files) and the table of differences in docs/captures.md. What tshark said is
+Writes docs/reports/captures.csv (all files) and the table of differences in docs/reference/captures.md. What tshark said is
 kept (``oracle.py``); what nfstream and scapy said is read from ``peer_counts.py``'s file where it is there.
 
 From tshark's fields: packets are the records that are packets; copies of TCP headers inside ICMP errors
@@ -147,8 +147,8 @@ def main() -> None:
     parser.add_argument("--tshark", default="tshark")
     parser.add_argument("--kept", type=Path, default=Path("out"), help="where answers are kept")
     parser.add_argument("--peers", type=Path, default=Path("out/peers.jsonl"))
-    parser.add_argument("--csv", type=Path, default=Path("docs/captures.csv"))
-    parser.add_argument("--page", type=Path, default=Path("docs/captures.md"))
+    parser.add_argument("--csv", type=Path, default=Path("docs/reports/captures.csv"))
+    parser.add_argument("--page", type=Path, default=Path("docs/reference/captures.md"))
     arguments = parser.parse_args()
     tshark = Tshark(arguments.tshark, arguments.kept)
     peers: dict[str, dict[str, Any]] = {}

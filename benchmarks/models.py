@@ -1,4 +1,4 @@
-"""Models on parsed tokens beside others on several splits: the table of docs/models.md.
+"""Models on parsed tokens beside others on several splits: the table of docs/explanation/models.md.
 
     python benchmarks/models.py DATASET -o RESULTS [--split source] [--model fast ...] [--seeds 5]
 

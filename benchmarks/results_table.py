@@ -1,4 +1,4 @@
-"""Reports of ``apptell compare`` in, the rows of docs/results.md out.
+"""Reports of ``apptell compare`` in, the rows of docs/reports/results.md out.
 
 python benchmarks/results_table.py REPORT...
 """

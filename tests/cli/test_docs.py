@@ -1,4 +1,4 @@
-"""docs/cli.md and ``--help`` are held equal, verb by verb and option by option."""
+"""docs/reference/cli.md and ``--help`` are held equal, verb by verb and option by option."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from apptell.cli.app import app
 
 GROUPS = {"dataset", "config"}
 """Sections about several verbs."""
-DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+DOCS = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 _HEADING = re.compile(r"^#{2,3} apptell (.+)$", re.MULTILINE)
 
 

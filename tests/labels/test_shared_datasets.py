@@ -1,4 +1,4 @@
-"""The real captures and FG-Net, built with the commands of their cards in docs/datasets."""
+"""The real captures and FG-Net, built with the commands of their cards in docs/reference/datasets."""
 
 import os
 import re

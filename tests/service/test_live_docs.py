@@ -1,4 +1,4 @@
-"""docs/live.md: its samples have the fields that the outputs write today, its metrics are those served."""
+"""docs/how-to/live.md: its samples have the fields that the outputs write today, its metrics are those served."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
 from apptell.testing import flow_batch
 
-DOCS = (Path(__file__).parents[2] / "docs/live.md").read_text()
+DOCS = (Path(__file__).parents[2] / "docs/how-to/live.md").read_text()
 
 
 def sample(form):

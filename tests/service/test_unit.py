@@ -1,4 +1,4 @@
-"""docs/apptell.service: systemd's own checker reads it."""
+"""docs/how-to/apptell.service: systemd's own checker reads it."""
 
 import shutil
 import subprocess
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parents[2] / "docs/apptell.service"
+UNIT = Path(__file__).parents[2] / "docs/how-to/apptell.service"
 
 
 @pytest.mark.oracle

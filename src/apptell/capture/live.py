@@ -431,7 +431,7 @@ def _open_socket(interface: str, *, cooked: bool) -> socket.socket:
         return socket.socket(socket.AF_PACKET, kind, 0)  # protocol 0: nothing arrives until bound
     except PermissionError as error:
         raise MissingError(
-            f"{interface}: capturing needs the capability CAP_NET_RAW (docs/live.md), or "
+            f"{interface}: capturing needs the capability CAP_NET_RAW (docs/how-to/live.md), or "
             f"sudo tcpdump -i {interface} -w - | apptell live -"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Words typed at a prompt in, the house's work done: one module per verb, as in docs/cli.md."""
+"""Words typed at a prompt in, the house's work done: one module per verb, as in docs/reference/cli.md."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that several verbs share, so that each means one thing everywhere (docs/cli.md)."""
+"""The options that several verbs share, so that each means one thing everywhere (docs/reference/cli.md)."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,6 +1,6 @@
 """A verb's options in; what the environment and a file say of them out, and where each value came from.
 
-Flags win over the environment, the environment over the file (docs/cli.md, Settings). Both are given to
+Flags win over the environment, the environment over the file (docs/reference/cli.md, Settings). Both are given to
 a verb as defaults, so that a value is checked and converted in one way wherever it comes from.
 """
 

@@ -67,7 +67,7 @@ class Evaluation:
         return self.at_threshold.n_flows / self.scores.n_flows
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers, as ``metrics.json`` holds them (docs/cli.md says what each is)."""
+        """Plain numbers, as ``metrics.json`` holds them (docs/reference/cli.md says what each is)."""
         return {
             "apps": list(self.scores.apps),
             "unknown_apps": list(self.unknown_apps),

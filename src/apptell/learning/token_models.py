@@ -1,7 +1,7 @@
 """Tokens of flows and apps in, classifiers out: a linear model, and its fusion with a network.
 
 Weights that are shared by groups, and regularisation, leave both calibrated on groups held out: a
-temperature fitted on inner folds made it worse (docs/models.md), so there is none.
+temperature fitted on inner folds made it worse (docs/explanation/models.md), so there is none.
 """
 
 from __future__ import annotations
