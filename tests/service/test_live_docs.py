@@ -1,4 +1,4 @@
-"""docs/how-to/live.md: its samples have the fields that the outputs write today, its metrics are those served."""
+"""The samples in docs/how-to/live.md have the fields that the outputs write; its metrics are those served."""
 
 import csv
 import io

@@ -1,7 +1,7 @@
 """A verb's options in; what the environment and a file say of them out, and where each value came from.
 
-Flags win over the environment, the environment over the file (docs/reference/cli.md, Settings). Both are given to
-a verb as defaults, so that a value is checked and converted in one way wherever it comes from.
+A flag overrides the environment, and the environment overrides the file (docs/reference/cli.md, Settings).
+Both reach a verb as defaults, so that a value is checked and converted in one way wherever it comes from.
 """
 
 import os
