@@ -3,7 +3,8 @@
     python benchmarks/captures_vs_tshark.py CAPTURES --tshark tshark [--peers out/peers.jsonl]
 
 Writes docs/reports/captures.csv (all files) and the table of differences in docs/reference/captures.md.
-What tshark said is kept (``oracle.py``); what nfstream and scapy said is read from ``peer_counts.py``'s file where it is there.
+What tshark said is kept (``oracle.py``); what nfstream and scapy said is read from the file of
+``peer_counts.py`` where it is there.
 
 From tshark's fields: packets are the records that are packets; copies of TCP headers inside ICMP errors
 and sFlow samples do not count, nor TCP headers that are no whole ones; the addresses of a packet are those
