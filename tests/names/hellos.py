@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from apptell.flows.schema import FlowBatch
+from apptell.names.text import escape
 
 CHROME_CIPHERS = [0x1301, 0x1302, 0x1303, 0xC02B, 0xC02F, 0xC02C, 0xC030, 0xCCA9, 0xCCA8]
 CHROME_CIPHERS += [0xC013, 0xC014, 0x009C, 0x009D, 0x002F, 0x0035]
@@ -58,11 +59,18 @@ def records(message: bytes, size: int = 16384) -> bytes:
 
 
 def flows(
-    conversations: list[list[tuple[bool, bytes]]], protocol: int = 6, lengths: dict | None = None
+    conversations: list[list[tuple[bool, bytes]]],
+    protocol: int = 6,
+    lengths: dict | None = None,
+    offsets: list[list[int]] | None = None,
 ) -> FlowBatch:
-    """Flows of (to server, bytes) segments; ``lengths`` gives true lengths by (flow, segment)."""
+    """Flows of (to server, bytes) segments, in order unless ``offsets`` gives their places in the stream.
+
+    ``lengths`` gives true lengths by (flow, segment).
+    """
     lengths = lengths or {}
     n = len(conversations)
+    columns = {} if offsets is None else {"segment_offset": offsets}
     return FlowBatch.from_columns(
         {
             "protocol": [protocol] * n,
@@ -77,12 +85,9 @@ def flows(
             "segment_to_server": [[side for side, _ in segments] for segments in conversations],
             "segment_time_ns": [list(range(len(segments))) for segments in conversations],
             "segment_bytes": [[data for _, data in segments] for segments in conversations],
+            **columns,
         }
     )
-
-
-def clean(text: bytes) -> str:
-    return bytes(byte for byte in text if 32 < byte < 127).decode()
 
 
 def read_plainly(message: bytes) -> tuple[str | None, str | None]:
@@ -110,15 +115,16 @@ def read_plainly(message: bytes) -> tuple[str | None, str | None]:
             if kind == 0 and not name and len(data) >= 5 and data[2] == 0:
                 (length_of_name,) = struct.unpack_from(">H", data, 3)
                 if 0 < length_of_name <= len(data) - 5:
-                    name = clean(data[5 : 5 + length_of_name])
+                    name = escape(data[5 : 5 + length_of_name])
             if kind == 16 and len(data) == length:
                 place = 2
                 while place < len(data):
                     value = data[place + 1 : place + 1 + data[place]]
                     if len(value) < data[place]:
                         break
-                    if clean(value):
-                        offered.append(clean(value))
+                    is_grease = len(value) == 2 and value[0] == value[1] and value[0] & 15 == 10
+                    if value and not is_grease:
+                        offered.append(escape(value).replace(",", r"\x2c"))
                     place += 1 + data[place]
     except (IndexError, struct.error):
         pass

@@ -17,10 +17,12 @@ HELLO = hello(
 BODY = HELLO[4:]
 
 
-def record(offset: int, size: int, *, body: bytes = BODY, kind: int = 1) -> bytes:
+def record(
+    offset: int, size: int, *, body: bytes = BODY, kind: int = 1, sequence: int = 0
+) -> bytes:
     """One DTLS record with body[offset : offset + size] of a handshake message."""
     part = body[offset : offset + size]
-    head = bytes([kind]) + len(body).to_bytes(3, "big") + b"\0\0"
+    head = bytes([kind]) + len(body).to_bytes(3, "big") + sequence.to_bytes(2, "big")
     head += offset.to_bytes(3, "big") + len(part).to_bytes(3, "big")
     return b"\x16\xfe\xff" + bytes(8) + (12 + len(part)).to_bytes(2, "big") + head + part
 
@@ -41,6 +43,33 @@ def test_fragments_over_records_and_datagrams_are_joined(size):
     assert message(*parts) == HELLO
     assert message(b"".join(parts)) == HELLO
     assert message(parts[0], *parts) == HELLO  # the first sent again
+
+
+@pytest.mark.parametrize("size", [41, 60, 100])
+def test_fragments_that_overlap_or_are_reordered_are_joined(size):
+    parts = [record(max(at - 20, 0), size + 20) for at in range(0, len(BODY), size)]
+    assert message(*parts) == HELLO
+    assert message(*reversed(parts)) == HELLO
+    assert message(b"".join(reversed(parts))) == HELLO
+
+
+def test_a_hello_ends_before_a_byte_of_which_two_versions_were_sent():
+    other = BODY.replace(b"call", b"bank")
+    at = BODY.index(b"call")
+    assert message(record(0, 999), record(0, 999, body=other)) == HELLO[: 4 + at]
+    (flow,) = add_names(flows([[(True, record(0, 999) + record(0, 999, body=other))]], 17))
+    assert flow.server_name is None
+
+
+def test_fragments_of_two_hellos_are_not_mixed():
+    other = BODY.replace(b"call", b"bank")
+    first, second = (
+        record(0, at := BODY.index(b"call") + 2),
+        record(at, 999, body=other, sequence=1),
+    )
+    assert message(first, second) == HELLO[: 4 + at]
+    again = record(0, 999, body=other, sequence=1)
+    assert message(first, again) == HELLO[:4] + other
 
 
 def test_a_missing_fragment_leaves_what_precedes_it():

@@ -22,8 +22,12 @@ def parse(*messages):
     return list(zip(hellos.server_name.to_pylist(), hellos.alpn.to_pylist(), strict=True))
 
 
-def test_odd_names_lose_their_invalid_bytes_and_empty_ones_are_null():
-    assert parse(hello([server_name(b"a\xffb\x00.org")])) == [("ab.org", None)]
+def test_odd_bytes_are_escaped_and_empty_names_are_null():
+    assert parse(hello([server_name(b"a\xffb\x00.org")])) == [(r"a\xffb\x00.org", None)]
+    assert parse(hello([server_name("pay\u200bpal.example".encode())])) == [
+        (r"pay\u200bpal.example", None)
+    ]
+    assert parse(hello([alpn(b"h2,x", b"a b")])) == [(None, r"h2\x2cx,a\x20b")]
     assert parse(hello([server_name(b"")])) == [(None, None)]
     assert parse(hello([(0, b"")])) == [(None, None)]
     assert parse(hello([alpn(b"\x0a\x0a", b"h2")])) == [(None, "h2")]

@@ -11,8 +11,10 @@ from apptell.names.http import read_hosts
 from tests.names.hellos import flows
 
 
-def host(*conversation, lengths=None):
-    segments = flows([list(conversation)], lengths=lengths).segments()
+def host(*conversation, lengths=None, offsets=None):
+    segments = flows(
+        [list(conversation)], lengths=lengths, offsets=None if offsets is None else [offsets]
+    ).segments()
     return read_hosts(segments, np.ones(1, dtype=bool))[0].as_py()
 
 
@@ -51,10 +53,38 @@ def test_a_segment_that_was_cut_ends_the_head():
     )
 
 
-def test_a_request_from_the_side_called_server_and_a_later_one_are_found():
+def test_a_flow_has_the_host_of_the_request_that_either_side_begins_with():
     head = b"GET / HTTP/1.1\r\nHost: a.org\r\n\r\n"
     assert host((False, head)) == "a.org"
-    assert host((True, b"hello"), (True, head)) == "a.org"
+    assert host((False, b"+OK ready"), (True, head)) == "a.org"
+    assert host((True, b"hello"), (True, head)) is None  # within something else
+
+
+def test_a_request_behind_a_proxy_prefix_is_found():
+    head = b"PROXY TCP4 10.0.0.1 10.0.0.2 5000 80\r\nGET / HTTP/1.1\r\nHost: a.org\r\n\r\n"
+    assert host((True, head)) == "a.org"
+    assert host(*[(True, head[at : at + 1]) for at in range(len(head))]) == "a.org"
+
+
+def test_segments_of_a_head_are_joined_in_the_order_of_their_places():
+    head = b"GET / HTTP/1.1\r\nHost: good.example\r\n\r\n"
+    assert host((True, head[25:]), (True, head[:25]), offsets=[25, 0]) == "good.example"
+    assert host((True, head[:25]), (True, head[:25]), (True, head[25:]), offsets=[0, 0, 25]) == (
+        "good.example"
+    )
+    assert host((True, head[:25]), (True, b"d.example\r\n\r\n"), offsets=[0, 30]) is None
+
+
+def test_a_host_of_which_two_versions_were_sent_is_not_given():
+    head = b"GET / HTTP/1.1\r\nHost: good.example\r\n\r\n"
+    other = head.replace(b"good", b"bank")
+    assert host((True, head), (True, other), offsets=[0, 0]) is None
+    assert host((True, other), (True, head), offsets=[0, 0]) is None
+
+
+def test_odd_bytes_of_a_host_are_escaped():
+    head = "GET / HTTP/1.1\r\nHost: pay\u200bpal.example\0 x\\\r\n\r\n".encode()
+    assert host((True, head)) == r"pay\u200bpal.example\x00\x20x\x5c"
 
 
 @settings(max_examples=300, deadline=None)

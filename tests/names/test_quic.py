@@ -115,6 +115,21 @@ def test_overlapping_frames_are_joined_and_a_gap_ends_the_stream():
     assert read_flow([initial(crypto(0, SHORT[:60]) + crypto(70, SHORT[70:]))]) == SHORT[:60]
 
 
+def test_a_stream_ends_before_a_byte_of_which_two_versions_were_sent():
+    other = SHORT.replace(b"quic.", b"bank.")
+    at = SHORT.index(b"quic.")
+    halves = crypto(0, SHORT[: at + 2]) + crypto(at - 3, other[at - 3 :])
+    assert read_flow([initial(halves)]) == SHORT[:at]
+    assert names(initial(halves)) == ([None], {})
+
+
+def test_packets_of_two_versions_are_not_mixed():
+    other = SHORT.replace(b"quic.", b"bank.")
+    first = initial(crypto(0, SHORT[:99]))
+    assert read_flow([first, initial(crypto(99, other[99:]), 0x6B3343CF)]) == b""
+    assert read_flow([first, initial(crypto(0, other), 0x6B3343CF)]) == other
+
+
 def test_coalesced_packets_are_opened():
     both = initial(crypto(0, SHORT[:50])) + initial(crypto(50, SHORT[50:]), number=3)
     assert read_flow([both]) == SHORT

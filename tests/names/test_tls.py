@@ -19,8 +19,10 @@ HELLO = hello([server_name(b"chat.example.org"), alpn(b"h2", b"http/1.1"), versi
 BIG = hello([(51, bytes(1700)), server_name(b"pq.example.org"), alpn(b"h2")])
 
 
-def found(*conversation, lengths=None):
-    segments = flows([list(conversation)], lengths=lengths).segments()
+def found(*conversation, lengths=None, offsets=None):
+    segments = flows(
+        [list(conversation)], lengths=lengths, offsets=None if offsets is None else [offsets]
+    ).segments()
     messages = find_hellos(segments, np.ones(1, dtype=bool))
     hellos = read_hellos(messages, "t")
     return list(zip(hellos.server_name.to_pylist(), hellos.alpn.to_pylist(), strict=True))
@@ -83,8 +85,75 @@ def test_the_clients_hello_goes_before_the_servers():
 
 def test_a_hello_sent_again_while_it_goes_on_is_passed_over():
     data = records(BIG)
-    got = found((True, data[:1400]), (True, data[:1400]), (True, data[1400:]))
+    got = found((True, data[:1400]), (True, data[:1400]), (True, data[1400:]), offsets=[0, 0, 1400])
     assert got == [("pq.example.org", "h2")]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 6, 50])
+@pytest.mark.parametrize("cut", [1, 7, 40, 9999])
+def test_a_hello_whose_first_record_is_tiny_is_read(size, cut):
+    data = records(HELLO[:size]) + records(HELLO[size:])
+    parts = [(True, data[at : at + cut]) for at in range(0, len(data), cut)]
+    assert found(*parts) == [("chat.example.org", "h2,http/1.1")]
+
+
+def test_a_hello_in_records_of_one_byte_and_segments_of_one_byte_is_read():
+    data = records(HELLO, size=1)
+    assert found(*[(True, data[at : at + 1]) for at in range(len(data))]) == [
+        ("chat.example.org", "h2,http/1.1")
+    ]
+
+
+def test_segments_of_a_hello_are_joined_in_the_order_of_their_places():
+    data = records(BIG)
+    got = found((True, data[1400:]), (False, b"x"), (True, data[:1400]), offsets=[0, 0, -1400])
+    assert got == [("pq.example.org", "h2")]
+
+
+def test_the_halves_of_two_names_are_never_joined():
+    """The second half comes first and reads like a hello of its own when the order is lost."""
+    data = records(hello([server_name(b"good.example" + b"x" * 1400 + b"bank.example")]))
+    first, second = data[:700], data[700:]
+    assert found((True, second), (True, first), offsets=[700, 0]) == found((True, data))
+    assert found((True, first), (True, b"." * 50), offsets=[0, 900]) == [(None, None)]
+
+
+@pytest.mark.parametrize("other", [b"paypal.org", b"bank00.org"])
+def test_a_name_of_which_two_versions_were_sent_is_not_given(other):
+    data = records(hello([alpn(b"h2"), server_name(b"chat12.org"), (51, bytes(300))]))
+    at = data.index(b"chat12.org")
+    spoiled = data[:at] + other + data[at + 10 :]
+    for first, second in ((data, spoiled), (spoiled, data)):
+        assert found((True, first), (True, second), offsets=[0, 0]) == [(None, "h2")]
+        assert found((True, first[: at + 3]), (True, second[at - 5 :]), offsets=[0, at - 5]) == [
+            (None, "h2")
+        ]
+
+
+def test_a_hello_inside_the_gap_of_another_is_not_taken_for_it():
+    inner = records(hello([server_name(b"bank.example")]))
+    outer = records(hello([(21, bytes(600) + inner + bytes(900)), server_name(b"evil.example")]))
+    at = outer.index(inner)
+    whole = [(True, outer[:40]), (True, outer[40:at]), (True, outer[at:])]
+    assert found(*whole) == [("evil.example", None)]
+    assert found(whole[0], whole[2], offsets=[0, at]) == []
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_any_cut_order_and_repetition_gives_the_same_hello(data):
+    stream = records(data.draw(st.sampled_from([HELLO, BIG])), data.draw(st.integers(1, 600)))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=9)))
+    spans = list(zip([0, *cuts], [*cuts, len(stream)], strict=True))
+    for begin, end in data.draw(st.lists(st.sampled_from(spans), max_size=4)):
+        spans.append((max(begin - 3, 0), min(end + 7, len(stream))))
+    spans = data.draw(st.permutations(spans))
+    got = found(
+        *[(True, stream[begin:end]) for begin, end in spans],
+        offsets=[begin - spans[0][0] for begin, _ in spans],
+    )
+    assert got == found((True, stream))
+    assert got[0][0] is not None
 
 
 def test_a_cut_segment_gives_what_is_whole():
@@ -133,7 +202,7 @@ seeds = [record(0, 60) + record(60, 999), initial(crypto(0, SHORT)),
          b"PROXY TCP4 1 2 3 4\\r\\n" + records(base),
          b"\\r\\n\\r\\n\\0\\r\\nQUIT\\n\\x21\\x11\\0\\x0c" + bytes(30)]
 for protocol in (6, 17):
-    conversations = []
+    conversations, offsets = [], []
     for _ in range(800):
         data = bytearray(seeds[random.integers(len(seeds))])
         for _ in range(random.integers(0, 8)):
@@ -141,7 +210,8 @@ for protocol in (6, 17):
         data = bytes(data[: random.integers(1, len(data) + 1)])
         cut = int(random.integers(0, len(data)))
         conversations.append([(True, data[:cut]), (bool(random.integers(2)), data[cut:])])
-    add_names(flows(conversations, protocol))
+        offsets.append([0, int(random.integers(-99, 99)) if random.integers(2) else cut])
+    add_names(flows(conversations, protocol, offsets=offsets))
 print("done")
 """
 

@@ -76,6 +76,10 @@ SEGMENTS: Final = {
     "segment_length": pa.list_(pa.int32()),  # payload bytes on the wire (up to 64 kB with offload)
     "segment_to_server": pa.list_(pa.bool_()),
     "segment_time_ns": pa.list_(pa.int64()),  # ns since 1970 UTC
+    # Place of its first byte in the stream of its side, bytes from that of the side's first kept segment on:
+    # by TCP's sequence numbers, so below 0 for a segment that came late; of UDP the bytes before it.
+    # Consumers: names, encoding.structure.
+    "segment_offset": pa.list_(pa.int32()),
     "segment_bytes": pa.list_(pa.binary()),  # the first MAX_SEGMENT_BYTES bytes that were captured
     "sequence_length": pa.list_(pa.int32()),  # + to server, - to client, payload packets in order
     "sequence_gap_us": pa.list_(pa.int64()),  # since the payload packet before, 0 first
@@ -136,6 +140,8 @@ class SegmentColumns:
     """Direction, shape (m,)."""
     time_ns: NDArray[np.int64]
     """Time, ns since 1970 UTC, shape (m,)."""
+    offset: NDArray[np.int32]
+    """Place of the first byte in the stream of its side (column ``segment_offset``), shape (m,)."""
     start: NDArray[np.int64]
     """First byte of each segment in ``data``, shape (m + 1,)."""
     data: NDArray[np.uint8]
@@ -318,24 +324,42 @@ class FlowBatch:
 
     def segments(self) -> SegmentColumns:
         """The kept segments as flat NumPy arrays."""
-        length = self.column("segment_length")
-        data = self.column("segment_bytes")
-        first = _offsets(length)
-        start, buffer = _binary(_values(data))
+        lengths = self.column("segment_length")
+        first = _offsets(lengths) - _offsets(lengths)[0]
+        length = _numbers(lengths, np.int32)
+        to_server = _numbers(self.column("segment_to_server"), np.bool_)
+        start, buffer = _binary(_values(self.column("segment_bytes")))
         return SegmentColumns(
-            first - first[0],
-            np.asarray(_values(length).to_numpy(zero_copy_only=False), dtype=np.int32),
-            np.asarray(
-                _values(self.column("segment_to_server")).to_numpy(zero_copy_only=False),
-                dtype=np.bool_,
-            ),
-            np.asarray(
-                _values(self.column("segment_time_ns")).to_numpy(zero_copy_only=False),
-                dtype=np.int64,
-            ),
+            first,
+            length,
+            to_server,
+            _numbers(self.column("segment_time_ns"), np.int64),
+            self._segment_offsets(first, length, to_server),
             start,
             buffer,
         )
+
+    def _segment_offsets(
+        self, first: NDArray[np.int64], length: NDArray[np.int32], to_server: NDArray[np.bool_]
+    ) -> NDArray[np.int32]:
+        """The column ``segment_offset``; flows without it (earlier datasets) count as sent in order."""
+        n = len(first) - 1
+        known: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        is_known = np.zeros(n, dtype=bool)
+        if self._batch.schema.get_field_index("segment_offset") >= 0:
+            column = self.column("segment_offset")
+            known = _numbers(column, np.int32)
+            is_known = np.diff(_offsets(column)) == np.diff(first)
+            if is_known.all():
+                return known
+            known = known[np.repeat(is_known, np.diff(_offsets(column)))]
+        offsets = np.zeros(len(length), dtype=np.int64)
+        for side in (True, False):
+            before = np.concatenate([[0], np.cumsum(np.where(to_server == side, length, 0))])
+            at = before[:-1] - np.repeat(before[first[:-1]], np.diff(first))
+            offsets[to_server == side] = at[to_server == side]
+        offsets[np.repeat(is_known, np.diff(first))] = known
+        return offsets.astype(np.int32)
 
     def sequences(self) -> SequenceColumns:
         """Signed lengths and gaps as flat NumPy arrays."""
@@ -343,11 +367,8 @@ class FlowBatch:
         first = _offsets(length)
         return SequenceColumns(
             first - first[0],
-            np.asarray(_values(length).to_numpy(zero_copy_only=False), dtype=np.int32),
-            np.asarray(
-                _values(self.column("sequence_gap_us")).to_numpy(zero_copy_only=False),
-                dtype=np.int64,
-            ),
+            _numbers(length, np.int32),
+            _numbers(self.column("sequence_gap_us"), np.int64),
         )
 
     @staticmethod
@@ -377,6 +398,11 @@ def _values(lists: pa.ListArray) -> pa.Array:
     offsets = lists.offsets
     begin = offsets[0].as_py()
     return lists.values.slice(begin, offsets[len(lists)].as_py() - begin)
+
+
+def _numbers(lists: pa.ListArray, dtype: Any) -> NDArray[Any]:
+    """The elements of all lists as one array."""
+    return np.asarray(_values(lists).to_numpy(zero_copy_only=False), dtype=dtype)
 
 
 def _binary(blobs: pa.BinaryArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:

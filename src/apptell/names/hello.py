@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.kernels.compiled import kernel
+from apptell.names.text import COMMA, NO_SEPARATOR, escape_into, escaped_room
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +31,7 @@ class Hellos:
     server_name: pa.Array
     """string; null where none was offered or the name was cut."""
     alpn: pa.Array
-    """string: protocols joined by commas; null where none was offered."""
+    """string: protocols joined by commas, GREASE left out (RFC 8701); null where none was offered."""
     parts: pa.Array
     """binary: what JA4 is made of (``ja4.fingerprint``); null where the hello was cut."""
 
@@ -95,7 +96,8 @@ def parse_hellos(
     ``kind`` is the first letter of JA4: ``t`` TLS, ``q`` QUIC, ``d`` DTLS. A part is ten characters
     (JA4_a), the numbers of ciphers and extensions as u16, the sorted ciphers, the sorted extensions but
     server_name and ALPN, and the signature algorithms in order; it is empty where the hello was cut.
-    ``names`` and ``alpns`` have the size of ``data``, ``parts`` 16 bytes a message more.
+    Names are written as in ``names.text``; one for which ``names`` or ``alpns`` has no room is left out.
+    ``parts`` has the size of ``data`` and 16 bytes a message more.
     """
     ciphers = np.empty(MAX_CODES, dtype=np.int64)
     extensions = np.empty(MAX_CODES, dtype=np.int64)
@@ -186,10 +188,11 @@ def parse_hellos(
             if code == 0 and first_name:
                 size = _u16(data, at + 3, stop)
                 if size > 0 and at + 5 + size <= stop and data[at + 2] == 0:
-                    for index in range(at + 5, at + 5 + size):
-                        if 32 < data[index] < 127 and name_at < len(names):
-                            names[name_at] = data[index]
-                            name_at += 1
+                    end_of_name = escape_into(
+                        data, at + 5, at + 5 + size, NO_SEPARATOR, False, names, name_at
+                    )
+                    if end_of_name >= 0:
+                        name_at = end_of_name
             elif code == 16:
                 place = at + 2
                 begin = alpn_ends[message - 1] if message > 0 else 0
@@ -206,18 +209,15 @@ def parse_hellos(
                             alpn_first = _hex_digit(alpn_first >> 4)
                             alpn_last = _hex_digit(alpn_last & 15)
                     is_first = False
-                    printable = 0
-                    for index in range(place, place + size):
-                        if 32 < data[index] < 127:
-                            printable += 1
-                    if printable > 0 and alpn_at + printable < len(alpns):
-                        if alpn_at > begin:
-                            alpns[alpn_at] = 44
-                            alpn_at += 1
-                        for index in range(place, place + size):
-                            if 32 < data[index] < 127:
-                                alpns[alpn_at] = data[index]
-                                alpn_at += 1
+                    if size > 0 and not (size == 2 and is_grease(_u16(data, place, stop))):
+                        follows = 1 if alpn_at > begin else 0
+                        end_of_name = escape_into(
+                            data, place, place + size, COMMA, False, alpns, alpn_at + follows
+                        )
+                        if end_of_name >= 0:
+                            if follows:
+                                alpns[alpn_at] = COMMA
+                            alpn_at = end_of_name
                     place += size
             elif code == 13:
                 size = min(_u16(data, at, stop), stop - at - 2)
@@ -287,7 +287,7 @@ def read_hellos(messages: Messages, kind: str, n_flows: int | None = None) -> He
     n = len(messages.rows)
     ends = np.zeros((3, n + 1), dtype=np.int32)
     size = len(messages.data)
-    names, alpns = np.empty(size, dtype=np.uint8), np.empty(size, dtype=np.uint8)
+    names, alpns = escaped_room(size), escaped_room(size)
     parts = np.empty(size + 16 * n, dtype=np.uint8)
     parse_hellos(
         ord(kind),

@@ -1,17 +1,20 @@
-"""Kept segments in, the host of each flow's first HTTP/1.x request out.
+"""Kept segments in, the host of the HTTP/1.x request that each flow begins with out.
 
 Source: RFC 9112: the request line (section 3), its absolute form (3.2.2), the Host field (3.2).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 
 from apptell.kernels.compiled import kernel
 from apptell.names.hello import arrow_text
+from apptell.names.streams import MAX_STREAM, extend_stream, list_side, paint_stream
+from apptell.names.text import NO_SEPARATOR, escape_into, escaped_room
+from apptell.names.tls import skip_prefix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +40,8 @@ _METHODS: Final = np.array(
     ],
     dtype=np.int64,
 )
-_MAX_HEAD: Final = 12 * 1500
+_MAX_BEGINNING: Final = 256
+"""Bytes that are joined before they are looked at: a PROXY prefix and a method."""
 
 
 @kernel
@@ -126,49 +130,89 @@ def _host_in(head: NDArray[np.uint8], n: int) -> tuple[int, int]:
 
 
 @kernel
+def _has_whole_head(head: NDArray[np.uint8], begin: int, end: int) -> bool:
+    """Whether an empty line ends within head[begin:end]."""
+    for index in range(max(begin, 2), end):
+        if head[index] == 10 and (
+            head[index - 1] == 10 or (head[index - 1] == 13 and head[index - 2] == 10)
+        ):
+            return True
+    return False
+
+
+@kernel
 def find_hosts(
     wanted: NDArray[np.bool_],
     methods: NDArray[np.int64],
     first: NDArray[np.int64],
     length: NDArray[np.int32],
     to_server: NDArray[np.bool_],
+    offset: NDArray[np.int32],
     start: NDArray[np.int64],
     data: NDArray[np.uint8],
     ends: NDArray[np.int32],
     out: NDArray[np.uint8],
 ) -> None:
-    """Writes the host of each wanted flow's first request into ``out``, its end into ``ends``."""
-    head = np.empty(_MAX_HEAD, dtype=np.uint8)
+    """Writes the host of each wanted flow's first request into ``out``, its end into ``ends``.
+
+    Only the beginning of each side's stream is looked at, behind a PROXY prefix.
+    """
+    head = np.empty(MAX_STREAM, dtype=np.uint8)
+    filled = np.empty(MAX_STREAM, dtype=np.bool_)
+    listed = np.empty(np.max(np.diff(first)) if len(wanted) else 0, dtype=np.int64)
     at = 0
     for flow in range(len(wanted)):
-        if wanted[flow]:
-            for side in range(2):
-                direction = side == 0
-                n = 0
-                for segment in range(first[flow], first[flow + 1]):
-                    if to_server[segment] != direction:
-                        continue
-                    begin, end = start[segment], start[segment + 1]
-                    if n == 0 and not _begins_request(data, begin, end, methods):
-                        continue
-                    for index in range(begin, end):
-                        if n < _MAX_HEAD:
-                            head[n] = data[index]
-                            n += 1
-                    whole = False
-                    for index in range(max(n - (end - begin) - 3, 0), n - 3):
-                        if head[index] == 13 and head[index + 1] == 10 and head[index + 2] == 13:
-                            whole = True
-                            break
-                    if whole or end - begin < length[segment]:
+        ends[flow] = at
+        if not wanted[flow]:
+            continue
+        for side in range(2):
+            n_rows, is_ordered = list_side(
+                first[flow], first[flow + 1], side == 0, to_server, offset, length, listed
+            )
+            if n_rows == 0 or start[listed[0] + 1] == start[listed[0]]:
+                continue
+            letter = data[start[listed[0]]]
+            if letter != 13 and not 65 <= letter <= 90:
+                continue  # neither a method nor a PROXY prefix
+            n = 0
+            if is_ordered:
+                follows, n = extend_stream(
+                    listed, n_rows, 0, 0, _MAX_BEGINNING, offset, start, data, head
+                )
+                begin = skip_prefix(head, 0, n)
+                before = begin
+                while (
+                    follows < n_rows
+                    and _begins_request(head, begin, n, methods)
+                    and not _has_whole_head(head, before, n)
+                ):
+                    before = n
+                    follows, n = extend_stream(
+                        listed, n_rows, follows, n, n + 1, offset, start, data, head
+                    )
+                    if n == before:
                         break
-                low, high = _host_in(head, n)
-                for index in range(low, high):
-                    if 32 < head[index] < 127 and at < len(out):
-                        out[at] = head[index]
-                        at += 1
-                if n > 0:
-                    break
+            else:
+                n = paint_stream(
+                    first[flow],
+                    first[flow + 1],
+                    side == 0,
+                    offset[listed[0]],
+                    to_server,
+                    offset,
+                    start,
+                    data,
+                    head,
+                    filled,
+                )
+                begin = skip_prefix(head, 0, n)
+            if not _begins_request(head, begin, n, methods):
+                continue
+            low, high = _host_in(head[begin:], n - begin)
+            end = escape_into(head, begin + low, begin + high, NO_SEPARATOR, False, out, at)
+            if end >= 0:
+                at = end
+            break
         ends[flow] = at
 
 
@@ -180,16 +224,18 @@ def read_hosts(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> pa.Array:
         wanted: TCP flows to look at, shape (n,).
 
     Returns:
-        n strings as they were sent, port included; null where no request was seen.
+        n strings as they were sent, port included, written as in ``names.text``; null where the flow begins
+        with no request.
     """
     ends = np.zeros(len(wanted) + 1, dtype=np.int32)
-    out: NDArray[Any] = np.empty(len(segments.data), dtype=np.uint8)
+    out = escaped_room(len(segments.data))
     find_hosts(
         wanted,
         _METHODS,
         segments.first,
         segments.length,
         segments.to_server,
+        segments.offset,
         segments.start,
         segments.data,
         ends[1:],

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from apptell.kernels.compiled import kernel
+from apptell.names.text import escape
 from apptell.names.tls import Messages
 
 if TYPE_CHECKING:
@@ -277,7 +278,9 @@ def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
         data: the bytes that ``packets`` point into.
         packets: rows of one flow and direction of ``list_initials``.
     """
-    pieces: list[tuple[int, bytes]] = []
+    pieces: dict[
+        int, list[tuple[int, bytes]]
+    ] = {}  # by version: after its negotiation the hello is another
     firsts: dict[int, bytes] = {}
     stream = b""
     for _, _, kind, version, begin, id_end, number, end in packets:
@@ -303,8 +306,9 @@ def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
             np.frombuffer(plain, dtype=np.uint8), 8 if version in _GOOGLE_TLS else 6, frames
         )
         if n:
-            pieces += [(offset, plain[at:stop]) for offset, at, stop in frames[:n].tolist()]
-            stream = _join(pieces)
+            sent = pieces.setdefault(version, [])
+            sent += [(offset, plain[at:stop]) for offset, at, stop in frames[:n].tolist()]
+            stream = _join(sent)
             if len(stream) >= 4 and len(stream) >= 4 + int.from_bytes(stream[1:4], "big"):
                 return stream
     return stream
@@ -358,12 +362,23 @@ def _salt(version: int) -> bytes | None:
 
 
 def _join(pieces: list[tuple[int, bytes]]) -> bytes:
+    """The stream up to its first gap, and to the first byte of which two versions were sent."""
     stream = bytearray()
+    contested = _MAX_CRYPTO
     for offset, data in sorted(pieces):
         if offset > len(stream):
             break
-        stream += data[len(stream) - offset :]
-    return bytes(stream)
+        again = stream[offset : offset + len(data)]
+        if data[: len(again)] != again:
+            contested = min(contested, offset + _equal_bytes(again, data))
+        stream += data[len(again) :]
+    return bytes(stream[:contested])
+
+
+def _equal_bytes(one: bytes | bytearray, other: bytes) -> int:
+    """How many bytes two strings begin with alike."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def _google_name(stream: bytes) -> str | None:
@@ -380,6 +395,6 @@ def _google_name(stream: bytes) -> str | None:
             name = stream[values + begin : values + end]
             if len(name) != end - begin:
                 return None
-            return bytes(byte for byte in name if 32 < byte < 127).decode("ascii") or None
+            return escape(name) or None
         begin = end
     return None

@@ -107,10 +107,15 @@ def escape_into(
     return at
 
 
+def escaped_room(size: int) -> NDArray[np.uint8]:
+    """Room for the text of ``size`` bytes, however odd, within what the 32-bit offsets of Arrow reach."""
+    return np.empty(min(GROWTH * size, 2**31 - 1), dtype=np.uint8)
+
+
 def escape(name: bytes) -> str:
     """A name's bytes as text; see the module's rule."""
     data = np.frombuffer(name, dtype=np.uint8)
-    out = np.empty(GROWTH * len(data), dtype=np.uint8)
+    out = escaped_room(len(data))
     end = escape_into(data, 0, len(data), NO_SEPARATOR, False, out, 0)
     return out[:end].tobytes().decode("ascii")
 

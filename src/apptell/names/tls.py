@@ -1,6 +1,6 @@
-"""Kept TCP segments in, the ClientHello message of each flow out, joined over records and segments.
+"""Kept TCP segments in, the ClientHello message of each flow out, joined over segments and records.
 
-Sources: RFC 8446 section 5.1 (records) and 4 (handshake messages); the PROXY protocol's specification
+Sources: RFC 8446 sections 5.1 (records) and 4 (handshake messages); the PROXY protocol's specification
 (HAProxy) for the prefix that may precede a hello.
 """
 
@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.kernels.compiled import kernel
+from apptell.names.streams import MAX_STREAM, extend_stream, list_side, paint_stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.flows.schema import SegmentColumns
 
-MAX_HELLO: Final = 12 * 1500 + 8
-"""Bytes of a hello that the kept segments of a flow can hold."""
+_MAX_PREFIX: Final = 16 + 216
+"""Bytes of a PROXY prefix of either version (its addresses at most those of Unix sockets)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Messages:
 
 @kernel
 def _begins_hello(data: NDArray[np.uint8], at: int, end: int) -> bool:
-    """Whether data[at:end] may be the start of a TLS record that holds a ClientHello."""
+    """Whether data[at:end] may be the start of a TLS record that holds the start of a ClientHello."""
     n = end - at
     if n < 1 or data[at] != 22:
         return False
@@ -44,27 +45,38 @@ def _begins_hello(data: NDArray[np.uint8], at: int, end: int) -> bool:
         return False
     if n > 2 and data[at + 2] > 4:
         return False
-    if n > 5 and data[at + 5] != 1:
+    if n < 6:
+        return True
+    size = (np.int64(data[at + 3]) << 8) | np.int64(
+        data[at + 4]
+    )  # of the record: it may be one byte
+    if size < 1 or data[at + 5] != 1:
         return False
-    if n > 6 and data[at + 6] != 0:  # no hello is longer than 65,535 bytes in practice
+    if size > 1 and n > 6 and data[at + 6] != 0:  # no hello is longer than 65,535 bytes in practice
         return False
-    return not (n > 9 and data[at + 9] != 3)
+    return not (size > 4 and n > 9 and data[at + 9] != 3)
+
+
+@kernel
+def skip_prefix(data: NDArray[np.uint8], at: Any, end: int) -> Any:
+    """What follows the PROXY prefix that data[at:end] begins with; ``at`` where it begins with none."""
+    if end - at < 16:
+        return at
+    if data[at] == 80 and data[at + 1] == 82 and data[at + 2] == 79:
+        # "PROXY TCP4 ...\r\n", 107 bytes at most
+        for index in range(at, min(end - 1, at + 107)):
+            if data[index] == 13 and data[index + 1] == 10:
+                return index + 2
+    elif data[at] == 13 and data[at + 1] == 10 and data[at + 4] == 0:
+        if data[at + 5] == 13 and data[at + 7] == 81 and data[at + 8] == 85 and data[at + 9] == 73:
+            return at + 16 + ((np.int64(data[at + 14]) << 8) | np.int64(data[at + 15]))
+    return at
 
 
 @kernel
 def _hello_offset(data: NDArray[np.uint8], at: Any, end: int) -> Any:
     """Where in data[at:end] a hello's record begins, or -1; looks behind a prefix or other records."""
-    if end - at < 1:
-        return -1
-    if end - at >= 16 and data[at] == 80 and data[at + 1] == 82 and data[at + 2] == 79:
-        # "PROXY TCP4 ...\r\n", 107 bytes at most
-        for index in range(at, min(end - 1, at + 107)):
-            if data[index] == 13 and data[index + 1] == 10:
-                at = index + 2
-                break
-    elif end - at >= 16 and data[at] == 13 and data[at + 1] == 10 and data[at + 4] == 0:
-        if data[at + 5] == 13 and data[at + 7] == 81 and data[at + 8] == 85 and data[at + 9] == 73:
-            at += 16 + ((np.int64(data[at + 14]) << 8) | np.int64(data[at + 15]))
+    at = skip_prefix(data, at, end)
     while at < end:
         if _begins_hello(data, at, end):
             return at
@@ -76,16 +88,15 @@ def _hello_offset(data: NDArray[np.uint8], at: Any, end: int) -> Any:
 
 @kernel
 def _unwrap(
-    stream: NDArray[np.uint8], n: int, out: NDArray[np.uint8], at: int, room: int
+    stream: NDArray[np.uint8], place: Any, n: int, out: NDArray[np.uint8], at: int, room: int
 ) -> tuple[int, int]:
-    """Joins the handshake bytes of the records in stream[:n] into out[at:]: (bytes, bytes wanted).
+    """Joins the handshake bytes of the records in stream[place:n] into out[at:]: (bytes, bytes wanted).
 
     Wanted is -1 when what follows is no handshake record.
     """
     have: Any = 0
-    place: Any = 0
     while True:
-        wanted: Any = MAX_HELLO
+        wanted: Any = MAX_STREAM
         if have >= 4:
             wanted = 4 + (
                 (np.int64(out[at + 1]) << 16) | (np.int64(out[at + 2]) << 8) | np.int64(out[at + 3])
@@ -104,24 +115,6 @@ def _unwrap(
             out[at + have] = stream[index]
             have += 1
         place += length
-        if place > n:
-            if have >= 4:
-                wanted = 4 + (
-                    (np.int64(out[at + 1]) << 16)
-                    | (np.int64(out[at + 2]) << 8)
-                    | np.int64(out[at + 3])
-                )
-                if have >= wanted:
-                    return wanted, wanted
-            return have, wanted
-
-
-@kernel
-def _same(data: NDArray[np.uint8], a: int, b: int, n: int) -> bool:
-    for index in range(n):  # noqa: SIM110 (compiled code has no generators)
-        if data[a + index] != data[b + index]:
-            return False
-    return True
 
 
 @kernel
@@ -130,6 +123,7 @@ def collect_hellos(
     first: NDArray[np.int64],
     length: NDArray[np.int32],
     to_server: NDArray[np.bool_],
+    offset: NDArray[np.int32],
     start: NDArray[np.int64],
     data: NDArray[np.uint8],
     rows: NDArray[np.int64],
@@ -138,11 +132,13 @@ def collect_hellos(
 ) -> int:
     """Writes the ClientHello of each wanted flow into ``out``; returns how many there are.
 
-    The client's segments are searched first, then the other side's (a client told wrongly). Message m
-    belongs to flow ``rows[m]`` and lies in ``out[ends[m] : ends[m + 1]]``. ``out`` has the size of
-    ``data``: no message is longer than its flow's kept bytes.
+    The client's stream is searched first, then the other side's (a client told wrongly). A hello begins where
+    a segment does. Message m belongs to flow ``rows[m]`` and lies in ``out[ends[m] : ends[m + 1]]``. ``out``
+    has the size of ``data``: no message is longer than its flow's kept bytes.
     """
-    stream = np.empty(MAX_HELLO, dtype=np.uint8)
+    stream = np.empty(MAX_STREAM, dtype=np.uint8)
+    filled = np.empty(MAX_STREAM, dtype=np.bool_)
+    listed = np.empty(np.max(np.diff(first)) if len(wanted) else 0, dtype=np.int64)
     count = 0
     at = 0
     ends[0] = 0
@@ -151,42 +147,66 @@ def collect_hellos(
             continue
         found = False
         for side in range(2):
-            direction = side == 0
-            for segment in range(first[flow], first[flow + 1]):
-                if to_server[segment] != direction:
+            n_rows, is_ordered = list_side(
+                first[flow], first[flow + 1], side == 0, to_server, offset, length, listed
+            )
+            for index in range(n_rows):
+                row = listed[index]
+                begin = start[row]
+                if start[row + 1] == begin:
                     continue
-                place = _hello_offset(data, start[segment], start[segment + 1])
-                if place < 0:
+                may_have_prefix = data[begin] == 80 or data[begin] == 13
+                if not may_have_prefix and _hello_offset(data, begin, start[row + 1]) < 0:
                     continue
-                n = 0
                 have = 0
                 need = 0
-                for part in range(segment, first[flow + 1]):
-                    if to_server[part] != direction:
-                        continue
-                    begin = place if part == segment else start[part]
-                    kept = start[part + 1] - start[part]
-                    if (
-                        part > segment
-                        and length[part] == length[segment]
-                        and kept == start[segment + 1] - start[segment]
-                        and _same(data, start[part], start[segment], kept)
-                    ):
-                        continue  # the hello sent again, where retransmissions are kept
-                    for index in range(begin, start[part + 1]):
-                        if n >= MAX_HELLO:
-                            break
-                        stream[n] = data[index]
-                        n += 1
-                    have, need = _unwrap(stream, n, out, at, len(out) - at)
-                    if need < 0 or have == need or kept < length[part]:
+                n = 0
+                follows = 0
+                enough = _MAX_PREFIX + 1 if may_have_prefix else 1
+                while True:
+                    before = n
+                    if is_ordered:
+                        follows, n = extend_stream(
+                            listed[index:],
+                            n_rows - index,
+                            follows,
+                            n,
+                            enough,
+                            offset,
+                            start,
+                            data,
+                            stream,
+                        )
+                    elif n == 0:
+                        n = paint_stream(
+                            first[flow],
+                            first[flow + 1],
+                            side == 0,
+                            offset[row],
+                            to_server,
+                            offset,
+                            start,
+                            data,
+                            stream,
+                            filled,
+                        )
+                    place = _hello_offset(stream, 0, n)
+                    if place < 0:
                         break
+                    have, need = _unwrap(stream, place, n, out, at, len(out) - at)
+                    if need < 0 or have == need or n == before:
+                        break
+                    enough = n + need - have
+                if place < 0:
+                    continue
                 if have >= 44 and out[at] == 1 and out[at + 1] == 0 and out[at + 4] == 3:
                     rows[count] = flow
                     count += 1
                     at += have
                     ends[count] = at
                     found = True
+                # what follows the beginning of a hello belongs to it, also where some of it is missing
+                if found or (have > 0 and out[at] == 1):
                     break
             if found:
                 break
@@ -209,6 +229,7 @@ def find_hellos(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> Messages
         segments.first,
         segments.length,
         segments.to_server,
+        segments.offset,
         segments.start,
         segments.data,
         rows,
