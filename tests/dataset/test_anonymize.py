@@ -13,6 +13,7 @@ from apptell.flows import FlowOptions
 from apptell.flows.community_id import community_id
 from apptell.flows.schema import GROUPS, FlowBatch
 from apptell.names import read_flows
+from apptell.names.text import escape
 from apptell.testing import client_hello, conversation, write_pcap
 
 # The key and addresses of the sample that Crypto-PAn is published with.
@@ -117,6 +118,14 @@ def test_quics_initial_packets_are_zeroed_because_anyone_can_decrypt_them():
     first, second = mask_server_names(batch).column("segment_bytes")[0].as_py()
     assert first == initial[:5] + bytes(len(initial) - 5)
     assert second == short
+
+
+def test_a_name_with_odd_bytes_is_masked_where_it_was_sent():
+    sent = b"odd\0host \xff"
+    batch = FlowBatch.from_columns(
+        {"protocol": [6], "server_name": [escape(sent)], "segment_bytes": [[b"<" + sent + b">"]]}
+    )
+    assert mask_server_names(batch).column("segment_bytes")[0].as_py() == [b"<" + bytes(11) + b">"]
 
 
 def test_flows_without_payload_can_be_masked():

@@ -75,3 +75,8 @@ def test_letters_are_written_in_lower_case_where_asked():
     data = np.frombuffer(b"Chat.EXAMPLE", dtype=np.uint8)
     end = escape_into(data, 0, len(data), NO_SEPARATOR, True, out, 2)
     assert out[2:end].tobytes() == b"chat.example"
+
+
+def test_text_that_is_no_escape_stands_for_itself():
+    assert unescape(r"\ud800\Uffffffff\x4") == rb"\ud800\Uffffffff\x4"
+    assert unescape("b\u00fccher") == "b\u00fccher".encode()

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from apptell.errors import UsageError
 from apptell.flows.community_id import community_id
+from apptell.names.text import unescape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,7 +165,7 @@ def mask_server_names(flows: FlowBatch) -> FlowBatch:
 
 def _known_names(flows: FlowBatch, row: int) -> set[bytes]:
     there = [flows.column(name)[row].as_py() for name in ("server_name", "http_host", "dns_name")]
-    names = {name.encode("utf-8", "replace").lower() for name in there if name}
+    names = {unescape(name).lower() for name in there if name}
     return names | {_dns_form(name) for name in names}
 
 

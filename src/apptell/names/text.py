@@ -121,7 +121,7 @@ def escape(name: bytes) -> str:
 
 
 def unescape(text: str) -> bytes:
-    """The bytes of a name that ``escape`` wrote."""
+    """The bytes of a name that ``escape`` wrote; what it cannot have written stands for itself."""
 
     def character(match: re.Match[str]) -> str:
         byte, short, long = match.groups()
@@ -129,6 +129,8 @@ def unescape(text: str) -> bytes:
             # surrogates U+DC80 to U+DCFF stand for single bytes in "surrogateescape"
             value = int(byte, 16)
             return chr(value if value < 0x80 else 0xDC00 + value)
-        return chr(int(short or long, 16))
+        code = int(short or long, 16)
+        is_character = code <= 0x10FFFF and not 0xD800 <= code <= 0xDFFF
+        return chr(code) if is_character else match[0]
 
     return _ESCAPES.sub(character, text).encode("utf-8", "surrogateescape")
