@@ -2,11 +2,11 @@
 
     python -m lab.named -o src/apptell/samples/named
 
-Needs root, ``unshare``, ``ip``, ``tcpdump``, and the packages ``aioquic``, ``cryptography`` and ``dnspython``. Two
-network namespaces are joined by a cable: the client's side resolves names and connects over TLS and QUIC; the
-other side holds the name server and every web server. Only names and ports are those of well-known apps: what
-is said after the handshake is random, addresses are those reserved for documentation, and nothing leaves the
-machine.
+Needs root, ``unshare``, ``ip``, ``tcpdump``, and the packages ``aioquic``, ``cryptography`` and ``dnspython``.
+Two network namespaces are joined by a cable. The client's side resolves names and connects over TLS and QUIC;
+the other side holds the name server and every web server. Only names and ports are those of well-known apps:
+what is said after the handshake is random, addresses are those reserved for documentation, and nothing leaves
+the machine.
 """
 
 from __future__ import annotations
@@ -374,9 +374,9 @@ def record(output: Path) -> None:
         try:
             holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
             children.append(holder)
-            own = os.readlink("/proc/self/ns/net")
-            place = f"/proc/{holder.pid}/ns/net"
-            wait_for(lambda: os.readlink(place) != own, "the servers' namespace")
+            own = Path("/proc/self/ns/net").readlink()
+            place = Path(f"/proc/{holder.pid}/ns/net")
+            wait_for(lambda: place.readlink() != own, "the servers' namespace")
             inside = ["nsenter", f"--net={place}"]
             ip("link set lo up")
             ip(f"link add wlan0 type veth peer name eth0 netns {holder.pid}")
