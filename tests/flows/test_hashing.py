@@ -76,13 +76,14 @@ def mixed(value):
 def test_the_keyed_hash_is_siphash_1_3():
     rng = random.Random(1)
     assert sip_hash_1_3((0x0706050403020100, 0x0F0E0D0C0B0A0908), [0]) == 0xABAC0158050FC4DC
-    for version in (4, 6):
-        low, high, more_low, more_high, ports, *key = (rng.randrange(WORD) for _ in range(7))
+    for version, bits in ((4, 32), (6, 64)):
+        low, high = rng.randrange(1 << bits), rng.randrange(1 << bits)
+        more_low, more_high, ports, *key = (rng.randrange(WORD) for _ in range(5))
         ports >>= 16
-        message = [low, high] + [more_low, more_high] * (version == 6) + [ports | version << 56]
-        found = _hash(
-            tuple5(more_low, low, more_high, high, ports, version), HashKey(*map(np.uint64, key))
-        )
+        addresses = [low | high << 32] if version == 4 else [low, high, more_low, more_high]
+        message = [*addresses, ports | version << 56]
+        secret = HashKey(*(np.uint64(word) for word in key))
+        found = _hash(tuple5(more_low, low, more_high, high, ports, version), secret)
         assert int(found) == sip_hash_1_3(key, message)
 
 

@@ -136,16 +136,19 @@ def _absorb(v0, v1, v2, v3, word):
 def keyed_hash(key, secret):
     """SipHash-1-3 of a 5-tuple under a secret key.
 
-    The message is the two lower address halves, of IPv6 the two upper ones too, and last the ports with the IP
-    version in the byte where SipHash has the length: it differs between the two kinds of message.
+    The message is both addresses, IPv4 as one word and IPv6 as four, and last the ports with the IP version in
+    the byte where SipHash has the length: that differs between the two kinds of message.
     """
     v0 = secret.first ^ np.uint64(0x736F6D6570736575)
     v1 = secret.second ^ np.uint64(0x646F72616E646F6D)
     v2 = secret.first ^ np.uint64(0x6C7967656E657261)
     v3 = secret.second ^ np.uint64(0x7465646279746573)
-    v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, key.low_low)
-    v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, key.high_low)
-    if key.version != np.uint64(4):
+    if key.version == np.uint64(4):
+        addresses = key.low_low | (key.high_low << np.uint64(32))
+        v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, addresses)
+    else:
+        v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, key.low_low)
+        v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, key.high_low)
         v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, key.low_high)
         v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, key.high_high)
     v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, key.ports | (key.version << np.uint64(56)))

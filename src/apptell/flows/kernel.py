@@ -13,22 +13,21 @@ import numpy as np
 
 from apptell.flows.hashing import mix, stable_hash, tuple_of_packet
 from apptell.flows.lookup import find_flow
-from apptell.flows.segments import NO_ROOM, give_block, keep_segment, take_room
+from apptell.flows.segments import (
+    NO_BLOCK,
+    block_needed,
+    give_block,
+    keep_bytes,
+    keep_length,
+    take_block,
+)
 from apptell.flows.state import (
     ACTIVE,
     CANDIDATE,
-    CLOCK,
     DECIDED,
     DORMANT,
     FORGET_NS,
     MAX_HOLES,
-    N_DORMANT,
-    N_EARLY,
-    N_FLOW_PACKETS,
-    N_FREE_RECORDS,
-    N_NOT_ASKED,
-    N_OCCUPIED,
-    N_RECORDS,
     REORDERING_NS,
     UNDECIDED,
 )
@@ -85,78 +84,91 @@ def add_packets(packets, first_row, rules, memory):
 
     A row is taken whole or not at all: every block and record it needs is taken before it counts.
     """
-    rows, records, counts = packets.rows, memory.records, memory.counts
-    max_occupied = len(memory.buckets) // 4 * 3
+    # Arrays are taken out of the tuples once: inside the loop that would count references, which costs more
+    # than the rest of a packet's work.
+    rows, buffer, whole, capture = packets
+    records, buckets, secret, arena, arena32, arena64 = memory[:6]
+    free_records, ready, young, early, counters = memory[6:]
+    max_occupied = len(buckets) // 4 * 3
     for row in range(first_row, len(rows)):
         header = rows[row]
         if header.status != 0:
             continue
         is_tcp = header.protocol == 6
         if not (rules.tcp if is_tcp else rules.udp):
-            counts[N_NOT_ASKED] += 1
+            counters.n_not_asked += 1
             continue
-        if counts[N_OCCUPIED] >= max_occupied:
+        if counters.n_occupied >= max_occupied:
             return row, FULL_BUCKETS
-        if header.time_ns > counts[CLOCK]:
-            counts[CLOCK] = header.time_ns
+        if header.time_ns > counters.clock_ns:
+            counters.clock_ns = header.time_ns
         key, way = tuple_of_packet(header)
         if rules.n_shares > 1:
             number = (stable_hash(key) >> np.uint64(40)) % np.uint64(rules.n_shares)
             if number != np.uint64(rules.share):
                 continue  # another table's tuple
-        bucket, record = find_flow(key, memory.secret, memory.buckets, records)
+        bucket, record = find_flow(key, secret, buckets, records)
         reason, is_beginning = -1, True
         if record >= 0:
-            reason, is_beginning = what_ends(records[record], header, way, rules, counts)
+            reason, is_beginning = what_ends(records[record], header, way, rules, counters)
         is_new = record < 0 or reason >= 0
         # Take what the packet needs, or give up before anything is changed.
         if is_new and not (record >= 0 and records[record].state == DORMANT):
-            if counts[N_FREE_RECORDS] == 0 and counts[N_RECORDS] >= len(records):
+            if counters.n_free_records == 0 and counters.n_records >= len(records):
                 return row, FULL_FLOWS
-        open_flow = -1 if is_new else record
-        block, kind, keeps_bytes = take_room(header, open_flow, rules.max_segments, memory)
-        if block == NO_ROOM:
-            return row, FULL_ARENA
-        counts[N_FLOW_PACKETS] += 1
+        keeps_bytes, kind = block_needed(header, records[record], is_new, rules.max_segments)
+        block = np.int64(NO_BLOCK)
+        if kind >= 0:
+            block = take_block(kind, arena32, counters)
+            if block < 0:
+                return row, FULL_ARENA
+        counters.n_flow_packets += 1
         if is_new:
             before = record
-            record = take_record(before, reason, bucket, memory)
-            begin_flow(records[record], header, key, way, packets.capture)
+            if before >= 0 and records[before].state == ACTIVE:
+                end_flow(before, reason, records, ready, counters)
+            record = take_record(before, bucket, records, buckets, free_records, counters)
+            begin_flow(records[record], header, key, way, capture)
             if is_beginning:
                 begin_connection(records[record], header, key)
             else:
                 carry_on(records[record], records[before])
         flow = records[record]
-        count_packet(flow, header, way, counts)
+        count_packet(flow, header, way, counters)
         skip, length = np.int64(0), np.int64(header.payload)
         if is_tcp:
             skip, length = read_tcp(flow, header, way, rules.clean)
         if length <= 0:
             if block >= 0:
-                give_block(block, kind, memory.arena32, memory.free_blocks)
+                give_block(block, kind, arena32, counters)
             continue
         flow.payload_packets[way] += 1
         flow.payload_bytes[way] += length
-        source = packets.whole if header.is_whole else packets.buffer
-        keep_segment(header, source, flow, way, skip, length, block, kind, keeps_bytes, memory)
+        signed = length if way == 0 else -length
+        if not keeps_bytes:
+            keep_length(header, flow, signed, block, arena32, arena64)
+        elif header.is_whole:
+            keep_bytes(header, whole, flow, skip, signed, block, kind, arena, arena32, arena64)
+        else:
+            keep_bytes(header, buffer, flow, skip, signed, block, kind, arena, arena32, arena64)
         if flow.decided < DECIDED:
             if flow.payload_packets[0] + flow.payload_packets[1] >= rules.decision_packets:
-                decide(record, header.time_ns, memory)
-            elif len(memory.early) > 0 and flow.decided == UNDECIDED:
+                decide(record, header.time_ns, records, young, counters)
+            elif len(early) > 0 and flow.decided == UNDECIDED:
                 flow.decided = CANDIDATE
-                memory.early[counts[N_EARLY]] = record
-                counts[N_EARLY] += 1
+                early[counters.n_early] = record
+                counters.n_early += 1
     return len(rows), DONE
 
 
 @inlined
-def what_ends(flow, header, way, rules, counts):
+def what_ends(flow, header, way, rules, counters):
     """Why a packet of a flow's tuple ends that flow, -1 where it does not; does a connection begin?
 
     Silence is also measured by the clock, as ``sweep`` has it: flows do not depend on when it was called.
     """
     reason, is_beginning = -1, True
-    silence_ns = counts[CLOCK] - flow.clock_ns
+    silence_ns = counters.clock_ns - flow.clock_ns
     if (
         flow.state != ACTIVE
         or header.time_ns - flow.last_ns > rules.timeout_ns
@@ -176,37 +188,31 @@ def what_ends(flow, header, way, rules, counts):
 
 
 @inlined
-def take_record(before, reason, bucket, memory):
-    """A record for a new flow, put into the hash table; ends the tuple's flow before it, if one is open.
+def take_record(before, bucket, records, buckets, free_records, counters):
+    """A record for a new flow, in its tuple's bucket.
 
     Args:
-        before: record of the tuple's flow so far, or -1.
-        reason: why that one ends.
+        before: record of the tuple's flow so far, or -1. A dormant one is used again.
         bucket: the tuple's bucket.
-        memory: the table's.
+        records: the table's.
+        buckets: the table's.
+        free_records: the table's.
+        counters: the table's.
     """
-    records, counts = memory.records, memory.counts
-    is_reused = False
+    if before >= 0 and records[before].state == DORMANT:
+        counters.n_dormant -= 1
+        return before
     if before >= 0:
-        old = records[before]
-        if old.state == DORMANT:
-            counts[N_DORMANT] -= 1
-            is_reused = True
-        else:
-            if old.state == ACTIVE:
-                end_flow(before, reason, memory)
-            old.bucket = -1
+        records[before].bucket = -1
     else:
-        counts[N_OCCUPIED] += 1
-    if is_reused:
-        record = before
-    elif counts[N_FREE_RECORDS] > 0:
-        counts[N_FREE_RECORDS] -= 1
-        record = np.int64(memory.free_records[counts[N_FREE_RECORDS]])
+        counters.n_occupied += 1
+    if counters.n_free_records > 0:
+        counters.n_free_records -= 1
+        record = np.int64(free_records[counters.n_free_records])
     else:
-        record = counts[N_RECORDS]
-        counts[N_RECORDS] += 1
-    memory.buckets[bucket] = np.int32(record)
+        record = counters.n_records
+        counters.n_records += 1
+    buckets[bucket] = np.int32(record)
     records[record].bucket = bucket
     return record
 
@@ -279,10 +285,10 @@ def carry_on(flow, earlier):
 
 
 @inlined
-def count_packet(flow, header, way, counts):
+def count_packet(flow, header, way, counters):
     """Adds a packet to a flow's times, owner and totals."""
     flow.last_ns = max(flow.last_ns, header.time_ns)
-    flow.clock_ns = counts[CLOCK]
+    flow.clock_ns = counters.clock_ns
     if flow.owner != header.owner and header.owner >= 0:
         if flow.owner >= 0:
             flow.owner_conflict = 1

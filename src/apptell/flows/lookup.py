@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from apptell.flows.hashing import keyed_hash, tuple_of_flow
-from apptell.flows.state import FREE, N_OCCUPIED, N_RECORDS
+from apptell.flows.state import FREE
 from apptell.kernels.compiled import inlined, kernel
 
 
@@ -40,7 +40,7 @@ def find_flow(key, secret, buckets, records):
 
 
 @inlined
-def unlink(record, secret, records, buckets, counts):
+def unlink(record, secret, records, buckets, counters):
     """Takes a record out of the hash table and closes the gap that it leaves."""
     mask = np.int64(len(buckets) - 1)
     hole = np.int64(records[record].bucket)
@@ -58,7 +58,7 @@ def unlink(record, secret, records, buckets, counts):
             hole = at
     buckets[hole] = -1
     records[record].bucket = -1
-    counts[N_OCCUPIED] -= 1
+    counters.n_occupied -= 1
 
 
 @kernel
@@ -66,7 +66,7 @@ def rebuild_buckets(memory):
     """Fills a new, larger hash table from the records that are active or dormant."""
     records, buckets = memory.records, memory.buckets
     mask = np.uint64(len(buckets) - 1)
-    for record in range(memory.counts[N_RECORDS]):
+    for record in range(memory.counters.n_records):
         flow = records[record]
         if flow.bucket < 0 or flow.state == FREE:
             continue

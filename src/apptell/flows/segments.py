@@ -14,7 +14,6 @@ from apptell.flows.state import (
     CLASS_OF_UNITS,
     CLASS_UNITS,
     KIND_SHIFT,
-    N_UNITS,
     SEQUENCE_BLOCK,
     SEQUENCE_KIND,
     UNIT,
@@ -22,84 +21,92 @@ from apptell.flows.state import (
 from apptell.kernels.compiled import inlined
 from apptell.packets.fields import copy_bytes
 
-NOT_NEEDED, NO_ROOM = -1, -2
-"""In place of a block: the packet needs none; the arena is full."""
+NO_BLOCK = -1
+"""In place of a block or of its size class: none is needed, or none is free."""
 
 
 @inlined
-def take_block(kind, arena32, free_blocks, counts):
-    """An arena block of a size class, as a unit index; NO_ROOM when the arena is full."""
-    head = free_blocks[kind]
-    if head >= 0:
-        free_blocks[kind] = np.int64(arena32[head * (UNIT // 4)])
-        return head
-    head = counts[N_UNITS]
-    if (head + CLASS_UNITS[kind]) * (UNIT // 4) > len(arena32):
-        return np.int64(NO_ROOM)
-    counts[N_UNITS] = head + CLASS_UNITS[kind]
-    return head
+def take_block(kind, arena32, counters):
+    """An arena block of a size class, as a unit index; NO_BLOCK when the arena is full."""
+    block = counters.free_blocks[kind]
+    if block >= 0:
+        counters.free_blocks[kind] = np.int64(arena32[block * (UNIT // 4)])
+    else:
+        block = counters.n_units
+        if (block + CLASS_UNITS[kind]) * (UNIT // 4) > len(arena32):
+            block = np.int64(NO_BLOCK)
+        else:
+            counters.n_units = block + CLASS_UNITS[kind]
+    return block
 
 
 @inlined
-def give_block(block, kind, arena32, free_blocks):
+def give_block(block, kind, arena32, counters):
     """Hands a block of a size class back."""
-    arena32[block * (UNIT // 4)] = free_blocks[kind]
-    free_blocks[kind] = block
+    arena32[block * (UNIT // 4)] = counters.free_blocks[kind]
+    counters.free_blocks[kind] = block
 
 
 @inlined
-def take_room(header, record, max_segments, memory):
-    """Takes the block that a packet's payload may need, before anything else of the packet is counted.
+def block_needed(header, flow, is_new, max_segments):
+    """Whether a packet's payload is kept with its bytes, and the size class of the block that it needs.
 
     Args:
         header: the packet's.
-        record: of its flow, where that is open; -1 for a flow that begins.
+        flow: its flow's record; of a flow that begins (``is_new``) nothing is read.
+        is_new: whether the packet begins a flow.
         max_segments: segments whose bytes a flow keeps.
-        memory: the table's.
-
-    Returns:
-        Block, or NOT_NEEDED or NO_ROOM; its size class; whether it is for the payload's bytes.
     """
     n_segments, n_sequence, more_sequence = np.int64(0), np.int64(0), np.int64(-1)
-    if record >= 0:
-        flow = memory.records[record]
+    if not is_new:
         n_segments = np.int64(flow.n_segments)
         n_sequence = np.int64(flow.n_sequence)
         more_sequence = np.int64(flow.more_sequence)
     keeps_bytes = n_segments < max_segments and n_segments == n_sequence
-    block, kind = np.int64(NOT_NEEDED), np.int64(0)
+    kind = np.int64(NO_BLOCK)
     if header.payload > 0 and (keeps_bytes or (n_sequence < MAX_SEQUENCE and more_sequence < 0)):
         size = SEQUENCE_BLOCK
         if keeps_bytes:
             size = BLOCK_HEADER + min(np.int64(header.payload_captured), MAX_SEGMENT_BYTES)
         kind = CLASS_OF_UNITS[(size + UNIT - 1) // UNIT]
-        block = take_block(kind, memory.arena32, memory.free_blocks, memory.counts)
-    return block, kind, keeps_bytes
+    return keeps_bytes, kind
 
 
 @inlined
-def keep_segment(header, source, flow, way, skip, length, block, kind, keeps_bytes, memory):
-    """Keeps what is new of a packet's payload: ``length`` bytes behind the first ``skip`` ones.
+def keep_bytes(header, source, flow, skip, signed, block, kind, arena, arena32, arena64):
+    """Keeps a segment with its bytes.
 
-    ``source`` is the buffer that the header's places point into; the block is that of ``take_room``.
+    Args:
+        header: the packet's.
+        source: the buffer that the header's places point into.
+        flow: the packet's.
+        skip: payload bytes that were seen before.
+        signed: the number of new ones behind them, + from A, - from B.
+        block: where they go.
+        kind: the block's size class.
+        arena: the table's.
+        arena32: the table's.
+        arena64: the table's.
     """
-    arena32, arena64 = memory.arena32, memory.arena64
+    captured = np.int64(header.payload_captured) - skip
+    stored = max(min(min(abs(signed), captured), MAX_SEGMENT_BYTES), 0)
+    start = header.payload_at + skip
+    if start < 0 or start + stored > len(source):
+        stored = np.int64(0)
+    arena64[block * (UNIT // 8)] = header.time_ns
+    arena32[block * (UNIT // 4) + 2] = signed
+    arena32[block * (UNIT // 4) + 3] = stored | (kind << KIND_SHIFT)
+    copy_bytes(source, start, arena, block * UNIT + BLOCK_HEADER, stored)
+    flow.segment[flow.n_segments] = block
+    flow.n_segments += 1
+    flow.n_sequence += 1
+
+
+@inlined
+def keep_length(header, flow, signed, block, arena32, arena64):
+    """Keeps the time and length of a segment beyond those whose bytes are kept, up to MAX_SEQUENCE of all."""
     n_segments, n_sequence = np.int64(flow.n_segments), np.int64(flow.n_sequence)
-    signed = length if way == 0 else -length
-    if keeps_bytes:
-        captured = np.int64(header.payload_captured) - skip
-        stored = max(min(min(length, captured), MAX_SEGMENT_BYTES), 0)
-        start = header.payload_at + skip
-        if start < 0 or start + stored > len(source):
-            stored = np.int64(0)
-        arena64[block * (UNIT // 8)] = header.time_ns
-        arena32[block * (UNIT // 4) + 2] = signed
-        arena32[block * (UNIT // 4) + 3] = stored | (kind << KIND_SHIFT)
-        copy_bytes(source, start, memory.arena, block * UNIT + BLOCK_HEADER, stored)
-        flow.segment[n_segments] = block
-        flow.n_segments = n_segments + 1
-        flow.n_sequence = n_sequence + 1
-    elif n_sequence < MAX_SEQUENCE and n_sequence - n_segments < MAX_SEQUENCE - MAX_SEGMENTS:
+    if n_sequence < MAX_SEQUENCE and n_sequence - n_segments < MAX_SEQUENCE - MAX_SEGMENTS:
         if flow.more_sequence < 0:
             flow.more_sequence = block
         more = np.int64(flow.more_sequence)
@@ -115,8 +122,8 @@ def give_segments_back(flow, memory):
     for segment in range(flow.n_segments):
         block = np.int64(flow.segment[segment])
         kind = np.int64(memory.arena32[block * (UNIT // 4) + 3]) >> KIND_SHIFT
-        give_block(block, kind, memory.arena32, memory.free_blocks)
+        give_block(block, kind, memory.arena32, memory.counters)
     if flow.more_sequence >= 0:
-        give_block(np.int64(flow.more_sequence), SEQUENCE_KIND, memory.arena32, memory.free_blocks)
+        give_block(np.int64(flow.more_sequence), SEQUENCE_KIND, memory.arena32, memory.counters)
     flow.n_segments = 0
     flow.more_sequence = -1

@@ -111,6 +111,29 @@ CLASS_OF_UNITS: Final = np.array(
 SEQUENCE_KIND: Final = int(CLASS_OF_UNITS[(SEQUENCE_BLOCK + UNIT - 1) // UNIT])
 
 
+COUNTERS: Final = np.dtype(
+    [
+        ("clock_ns", np.int64),  # time of the newest packet
+        ("swept_ns", np.int64),  # clock at the last sweep
+        ("n_records", np.int64),  # records ever used
+        ("n_free_records", np.int64),
+        ("n_occupied", np.int64),  # buckets in use: active and dormant
+        ("n_dormant", np.int64),
+        ("n_ready", np.int64),
+        ("n_young", np.int64),
+        ("n_early", np.int64),
+        ("n_units", np.int64),  # arena units ever used
+        ("n_evicted", np.int64),
+        ("n_flow_packets", np.int64),  # packets that became part of a flow
+        ("n_not_asked", np.int64),  # TCP or UDP, but not of a protocol that was asked for
+        # first free block of each size, as a unit; each names the next one in its first word; -1 none
+        ("free_blocks", np.int64, (len(CLASS_UNITS),)),
+    ],
+    align=True,
+)
+"""What a flow table counts."""
+
+
 class Arrays(NamedTuple):
     """The memory of one flow table as the kernels take it; the columns of ``Memory``."""
 
@@ -126,8 +149,6 @@ class Arrays(NamedTuple):
     """The same memory."""
     arena64: NDArray[np.int64]
     """The same memory."""
-    free_blocks: NDArray[np.int64]
-    """First free block of each size, as a unit; each names the next one in its first word."""
     free_records: NDArray[np.int32]
     """A stack of records that are free again."""
     ready: NDArray[np.int32]
@@ -136,8 +157,8 @@ class Arrays(NamedTuple):
     """Records that were decided lately, in that order; empty where nobody asks for them."""
     early: NDArray[np.int32]
     """Undecided records that had payload lately, each once; empty where nobody asks for them."""
-    counts: NDArray[np.int64]
-    """Counters, by the places below."""
+    counters: np.void
+    """A row of ``COUNTERS``."""
 
 
 class Memory:
@@ -165,12 +186,12 @@ class Memory:
         self.arena = _reserve(units * UNIT)
         self.arena32: NDArray[np.int32] = self.arena.view(np.int32)
         self.arena64: NDArray[np.int64] = self.arena.view(np.int64)
-        self.free_blocks: NDArray[np.int64] = np.full(len(CLASS_UNITS), -1, dtype=np.int64)
         self.free_records: NDArray[np.int32] = _reserve(max_flows * 4).view(np.int32)
         self.ready: NDArray[np.int32] = np.zeros(max_flows, dtype=np.int32)
         self.young: NDArray[np.int32] = np.zeros(1 if lists_decided else 0, dtype=np.int32)
         self.early: NDArray[np.int32] = np.zeros(1 if lists_early else 0, dtype=np.int32)
-        self.counts: NDArray[np.int64] = np.zeros(N_COUNTS, dtype=np.int64)
+        self.counters: np.void = np.zeros(1, dtype=COUNTERS)[0]
+        self.counters["free_blocks"] = -1
         self._secret = new_key()
 
     def arrays(self) -> Arrays:
@@ -182,12 +203,11 @@ class Memory:
             self.arena,
             self.arena32,
             self.arena64,
-            self.free_blocks,
             self.free_records,
             self.ready,
             self.young,
             self.early,
-            self.counts,
+            self.counters,
         )
 
     def grow_buckets(self) -> None:
@@ -196,8 +216,8 @@ class Memory:
 
     def list_more(self, n: int) -> None:
         """Room for ``n`` more entries in ``young`` and ``early``, where they are asked for."""
-        self.young = _longer(self.young, int(self.counts[N_YOUNG]) + n)
-        self.early = _longer(self.early, int(self.counts[N_EARLY]) + n)
+        self.young = _longer(self.young, int(self.counters["n_young"]) + n)
+        self.early = _longer(self.early, int(self.counters["n_early"]) + n)
 
 
 def _longer(listed: NDArray[np.int32], wanted: int) -> NDArray[np.int32]:
@@ -215,22 +235,3 @@ def _reserve(size: int) -> NDArray[np.uint8]:
         with contextlib.suppress(OSError):  # a kernel without large pages
             space.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(space, dtype=np.uint8)
-
-
-# Places in Memory.counts.
-(
-    N_RECORDS,  # records ever used
-    N_FREE_RECORDS,
-    N_READY,
-    N_UNITS,  # arena units ever used
-    N_OCCUPIED,  # buckets in use: active and dormant
-    CLOCK,  # time of the newest packet, ns
-    N_EVICTED,
-    SWEPT,  # clock at the last sweep
-    N_DORMANT,
-    N_FLOW_PACKETS,  # packets that became part of a flow
-    N_NOT_ASKED,  # TCP or UDP, but not of a protocol that was asked for
-    N_YOUNG,
-    N_EARLY,
-    N_COUNTS,
-) = range(14)

@@ -76,33 +76,33 @@ class FlowTable:
     @property
     def n_ready(self) -> int:
         """Finished flows that wait to be taken."""
-        return int(self._memory.counts[state.N_READY])
+        return int(self._memory.counters["n_ready"])
 
     @property
     def n_evicted(self) -> int:
         """Flows ended early because the table was full."""
-        return int(self._memory.counts[state.N_EVICTED])
+        return int(self._memory.counters["n_evicted"])
 
     @property
     def n_flow_packets(self) -> int:
         """Packets that became part of a flow."""
-        return int(self._memory.counts[state.N_FLOW_PACKETS])
+        return int(self._memory.counters["n_flow_packets"])
 
     @property
     def n_not_asked(self) -> int:
         """TCP or UDP packets of a protocol that no flows are made of."""
-        return int(self._memory.counts[state.N_NOT_ASKED])
+        return int(self._memory.counters["n_not_asked"])
 
     @property
     def n_active(self) -> int:
         """Open flows, those still without payload too."""
-        counts = self._memory.counts
-        return int(counts[state.N_OCCUPIED] - counts[state.N_DORMANT])
+        counters = self._memory.counters
+        return int(counters["n_occupied"] - counters["n_dormant"])
 
     @property
     def clock_ns(self) -> int:
         """Time of the newest packet, ns since 1970 UTC; 0 before the first."""
-        return int(self._memory.counts[state.CLOCK])
+        return int(self._memory.counters["clock_ns"])
 
     def add(
         self, headers: HeaderBatch, capture: str = "", owners: Sequence[Owner] = ()
@@ -137,8 +137,8 @@ class FlowTable:
                 yield from self._make_room(full)
         # A sweep looks at every record: it comes after so many packets, so that a packet pays for one.
         if (
-            self.clock_ns - int(memory.counts[state.SWEPT]) > _SECOND
-            and self.n_flow_packets - self._swept_packets >= memory.counts[state.N_RECORDS]
+            self.clock_ns - int(memory.counters["swept_ns"]) > _SECOND
+            and self.n_flow_packets - self._swept_packets >= memory.counters["n_records"]
         ):
             self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
         if self.n_ready >= 2048:
@@ -229,7 +229,7 @@ class FlowTable:
         Its fields are ``connection_id``, ``part``, ``packets`` and ``bytes``.
         """
         memory = self._memory
-        records = memory.records[: int(memory.counts[state.N_RECORDS])]
+        records = memory.records[: int(memory.counters["n_records"])]
         records = records[
             (records["state"] == state.ACTIVE) & (records["decided"] != state.UNDECIDED)
         ]
@@ -248,7 +248,7 @@ class FlowTable:
             min_payload_packets: flows with fewer wait on.
         """
         memory = self._memory
-        memory.list_more(int(memory.counts[state.N_RECORDS]))
+        memory.list_more(int(memory.counters["n_records"]))
         turnover.decide_waiting(
             now_ns,
             int(seconds * _SECOND),
@@ -269,11 +269,11 @@ class FlowTable:
         yield from self.take()
         if full == kernel.FULL_ARENA and had_ready:
             return
-        n = int(memory.counts[state.N_RECORDS])
+        n = int(memory.counters["n_records"])
         states, last = memory.records["state"][:n], memory.records["last_ns"][:n]
         dormant = states == state.DORMANT
         only_dormant = full == kernel.FULL_FLOWS and bool(dormant.any())
-        if full == kernel.FULL_FLOWS and int(memory.counts[state.N_FREE_RECORDS]):
+        if full == kernel.FULL_FLOWS and int(memory.counters["n_free_records"]):
             return
         chosen = last[dormant] if only_dormant else last[states == state.ACTIVE]
         if not len(chosen):

@@ -15,14 +15,6 @@ from apptell.flows.state import (
     ENDED,
     FREE,
     HANDED_OUT,
-    N_DORMANT,
-    N_EARLY,
-    N_EVICTED,
-    N_FREE_RECORDS,
-    N_READY,
-    N_RECORDS,
-    N_YOUNG,
-    SWEPT,
     UNDECIDED,
 )
 from apptell.kernels.compiled import inlined, kernel
@@ -32,35 +24,35 @@ BY_IDLE, BY_HANDSHAKE, BY_CAPTURE, BY_EVICTION = 0, 1, 2, 3
 
 
 @inlined
-def end_flow(record, reason, memory):
+def end_flow(record, reason, records, ready, counters):
     """Puts a flow on the list of those to hand out."""
-    flow = memory.records[record]
+    flow = records[record]
     flow.state = ENDED
     flow.end_reason = reason
-    memory.ready[memory.counts[N_READY]] = record
-    memory.counts[N_READY] += 1
+    ready[counters.n_ready] = record
+    counters.n_ready += 1
 
 
 @inlined
-def decide(record, time_ns, memory):
+def decide(record, time_ns, records, young, counters):
     """Freezes what a verdict may rest on; lists the flow where open flows are asked for."""
-    flow = memory.records[record]
+    flow = records[record]
     flow.decided = DECIDED
     flow.decided_ns = time_ns
     for side in range(2):
         flow.decided_packets[side] = flow.packets[side]
         flow.decided_bytes[side] = flow.bytes[side]
-    if len(memory.young) > 0:
-        memory.young[memory.counts[N_YOUNG]] = record
-        memory.counts[N_YOUNG] += 1
+    if len(young) > 0:
+        young[counters.n_young] = record
+        counters.n_young += 1
 
 
 @kernel
 def decide_waiting(now_ns, after_ns, min_payload_packets, memory):
     """Decides open flows that began ``after_ns`` ago and have enough payload packets, up to the list's room."""
-    for record in range(memory.counts[N_RECORDS]):
+    for record in range(memory.counters.n_records):
         flow = memory.records[record]
-        if memory.counts[N_YOUNG] == len(memory.young):
+        if memory.counters.n_young == len(memory.young):
             break
         if (
             flow.state == ACTIVE
@@ -68,7 +60,7 @@ def decide_waiting(now_ns, after_ns, min_payload_packets, memory):
             and now_ns - flow.start_ns >= after_ns
             and flow.payload_packets[0] + flow.payload_packets[1] >= min_payload_packets
         ):
-            decide(record, now_ns, memory)
+            decide(record, now_ns, memory.records, memory.young, memory.counters)
 
 
 @kernel
@@ -78,14 +70,14 @@ def open_ones(memory):
     The others were or will be handed out as finished flows; a record may be listed again for a later flow.
     """
     n = 0
-    for index in range(memory.counts[N_YOUNG]):
+    for index in range(memory.counters.n_young):
         record = memory.young[index]
         flow = memory.records[record]
         if flow.state == ACTIVE and flow.decided == DECIDED:
             flow.decided = HANDED_OUT
             memory.young[n] = record
             n += 1
-    memory.counts[N_YOUNG] = 0
+    memory.counters.n_young = 0
     return n
 
 
@@ -93,14 +85,14 @@ def open_ones(memory):
 def candidates(memory):
     """Moves the listed flows that are still open and undecided to the list's beginning; how many."""
     n = 0
-    for index in range(memory.counts[N_EARLY]):
+    for index in range(memory.counters.n_early):
         record = memory.early[index]
         flow = memory.records[record]
         if flow.state == ACTIVE and flow.decided == CANDIDATE:
             flow.decided = UNDECIDED
             memory.early[n] = record
             n += 1
-    memory.counts[N_EARLY] = 0
+    memory.counters.n_early = 0
     return n
 
 
@@ -111,68 +103,68 @@ def sweep(now_ns, idle_ns, forget_ns, memory):
     Silence is measured from the clock at a flow's last packet, not from the packet's own time: after one
     packet with a time far ahead the others' flows live on.
     """
-    for record in range(memory.counts[N_RECORDS]):
+    for record in range(memory.counters.n_records):
         flow = memory.records[record]
         if flow.state == ACTIVE:
             if now_ns - flow.clock_ns > idle_ns:
-                end_flow(record, BY_IDLE, memory)
+                end_flow(record, BY_IDLE, memory.records, memory.ready, memory.counters)
         elif flow.state == DORMANT and now_ns - flow.clock_ns > forget_ns:
             _forget(record, memory)
-    memory.counts[SWEPT] = now_ns
+    memory.counters.swept_ns = now_ns
 
 
 @inlined
 def _free(record, memory):
     """Puts a record that is in no bucket among the free ones."""
     memory.records[record].state = FREE
-    memory.free_records[memory.counts[N_FREE_RECORDS]] = record
-    memory.counts[N_FREE_RECORDS] += 1
+    memory.free_records[memory.counters.n_free_records] = record
+    memory.counters.n_free_records += 1
 
 
 @inlined
 def _forget(record, memory):
     """Frees the record of a dormant connection."""
-    unlink(record, memory.secret, memory.records, memory.buckets, memory.counts)
-    memory.counts[N_DORMANT] -= 1
+    unlink(record, memory.secret, memory.records, memory.buckets, memory.counters)
+    memory.counters.n_dormant -= 1
     _free(record, memory)
 
 
 @kernel
 def evict(cutoff_ns, only_dormant, memory):
     """Makes room: forgets dormant connections, ends active flows, not seen after ``cutoff_ns``."""
-    for record in range(memory.counts[N_RECORDS]):
+    for record in range(memory.counters.n_records):
         flow = memory.records[record]
         if flow.last_ns > cutoff_ns:
             continue
         if flow.state == DORMANT:
             _forget(record, memory)
         elif flow.state == ACTIVE and not only_dormant:
-            end_flow(record, BY_EVICTION, memory)
-            memory.counts[N_EVICTED] += 1
+            end_flow(record, BY_EVICTION, memory.records, memory.ready, memory.counters)
+            memory.counters.n_evicted += 1
 
 
 @kernel
 def end_all(reason, memory):
     """Ends every active flow."""
-    for record in range(memory.counts[N_RECORDS]):
+    for record in range(memory.counters.n_records):
         if memory.records[record].state == ACTIVE:
-            end_flow(record, reason, memory)
+            end_flow(record, reason, memory.records, memory.ready, memory.counters)
 
 
 @kernel
 def release(n, memory):
     """After the first ``n`` ready flows were handed out: their payload and, where nothing follows, records."""
-    ready, counts = memory.ready, memory.counts
+    ready, counters = memory.ready, memory.counters
     for index in range(n):
         record = ready[index]
         flow = memory.records[record]
         give_segments_back(flow, memory)
         if flow.bucket >= 0:
             flow.state = DORMANT
-            counts[N_DORMANT] += 1
+            counters.n_dormant += 1
         else:
             _free(record, memory)
-    left = counts[N_READY] - n
+    left = counters.n_ready - n
     for index in range(left):
         ready[index] = ready[n + index]
-    counts[N_READY] = left
+    counters.n_ready = left
