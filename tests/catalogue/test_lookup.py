@@ -37,6 +37,9 @@ def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
         ("a.b.chat.example", "chat"),
         ("A.Chat.EXAMPLE", "chat"),
         ("a.chat.example.", "chat"),
+        ("a.chat.example:8080", "chat"),
+        ("198.51.100.7:80", None),
+        ("2001:db8::1", None),
         ("a.files.chat.example", "files"),  # the longer suffix wins
         ("exact.chat.example", "other"),  # an exact row wins
         ("below.exact.chat.example", "chat"),  # and says nothing of names below it

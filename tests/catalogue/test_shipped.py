@@ -1,4 +1,4 @@
-"""The shipped tables, held to the rules that docs/catalogue.md states."""
+"""The shipped tables, held to the rules that docs/reference/catalogue.md states."""
 
 import csv
 import ipaddress

@@ -10,7 +10,7 @@ import typer.main
 
 from apptell.cli.app import app
 
-GROUPS = {"dataset", "config"}
+GROUPS = {"dataset", "catalogue", "config"}
 """Sections about several verbs."""
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 _HEADING = re.compile(r"^#{2,3} apptell (.+)$", re.MULTILINE)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from apptell.learning.make_default import SAMPLES
 from apptell.names import read_flows
 from apptell.names.dtls import find_dtls_hellos
 from apptell.names.quic import find_initials
+from apptell.testing import client_hello
 from tests.encoding.crafted import CraftedFlow, Packet, batch
 from tests.encoding.test_structure import conversation
 from tests.encoding.token_twin import Segment, tokens_of
@@ -50,6 +52,7 @@ def as_the_twin_reads(flows: FlowBatch, **options) -> list[list[int]]:
                 0 if segments.to_server[row] else 1,
                 segments.data[segments.start[row] : segments.start[row + 1]].tobytes(),
                 int(segments.length[row]),
+                int(segments.offset[row]),
             )
             for row in rows
         ]
@@ -115,6 +118,52 @@ def test_tokens_of_crafted_flows_are_those_of_the_plain_twin():
     for names in ("on", "masked", "hashed"):
         assert assert_same(made, names=names, packets=8) == len(flows)
     assert assert_same(made, skip=1) > 100
+
+
+def test_segments_that_came_out_of_order_give_the_tokens_of_their_stream():
+    random = np.random.default_rng(5)
+    flows, shuffled = [], []
+    for seed in range(40):
+        pieces: list[tuple[bool, bytes, int]] = []
+        for side, data in conversation(seed):
+            ends = [0, *sorted(random.integers(1, len(data), 3).tolist()), len(data)]
+            total = sum(len(piece) for way, piece, _ in pieces if way == side)
+            pieces += [
+                (side, data[at:end], total + at) for at, end in itertools.pairwise(ends) if at < end
+            ]
+        flows.append(pieces)
+        mixed = list(pieces)
+        for at in range(len(mixed) - 1):  # neighbours of one side change places
+            if mixed[at][0] == mixed[at + 1][0] and random.integers(2):
+                mixed[at], mixed[at + 1] = mixed[at + 1], mixed[at]
+        shuffled.append(mixed)
+    made, other = (
+        batch([CraftedFlow([Packet(*each[:2], 0) for each in flow]) for flow in some]).with_columns(
+            segment_offset=[[each[2] for each in flow[:12]] for flow in some]
+        )
+        for some in (flows, shuffled)
+    )
+    assert assert_same(other, packets=12) == len(flows)
+    n_same = 0
+    for one, two, pieces, mixed in zip(
+        structure(made, packets=12), structure(other, packets=12), flows, shuffled, strict=True
+    ):
+        if sorted(pieces[:12]) == sorted(mixed[:12]):
+            assert set(one) == set(two)
+            n_same += pieces[:12] != mixed[:12]
+    assert n_same > 10
+
+
+def test_a_lost_segment_parts_the_stream():
+    hello = client_hello("chat.example.org")
+    whole, lost = (
+        batch(
+            [CraftedFlow([Packet(True, hello[:40], 0), Packet(True, hello[90:], 1)])]
+        ).with_columns(segment_offset=[[0, place]])
+        for place in (40, 90)
+    )
+    assert assert_same(lost) == 1
+    assert set(structure(whole)[0]) != set(structure(lost)[0])
 
 
 @pytest.mark.shared

@@ -23,6 +23,7 @@ class Segment:
     side: int
     kept: bytes
     length: int
+    place: int  # in the stream of its side
 
 
 @dataclass
@@ -89,6 +90,8 @@ def tokens_of(
     into = Tokens(names)
     if not segments or (skip and len(segments) < 2):
         return []
+    if not is_udp:
+        segments = ordered(segments)
     turns = [list(run) for _, run in itertools.groupby(segments, key=lambda each: each.side)]
     streams = [stream(segments, side) for side in (CLIENT, SERVER)]
     records: list[list[Record]] = [[], []]
@@ -118,11 +121,22 @@ def tokens_of(
     return into.found
 
 
+def ordered(segments: list[Segment]) -> list[Segment]:
+    """Each side's segments in the order of their places; who speaks when stays as it was captured."""
+    sides = {
+        side: iter(sorted((s for s in segments if s.side == side), key=lambda each: each.place))
+        for side in (CLIENT, SERVER)
+    }
+    return [next(sides[each.side]) for each in segments]
+
+
 def stream(segments: list[Segment], side: int) -> list[int | None]:
     made: list[int | None] = []
-    for each in segments:
-        if each.side == side:
-            made += [*each.kept, *[None] * (each.length - len(each.kept))]
+    mine = [each for each in segments if each.side == side]
+    for each in mine:
+        at = each.place - mine[0].place
+        made += [None] * (at + each.length - len(made))
+        made[at : at + len(each.kept)] = each.kept
     return made
 
 
@@ -138,12 +152,12 @@ def read_records(
 
     Where no record is, reading goes on with the next segment: it may begin one.
     """
-    starts, at = [], 0
+    starts, first = [], None
     for turn, run in enumerate(turns):
         for each in run:
             if each.side == side:
-                starts.append((at, turn))
-                at += each.length
+                first = each.place if first is None else first
+                starts.append((each.place - first, turn))
     prefix, records, shake = known(data), [], b""
     at, is_open, is_joined = 0, True, True
     while at < len(data):

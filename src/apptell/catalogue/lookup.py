@@ -90,9 +90,10 @@ class Catalogue:
 
         Args:
             name: a host name in any case, with or without a final dot, internationalised labels in either
-                form. An address literal, None and what is no host name match nothing.
+                form, with or without a port as an HTTP host has it. An address literal, None and what is no
+                host name match nothing.
         """
-        host = comparable_name(name) if name else None
+        host = comparable_name(_without_port(name)) if name else None
         if host is None:
             return NO_MATCH
         row = self._row(host)
@@ -213,6 +214,11 @@ class _Owners:
     def of(self, address: bytes) -> str | None:
         at = bisect.bisect_right(self._first, address) - 1
         return self._app[at] if at >= 0 else None
+
+
+def _without_port(name: str) -> str:
+    host, colon, port = name.rpartition(":")
+    return host if colon and port.isdigit() else name
 
 
 def _packed(address: str | None) -> bytes | None:

@@ -64,7 +64,7 @@ class Domain:
     service: str | None
     """What is behind the domain when the kind is not ``app``: ``Google Fonts``."""
     published: str | None = None
-    """Where the fact is published (docs/catalogue.md)."""
+    """Where the fact is published (docs/reference/catalogue.md)."""
     checked: str | None = None
     """The day the row was last reviewed, ISO 8601."""
 

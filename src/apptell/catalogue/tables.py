@@ -1,7 +1,8 @@
 """Text tables in, their rows out: the shipped ``apps.csv``, ``domains.csv``, ``ranges.csv`` and users' files.
 
 A fault is one ``CatalogueError`` that names the file and the line. A user's file has one line for each domain
-or address range, ``example.com,My App``, and an optional head that names further columns (docs/catalogue.md).
+or address range, ``example.com,My App``, and an optional head that names further columns
+(docs/reference/catalogue.md).
 """
 
 from __future__ import annotations
@@ -141,10 +142,10 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
             fields = next(csv.reader([text], strict=True, skipinitialspace=True))
         except csv.Error as error:
             raise CatalogueError(f"{place}: not CSV: {error}") from error
-        yield place, [_printable(value).strip() for value in fields]
+        yield place, [printable(value).strip() for value in fields]
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """A text without what a terminal could take for a command."""
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 

@@ -10,6 +10,7 @@ import typer
 from apptell._version import __version__
 from apptell.cli import (
     audit,
+    catalogue,
     compare,
     config,
     dataset,
@@ -65,6 +66,7 @@ app.command("identify", cls=Verb)(identify.identify)
 app.command("flows", cls=Verb)(flows.flows)
 app.command("inspect", cls=Verb)(inspect.inspect)
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(catalogue.app, name="catalogue")
 app.command("train", cls=Verb)(train.train)
 app.command("evaluate", cls=Verb)(evaluate.evaluate)
 app.command("compare", cls=Verb)(compare.compare)

@@ -75,6 +75,15 @@ ContextText = Annotated[
         help="Re-weight a client's recent flows by what it runs, as in 30s.",
     ),
 ]
+CatalogueFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--catalogue",
+        metavar="FILE",
+        help="Rows to add to the catalogue of apps or to put in place of its own, as in "
+        "example.com,My App; repeatable.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="The one seed of every random choice.", min=0)]
 SplitOption = Annotated[

@@ -1,7 +1,7 @@
 """The kept segments of a flow in, tokens of its records, turns, frames and words out; compiled code.
 
-Everything is read from the two byte streams, whose halves a *turn* divides: what one side sends until
-the other speaks. So it does not matter how a stream was cut into segments.
+Everything is read from the two byte streams, which are divided into *turns*: what one side sends until the
+other speaks. So it does not matter how a stream was cut into segments or in what order these arrived.
 """
 
 from __future__ import annotations
@@ -126,10 +126,38 @@ def _put_messages(
 
 
 @kernel
+def _order_rows(
+    begin: int,
+    n: int,
+    to_server: NDArray[np.bool_],
+    offset: NDArray[np.int32],
+    is_udp: bool,
+    row_of: NDArray[np.int64],
+) -> None:
+    """Rows of a flow's segments ``begin`` to ``begin + n``, each side's in the order of its stream.
+
+    Which side speaks when stays as it was captured. Datagrams stay as they are.
+    """
+    for segment in range(n):
+        row = begin + segment
+        spot = segment
+        if not is_udp:
+            for earlier in range(segment - 1, -1, -1):
+                other = row_of[earlier]
+                if to_server[other] == to_server[row]:
+                    if offset[other] <= offset[row]:
+                        break
+                    row_of[spot] = other
+                    spot = earlier
+        row_of[spot] = row
+
+
+@kernel
 def read_streams(
     first: NDArray[np.int64],
     length: NDArray[np.int32],
     to_server: NDArray[np.bool_],
+    offset: NDArray[np.int32],
     start: NDArray[np.int64],
     data: NDArray[np.uint8],
     is_udp: NDArray[np.bool_],
@@ -145,9 +173,10 @@ def read_streams(
     """Writes the tokens of n flows.
 
     Args:
-        first: row of each flow's first segment; this and the next four are as in ``SegmentColumns``.
+        first: row of each flow's first segment; this and the next five are as in ``SegmentColumns``.
         length: payload bytes on the wire.
         to_server: direction.
+        offset: place in the stream of the side.
         start: first byte of each segment in ``data``.
         data: kept bytes.
         is_udp: flows of UDP, shape (n,).
@@ -172,12 +201,14 @@ def read_streams(
     turn_row = np.zeros(MAX_PACKETS, dtype=np.int64)
     turn_key = np.zeros(MAX_PACKETS, dtype=np.int64)
     turn_of = np.zeros(MAX_PACKETS, dtype=np.int64)
-    offset = np.zeros(MAX_PACKETS, dtype=np.int64)  # of a segment in its side's stream
+    row_of = np.zeros(MAX_PACKETS, dtype=np.int64)
+    place_of = np.zeros(MAX_PACKETS, dtype=np.int64)  # of a segment in its side's stream
     record_kind = np.zeros((2, MAX_RECORDS), dtype=np.int64)
     record_minor = np.zeros((2, MAX_RECORDS), dtype=np.int64)
     record_size = np.zeros((2, MAX_RECORDS), dtype=np.int64)
     record_turn = np.zeros((2, MAX_RECORDS), dtype=np.int64)
     n_records = np.zeros(2, dtype=np.int64)
+    base = np.zeros(2, dtype=np.int64)  # row of each side's first segment
     header = np.empty(5, dtype=np.uint8)
     for flow in range(len(first) - 1):
         count[0] = 0
@@ -191,8 +222,10 @@ def read_streams(
         total[:] = 0
         n_records[:] = 0
         n_turns = 0
+        _order_rows(begin, n, to_server, offset, is_udp[flow], row_of)
+        base[:] = -1
         for segment in range(n):
-            row = begin + segment
+            row = row_of[segment]
             side = 0 if to_server[row] else 1
             if n_turns == 0 or turn_side[n_turns - 1] != side:
                 turn_side[n_turns] = side
@@ -202,14 +235,18 @@ def read_streams(
                 n_turns += 1
             turn_size[n_turns - 1] += length[row]
             turn_of[segment] = n_turns - 1
-            offset[segment] = total[side]
-            if n_stream[side] == total[side]:  # nothing of this side is missing so far
-                kept = min(start[row + 1] - start[row], MAX_STREAM - n_stream[side])
+            if base[side] < 0:
+                base[side] = row
+            place_of[segment] = np.int64(offset[row]) - offset[base[side]]
+            seen_before = n_stream[side] - place_of[segment]
+            if seen_before >= 0:  # nothing of this side is missing so far
                 at = n_stream[side]
+                from_byte = start[row] + seen_before
+                kept = min(start[row + 1] - from_byte, MAX_STREAM - at)
                 for index in range(kept):
-                    stream[side, at + index] = data[start[row] + index]
-                n_stream[side] = at + kept
-            total[side] += length[row]
+                    stream[side, at + index] = data[from_byte + index]
+                n_stream[side] = at + max(kept, 0)
+            total[side] = max(total[side], place_of[segment] + length[row])
         if is_udp[flow]:
             for segment in range(n):
                 row = begin + segment
@@ -235,19 +272,24 @@ def read_streams(
                 open_messages = True
                 joined = True  # the stream is known without a gap up to here
                 while segment < n and n_records[side] < MAX_RECORDS:
-                    row = begin + segment
+                    row = row_of[segment]
                     is_side = (0 if to_server[row] else 1) == side
-                    if not is_side or offset[segment] + length[row] <= at:
+                    if not is_side or place_of[segment] + length[row] <= at:
                         segment += 1
                         continue
+                    if place_of[segment] > at:  # what lies before was lost
+                        joined = False
+                        at = place_of[segment]
                     # The five bytes of a header may lie in several segments.
                     have = 0
                     probe = segment
                     while have < 5 and probe < n:
-                        other = begin + probe
+                        other = row_of[probe]
                         if (0 if to_server[other] else 1) == side:
-                            inside = at + have - offset[probe]
+                            inside = at + have - place_of[probe]
                             kept = start[other + 1] - start[other]
+                            if inside < 0:
+                                break
                             while have < 5 and inside < kept:
                                 header[have] = data[start[other] + inside]
                                 have += 1
@@ -259,12 +301,12 @@ def read_streams(
                         joined = False
                         segment += 1
                         while segment < n and (
-                            (0 if to_server[begin + segment] else 1) != side
-                            or offset[segment] <= at
+                            (0 if to_server[row_of[segment]] else 1) != side
+                            or place_of[segment] <= at
                         ):
                             segment += 1
                         if segment < n:
-                            at = offset[segment]
+                            at = place_of[segment]
                         continue
                     size = u16(header, 3)
                     index = n_records[side]

@@ -2,7 +2,8 @@
 
 Handshakes, records, frames and words are parsed; their fields become tokens (hashes), so that a
 model learns from what was said and not from where it stood. What is random by construction is never
-a token, and how a stream was cut into segments does not matter as long as the same bytes are seen.
+a token. How a stream was cut into segments, and in what order these arrived, does not matter as long as the
+same bytes are seen.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def structure(
         segments.first,
         segments.length,
         segments.to_server,
+        segments.offset,
         segments.start,
         segments.data,
         is_udp,
