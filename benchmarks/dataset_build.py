@@ -31,8 +31,7 @@ from apptell.capture import open_capture
 from apptell.dataset import build
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
-from apptell.labels import LabelOptions, sources
-from apptell.labels.source import flow_reader
+from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
 from apptell.names import read_flows
 
 N_APPS = 50
@@ -142,9 +141,9 @@ def main() -> None:
         packets = sum(len(batch) for batch in reader)
 
     def made(kind: str, what: Path = trailers, jobs: int = 1) -> None:
-        reader = flow_reader(FlowOptions(groups=tuple(GROUPS)))
+        reader = CaptureFlows(FlowOptions(groups=tuple(GROUPS)))
         shutil.rmtree(out / "d", ignore_errors=True)
-        build(sources([what], reader, LabelOptions(kind=kind)), out / "d", jobs=jobs)
+        build(LabelSearch([what], reader, LabelOptions(kind=kind)), out / "d", jobs=jobs)
 
     def read(groups: tuple[str, ...]) -> int:
         return sum(len(batch) for batch in read_flows(trailers, FlowOptions(groups=groups)))

@@ -50,8 +50,10 @@ def test_a_uid_without_a_name_is_an_owner_and_gets_its_name_when_it_comes():
         data += crafted.enhanced(FRAMES[0], options=crafted.comment(text))
     data += crafted.pcapdroid_owner(10001, "a.b", "B")
     data += crafted.enhanced(FRAMES[0], options=crafted.comment("u-10001"))
+    data += crafted.enhanced(FRAMES[0], options=crafted.comment("u-10001\0\0"))
+    data += crafted.enhanced(FRAMES[0], options=crafted.comment("u-\0"))
     (batch,), _, _ = read(data)
-    assert batch.owner.tolist() == [0, 1, -1, -1, -1, 2]
+    assert batch.owner.tolist() == [0, 1, -1, -1, -1, 2, 2, -1]
     assert batch.owners == [Owner(uid=10001), Owner(uid=-1), Owner(10001, "a.b", "B")]
 
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from apptell.labels.formats.folders import app_and_groups
+from apptell.labels.file_names import app_and_groups
 from lab import apps, plan
 
 

@@ -9,13 +9,14 @@ from apptell.dataset import build
 from apptell.errors import LabelError, UsageError
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
-from apptell.labels import LabelOptions, sources
-from apptell.labels.formats.folders import app_and_groups
-from apptell.labels.formats.networklog import read_networklog_csv, read_networklog_text
+from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
+from apptell.labels.fields import time_ns
+from apptell.labels.file_names import app_and_groups
+from apptell.labels.formats.networklog import read_export, read_text
 from apptell.labels.formats.pcapdroid_csv import packages_of, read_pcapdroid_csv
-from apptell.labels.formats.table import parse_columns, read_table, time_ns
+from apptell.labels.formats.table import parse_columns, read_table
+from apptell.labels.log import Lines
 from apptell.labels.naming import is_system_uid
-from apptell.labels.source import flow_reader
 from apptell.testing import START_NS, conversation, write_pcap
 
 MS = START_NS // 1_000_000
@@ -29,6 +30,12 @@ ENDS = "6,10.0.0.2,40001,192.0.2.1,443"
 def write(path, *lines):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def read(reader, path, *options):
+    lines = Lines()
+    reader(path, lines, *options)
+    return lines
 
 
 @pytest.mark.parametrize(
@@ -66,7 +73,7 @@ def write(path, *lines):
     ],
 )
 def test_pcapdroids_list_in_every_generation_with_commas_in_its_fields(tmp_path, head, line, app):
-    lines = read_pcapdroid_csv(write(tmp_path / "c.csv", head, line))
+    lines = read(read_pcapdroid_csv, write(tmp_path / "c.csv", head, line))
     assert lines.app == [app]
     assert lines.first_ns == [START_NS]
     assert lines.last_ns == [START_NS + 900_000_000]
@@ -84,13 +91,13 @@ def test_spoiled_lines_of_pcapdroids_list_are_counted(tmp_path):
         "6,,,,,,,,,,,,,,,,",
     ]
     path = write(tmp_path / "c.csv", NEW, good, *bad)
-    lines = read_pcapdroid_csv(path)
+    lines = read(read_pcapdroid_csv, path)
     assert (len(lines.app), lines.n_bad) == (1, 4)
     assert packages_of((path,)) == {10123: ("Chat", "org.example.chat")}
     with pytest.raises(LabelError, match="not PCAPdroid's list"):
-        read_pcapdroid_csv(write(tmp_path / "x.csv", "a,b"))
+        read(read_pcapdroid_csv, write(tmp_path / "x.csv", "a,b"))
     with pytest.raises(LabelError, match="cannot be read"):
-        read_pcapdroid_csv(tmp_path / "none.csv")
+        read(read_pcapdroid_csv, tmp_path / "none.csv")
 
 
 def test_network_logs_text_with_and_without_protocol(tmp_path):
@@ -102,14 +109,14 @@ def test_network_logs_text_with_and_without_protocol(tmp_path):
         f"{MS},wlan0",
         "rubbish",
     )
-    lines = read_networklog_text(path, {10123: "org.example.chat"})
+    lines = read(read_text, path, {10123: "org.example.chat"})
     assert lines.app == ["org.example.chat", "system", None]
     assert lines.protocol == [6, 0, 255]
     assert lines.port_a == [40001, 443, 0]
     assert lines.n_bad == 2
-    assert read_networklog_text(path).app[0] == "uid-10123"
-    with pytest.raises(LabelError, match="not a line of Network Log"):
-        read_networklog_text(write(tmp_path / "x", "rubbish"))
+    assert read(read_text, path).app[0] == "uid-10123"
+    spoiled = read(read_text, write(tmp_path / "x", "rubbish"))
+    assert (len(spoiled), spoiled.n_bad, spoiled.first_bad) == (0, 1, "line 1: 1 fields, not 9")
 
 
 def test_network_logs_export_in_the_phones_zone(tmp_path):
@@ -126,11 +133,11 @@ def test_network_logs_export_in_the_phones_zone(tmp_path):
         f"2023-11-14 23:13:20.000,Kernel,,0,{ends}",
         f"yesterday,Chat,org.example.chat,10123,{ends}",
     )
-    lines = read_networklog_csv(path, ZoneInfo("Europe/Berlin"))
+    lines = read(read_export, path, ZoneInfo("Europe/Berlin"))
     assert lines.app == ["org.example.chat", None, "system"]
     assert lines.first_ns[0] == START_NS
     assert lines.n_bad == 1
-    assert read_networklog_csv(path).first_ns[0] == START_NS + 3600 * 10**9
+    assert read(read_export, path).first_ns[0] == START_NS + 3600 * 10**9
 
 
 def test_a_table_in_csv_and_json_lines_with_named_columns(tmp_path):
@@ -141,13 +148,13 @@ def test_a_table_in_csv_and_json_lines_with_named_columns(tmp_path):
         f"{MS};10.0.0.2;1;192.0.2.1;2;Chat/Voice Call",
         "x;;;;;",
     )
-    lines = read_table(text, columns)
+    lines = read(read_table, text, columns)
     assert (lines.app, lines.first_ns, lines.n_bad) == (["chat/voice call"], [START_NS], 1)
     row = '{"ts": "2023-11-14T22:13:20Z", "a": "10.0.0.2", "ap": 1, "b": "::1", "bp": 2, "who": "Chat"}'
-    lines = read_table(write(tmp_path / "t.jsonl", row, "{", "[]"), columns)
-    assert (lines.app, lines.first_ns, lines.n_bad) == (["chat"], [START_NS], 1)
-    with pytest.raises(LabelError, match="no column 'app'; there are a, ap, b"):
-        read_table(text, {**columns, "app": "app"})
+    lines = read(read_table, write(tmp_path / "t.jsonl", row, "{", "[]"), columns)
+    assert (lines.app, lines.first_ns, lines.n_bad) == (["chat"], [START_NS], 2)
+    with pytest.raises(LabelError, match="no column 'app'; the columns are a, ap, b"):
+        read(read_table, text, {**columns, "app": "app"})
     with pytest.raises(UsageError, match="is not MEANING=COLUMN"):
         parse_columns("when=ts")
 
@@ -181,8 +188,8 @@ def capture(path, ports=(40001,)):
 
 def built(path, folder, **options):
     paths = path if isinstance(path, list) else [path]
-    reader = flow_reader(FlowOptions(groups=tuple(GROUPS)))
-    return build(sources(paths, reader, LabelOptions(**options)), folder)
+    reader = CaptureFlows(FlowOptions(groups=tuple(GROUPS)))
+    return build(LabelSearch(paths, reader, LabelOptions(**options)), folder)
 
 
 def test_zeeks_conn_log_beside_a_capture_is_recognised_and_joined(tmp_path):
@@ -204,7 +211,7 @@ def test_a_log_given_by_name_serves_and_the_kind_can_be_forced(tmp_path):
     assert forced.info["apps"] == {"x": 1}
     with pytest.raises(LabelError, match="no networklog log beside it"):
         built(path, tmp_path / "f", kind="networklog")
-    with pytest.raises(UsageError, match="no kind of labels 'luck'"):
+    with pytest.raises(UsageError, match="no label format 'luck'"):
         built(path, tmp_path / "f", kind="luck")
 
 
@@ -218,7 +225,7 @@ def test_any_list_can_be_read_as_a_table_when_its_columns_are_said(tmp_path):
     )
     data = built([path, lines], tmp_path / "d", columns=columns).dataset
     assert data.info["label_from"] == {"table": 1}
-    with pytest.raises(LabelError, match="no column 'time'; there are App, BytesRcvd"):
+    with pytest.raises(LabelError, match="no column 'time'; the columns are App, BytesRcvd"):
         built([path, lines], tmp_path / "e", kind="table")
 
 
@@ -240,8 +247,8 @@ def test_a_table_whose_times_name_no_zone_is_in_the_zone_that_is_said(tmp_path):
         "time,source,source_port,target,target_port,app",
         "2023-11-14 23:13:20,10.0.0.2,1,192.0.2.1,2,x",
     )
-    assert read_table(text, columns, ZoneInfo("Europe/Berlin")).first_ns == [START_NS]
-    assert read_table(text, columns).first_ns == [START_NS + 3600 * 10**9]
+    assert read(read_table, text, columns, ZoneInfo("Europe/Berlin")).first_ns == [START_NS]
+    assert read(read_table, text, columns).first_ns == [START_NS + 3600 * 10**9]
 
 
 def test_a_log_of_other_connections_is_refused_and_nothing_is_written(tmp_path):

@@ -9,8 +9,7 @@ import pytest
 from apptell.dataset import build, folds, split
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
-from apptell.labels import LabelOptions, sources
-from apptell.labels.source import flow_reader
+from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
 
 SHARED = Path(
     os.environ.get("APPTELL_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared")
@@ -26,8 +25,8 @@ def built(name, folder, **options):
     path = SHARED / name
     if not path.is_dir():
         pytest.skip("shared data are absent")
-    reader = flow_reader(FlowOptions(groups=tuple(GROUPS)))
-    return build(sources([path], reader, LabelOptions(**options)), folder).dataset
+    reader = CaptureFlows(FlowOptions(groups=tuple(GROUPS)))
+    return build(LabelSearch([path], reader, LabelOptions(**options)), folder).dataset
 
 
 def test_messengers_have_the_flows_of_their_card_and_split_by_source(tmp_path):

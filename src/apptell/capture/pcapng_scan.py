@@ -56,6 +56,7 @@ and the kinds of damage."""
 _SECTION, _PACKET, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 2, 3, 6
 _COMMENT, _FLAGS, _PROCESS, _EFFECTIVE_PROCESS = 1, 2, 0x8001, 0x8003
 _INT32_MAX = 2**31 - 1
+_MAX_UID_DIGITS = 10
 _BILLION = 1_000_000_000
 
 
@@ -140,13 +141,16 @@ def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-d
             process = _u32(buffer, at, big_endian)
         elif code == _EFFECTIVE_PROCESS and length == 4:
             effective = _u32(buffer, at, big_endian)
-        elif code == _COMMENT and 3 <= length <= 13 and buffer[at] == 117 and buffer[at + 1] == 45:
+        elif code == _COMMENT and length >= 3 and buffer[at] == 117 and buffer[at + 1] == 45:
+            stop = at + length
+            while stop > at and buffer[stop - 1] == 0:  # some writers end a comment like a string of C
+                stop -= 1
             negative = buffer[at + 2] == 45
-            digits = 3 if negative else 2
+            first = at + 3 if negative else at + 2
             value = np.int64(0)
-            is_number = length > digits
-            for i in range(digits, length):
-                digit = np.int64(buffer[at + i]) - 48
+            is_number = first < stop <= first + _MAX_UID_DIGITS
+            for i in range(first, min(stop, first + _MAX_UID_DIGITS)):
+                digit = np.int64(buffer[i]) - 48
                 if digit < 0 or digit > 9:
                     is_number = False
                     break

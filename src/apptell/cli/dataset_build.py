@@ -93,8 +93,7 @@ def build(
     from apptell.dataset.services import move_shared
     from apptell.errors import UsageError
     from apptell.flows.schema import GROUPS
-    from apptell.labels import LabelOptions, flow_reader
-    from apptell.labels import sources as label_sources
+    from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
     from apptell.labels.formats.table import parse_columns
 
     if shared not in ("keep", "other", "drop"):
@@ -108,7 +107,8 @@ def build(
         pattern=pattern_of(pattern),
         groups=pairs(groups or []),
     )
-    reader = flow_reader(flow_options(mode, tuple(GROUPS), transport))
+    reader = CaptureFlows(flow_options(mode, tuple(GROUPS), transport))
+    search = LabelSearch(sources, reader, options)
     edits = Edits.of(system=system, key_file=anonymize, mask_names=mask_names)
     kinds: Counter[str] = Counter()
     with progress("reading") as show:
@@ -120,7 +120,7 @@ def build(
             show(-1, source.name)
 
         done = build_dataset(
-            label_sources(sources, reader, options),
+            search,
             output,
             replace=replace,
             change=edits if edits.applied else None,
@@ -131,6 +131,14 @@ def build(
     data = done.dataset
     for damage in done.damaged:
         note(f"apptell: {damage}")
+    for path, why in search.unused.items():
+        note(f"{path}: not used: {why}")
+    for entry in data.info["sources"]:
+        if entry["name"] in done.added and entry.get("bad_log_lines"):
+            note(
+                f"{entry['name']}: {entry['bad_log_lines']:,} lines of its log cannot be read, the first of "
+                f"them: {entry['first_bad_log_line']}"
+            )
     if shared != "keep" and done.n_added:
         data = move_shared(data, data.path, shared)
     found = {

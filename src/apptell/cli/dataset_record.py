@@ -34,7 +34,7 @@ def record(
     """
     from apptell.dataset import build
     from apptell.flows.schema import GROUPS
-    from apptell.labels.live import LiveReader, LiveSource
+    from apptell.labels.live import LiveReader, PhoneRecording
 
     options = flow_options("clean", tuple(GROUPS), transport)
     live = LiveReader(
@@ -43,7 +43,7 @@ def record(
         lambda: note(f"Recording {source}. Ctrl-C ends it and keeps what is there."),
     )
     with _until_stopped(live, seconds):
-        done = build([LiveSource.of(live, pairs(groups or []), renames(rename))], output)
+        done = build([PhoneRecording.of(live, pairs(groups or []), renames(rename))], output)
     if not live.n_packets:
         note("No packet arrived. Is the phone set to send to this address?")
     for damage in done.damaged:

@@ -44,7 +44,7 @@ def demo(
     """
     from apptell.dataset import Classes, build
     from apptell.flows.schema import GROUPS
-    from apptell.labels import LabelOptions, flow_reader, sources
+    from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
     from apptell.records.table import human_bytes
     from apptell.reports.evaluation import write_report
     from apptell.reports.html import ReportText
@@ -59,9 +59,9 @@ def demo(
     )
     with progress("reading") as show:
         built = build(
-            sources(
+            LabelSearch(
                 recordings,
-                flow_reader(flow_options("clean", tuple(GROUPS))),
+                CaptureFlows(flow_options("clean", tuple(GROUPS))),
                 LabelOptions(kind="folders"),
             ),
             output / "dataset",

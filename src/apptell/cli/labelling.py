@@ -58,7 +58,7 @@ def pattern_of(text: str | None) -> re.Pattern[str] | None:
 def renames(path: Path | None) -> dict[str, str]:
     """The table of ``--rename``: lower-case old name to label."""
     from apptell.errors import LabelError
-    from apptell.labels.formats.table import label_text
+    from apptell.labels.naming import label_text
 
     if path is None:
         return {}

@@ -133,10 +133,10 @@ def _samples(folder: Path) -> "Dataset":
     from apptell.cli.options import flow_options
     from apptell.dataset import build
     from apptell.flows.schema import GROUPS
-    from apptell.labels import LabelOptions, flow_reader, sources
+    from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
 
-    reader = flow_reader(flow_options("clean", tuple(GROUPS)))
-    labelled = sources(embedded_recordings(), reader, LabelOptions(kind="folders"))
+    reader = CaptureFlows(flow_options("clean", tuple(GROUPS)))
+    labelled = LabelSearch(embedded_recordings(), reader, LabelOptions(kind="folders"))
     return build(labelled, folder, replace=True).dataset
 
 

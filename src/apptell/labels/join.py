@@ -73,16 +73,18 @@ class LogIndex:
         number = np.asarray(coded.indices, dtype=np.int64)
         first = log.first_ns[known][rows] // _MS
         last = log.last_ns[known][rows] // _MS
-        self._base = int(first.min()) if len(first) else 0
-        self._span = int(last.max()) - self._base + 1 if len(last) else 1
-        # One ascending column for (key, time): a search in it stays within the key's lines.
-        at_first = number * self._span + (first - self._base)
+        # One ascending column for (key, time): a search in it stays within the key's lines. Times are
+        # numbered in their order, so that one line of a wrong year cannot make the column overflow.
+        self._first_times, first_rank = np.unique(first, return_inverse=True)
+        self._last_times, last_rank = np.unique(last, return_inverse=True)
+        at_first = number * len(self._first_times) + first_rank
         order = np.argsort(at_first)
         self._at_first, number = at_first[order], number[order]
         self._key_start = np.flatnonzero(np.diff(number, prepend=-1))
         self._first, self._last = first[order], last[order]
         self._app = log.app[known][rows][order].astype(np.int64)
-        self._at_last = np.maximum.accumulate(number * self._span + (self._last - self._base))
+        at_last = number * len(self._last_times) + last_rank[order]
+        self._at_last = np.maximum.accumulate(at_last)
 
     def estimate(self, flows: FlowBatch, max_offset_s: float = MAX_OFFSET_S) -> Offset:
         """The clock offset: the densest 4 s of the differences between flows and their lines.
@@ -127,11 +129,12 @@ class LogIndex:
         reach = int(tolerance_s * 1000)
         begin = start[rows] + offset.offset_ms - reach
         close = end[rows] + offset.offset_ms + reach
-        base = key[rows] * self._span
-        inside_begin = np.clip(begin - self._base, 0, self._span)
-        inside_close = np.clip(close - self._base, -1, self._span - 1)
-        low = np.searchsorted(self._at_last, base + inside_begin, side="left")
-        high = np.searchsorted(self._at_first, base + inside_close, side="right")
+        from_begin = np.searchsorted(self._last_times, begin, side="left")
+        to_close = np.searchsorted(self._first_times, close, side="right") - 1
+        wanted = key[rows] * len(self._last_times) + from_begin
+        low = np.searchsorted(self._at_last, wanted, side="left")
+        wanted = key[rows] * len(self._first_times) + to_close
+        high = np.searchsorted(self._at_first, wanted, side="right")
         low = np.maximum(low, self._key_start[key[rows]])
         count = np.maximum(high - low, 0)
         lines, owner = _ranges(low, count)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from apptell.capture import open_capture
 from apptell.errors import CaptureError, LabelError
 from apptell.flows import FlowReader
-from apptell.labels.formats.pcapdroid import TrailerReader
-from apptell.labels.source import OwnerLabeller, Source
+from apptell.labels.formats.pcapdroid import AndroidOwners, TrailerReader
+from apptell.labels.labelled_capture import LabelledCapture
+from apptell.labels.labellers import OwnerLabeller
 from apptell.names import add_names
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class LiveReader:
 
 
 @dataclass(slots=True)
-class LiveSource(Source):
+class PhoneRecording(LabelledCapture):
     """A source without a file."""
 
     @property
@@ -89,13 +90,13 @@ class LiveSource(Source):
     @classmethod
     def of(
         cls, reader: LiveReader, groups: Mapping[str, str], rename: Mapping[str, str]
-    ) -> LiveSource:
+    ) -> PhoneRecording:
         """A phone that names the owner of each packet; the recording is a session of its own."""
         session = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return cls(
             f"{reader.address} {session}",
             Path(),
-            OwnerLabeller("pcapdroid", rename=rename),
+            OwnerLabeller("pcapdroid", AndroidOwners(rename=rename)),
             reader,
             {"session": session, **groups},
             annotate=TrailerReader(),

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from apptell.labels.fields import MAX_PORT, MAX_PROTOCOL, MAX_TIME_NS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -15,8 +17,15 @@ if TYPE_CHECKING:
 
 TCP: Final = 6
 UDP: Final = 17
-PROTOCOLS: Final = {"tcp": TCP, "udp": UDP, "6": TCP, "17": UDP, "dns": UDP}
+OTHER_PROTOCOL: Final = 255
+"""A protocol that is neither TCP nor UDP: no flow of these fits its line."""
+_PROTOCOLS: Final = {"": 0, "tcp": TCP, "udp": UDP, "6": TCP, "17": UDP, "dns": UDP}
 """Names of protocols in logs, lower case; a log that says DNS means it over UDP."""
+
+
+def protocol_number(word: str) -> int:
+    """The IP protocol number for a log's word: 0 for none, OTHER_PROTOCOL for neither TCP nor UDP."""
+    return _PROTOCOLS.get(word.strip().lower(), OTHER_PROTOCOL)
 
 
 @dataclass(slots=True)
@@ -35,6 +44,21 @@ class Lines:
     """The label; None when the log knows no app."""
     n_bad: int = 0
     """Lines that are not of the format and were passed over."""
+    first_bad: str = ""
+    """Which line was the first of these, and why."""
+
+    def __len__(self) -> int:
+        return len(self.app)
+
+    def pass_over(self, number: int, why: object) -> None:
+        """Counts a line that is not of the format.
+
+        Args:
+            number: of the line (or record) in its file, from 1.
+            why: an error, or text.
+        """
+        self.n_bad += 1
+        self.first_bad = self.first_bad or f"line {number}: {why}"
 
     def add(
         self,
@@ -45,7 +69,24 @@ class Lines:
         b: tuple[str, int],
         app: str | None,
     ) -> None:
-        """One line: a connection between a and b, in use from first to last (ns since 1970 UTC)."""
+        """One line: a connection between a and b, in use from first to last.
+
+        Args:
+            first_ns: ns since 1970 UTC.
+            last_ns: the same; taken as ``first_ns`` where it is earlier.
+            protocol: IP protocol number; 0 where the log does not say.
+            a: address and port of one end.
+            b: those of the other.
+            app: the label; None where the log knows no app.
+
+        Raises:
+            ValueError: a time, the protocol or a port is out of its column's range; nothing was added.
+        """
+        last_ns = max(first_ns, last_ns)
+        if not (0 <= first_ns <= last_ns <= MAX_TIME_NS and 0 <= protocol <= MAX_PROTOCOL):
+            raise ValueError("a time or protocol number out of range")
+        if not (0 <= a[1] <= MAX_PORT and 0 <= b[1] <= MAX_PORT):
+            raise ValueError("a port out of range")
         self.first_ns.append(first_ns)
         self.last_ns.append(last_ns)
         self.protocol.append(protocol)
@@ -54,11 +95,6 @@ class Lines:
         self.address_b.append(b[0])
         self.port_b.append(b[1])
         self.app.append(app)
-
-    def extend(self, other: Lines) -> None:
-        """All lines of another log."""
-        for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def table(self, *, is_start: bool = False) -> LogTable:
         """The lines as columns.
@@ -80,6 +116,7 @@ class Lines:
             apps,
             is_start,
             self.n_bad,
+            self.first_bad,
         )
 
 
@@ -101,6 +138,9 @@ class LogTable:
     is_start: bool = False
     """A line is written once, when its connection begins; else lines span the time of use."""
     n_bad: int = 0
+    """Lines that were passed over."""
+    first_bad: str = ""
+    """Which line was the first of these, and why."""
 
     def __len__(self) -> int:
         return len(self.app)

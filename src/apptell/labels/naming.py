@@ -24,6 +24,11 @@ def is_system_uid(uid: int) -> bool:
     return uid >= 0 and (uid % _PER_USER < FIRST_APP_UID or uid == _NOBODY)
 
 
+def app_id(uid: int) -> int:
+    """The part of an Android uid that is the same app's for every user (and work profile) of the phone."""
+    return uid % _PER_USER
+
+
 def label_of(
     *,
     uid: int | None,
@@ -33,8 +38,10 @@ def label_of(
 ) -> str | None:
     """The label for an owner; None when it is unknown.
 
+    An app of which the uid alone is known is labelled ``uid-10123``.
+
     Args:
-        uid: Android uid, None where there is none (a process id is not one).
+        uid: Android uid, None where there is none (a process id is not one); a negative one is unknown.
         package: package name.
         name: the app's title or the process' name.
         rename: lower-case package or title to label, wins over all else.
@@ -44,13 +51,31 @@ def label_of(
             return rename[known.lower()]
     if uid is not None and is_system_uid(uid):
         return SYSTEM
-    if uid == -1:
+    if uid is not None and uid < 0:
         return None
-    return plain(package or name)
+    if name is not None and uid is not None and name.strip() == str(uid):
+        name = None  # the recorder found no title: an app of another user of the phone
+    known_as = plain(package or name)
+    return known_as if known_as or uid is None else f"uid-{uid}"
 
 
 def plain(name: str | None) -> str | None:
     """A name as a label: lower case, one kind of space, no slash (that parts app from activity)."""
     if name is None:
         return None
-    return " ".join(name.lower().replace("/", " ").split()) or None
+    return plain_text(name.lower().replace("/", " "))
+
+
+def plain_text(value: object) -> str | None:
+    """A value as text with one kind of space that UTF-8 can hold; None for nothing."""
+    text = "" if value is None else str(value)
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return " ".join(text.split()) or None
+
+
+def label_text(text: str) -> str | None:
+    """``App/Activity`` as a label: each part plain, at most one activity."""
+    app, _, activity = text.partition("/")
+    parts = [part for part in (plain(app), plain(activity)) if part]
+    return "/".join(parts) or None

@@ -17,10 +17,9 @@ from apptell.dataset import build
 from apptell.encoding import images
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
-from apptell.labels import sources
+from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
 from apptell.labels.formats import pcapdroid
 from apptell.labels.formats.pcapdroid import TrailerReader
-from apptell.labels.source import flow_reader
 from apptell.names import read_flows
 from apptell.testing import conversation, pcap_bytes
 
@@ -215,10 +214,8 @@ def phone(path, names=(b"Chat", b"Mail"), uids=(10123, 10124), flip=()):
 
 
 def built(path, folder, **options):
-    from apptell.labels import LabelOptions
-
-    reader = flow_reader(FlowOptions(groups=tuple(GROUPS)))
-    return build(sources([path], reader, LabelOptions(**options)), folder)
+    reader = CaptureFlows(FlowOptions(groups=tuple(GROUPS)))
+    return build(LabelSearch([path], reader, LabelOptions(**options)), folder)
 
 
 def test_a_capture_with_trailers_is_recognised_and_labelled(tmp_path):
@@ -302,7 +299,7 @@ def test_packages_of_the_list_beside_the_capture_win(tmp_path):
 
 
 def test_the_sample_capture_gives_the_labels_of_its_list(tmp_path):
-    folder = Path(pcapdroid.__file__).parents[1] / "samples" / "pcapdroid"
+    folder = Path(pcapdroid.__file__).parents[2] / "samples" / "pcapdroid"
     if not (folder / "phone.pcap").is_file():
         pytest.skip("the sample is not built")
     by_trailer = built(folder, tmp_path / "a").dataset

@@ -10,13 +10,12 @@ from apptell.capture import open_capture
 from apptell.dataset import build
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
-from apptell.labels import LabelOptions, sources
+from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
 from apptell.labels.formats.pktap import PktapReader
-from apptell.labels.source import flow_reader
 from apptell.testing import conversation, pcap_bytes, write_pcap
 
 SHARED = Path(
-    os.environ.get("APPTELL_SHARED", Path(__file__).resolve().parents[2] / ".." / "shared")
+    os.environ.get("APPTELL_SHARED", Path(__file__).resolve().parents[3] / ".." / "shared")
 )
 TALK = [(True, b"hello there"), (False, b"general"), (True, b"more")]
 
@@ -34,8 +33,8 @@ def packets(header, port=40001):
 
 
 def built(path, folder):
-    reader = flow_reader(FlowOptions(groups=tuple(GROUPS)))
-    return build(sources([path], reader, LabelOptions()), folder).dataset
+    reader = CaptureFlows(FlowOptions(groups=tuple(GROUPS)))
+    return build(LabelSearch([path], reader, LabelOptions()), folder).dataset
 
 
 @pytest.mark.parametrize("link_type", [149, 258])

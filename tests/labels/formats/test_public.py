@@ -10,16 +10,17 @@ from apptell.dataset import build
 from apptell.errors import LabelError
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
-from apptell.labels import LabelOptions, logfile, sources
+from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
+from apptell.labels.formats import nudt as nudt_format
+from apptell.labels.formats.mirage import is_mirage, read_mirage
 from apptell.labels.formats.nudt import read_app_list, read_users
-from apptell.labels.formats.public import PublicSource, is_mirage
-from apptell.labels.source import flow_reader
+from apptell.labels.sequences import SequenceFile
 from apptell.testing import START_NS, conversation, write_pcap
 
 
 def built(path, folder, **options):
-    reader = flow_reader(FlowOptions(groups=tuple(GROUPS)))
-    return build(sources([path], reader, LabelOptions(**options)), folder)
+    reader = CaptureFlows(FlowOptions(groups=tuple(GROUPS)))
+    return build(LabelSearch([path], reader, LabelOptions(**options)), folder)
 
 
 def fgnet(path, n=3):
@@ -130,7 +131,7 @@ def test_mirage_2019_becomes_flows_of_lengths_gaps_and_addresses(tmp_path):
 def test_mirage_2022_has_times_activities_devices_and_versions(tmp_path):
     content = {
         KEY: biflow_2022(),
-        "b" + KEY[1:]: biflow_2022(BF_device=None, BF_label_version_name=""),
+        KEY.replace("20.101", "20.102"): biflow_2022(BF_device=None, BF_label_version_name=""),
     }
     (tmp_path / NAME_2022).write_text(json.dumps(content))
     rename = {"com.twitter.android/video call": "twitter/call"}
@@ -162,8 +163,8 @@ def test_mirage_is_told_by_its_beginning_whichever_part_comes_first(tmp_path):
 def test_spoiled_mirage_is_said_in_one_line(tmp_path, bad):
     path = tmp_path / "m.json"
     path.write_text(bad)
-    with pytest.raises(LabelError, match="not MIRAGE's JSON"):
-        list(PublicSource(path, "m", "mirage").flows())
+    with pytest.raises(LabelError, match="not MIRAGE's JSON|none of its 1 records is of mirage"):
+        list(SequenceFile(path, "m", "mirage", read_mirage).flows())
 
 
 PORTS = range(40_001, 40_008)
@@ -255,9 +256,9 @@ def test_nudts_lists_in_the_other_encoding_and_without_heads(tmp_path):
 def test_a_days_logs_are_read_once_and_a_day_without_any_is_said(tmp_path, monkeypatch):
     folder = nudt(tmp_path / "n", ",")
     read = []
-    real = logfile.nudt.read_nudt_log
+    real = nudt_format.read_nudt_log
     monkeypatch.setattr(
-        logfile.nudt,
+        nudt_format,
         "read_nudt_log",
         lambda path, *rest: (read.append(path.name), real(path, *rest)),
     )
@@ -265,7 +266,7 @@ def test_a_days_logs_are_read_once_and_a_day_without_any_is_said(tmp_path, monke
     assert len(read) == 4  # two days of two logs, two captures each
     for log in folder.rglob("*.txt"):
         log.unlink()
-    with pytest.raises(LabelError, match="is in its nudt log"):
+    with pytest.raises(LabelError, match="no nudt log"):
         built(folder, tmp_path / "e")
 
 

@@ -1,1 +1,23 @@
-"""One module for each form in which ground truth comes."""
+"""Label formats, one file each (a file may hold two that share their reader).
+
+A new format is a file here with a subclass of ``LabelFormat``, and one line in ``BUILT_IN``. Another
+distribution registers its own by an entry point of the group ``apptell.label_formats``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BUILT_IN: Final = {
+    "nudt": "nudt:Nudt",
+    "fgnet": "fgnet:Fgnet",
+    "mirage": "mirage:Mirage",
+    "pcapdroid": "pcapdroid:Pcapdroid",
+    "pktap": "pktap:Pktap",
+    "table": "table:Table",
+    "networklog": "networklog:NetworkLog",
+    "pcapdroid-csv": "pcapdroid_csv:PcapdroidCsv",
+    "zeek": "table:Zeek",
+    "folders": "folders:Folders",
+}
+"""Name to module and class, in the order in which they are asked; those of others come before ``folders``."""

@@ -1,75 +1,36 @@
-"""A capture's path enters; its app, by the file's name, and its groups, by its folders, leave.
+"""Captures whose file name is the app's: ``<group>/<app>.pcap[ng][.gz|.xz|...]``.
 
-``<group>/<app>.pcap[ng][.gz|.xz|...]``: the file's name in lower case is the label; the folders between
-the one that was named and the file are the group ``source``. A folder ``name=value`` is the group
-``name``. Two underscores end the app's name: ``app__run3.pcap`` is a run of ``app``.
+The file's name in lower case is the label; the folders between the one that was named and the file are the
+group ``source``. A folder ``name=value`` is the group ``name``. Two underscores end the app's name:
+``app__run3.pcap`` is a run of ``app``. This is what is left when nothing else names the apps.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar
 
-from apptell.errors import LabelError
-from apptell.labels.naming import plain
+from apptell.labels.format import Candidate, LabelFormat
+from apptell.labels.labelled_capture import LabelledCapture
+from apptell.labels.labellers import ConstantLabeller
 
 if TYPE_CHECKING:
-    import re
-    from pathlib import Path
-
-CAPTURE_SUFFIXES: Final = (".pcap", ".pcapng", ".cap", ".pktap", ".ntar", ".dmp")
-_COMPRESSED: Final = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+    from collections.abc import Iterator
 
 
-def bare_name(path: Path) -> str:
-    """A file's name without the suffixes of capture and compression."""
-    name = path.name
-    for suffix in _COMPRESSED:
-        name = name.removesuffix(suffix)
-    for suffix in (*CAPTURE_SUFFIXES, ".csv", ".txt", ".log", ".jsonl", ".json", ".tsv"):
-        if name.lower().endswith(suffix):
-            return name[: -len(suffix)]
-    return name
+class Folders(LabelFormat):
+    """A capture, all of whose flows are those of the app that its file is named after."""
 
+    name: ClassVar[str] = "folders"
 
-def app_and_groups(
-    path: Path, root: Path, pattern: re.Pattern[str] | None = None
-) -> tuple[str, dict[str, str]]:
-    """The app and the groups of a capture.
+    def detect(self, candidate: Candidate) -> bool:
+        """Whether it is a capture."""
+        return candidate.is_capture
 
-    Args:
-        path: the capture.
-        root: the folder that was named (or the capture itself): what lies below it is group.
-        pattern: how file names are made, matched against the name without suffixes; its named group
-            ``app`` is the app, ``activity`` what it did, and any other a group of that name.
-
-    Raises:
-        LabelError: the pattern does not match a name.
-    """
-    parts = _parts(path, pattern)
-    app = plain(parts.pop("app")) or "unnamed"
-    if path == root:
-        folders = [path.resolve().parent.name]
-    else:
-        folders = list(path.relative_to(root).parts[:-1]) or [root.resolve().name]
-    groups = {}
-    for folder in folders:
-        key, equals, value = folder.partition("=")
-        if equals and key and value:
-            groups[key] = value
-    groups.setdefault("source", "/".join(folders))
-    if "session" in parts:
-        # A run's number means nothing but within its folder and app.
-        parts["session"] = f"{groups['source']}/{app}/{parts['session']}"
-    activity = plain(parts.pop("activity", None))
-    return f"{app}/{activity}" if activity else app, {**groups, **parts}
-
-
-def _parts(path: Path, pattern: re.Pattern[str] | None) -> dict[str, str]:
-    name = bare_name(path)
-    if pattern is None:
-        app, _, run = name.partition("__")
-        return {"app": app, "session": run} if run else {"app": app}
-    match = pattern.fullmatch(name)
-    if match is None or not match.groupdict().get("app"):
-        raise LabelError(f"{path}: its name does not fit the pattern {pattern.pattern!r}")
-    return {key: value for key, value in match.groupdict().items() if value}
+    def read(self, candidate: Candidate) -> Iterator[LabelledCapture]:
+        """The capture, every flow labelled alike."""
+        if candidate.is_capture:
+            app, groups = candidate.named
+            labeller = ConstantLabeller(candidate.options.rename.get(app, app), self.name)
+            yield LabelledCapture(
+                candidate.name, candidate.path, labeller, candidate.reader, groups
+            )

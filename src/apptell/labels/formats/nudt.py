@@ -1,4 +1,4 @@
-"""The NUDT_MobileTraffic folder enters, as its authors give it; its captures with groups, and labels, leave.
+"""The NUDT_MobileTraffic folder, as its authors give it.
 
 ``<outer>/<user>/<date>/{netlog*.pcap, *.txt}``, and above them ``APPList.csv`` and ``userinfo.csv``. A
 log's record is a biflow: time, the app's name (mostly Chinese), protocol, source, port, target, port; the
@@ -8,21 +8,26 @@ logs are read together; captures of IPv4 and of IPv6 share them.
 
 from __future__ import annotations
 
-import csv
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from apptell.errors import LabelError
-from apptell.labels.formats.table import time_ns
-from apptell.labels.log import PROTOCOLS, Lines
+from apptell.labels import fields
+from apptell.labels.format import Candidate, LogFormat
+from apptell.labels.log import protocol_number
 from apptell.labels.naming import plain
+from apptell.labels.text_files import TextFile, csv_records, text_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import tzinfo
     from pathlib import Path
+
+    from apptell.labels.labelled_capture import LabelledCapture
+    from apptell.labels.log import Lines
+    from apptell.labels.options import LabelOptions
 
 APP_LIST: Final = "APPList.csv"
 USER_INFO: Final = "userinfo.csv"
@@ -40,14 +45,57 @@ _DELIMITERS: Final = ("\t", ",", ";", "|", " ")
 _LEVELS_UP: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class NudtCapture:
-    """One capture of a day of a user."""
+_SNIFFED_LINES: Final = 50
+"""Lines of a log that its delimiter is found out from."""
+_LOCAL_DATE: Final = re.compile(r"\s*\d{4}[-/.]")
+_TIME_OF_DAY: Final = re.compile(r"\d{1,2}:\d\d")
 
-    path: Path
-    logs: tuple[Path, ...]
-    """All logs of the day."""
-    groups: dict[str, str]
+
+@dataclass(frozen=True)
+class Nudt(LogFormat):
+    """A folder of users' days, each with captures and the logs of that day."""
+
+    app_list: Path | None = None
+    """The data set's list of apps, once its folder is known."""
+    name: ClassVar[str] = "nudt"
+    is_start: ClassVar[bool | None] = True
+
+    def detect(self, candidate: Candidate) -> bool:
+        """Whether it is the data set's folder, or one below that."""
+        return candidate.path.is_dir() and app_list_of(candidate.path) is not None
+
+    def read(self, candidate: Candidate) -> Iterator[LabelledCapture]:
+        """Every capture below the folder, user by user and day by day, with all logs of its day."""
+        app_list = app_list_of(candidate.path) if candidate.path.is_dir() else None
+        if app_list is None:
+            if candidate.path == candidate.root:
+                raise LabelError(
+                    f"{candidate.path}: not a folder of NUDT_MobileTraffic ({APP_LIST})"
+                )
+            return
+        info = app_list.with_name(USER_INFO)
+        users = read_users(info) if info.is_file() else {}
+        reader = replace(self, app_list=app_list)
+        for day in sorted({path.parent for path in candidate.path.rglob("*.pcap")}):
+            user, date = day.resolve().parent.name, day.resolve().name
+            groups = {"user": user, "source": user, "day": date, **users.get(user, {})}
+            logs = tuple(sorted(day.glob("*.txt")))
+            for capture in sorted(day.glob("*.pcap")):
+                inside = replace(candidate, path=capture)
+                yield reader.joined(inside, logs, {**groups, **candidate.options.groups})
+
+    def is_log(self, log: TextFile, options: LabelOptions) -> bool:  # noqa: ARG002
+        """A log of this data set is recognised by its folder alone."""
+        return False
+
+    def is_zone_known(self, log: TextFile, options: LabelOptions) -> bool:  # noqa: ARG002
+        """Whether its records do not begin with a date, which names no zone."""
+        return not _LOCAL_DATE.match(log.first_line)
+
+    def read_log(self, path: Path, lines: Lines, options: LabelOptions) -> None:
+        """Adds a log's biflows; an app that the list lacks keeps its own name."""
+        names = read_app_list(self.app_list) if self.app_list is not None else {}
+        read_nudt_log(path, names, lines, options.zone, options.rename)
 
 
 def app_list_of(folder: Path) -> Path | None:
@@ -57,18 +105,6 @@ def app_list_of(folder: Path) -> Path | None:
         if (above / APP_LIST).is_file():
             return above / APP_LIST
     return None
-
-
-def captures_of(folder: Path, app_list: Path) -> Iterator[NudtCapture]:
-    """Every capture below a folder, user by user and day by day."""
-    info = app_list.with_name(USER_INFO)
-    users = read_users(info) if info.is_file() else {}
-    for day in sorted({path.parent for path in folder.rglob("*.pcap")}):
-        user, date = day.resolve().parent.name, day.resolve().name
-        groups = {"user": user, "source": user, "day": date, **users.get(user, {})}
-        logs = tuple(sorted(day.glob("*.txt")))
-        for capture in sorted(day.glob("*.pcap")):
-            yield NudtCapture(capture, logs, groups)
 
 
 def read_app_list(path: Path) -> dict[str, str]:
@@ -152,49 +188,42 @@ def name_of(label: str, names: Mapping[str, str]) -> str | None:
 
 
 def read_nudt_log(
-    path: Path, names: Mapping[str, str], lines: Lines, zone: tzinfo | None = None
+    path: Path,
+    names: Mapping[str, str],
+    lines: Lines,
+    zone: tzinfo | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> None:
-    """Adds a log's biflows to ``lines``; an app that the list lacks keeps its own name.
+    """Adds a log's biflows; an app that the list lacks keeps its own name.
 
     Raises:
         LabelError: the log cannot be read.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise LabelError(f"{path}: cannot be read: {error}") from error
-    rows = [row for row in text.splitlines() if row.strip()]
-    delimiter = _sniff(rows[:50])
-    for row in rows:
+    first = [row for row, _ in zip(text_lines(path), range(_SNIFFED_LINES), strict=False)]
+    delimiter = max(_DELIMITERS, key=lambda d: sum(len(row.split(d)) >= 7 for row in first))
+    for number, row in enumerate(text_lines(path), 1):
+        if not row.strip():
+            continue
         cells = [cell.strip() for cell in row.split(delimiter) if cell.strip() or delimiter != " "]
         try:
+            fields.enough(cells, 7)
             # The app's name may hold the delimiter: five fields from the right, the time from the left.
             protocol, source, source_port, target, target_port = cells[-5:]
-            first, width = _time(cells, zone)
-            name = delimiter.join(cells[width:-5])
-            word = PROTOCOLS.get(protocol.lower(), 255)
-            a, b = (source, int(source_port)), (target, int(target_port))
-        except (ValueError, IndexError, OverflowError):
-            lines.n_bad += 1
-            continue
-        lines.add(first, first, word, a, b, name_of(name, names))
-
-
-def is_local_time(line: str) -> bool:
-    """Whether a log's record begins with a date, which names no zone, rather than a number."""
-    return re.match(r"\s*\d{4}[-/.]", line) is not None
+            start_ns, width = _time(cells, zone)
+            app = name_of(delimiter.join(cells[width:-5]), names)
+            a = source, fields.integer(source_port, 0, fields.MAX_PORT)
+            b = target, fields.integer(target_port, 0, fields.MAX_PORT)
+            known = None if app is None else (rename or {}).get(app, app)
+            lines.add(start_ns, start_ns, protocol_number(protocol), a, b, known)
+        except ValueError as error:
+            lines.pass_over(number, error)
 
 
 def _time(cells: Sequence[str], zone: tzinfo | None) -> tuple[int, int]:
     """A record's time and how many cells it takes: a date and a time of day may be two."""
-    if re.match(r"\d{1,2}:\d\d", cells[1]):
-        return time_ns(f"{cells[0]} {cells[1]}", zone), 2
-    return time_ns(cells[0], zone), 1
-
-
-def _sniff(rows: Sequence[str]) -> str:
-    """The delimiter that cuts most rows into at least the seven fields of a record."""
-    return max(_DELIMITERS, key=lambda d: sum(len(row.split(d)) >= 7 for row in rows))
+    if _TIME_OF_DAY.match(cells[1]):
+        return fields.time_ns(f"{cells[0]} {cells[1]}", zone), 2
+    return fields.time_ns(cells[0], zone), 1
 
 
 def _table(path: Path) -> list[list[str]]:
@@ -202,9 +231,9 @@ def _table(path: Path) -> list[list[str]]:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise LabelError(f"{path}: cannot be read: {error}") from error
+        raise LabelError(f"{path}: cannot be read: {error.strerror}") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = raw.decode("gb18030", errors="replace")
-    return [row for row in csv.reader(text.splitlines()) if any(cell.strip() for cell in row)]
+    return [row for row in csv_records(text.split("\n")) if any(cell.strip() for cell in row)]

@@ -1,4 +1,4 @@
-"""Packets of a PCAPdroid capture enter; the same packets leave with their owners filled in.
+"""Captures of PCAPdroid that name the owner of each packet: in a trailer, or in a pcapng's options and blocks.
 
 With "dump extensions" a record is: 14-byte Ethernet header (12 zero bytes, EtherType), IP packet, zeros up
 to a multiple of four, and a 32-byte trailer (magic, uid, app name, FCS). Whoever cuts payload by the IP
@@ -8,14 +8,22 @@ total length never sees the trailer; this module is the only one that reads it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
 from apptell.capture.batch import Owner
 from apptell.kernels.compiled import kernel
+from apptell.labels.format import Candidate, LabelFormat
+from apptell.labels.formats.pcapdroid_csv import PcapdroidCsv, packages_of
+from apptell.labels.labelled_capture import LabelledCapture
+from apptell.labels.labellers import OwnerLabeller
+from apptell.labels.naming import app_id, label_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from apptell.capture.batch import PacketBatch
@@ -28,6 +36,8 @@ _LINKTYPE_RAW: Final = 101
 _KEY_BYTES: Final = 24
 """Uid and name: what tells one owner from another."""
 _N_TRAILERS, _N_BAD_FCS, _N_BARE, _N_KEYS = range(4)
+_MAX_TITLE_BYTES: Final = 19
+"""Bytes of an app's title that a trailer has room for."""
 
 
 def _crc_tables() -> NDArray[np.uint32]:
@@ -44,6 +54,63 @@ def _crc_tables() -> NDArray[np.uint32]:
 
 
 _CRC: Final = _crc_tables()
+
+
+class Pcapdroid(LabelFormat):
+    """A capture whose packets have trailers, or a pcapng that names uids and packages."""
+
+    name: ClassVar[str] = "pcapdroid"
+
+    def detect(self, candidate: Candidate) -> bool:
+        """Whether the first packets have such owners; a process without a package is Apple's."""
+        if not candidate.is_capture or candidate.first_packets is None:
+            return False
+        owners = candidate.first_owners
+        if any(owner.name and not owner.package for owner in owners):
+            return False
+        return bool(owners) or has_trailers(candidate.first_packets)
+
+    def read(self, candidate: Candidate) -> Iterator[LabelledCapture]:
+        """The capture; lists of connections beside it give the packages of uids."""
+        if candidate.is_capture:
+            lists = PcapdroidCsv().logs_of(candidate)
+            owners = AndroidOwners(lists, candidate.options.rename)
+            yield LabelledCapture(
+                candidate.name,
+                candidate.path,
+                OwnerLabeller(self.name, owners),
+                candidate.reader,
+                candidate.recorded_groups,
+                lists,
+                annotate=TrailerReader(),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class AndroidOwners:
+    """Labels owners by package, else by title, else by uid."""
+
+    lists: tuple[Path, ...] = ()
+    """PCAPdroid's lists of connections: they have the package of each uid."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, owner: Owner) -> str | None:
+        """The label; None where the owner is unknown."""
+        package = owner.package or self._listed(owner)
+        return label_of(uid=owner.uid, package=package, name=owner.name, rename=self.rename)
+
+    def _listed(self, owner: Owner) -> str | None:
+        """The package that a list has for a uid, or for the same app of another user of the phone."""
+        if owner.uid is None or owner.uid < 0 or not self.lists:
+            return None
+        packages = packages_of(self.lists)
+        found = packages.get(owner.uid) or packages.get(app_id(owner.uid))
+        if found is None:
+            return None
+        title, package = found
+        # Under another title the number is another phone's. A work profile's apps have no title but the uid.
+        cut = title.encode()[:_MAX_TITLE_BYTES].decode("utf-8", errors="ignore")
+        return package if owner.name in (None, str(owner.uid), title, cut) else None
 
 
 @dataclass(slots=True)
@@ -98,6 +165,11 @@ class TrailerReader:
             # pcapng names owners in its own way; flows that are still open need those of before
             return replace(batch, link_type=link_type, owners=self.owners or batch.owners)
         return replace(batch, owner=owner, owners=self.owners, link_type=link_type)
+
+    @property
+    def facts(self) -> dict[str, int]:
+        """What ``dataset.json`` keeps of it."""
+        return {"trailers": self.n_trailers, "bad_fcs": self.n_bad_fcs}
 
     def _grow(self) -> None:
         n = len(self.owners)

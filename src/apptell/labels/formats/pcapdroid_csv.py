@@ -1,4 +1,4 @@
-"""PCAPdroid's list of connections enters (CSV, all three generations); a log to join by leaves.
+"""PCAPdroid's list of connections beside a capture: CSV of all three generations.
 
 ``IPProto,SrcIP,SrcPort,DstIp,DstPort,UID,App[,PackageName],Proto,Status,Info,BytesSent,BytesRcvd,PktsSent,
 PktsRcvd,FirstSeen,LastSeen[,Malicious]``. Nothing is quoted and App and Info may hold commas, so a line is
@@ -8,19 +8,23 @@ taken apart from both ends. Times are epoch milliseconds before version 1.7.0, I
 from __future__ import annotations
 
 import re
-from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
 from apptell.errors import LabelError
-from apptell.labels.log import Lines
+from apptell.labels import fields
+from apptell.labels.format import LogFormat
 from apptell.labels.naming import label_of
+from apptell.labels.text_files import TextFile, text_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-_HEAD: Final = ("IPProto", "SrcIP", "SrcPort", "DstIp", "DstPort", "UID", "App")
+    from apptell.labels.log import Lines
+    from apptell.labels.options import LabelOptions
+
+_HEAD: Final = "IPProto,SrcIP,SrcPort,"
 _STATUS: Final = re.compile(
     r"^(new|connecting|active|connected|open|closed|error|unreachable|reset|"
     r"socket error|client error|closing|unknown)$",
@@ -28,33 +32,44 @@ _STATUS: Final = re.compile(
 )
 # A package has two parts at least, each begins with a letter; "android" is the one exception.
 _PACKAGE: Final = re.compile(r"^(?:[A-Za-z]\w*(?:\.[A-Za-z]\w*)+|android|root|netd)$")
-_TIME: Final = re.compile(r"^(?:\d{10,16}|\d{4}-\d\d-\d\dT[\d:.]+(?:Z|[+-]\d\d:?\d\d))$")
+_TIME: Final = re.compile(
+    r"^(?:[0-9]{10,16}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2}))$"
+)
+_MILLISECONDS: Final = re.compile(r"[0-9]{10,16}")
+_COUNTER: Final = re.compile(r"[0-9]{1,20}")
 
 
-def is_pcapdroid_csv(head: str) -> bool:
+class PcapdroidCsv(LogFormat):
+    """A list of connections: one line each, with its beginning and its end."""
+
+    name: ClassVar[str] = "pcapdroid-csv"
+
+    def is_log(self, log: TextFile, options: LabelOptions) -> bool:  # noqa: ARG002
+        """Whether the first line is the list's."""
+        return is_pcapdroid_csv(log.first_line)
+
+    def read_log(self, path: Path, lines: Lines, options: LabelOptions) -> None:
+        """Adds the connections of a list."""
+        read_pcapdroid_csv(path, lines, options.rename)
+
+
+def is_pcapdroid_csv(first_line: str) -> bool:
     """Whether a file's first line is that of a list of connections (also a translated header)."""
-    return head.lstrip("\ufeff").startswith("IPProto,SrcIP,SrcPort,")
+    return first_line.startswith(_HEAD)
 
 
-def read_pcapdroid_csv(path: Path, rename: Mapping[str, str] | None = None) -> Lines:
-    """The connections of a list; lines that are not of the format are counted in ``n_bad``.
+def read_pcapdroid_csv(path: Path, lines: Lines, rename: Mapping[str, str] | None = None) -> None:
+    """Adds the connections of a list; lines that are not of the format are passed over.
 
     Raises:
         LabelError: the file cannot be read, or is no such list.
     """
-    lines = Lines()
-    for fields in _rows(path, lines):
-        first, last, uid, app, package = fields[5:10]
-        label = label_of(uid=int(uid), package=package, name=str(app), rename=rename)
-        lines.add(
-            int(first),
-            int(last),
-            int(fields[0]),
-            (fields[1], fields[2]),
-            (fields[3], fields[4]),
-            label,
-        )
-    return lines
+    for number, row in _rows(path):
+        if isinstance(row, ValueError):
+            lines.pass_over(number, row)
+            continue
+        label = label_of(uid=row.uid, package=row.package, name=row.title or None, rename=rename)
+        lines.add(row.first_ns, row.last_ns, row.protocol, row.source, row.target, label)
 
 
 @lru_cache(maxsize=16)
@@ -66,46 +81,36 @@ def packages_of(paths: tuple[Path, ...]) -> dict[int, tuple[str, str]]:
     """
     packages: dict[int, tuple[str, str]] = {}
     for path in paths:
-        body, has_package = _body(path)
-        for line in body if has_package else ():
-            left = line.split(",", 6)
-            if len(left) < 7 or not left[5].isdigit() or int(left[5]) in packages:
-                continue
-            try:
-                row = _row(line, has_package=True)
-            except ValueError:
-                continue
-            if row[9] is not None:
-                packages[row[7]] = row[8], row[9]
+        for _, row in _rows(path):
+            if not isinstance(row, ValueError) and row.package is not None:
+                packages.setdefault(row.uid, (row.title, row.package))
     return packages
 
 
-_Row = tuple[int, str, int, str, int, int, int, int, str, str | None]
+class _Row(NamedTuple):
+    protocol: int
+    source: tuple[str, int]
+    target: tuple[str, int]
+    uid: int
+    title: str
+    package: str | None
+    first_ns: int
+    last_ns: int
 
 
-def _body(path: Path) -> tuple[list[str], bool]:
-    """The lines behind the header, and whether they have packages."""
-    try:
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise LabelError(f"{path}: cannot be read: {error}") from error
-    head, _, body = text.partition("\n")
+def _rows(path: Path) -> Iterator[tuple[int, _Row | ValueError]]:
+    """Number and content of each line behind the header, or why it has none."""
+    lines = text_lines(path)
+    head = next(lines, "")
     if not is_pcapdroid_csv(head):
         raise LabelError(f"{path}: not PCAPdroid's list of connections (first line {head[:60]!r})")
-    return body.splitlines(), "PackageName" in head.split(",")
-
-
-def _rows(path: Path, lines: Lines) -> list[_Row]:
-    body, has_package = _body(path)
-    rows = []
-    for line in body:
-        if not line.strip():
-            continue
-        try:
-            rows.append(_row(line, has_package=has_package))
-        except ValueError:
-            lines.n_bad += 1
-    return rows
+    has_package = "PackageName" in head.split(",")
+    for number, line in enumerate(lines, 2):
+        if line.strip():
+            try:
+                yield number, _row(line, has_package=has_package)
+            except ValueError as error:
+                yield number, error
 
 
 def _row(line: str, *, has_package: bool) -> _Row:
@@ -116,25 +121,23 @@ def _row(line: str, *, has_package: bool) -> _Row:
     protocol, source, source_port, target, target_port, uid, rest = left
     right = rest.split(",")
     # The last column, Malicious, came late and may be absent: what ends the line then is a time.
-    while right and not _TIME.match(right[-1].strip()):
+    while right and not _TIME.match(fields.ascii_digits(right[-1].strip())):
         right.pop()
     if len(right) < 6:
         raise ValueError("no times")
-    first, last = _time_ns(right[-2]), _time_ns(right[-1])
-    if any(not number.strip().isdigit() for number in right[-6:-2]):
+    if not all(_COUNTER.fullmatch(fields.ascii_digits(number.strip())) for number in right[-6:-2]):
         raise ValueError("no counters")
-    app, package = _app(right[:-6], has_package=has_package)
-    return (
-        int(protocol),
-        source,
-        int(source_port),
-        target,
-        int(target_port),
-        first,
-        max(first, last),
-        int(uid),
-        app,
+    first_ns, last_ns = _time_ns(right[-2]), _time_ns(right[-1])
+    title, package = _app(right[:-6], has_package=has_package)
+    return _Row(
+        fields.integer(protocol, 0, fields.MAX_PROTOCOL),
+        (source, fields.integer(source_port, 0, fields.MAX_PORT)),
+        (target, fields.integer(target_port, 0, fields.MAX_PORT)),
+        fields.uid(uid),
+        title,
         package,
+        first_ns,
+        max(first_ns, last_ns),
     )
 
 
@@ -157,10 +160,7 @@ def _app(middle: list[str], *, has_package: bool) -> tuple[str, str | None]:
 
 def _time_ns(text: str) -> int:
     """Epoch milliseconds, or ISO 8601 with zone, as ns since 1970 UTC."""
-    text = text.strip()
-    if text.isdigit():
-        return int(text) * 1_000_000
-    parsed = datetime.fromisoformat(text)
-    if parsed.tzinfo is None:
-        raise ValueError("a time without zone")
-    return round(parsed.timestamp() * 1000) * 1_000_000
+    text = fields.ascii_digits(text.strip())
+    if _MILLISECONDS.fullmatch(text):
+        return fields.milliseconds_ns(text)
+    return fields.iso_ns(text)

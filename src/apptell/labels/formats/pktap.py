@@ -1,4 +1,4 @@
-"""Packets of an Apple PKTAP capture enter; the same packets leave with the processes that own them.
+"""Captures of Apple's systems that name the process of each packet: PKTAP, or pcapng with process blocks.
 
 Each frame begins with ``struct pktap_header`` of Darwin (bsd/net/pktap.h), little-endian, 108 bytes: its
 length at 0, the process' number and name (17 bytes, NUL-padded) at 52, and those of the effective
@@ -8,14 +8,20 @@ process at 84: the one on whose behalf a daemon such as nsurlsessiond speaks.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import numpy as np
 import pyarrow as pa
 
 from apptell.capture.batch import Owner
+from apptell.labels.format import Candidate, LabelFormat
+from apptell.labels.labelled_capture import LabelledCapture
+from apptell.labels.labellers import OwnerLabeller
+from apptell.labels.naming import label_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from apptell.capture.batch import PacketBatch
 
 LINK_TYPES: Final = (149, 258)
@@ -23,6 +29,43 @@ HEADER_BYTES: Final = 108
 _PROCESS_AT: Final = (84, 52)
 """The effective process, then the process itself."""
 _PROCESS_BYTES: Final = 21
+
+
+class Pktap(LabelFormat):
+    """A capture of link type PKTAP, or a pcapng with Darwin's process blocks."""
+
+    name: ClassVar[str] = "pktap"
+
+    def detect(self, candidate: Candidate) -> bool:
+        """Whether the first packet has a PKTAP header, or one of the first a process without a package."""
+        if not candidate.is_capture or candidate.first_packets is None:
+            return False
+        if int(candidate.first_packets.link_type[0]) in LINK_TYPES:
+            return True
+        return any(owner.name and not owner.package for owner in candidate.first_owners)
+
+    def read(self, candidate: Candidate) -> Iterator[LabelledCapture]:
+        """The capture, labelled by names of processes."""
+        if candidate.is_capture:
+            yield LabelledCapture(
+                candidate.name,
+                candidate.path,
+                OwnerLabeller(self.name, ProcessOwners(candidate.options.rename)),
+                candidate.reader,
+                candidate.recorded_groups,
+                annotate=PktapReader(),
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOwners:
+    """Labels owners by the name of their process; its number means nothing beyond the recording."""
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, owner: Owner) -> str | None:
+        """The label; None where the process has no name."""
+        return label_of(uid=None, package=owner.package, name=owner.name, rename=self.rename)
 
 
 @dataclass(slots=True)

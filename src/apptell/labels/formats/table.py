@@ -1,24 +1,26 @@
-"""A table of (time, 5-tuple, app) enters, as CSV, JSON lines or Zeek's conn.log; a log leaves.
+"""A table of (time, 5-tuple, app) beside a capture, as CSV or JSON lines, and Zeek's conn.log.
 
-Which column means what is said by the caller: ``time=ts,app=package,...``. Zeek's own names are known.
+Which column means what the caller says: ``time=ts,app=package,...``. Zeek's own names are known.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-from datetime import UTC, datetime, tzinfo
-from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from apptell.errors import LabelError, UsageError
-from apptell.labels.log import PROTOCOLS, Lines
-from apptell.labels.naming import plain
+from apptell.labels import fields
+from apptell.labels.format import LogFormat
+from apptell.labels.log import protocol_number
+from apptell.labels.naming import label_text
+from apptell.labels.text_files import TextFile, csv_records, json_object, text_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
+    from datetime import tzinfo
     from pathlib import Path
-    from typing import TextIO
+
+    from apptell.labels.log import Lines
+    from apptell.labels.options import LabelOptions
 
 MEANINGS: Final = (
     "time", "end", "duration", "protocol", "source", "source_port", "target", "target_port", "app",
@@ -36,6 +38,42 @@ ZEEK: Final = {
     "app": "app",
 }
 _ABSENT: Final = ("", "-", "(empty)", "null", "None", "NULL")
+_MAX_ADDRESS_CHARS: Final = 64
+_MAX_COLUMNS: Final = 100
+"""Names of columns that are remembered and shown."""
+
+
+class Table(LogFormat):
+    """A table whose columns the user has named."""
+
+    name: ClassVar[str] = "table"
+    is_start: ClassVar[bool | None] = None
+
+    def is_log(self, log: TextFile, options: LabelOptions) -> bool:
+        """Whether the user asks for tables, or a column that the user names stands in the first line."""
+        if options.kind == self.name:
+            return True
+        named = any(column in log.first_line for column in options.columns.values())
+        return named and not _is_zeek(log.head)
+
+    def read_log(self, path: Path, lines: Lines, options: LabelOptions) -> None:
+        """Adds the rows of a table."""
+        read_table(path, lines, options.columns, options.zone, options.rename)
+
+
+class Zeek(LogFormat):
+    """Zeek's conn.log with a column of apps, in tabs or as JSON lines."""
+
+    name: ClassVar[str] = "zeek"
+    is_start: ClassVar[bool | None] = None
+
+    def is_log(self, log: TextFile, options: LabelOptions) -> bool:  # noqa: ARG002
+        """Whether it begins with Zeek's own head, or with a JSON line of conn.log."""
+        return _is_zeek(log.head)
+
+    def read_log(self, path: Path, lines: Lines, options: LabelOptions) -> None:
+        """Adds the connections of a log."""
+        read_table(path, lines, {**ZEEK, **options.columns}, options.zone, options.rename)
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -54,121 +92,113 @@ def parse_columns(text: str) -> dict[str, str]:
     return columns
 
 
-def is_zeek(head: str) -> bool:
-    """Whether a file's first line begins a Zeek log in tabs, or a JSON line of conn.log."""
+def _is_zeek(head: str) -> bool:
     return head.startswith("#separator") or ('"id.orig_h"' in head and head.startswith("{"))
 
 
-def read_table(path: Path, columns: Mapping[str, str], zone: tzinfo | None = None) -> Lines:
-    """The rows of a table; rows without time, tuple or app in order are counted in ``n_bad``.
+def read_table(
+    path: Path,
+    lines: Lines,
+    columns: Mapping[str, str],
+    zone: tzinfo | None = None,
+    rename: Mapping[str, str] | None = None,
+) -> None:
+    """Adds the rows of a table; rows without time, tuple or app in order are passed over.
 
     Args:
-        path: CSV (delimiter found out), JSON lines, or a Zeek log in tabs.
+        path: CSV (the delimiter is found out), JSON lines, or a Zeek log in tabs.
+        lines: what they are added to.
         columns: meaning to column name; absent ones have the meaning's own name.
         zone: of times that name none; None takes UTC.
+        rename: label to label.
 
     Raises:
         LabelError: the file cannot be read, or has no such column.
     """
     names = {meaning: columns.get(meaning, meaning) for meaning in MEANINGS}
-    lines = Lines()
-    try:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            there: set[str] | None = None
-            for row in _rows(file, lines):
-                if there is None:
-                    there = set(row)
-                    missing = [names[need] for need in _NEEDED if names[need] not in there]
-                    if missing:
-                        have = ", ".join(sorted(map(str, there)))
-                        raise LabelError(f"{path}: no column {missing[0]!r}; there are {have}")
-                try:
-                    _add(lines, {m: row.get(column) for m, column in names.items()}, zone)
-                except (ValueError, TypeError, OverflowError):
-                    lines.n_bad += 1
-    except (OSError, csv.Error) as error:
-        raise LabelError(f"{path}: cannot be read: {error}") from error
-    return lines
-
-
-def is_start_only(lines: Lines) -> bool:
-    """Whether the table says only when connections began: no ends, and hardly a tuple twice."""
-    if any(last > first for first, last in zip(lines.first_ns, lines.last_ns, strict=True)):
-        return False
-    ends = zip(lines.address_a, lines.port_a, lines.address_b, lines.port_b, strict=True)
-    return len(set(ends)) > 0.7 * len(lines.app)
-
-
-def _rows(file: TextIO, lines: Lines) -> Iterator[dict[str, Any]]:
-    head = file.readline()
-    file.seek(0)
+    needed = [names[need] for need in _NEEDED]
+    head = TextFile(path).head
     if head.startswith("{"):
-        for line in file:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                lines.n_bad += 1
-                continue
-            if isinstance(row, dict):
-                yield row
+        rows = _json_rows(path, lines, needed)
     elif head.startswith("#separator"):
-        names: list[str] = []
-        for line in file:
-            if line.startswith("#fields"):
-                names = line.rstrip("\r\n").split("\t")[1:]
-            elif not line.startswith("#") and line.strip():
-                yield dict(zip(names, line.rstrip("\r\n").split("\t"), strict=False))
+        rows = _tab_rows(path, needed)
     else:
-        delimiter = max(",;\t|", key=head.count)
-        yield from csv.DictReader(file, delimiter=delimiter)
+        rows = _csv_rows(path, max(",;\t|", key=head.split("\n", 1)[0].count), needed)
+    for number, row in rows:
+        try:
+            _add(lines, {m: row.get(column) for m, column in names.items()}, zone, rename or {})
+        except ValueError as error:
+            lines.pass_over(number, error)
 
 
-def _add(lines: Lines, row: Mapping[str, Any], zone: tzinfo | None) -> None:
-    first = time_ns(row["time"], zone)
+def _csv_rows(
+    path: Path, delimiter: str, needed: list[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Number and cells of each record, by column name."""
+    records = csv_records(text_lines(path), delimiter)
+    names = next(records, [])
+    _check_columns(path, names, needed)
+    for number, record in enumerate(records, 2):
+        if any(record):
+            yield number, dict(zip(names, record, strict=False))
+
+
+def _tab_rows(path: Path, needed: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    names: list[str] = []
+    for number, line in enumerate(text_lines(path), 1):
+        if line.startswith("#fields"):
+            names = line.split("\t")[1:]
+            _check_columns(path, names, needed)
+        elif not line.startswith("#") and line.strip():
+            yield number, dict(zip(names, line.split("\t"), strict=False))
+
+
+def _json_rows(path: Path, lines: Lines, needed: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Objects may lack a column each; a column that all lack is the user's mistake."""
+    there: set[str] = set()
+    for number, line in enumerate(text_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json_object(line)
+        except ValueError as error:
+            lines.pass_over(number, error)
+            continue
+        if len(there) < _MAX_COLUMNS:
+            there.update(row)
+        yield number, row
+    if there:
+        _check_columns(path, there, needed)
+
+
+def _check_columns(path: Path, there: Collection[str], needed: list[str]) -> None:
+    missing = [name for name in needed if name not in there]
+    if missing:
+        have = ", ".join(sorted(there)[:_MAX_COLUMNS])
+        raise LabelError(f"{path}: no column {missing[0]!r}; the columns are {have}")
+
+
+def _add(
+    lines: Lines, row: Mapping[str, Any], zone: tzinfo | None, rename: Mapping[str, str]
+) -> None:
+    first = fields.time_ns(row["time"], zone)
     last = first
-    if str(row["end"]) not in _ABSENT:
-        last = time_ns(row["end"], zone)
-    elif str(row["duration"]) not in _ABSENT:
-        last = first + round(float(row["duration"]) * 1e9)
-    app = None if str(row["app"]) in _ABSENT else label_text(str(row["app"]))
-    word = "" if str(row["protocol"]) in _ABSENT else str(row["protocol"]).lower()
-    ports = int(row["source_port"]), int(row["target_port"])
-    if not all(0 <= port < 65536 for port in ports):
-        raise ValueError("no port")
-    lines.add(
-        first,
-        max(first, last),
-        PROTOCOLS.get(word, 255) if word else 0,
-        (str(row["source"]), ports[0]),
-        (str(row["target"]), ports[1]),
-        app,
-    )
+    if not _is_absent(row["end"]):
+        last = fields.time_ns(row["end"], zone)
+    elif not _is_absent(row["duration"]):
+        last = first + fields.duration_ns(row["duration"])
+    app = None if _is_absent(row["app"]) else label_text(str(row["app"]))
+    ends = [_end(row["source"], row["source_port"]), _end(row["target"], row["target_port"])]
+    word = "" if _is_absent(row["protocol"]) else str(row["protocol"])
+    known = None if app is None else rename.get(app, app)
+    lines.add(first, last, protocol_number(word), ends[0], ends[1], known)
 
 
-def label_text(text: str) -> str | None:
-    """``App/Activity`` as a label: each part plain, at most one activity."""
-    app, _, activity = text.partition("/")
-    parts = [part for part in (plain(app), plain(activity)) if part]
-    return "/".join(parts) or None
+def _end(address: Any, port: Any) -> tuple[str, int]:
+    if not isinstance(address, str) or not 0 < len(address) <= _MAX_ADDRESS_CHARS:
+        raise ValueError(f"{str(address)[:_MAX_ADDRESS_CHARS]!r} is no address")
+    return address, fields.integer(port, 0, fields.MAX_PORT)
 
 
-def time_ns(value: Any, zone: tzinfo | None = None) -> int:
-    """A time in ns since 1970 UTC, from seconds, ms, us or ns (told by size) or ISO 8601.
-
-    A time of ISO 8601 that names no zone is in ``zone``, or UTC.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    text = str(value).strip()
-    try:
-        number = float(text)
-    except ValueError:
-        parsed = datetime.fromisoformat(text)
-        parsed = parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=zone or UTC)
-        return round(parsed.timestamp() * 1_000_000) * 1000
-    for scale in (1_000_000_000, 1_000_000, 1000, 1):
-        if abs(number) * scale < 1e19:  # the year 2286
-            # Fraction: a float of ns since 1970 is right to 200 ns only
-            return int(Fraction(text) * scale)
-    raise ValueError("no time")
+def _is_absent(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value in _ABSENT)

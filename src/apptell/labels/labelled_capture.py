@@ -1,0 +1,109 @@
+"""A capture and its ground truth enter; labelled flows leave, with what was dropped and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from apptell.flows.schema import LABELS, FlowBatch
+from apptell.names import read_flows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from apptell.capture.batch import PacketBatch
+    from apptell.flows import FlowOptions
+
+
+class Labeller(Protocol):
+    """Puts labels on the flows of one capture."""
+
+    @property
+    def kind(self) -> str:
+        """The ground truth's name."""
+
+    def label(self, batches: Iterable[FlowBatch], source: LabelledCapture) -> Iterator[FlowBatch]:
+        """The flows that have a label, with it; what is dropped is counted in ``source``."""
+
+
+class CaptureReader(Protocol):
+    """Reads the flows of a capture; ``annotate`` fills owners between packets and flows."""
+
+    def __call__(
+        self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
+    ) -> Iterable[FlowBatch]:
+        """The flows; a CaptureError comes after what precedes the damage."""
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureFlows:
+    """Reads captures; makes flows by these options."""
+
+    options: FlowOptions
+
+    def __call__(
+        self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
+    ) -> Iterator[FlowBatch]:
+        """The flows; a CaptureError comes after what precedes the damage."""
+        with read_flows(path, self.options, annotate=annotate) as flows:
+            yield from flows
+
+
+@dataclass(slots=True)
+class LabelledCapture:
+    """One capture with its ground truth, as a dataset's build takes it."""
+
+    name: str
+    capture: Path
+    labeller: Labeller
+    reader: CaptureReader
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Groups of all its flows, such as source and version."""
+    logs: Sequence[Path] = ()
+    """Files beside the capture that the labels come from."""
+    annotate: Callable[[PacketBatch], PacketBatch] | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The ground truth's kind."""
+        return self.labeller.kind
+
+    @property
+    def files(self) -> list[Path]:
+        """The capture: the same one with another log is still the same flows."""
+        return [self.capture]
+
+    def flows(self) -> Iterator[FlowBatch]:
+        """The labelled flows; a CaptureError comes after what precedes the damage."""
+        if self.logs:
+            self.facts["logs"] = [log.name for log in self.logs]
+        for batch in self.labeller.label(self.reader(self.capture, self.annotate), self):
+            yield with_groups(batch, self.groups)
+        self.facts.update(getattr(self.annotate, "facts", {}))
+
+
+def labelled(flows: FlowBatch, labels: np.ndarray[Any, Any], kind: str) -> FlowBatch:
+    """The flows with their labels, shape (n,), and where these came from."""
+    return flows.with_columns(
+        label=pa.array(labels, pa.string()), label_from=pa.array([kind] * len(flows), pa.string())
+    )
+
+
+def with_groups(flows: FlowBatch, groups: Mapping[str, str]) -> FlowBatch:
+    """The flows with these groups on each; those they have already stay."""
+    old = flows.column("groups") if "groups" in flows.columns else pa.nulls(len(flows))
+    n, names = len(flows), list(groups)
+    if old.null_count < n:
+        rows = [list({**groups, **dict(row or ())}.items()) for row in old.to_pylist()]
+        return flows.with_columns(groups=pa.array(rows, LABELS["groups"]))
+    keys = pa.array(names * n, pa.string())
+    items = pa.array([groups[name] for name in names] * n, pa.string())
+    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * len(names))
+    return flows.with_columns(groups=pa.MapArray.from_arrays(offsets, keys, items))

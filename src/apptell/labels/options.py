@@ -1,0 +1,33 @@
+"""What a user says about ground truth enters; the options of every label format leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from apptell.labels.join import DEFAULT_TOLERANCE_S
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Mapping
+    from datetime import tzinfo
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOptions:
+    """What a user can say about ground truth."""
+
+    kind: str | None = None
+    """Name of a label format; None recognises it."""
+    tolerance_s: float = DEFAULT_TOLERANCE_S
+    """How far a log's line may lie from its flow."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Meaning to column name of a label table."""
+    zone: tzinfo | None = None
+    """The phone's time zone, for logs that do not name theirs."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """Lower-case package or title to label."""
+    pattern: re.Pattern[str] | None = None
+    """How the names of captures are made, for the format ``folders``."""
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """Groups of everything, such as ``network=home``."""
