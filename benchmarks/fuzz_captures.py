@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from tests.capture import crafted
 from tests.capture.crafted import good_captures
-from tests.flows import test_dtls, test_quic
+from tests.names import test_dtls, test_quic
 from tests.packets.test_decode import IP4, IP6, WITH_SEGMENT, WITHOUT_SEGMENT, ether
 from tests.packets.test_reassembly import fragments4, fragments6
 

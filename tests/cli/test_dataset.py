@@ -166,7 +166,7 @@ def test_flows_as_they_are_do_not_join_anonymised_ones(tmp_path):
     folder, key = captures(tmp_path / "c"), ("--anonymize", tmp_path / "key")
     run("build", folder / "home", "-o", tmp_path / "d", *key)
     said = run("build", folder / "work", "-o", tmp_path / "d", code=2).stderr
-    assert "was done: addresses replaced" in said
+    assert "was built with: addresses replaced" in said
     assert len(Dataset.open(tmp_path / "d")) == 6
     run("build", folder / "work", "-o", tmp_path / "d", *key)
     run("build", folder / "home", "-o", tmp_path / "e")

@@ -309,3 +309,132 @@ def test_nothing_there_is_said(tmp_path):
         built(tmp_path, tmp_path / "d")
     with pytest.raises(LabelError, match="no such file"):
         built(tmp_path / "none", tmp_path / "d")
+
+
+ZEEK_ROW = (
+    '{"ts": %s, "id.orig_h": "10.0.0.2", "id.orig_p": %s, "duration": %s, "id.resp_h": "192.0.2.1", '
+    '"id.resp_p": 443, "proto": "tcp", "app": "org.example.chat"}'
+)
+EXPORT = (
+    "Timestamp,AppName,AppPackage,AppUid,In interface,Out interface,Source,Source Port,Destination,"
+    "Destination Port,Length"
+)
+LOGS = {
+    "pcapdroid-csv": (
+        "c.csv",
+        NEW,
+        f"{ENDS},10123,Chat,org.example.chat,TLS,Closed,,1,2,3,4,{ISO},{ISO}",
+        [
+            f"256,{ENDS[2:]},10123,Chat,org.example.chat,TLS,Closed,,1,2,3,4,{ISO},{ISO}",
+            f"-1,{ENDS[2:]},10123,Chat,org.example.chat,TLS,Closed,,1,2,3,4,{ISO},{ISO}",
+            f"{ENDS},²,Chat,org.example.chat,TLS,Closed,,1,2,3,4,{ISO},{ISO}",
+            f"{ENDS},99999999999,Chat,org.example.chat,TLS,Closed,,1,2,3,4,{ISO},{ISO}",
+            f"6,10.0.0.2,70000,192.0.2.1,443,10123,Chat,a.b,TLS,Closed,,1,2,3,4,{ISO},{ISO}",
+            f"{ENDS},10123,Chat,org.example.chat,TLS,Closed,,1,2,3,4,9999999999999999,9999999999999999",
+        ],
+    ),
+    "networklog": (
+        "networklog.txt",
+        None,
+        f"{MS},wlan0,null,10123,10.0.0.2,40001,192.0.2.1,443,60,TCP",
+        [
+            "9223372036854775807,wlan0,null,10123,10.0.0.2,40001,192.0.2.1,443,60,TCP",
+            f"{MS},wlan0,null,10123,10.0.0.2,99999999999999999999,192.0.2.1,443,60,TCP",
+            f"{MS},wlan0,null,²,10.0.0.2,40001,192.0.2.1,443,60,TCP",
+            f"{MS},wlan0,null,10123",
+        ],
+    ),
+    "networklog-export": (
+        "e.csv",
+        EXPORT,
+        "2023-11-14 22:13:20.000,Chat,org.example.chat,10123,wlan0,,10.0.0.2,40001,192.0.2.1,443,60",
+        [
+            "2023-11-14 22:13:20.000,Chat",
+            "0001-01-01 00:00:00.000,Chat,org.example.chat,10123,wlan0,,10.0.0.2,40001,192.0.2.1,443,60",
+            '2023-11-14 22:13:20.000,"Chat,org.example.chat,10123,wlan0,,10.0.0.2,40001,192.0.2.1,443,60',
+            "2023-11-14 22:13:20.000,Chat,org.example.chat,10123,wlan0,,10.0.0.2,-5,192.0.2.1,443,60",
+        ],
+    ),
+    "zeek": (
+        "conn.log",
+        None,
+        ZEEK_ROW % ("1700000000.0", "40001", 1),
+        [
+            "[" * 100_000,
+            '{"a":' * 100_000,
+            ZEEK_ROW % ("1e9999999", "40001", 1),
+            ZEEK_ROW % ("1e-9999999", "[]", 1),
+            ZEEK_ROW % ("1700000000", "40001", 1e308),
+            "null",
+            '{"id.orig_h": "10.0.0.2"}',
+        ],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", LOGS)
+def test_a_bad_line_is_counted_and_never_the_end_of_a_build(tmp_path, kind):
+    name, head, good, bad = LOGS[kind]
+    folder = tmp_path / "c"
+    folder.mkdir()
+    capture(folder / "x.pcap")
+    write(folder / name, *([head] if head else []), good, *bad, good)
+    data = built(folder, tmp_path / "d").dataset
+    assert data.info["apps"] == {data.apps[0]: 1}
+    (source,) = data.info["sources"]
+    assert source["bad_log_lines"] == len(bad)
+    assert source["first_bad_log_line"].startswith("line ")
+
+
+def test_one_line_of_a_wrong_year_changes_no_other_label(tmp_path):
+    folder = tmp_path / "c"
+    folder.mkdir()
+    capture(folder / "x.pcap")
+    line = f"{ENDS},10123,Chat,org.example.chat,TLS,Closed,,1,2,3,4,{ISO},{ISO}"
+    early = f"{ENDS},10124,Old,org.example.old,TLS,Closed,,1,2,3,4,1970-01-02T00:00:00Z,1970-01-02T00:00:00Z"
+    late = early.replace("1970", "2261")
+    write(folder / "c.csv", NEW, early, line, late)
+    assert built(folder, tmp_path / "d").dataset.info["apps"] == {"org.example.chat": 1}
+
+
+def test_a_log_none_of_whose_lines_can_be_read_is_named_with_its_first_bad_line(tmp_path):
+    folder = tmp_path / "c"
+    folder.mkdir()
+    capture(folder / "x.pcap")
+    write(folder / "x.csv", NEW, "6,rubbish")
+    with pytest.raises(
+        LabelError, match=r"x.csv: no line names an app; 1 of 1 .* line 2: too few fields"
+    ):
+        built(folder, tmp_path / "d")
+
+
+def test_a_file_that_was_named_and_is_of_no_use_is_an_error(tmp_path):
+    path = capture(tmp_path / "chat.pcap")
+    table = write(tmp_path / "truth.csv", "when,who", "1,chat")
+    with pytest.raises(LabelError, match=r"truth.csv: no label log of a format that is known"):
+        built([path, table], tmp_path / "d")
+    log = write(tmp_path / "conn.log", *ZEEK)
+    with pytest.raises(
+        LabelError, match=r"conn.log: named as a label log, but no capture here takes"
+    ):
+        built([path, log], tmp_path / "d", kind="folders")
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG")
+    with pytest.raises(LabelError, match=r"picture.png: not a file of a form that is known"):
+        built([path, picture], tmp_path / "d")
+
+
+def test_a_table_beside_a_capture_that_was_not_used_is_reported(tmp_path):
+    capture(tmp_path / "chat.pcap")
+    table = write(tmp_path / "truth.csv", "when,who", "1,chat")
+    write(tmp_path / "README.txt", "about")
+    search = LabelSearch([tmp_path], CaptureFlows(FlowOptions(groups=tuple(GROUPS))))
+    build(search, tmp_path / "d")
+    assert search.unused == {table: "not a label log of a format that is known"}
+
+
+def test_a_capture_without_the_usual_suffix_is_read_where_it_is_named(tmp_path):
+    path = capture(tmp_path / "trace0")
+    assert built(path, tmp_path / "d").dataset.info["apps"] == {"trace0": 1}
+    upper = capture(tmp_path / "CHAT.PCAP")
+    assert built(upper, tmp_path / "e").dataset.info["apps"] == {"chat": 1}

@@ -143,7 +143,9 @@ def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-d
             effective = _u32(buffer, at, big_endian)
         elif code == _COMMENT and length >= 3 and buffer[at] == 117 and buffer[at + 1] == 45:
             stop = at + length
-            while stop > at and buffer[stop - 1] == 0:  # some writers end a comment like a string of C
+            while (
+                stop > at and buffer[stop - 1] == 0
+            ):  # some writers end a comment like a string of C
                 stop -= 1
             negative = buffer[at + 2] == 45
             first = at + 3 if negative else at + 2

@@ -31,7 +31,7 @@ def build(
     labels: Annotated[
         str | None,
         typer.Option(
-            metavar="KIND", help="Where labels come from; recognised and said unless given."
+            metavar="KIND", help="Where labels come from (default: recognised and printed)."
         ),
     ] = None,
     mode: Mode = "clean",
