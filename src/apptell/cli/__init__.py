@@ -1,12 +1,26 @@
-"""Words typed at a prompt in, the house's work done: one module per verb, as in docs/reference/cli.md."""
+"""A command line in; its verb's work and an exit code out: one module per verb, as in docs/cli.md."""
 
 from __future__ import annotations
 
 
 def main() -> None:
     """The program ``apptell``."""
+    import sys
+
+    import typer
+
     from apptell.cli.app import app
+    from apptell.cli.streams import install
+    from apptell.cli.verb import exit_codes
     from apptell.kernels.notice import announce_compilation
 
+    install()
     announce_compilation()
-    app(prog_name="apptell")
+    try:
+        with exit_codes():
+            try:
+                app(prog_name="apptell")
+            finally:
+                sys.stdout.flush()
+    except typer.Exit as end:
+        sys.exit(end.exit_code)

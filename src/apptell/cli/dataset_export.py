@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from apptell.encoding import STATISTICS, images, sequences, statistics
 from apptell.errors import OutputError, UsageError
+from apptell.files import new_file, new_folder, write_file
 from apptell.records.forms.csv import Csv
 from apptell.records.schema import flow_record_schema, flow_records
 from apptell.records.writers import open_writer
 from apptell.reports.png import png
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from numpy.typing import DTypeLike, NDArray
 
     from apptell.dataset import Dataset
 
@@ -50,15 +53,8 @@ def export_dataset(data: Dataset, folder: Path, form: str) -> int:
         raise UsageError("--to images: the flows of this dataset have no payload")
     if folder.exists():
         raise OutputError(f"{folder}: is there already")
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    try:
-        if temporary.exists():
-            shutil.rmtree(temporary)
-        temporary.mkdir(parents=True)
-        writers[form](data, temporary)
-        temporary.rename(folder)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error}") from error
+    with new_folder(folder) as fresh:
+        writers[form](data, fresh)
     return len(data)
 
 
@@ -74,36 +70,50 @@ def _arrays(data: Dataset, folder: Path) -> None:
     n = len(data)
     labels = list(data.info["apps"])
     number = {label: i for i, label in enumerate(labels)}
-
-    def new(name: str, dtype: Any, shape: tuple[int, ...]) -> Any:
-        return open_memmap(folder / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
-
-    out = {
-        "statistics": new("statistics", np.float32, (n, len(STATISTICS))),
-        "sequences": new("sequences", np.float32, (n, SEQUENCE_LENGTH, 3)),
-        "labels": new("labels", np.int64, (n,)),
+    arrays: dict[str, tuple[DTypeLike, tuple[int, ...]]] = {
+        "statistics": (np.float32, (n, len(STATISTICS))),
+        "sequences": (np.float32, (n, SEQUENCE_LENGTH, 3)),
+        "labels": (np.int64, (n,)),
     }
     if _has_payload(data):
-        out["images"] = new("images", np.uint8, (n, 87, 87))
-    at = 0
-    for batch in data.batches():
-        rows = slice(at, at + len(batch))
-        if "images" in out:
-            out["images"][rows] = images(batch)
-        out["statistics"][rows] = statistics(batch)
-        out["sequences"][rows] = sequences(batch, SEQUENCE_LENGTH)
-        out["labels"][rows] = [number[label] for label in batch.column("label").to_pylist()]
-        at += len(batch)
-    for array in out.values():
-        array.flush()
+        arrays["images"] = (np.uint8, (n, 87, 87))
+    with ExitStack() as stack:
+        # written and not mapped into memory: a mapped file on a full disk ends the process (SIGBUS)
+        out = {
+            name: stack.enter_context(_array_file(folder / f"{name}.npy", dtype, shape))
+            for name, (dtype, shape) in arrays.items()
+        }
+
+        def add(name: str, rows: NDArray[Any]) -> None:
+            out[name].write(np.ascontiguousarray(rows, arrays[name][0]).tobytes())
+
+        for batch in data.batches():
+            if "images" in out:
+                add("images", images(batch))
+            add("statistics", statistics(batch))
+            add("sequences", sequences(batch, SEQUENCE_LENGTH))
+            add("labels", np.array([number[each] for each in batch.column("label").to_pylist()]))
     about = {
         "n_flows": n,
         "labels": labels,
         "statistics": list(STATISTICS),
         "dataset_hash": data.hash,
-        "arrays": {name: [str(a.dtype), list(a.shape)] for name, a in out.items()},
+        "arrays": {
+            name: [str(np.dtype(dtype)), list(shape)] for name, (dtype, shape) in arrays.items()
+        },
     }
-    (folder / "arrays.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    write_file(folder / "arrays.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def _array_file(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """A file in NumPy's format after its header; its values follow in order, row by row."""
+    with new_file(path) as file:
+        header = {
+            "descr": dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape,
+        }  # fmt: skip
+        write_array_header_1_0(file, header)
+        yield file
 
 
 def _images(data: Dataset, folder: Path) -> None:

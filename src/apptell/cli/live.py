@@ -25,7 +25,7 @@ from apptell.cli.live_source import (
 )
 from apptell.cli.notes import note_known_apps
 from apptell.cli.options import ContextText, Mode, ModelFolder, Threshold, Transport, flow_options
-from apptell.cli.outputs import Out, say_what_was_lost
+from apptell.cli.outputs import Out, note_losses, refuse_losses
 from apptell.cli.screen import note
 
 if TYPE_CHECKING:
@@ -120,7 +120,8 @@ def live(
             pipeline.run(stop)
         finally:
             _say_counts(counts)
-            say_what_was_lost(outputs)
+            note_losses(outputs)
+    refuse_losses(outputs)
     if interrupted.is_set():
         raise KeyboardInterrupt
 

@@ -31,7 +31,6 @@ def write_all(records: "Iterable[pa.RecordBatch]", wanted: "Sequence[str]") -> N
         OutputError: an output cannot be opened, or lost records.
         BrokenPipeError: every output was standard output, and its reader has gone.
     """
-    from apptell.errors import OutputError
     from apptell.service import open_outputs
 
     outputs = open_outputs(wanted, is_lossless=True)
@@ -44,18 +43,30 @@ def write_all(records: "Iterable[pa.RecordBatch]", wanted: "Sequence[str]") -> N
     finally:
         for output in outputs:
             output.close()
-        say_what_was_lost(outputs)
+        note_losses(outputs)
     if all(output.is_gone for output in outputs):
         raise BrokenPipeError
-    lost = sum(output.counts()["dropped"] for output in outputs if not output.is_gone)
+    refuse_losses(outputs)
+
+
+def refuse_losses(outputs: "Sequence[QueuedOutput]") -> None:
+    """Checks that every record reached its output; one whose reader has gone does not count.
+
+    Raises:
+        OutputError: records were dropped, or Kafka did not confirm them.
+    """
+    from apptell.errors import OutputError
+
+    counts = [output.counts() for output in outputs if not output.is_gone]
+    lost = sum(each["dropped"] + each.get("undelivered", 0) for each in counts)
     if lost:
         raise OutputError(f"{lost:,} records could not be written")
 
 
-def say_what_was_lost(outputs: "Sequence[QueuedOutput]") -> None:
+def note_losses(outputs: "Sequence[QueuedOutput]") -> None:
     """A line for each output that dropped records or had errors, unless its reader has gone.
 
-    What is called with verdicts has a line with its calls.
+    An output that makes calls with verdicts has a line with their numbers.
     """
     for output in outputs:
         counts, fault = output.counts(), output.fault

@@ -1,4 +1,4 @@
-"""What a verb has to say in; text on the right stream out: data to stdout, the rest to stderr."""
+"""A verb's messages in; text on the right stream out: data to stdout, the rest to stderr."""
 
 import json
 import signal
@@ -9,14 +9,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from rich.console import Console
+from apptell.records.terminal import TerminalConsole, clean_line
 
 _SAY_S: Final = 60.0
 
 
 def note(text: str) -> None:
     """A line for people, on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    sys.stderr.write(text + "\n")
+
+
+def complain(error: object) -> None:
+    """What went wrong, in one line on stderr."""
+    sys.stderr.write(clean_line(f"apptell: {error}") + "\n")
 
 
 def on_terminal() -> bool:
@@ -24,12 +29,14 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def report(found: Mapping[str, Any], text: Callable[[Console], None], *, as_json: bool) -> None:
+def report(
+    found: Mapping[str, Any], text: Callable[[TerminalConsole], None], *, as_json: bool
+) -> None:
     """A report on stdout: text for a terminal, one JSON object for a pipe or when asked for."""
     if as_json or not on_terminal():
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     else:
-        text(Console(highlight=False))
+        text(TerminalConsole(sys.stdout))
 
 
 @contextmanager
@@ -68,11 +75,11 @@ def progress(words: str) -> Iterator[Callable[[float, str], None]]:
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
+    console = TerminalConsole(sys.stderr)
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.fields[beside]}"),
+        TextColumn("{task.fields[beside]}", markup=False),
         TimeElapsedColumn(),
         console=console,
         transient=True,

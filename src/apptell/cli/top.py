@@ -115,10 +115,11 @@ def _watch(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console(highlight=False)
+    from apptell.records.terminal import TerminalConsole
+
+    console = TerminalConsole(sys.stdout)
     begin_s = time.monotonic()
     with ThreadPoolExecutor(1, "top") as pool, _keys(stop) as wait:
         running = pool.submit(pipeline.run, stop)

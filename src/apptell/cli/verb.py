@@ -1,17 +1,19 @@
-"""A verb's function in, its help and its exit code out: the same manners for every verb.
+"""A verb's function in; its help and its exit code out, the same way for every verb.
 
-``--help`` opens with the examples that a verb's docstring ends with. Faults of the user are one line
+``--help`` opens with the examples that a verb's docstring ends with. The user's mistakes are one line
 on stderr and the error's exit code; a reader that closes the pipe ends a verb quietly.
 """
 
-import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from apptell.cli import settings
+from apptell.cli.screen import complain
 from apptell.errors import ApptellError
 
 INTERRUPTED = 130
@@ -28,31 +30,37 @@ class Verb(TyperCommand):
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Options, where they are not typed, from environment and file."""
+        """Options that are not on the command line, from the environment and the settings file."""
         if not {"--help", "-h"}.intersection(args):
-            try:
+            with exit_codes():
                 settings.apply(ctx)
-            except ApptellError as error:
-                typer.echo(f"apptell: {error}", err=True)
-                raise typer.Exit(error.exit_code) from None
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb and turns what may go wrong into an exit code."""
-        try:
+        with exit_codes():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except ApptellError as error:
-            typer.echo(f"apptell: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            typer.echo("apptell: interrupted", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            # What is still buffered must go somewhere when the interpreter flushes at its end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(0) from None
         return result
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turns what may go wrong into one line on stderr and an exit code.
+
+    Raises:
+        typer.Exit: something went wrong, or the reader of standard output has gone.
+    """
+    try:
+        yield
+    except ApptellError as error:
+        complain(error)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        complain("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        raise typer.Exit(0) from None
 
 
 def group(examples: str) -> type[TyperGroup]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from apptell.dataset.groups import days, domains, group_names, group_values
 from apptell.errors import DatasetError, UsageError
+from apptell.files import new_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -131,20 +132,17 @@ def save_split(split: Split, flows: FlowBatch, path: str | Path) -> None:
         path: the file; written whole or not at all.
     """
     keys = _keys(flows)
-    target = Path(path)
-    temporary = target.with_name(target.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
+    with new_file(Path(path)) as file:
         for side, rows in (("train", split.train), ("test", split.test)):
             for row in rows:
                 connection, part, capture = keys[row]
                 record = {
-                    "connection_id": connection,
+                    "connection_id": str(connection),  # JSON's numbers are exact to 53 bits
                     "part": part,
                     "capture": capture,
                     "side": side,
                 }
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    temporary.replace(target)
+                file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 
 def training_rows(flows: FlowBatch, path: Path) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from apptell.dataset.reading import Reading
 from apptell.errors import ApptellError, DatasetError
+from apptell.files import new_file
 from apptell.flows.schema import SCHEMA, FlowBatch
 
 if TYPE_CHECKING:
@@ -174,12 +175,9 @@ def _work(
 def _one(reading: Reading, file: Path, known: frozenset[str]) -> Spooled:
     is_known = reading.digest in known
     if not is_known:
-        try:
-            with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
-                for batch in reading.batches():
-                    stream.write_batch(batch.to_arrow())
-        except OSError as error:
-            raise DatasetError(f"{file}: cannot be written: {error}") from error
+        with new_file(file) as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
+            for batch in reading.batches():
+                stream.write_batch(batch.to_arrow())
     return Spooled(
         reading.digest, None if is_known else file, reading.dropped, reading.facts, reading.damage
     )

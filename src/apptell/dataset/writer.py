@@ -24,6 +24,7 @@ from apptell.dataset.store import (
     read_info,
 )
 from apptell.errors import DatasetError
+from apptell.files import NewFile, write_file
 from apptell.flows.schema import (
     DECISION_SEGMENTS,
     MAX_SEGMENT_BYTES,
@@ -79,7 +80,7 @@ class DatasetWriter:
         self._label_from: Counter[str] = Counter()
         self._groups: dict[str, Counter[str]] = {}
         self._parquet: pq.ParquetWriter | None = None
-        self._file: Path | None = None
+        self._file: NewFile | None = None
         self._pending: list[pa.RecordBatch] = []
         self._n_pending = self._n_shard = self._n_source = 0
         self._lock: int | None = None
@@ -115,6 +116,8 @@ class DatasetWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._file is not None:
+            self._file.abandon()
         if self._parquet is not None:
             self._parquet.close()
             self._parquet = None
@@ -188,18 +191,13 @@ class DatasetWriter:
         """Makes what was written the folder's dataset, by one rename.
 
         Raises:
-            DatasetError: the files cannot be written.
+            OutputError: the files cannot be written.
         """
         self._flush()
         self._close_shard()
         info = self._info()
-        try:
-            _replace_file(self.path / "README.md", card(self.path.resolve().name, info))
-            _replace_file(
-                self.path / INFO_FILE, json.dumps(info, indent=1, ensure_ascii=False) + "\n"
-            )
-        except OSError as error:
-            raise DatasetError(f"{self.path}: cannot be written: {error}") from error
+        write_file(self.path / "README.md", card(self.path.resolve().name, info))
+        write_file(self.path / INFO_FILE, json.dumps(info, indent=1, ensure_ascii=False) + "\n")
         # Whoever replaces a dataset by an anonymised one wants the old one gone.
         self._sweep({shard["file"] for shard in self._shards})
         return Dataset(self.path, info)
@@ -244,15 +242,12 @@ class DatasetWriter:
             return
         table = pa.Table.from_batches(self._pending, schema=SCHEMA)
         self._pending, self._n_pending = [], 0
-        try:
-            if self._parquet is None:
-                self._file = self.path / f"flows-{os.getpid()}-{len(self._shards)}.tmp"
-                self._parquet = pq.ParquetWriter(
-                    self._file, SCHEMA, compression="zstd", use_dictionary=_REPEATING
-                )
-            self._parquet.write_table(table, row_group_size=ROW_GROUP_FLOWS)
-        except OSError as error:
-            raise DatasetError(f"{self.path}: cannot be written: {error}") from error
+        if self._parquet is None:
+            self._file = NewFile(self.path / f"flows-{len(self._shards):05d}.parquet")
+            self._parquet = pq.ParquetWriter(
+                self._file, SCHEMA, compression="zstd", use_dictionary=_REPEATING
+            )
+        self._parquet.write_table(table, row_group_size=ROW_GROUP_FLOWS)
         self._n_shard += table.num_rows
         if self._n_shard >= SHARD_FLOWS:
             self._close_shard()
@@ -261,13 +256,12 @@ class DatasetWriter:
         if self._parquet is None or self._file is None:
             return
         self._parquet.close()
-        _sync(self._file)
-        digest = file_sha256(self._file)
+        self._file.sync()
+        digest = file_sha256(self._file.part)
         # The content is in the name, so that no new shard can ever overwrite one that counts.
         name = f"flows-{len(self._shards):05d}-{digest[:12]}.parquet"
-        size = self._file.stat().st_size
-        self._file.rename(self.path / name)
-        _sync(self.path)
+        size = self._file.tell()
+        self._file.place(self.path / name)
         self._shards.append(
             {"file": name, "n_flows": self._n_shard, "bytes": size, "sha256": digest}
         )
@@ -316,20 +310,3 @@ class DatasetWriter:
 
 def _is_ours(name: str) -> bool:
     return name.startswith("flows-") or name.endswith(".tmp") or name in (_LOCK, "README.md")
-
-
-def _replace_file(path: Path, text: str) -> None:
-    """Writes a file under another name, syncs it and renames it over the old one."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    _sync(temporary)
-    temporary.replace(path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

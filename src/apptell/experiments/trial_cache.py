@@ -8,6 +8,7 @@ on where it stopped, and a comparator is trained once for each dataset, split an
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import time
 import zipfile
@@ -18,7 +19,8 @@ import numpy as np
 
 from apptell._version import __version__
 from apptell.encoding import encoding_of
-from apptell.errors import DatasetError, MissingError, OutputError
+from apptell.errors import DatasetError, MissingError
+from apptell.files import make_folder, write_file
 from apptell.learning.registry import Settings, recipe_of
 from apptell.learning.task import NEIGHBOUR, Task
 
@@ -174,16 +176,13 @@ def _kept(file: Path, n_tested: int) -> TrialResult | None:
 
 
 def _keep(file: Path, run: TrialResult) -> None:
-    temporary = file.with_suffix(".tmp.npz")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(
-            temporary,
-            apps=np.array(run.apps, dtype=np.str_),
-            probabilities=run.probabilities,
-            train_s=run.train_s,
-            identify_s=run.identify_s,
-        )
-        temporary.replace(file)
-    except OSError as error:
-        raise OutputError(f"{file.parent}: {error.strerror}") from error
+    make_folder(file.parent)
+    content = io.BytesIO()
+    np.savez(
+        content,
+        apps=np.array(run.apps, dtype=np.str_),
+        probabilities=run.probabilities,
+        train_s=run.train_s,
+        identify_s=run.identify_s,
+    )
+    write_file(file, content.getbuffer())

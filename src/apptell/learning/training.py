@@ -7,6 +7,7 @@ GPU the whole dataset is on the device. The weights and their updates are float3
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import torch
 from torch.nn import functional
 
 from apptell.errors import MissingError, OutputError, UsageError
+from apptell.files import make_folder, write_file
 from apptell.learning.convolutional import AppNetwork, PaperNetwork
 from apptell.learning.progress import Progress
 
@@ -204,13 +206,10 @@ class _Run:
             "random": torch.get_rng_state(),
             "device_random": torch.cuda.get_rng_state(self.place) if on_gpu else None,
         }
-        temporary = self.checkpoint.with_suffix(".tmp")
-        try:
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, temporary)
-            temporary.replace(self.checkpoint)
-        except OSError as error:
-            raise OutputError(f"{self.checkpoint}: {error.strerror}") from error
+        make_folder(self.checkpoint.parent)
+        content = io.BytesIO()
+        torch.save(state, content)
+        write_file(self.checkpoint, content.getbuffer())
 
     def _resume(self) -> None:
         """Takes up an earlier call's work.

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 from apptell.errors import ModelError, OutputError
+from apptell.files import new_folder
 
 FORMAT: Final = 1
 """Version of the folder's form."""
@@ -57,28 +57,13 @@ def write_model(path: str | Path, onnx_bytes: bytes, info: dict[str, Any], card:
     digest = hashlib.sha256(onnx_bytes).hexdigest()
     info = {"format": FORMAT, **info, "onnx_sha256": digest}
     _check(info, path)
+    text = json.dumps(info, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if path.exists() and not _replaceable(path):
         raise OutputError(f"{path}: there is something else than a model")
-    text = json.dumps(info, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as aside:
-            fresh = Path(aside, "new")
-            fresh.mkdir()
-            (fresh / "model.onnx").write_bytes(onnx_bytes)
-            (fresh / "model.json").write_text(text, encoding="utf-8")
-            (fresh / "README.md").write_text(card, encoding="utf-8")
-            old = Path(aside, "old")
-            if path.exists():
-                path.rename(old)
-            try:
-                fresh.rename(path)
-            except OSError:
-                if old.exists():
-                    old.rename(path)
-                raise
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write the model: {error.strerror}") from error
+    with new_folder(path, may_replace=_replaceable) as fresh:
+        (fresh / "model.onnx").write_bytes(onnx_bytes)
+        (fresh / "model.json").write_text(text, encoding="utf-8")
+        (fresh / "README.md").write_text(card, encoding="utf-8")
 
 
 def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:

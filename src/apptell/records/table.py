@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from rich.console import Console
 from rich.text import Text
+
+from apptell.records.terminal import TerminalConsole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ class TableWriter:
 
     def __init__(self, stream: TextIO, columns: Sequence[Column]) -> None:
         """Begins a table; the heading is written with the first records."""
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = TerminalConsole(stream, soft_wrap=True)
         width = self._console.width if self._console.is_terminal else _PLAIN_WIDTH
         fixed = sum(column.width for column in columns) + 2 * (len(columns) - 1)
         rest = max(width - fixed, 12)

@@ -1,23 +1,19 @@
-"""Record batches in; a file or standard output in one of the output forms out, as they come.
-
-A file is written beside its place and put there when it is whole; on an error everything written so
-far is kept.
-"""
+"""Record batches in; a file or standard output in one of the output forms out, as they come."""
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TextIO
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import TYPE_CHECKING
 
-from apptell.errors import OutputError, UsageError
+from apptell.errors import CaptureError, UsageError
+from apptell.files import PRIVATE, new_file
 from apptell.records.forms import form_names, form_of_name, form_of_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -53,7 +49,8 @@ def open_writer(
 ) -> Iterator[RecordWriter]:
     """A writer to a file or to standard output.
 
-    The file takes its place when the block ends, also by an error: what was written is kept.
+    A file takes its place when the block ends. Where the input was damaged, what was written before the damage
+    is kept; on any other error nothing is, and an older file stays.
 
     Args:
         path: where the records go; None for standard output.
@@ -69,37 +66,20 @@ def open_writer(
         yield writer
         writer.close()
         return
-    with ExitStack() as stack:
-        # a device or a pipe is written to where it is: replacing it would destroy it
-        in_place = path.exists() and not path.is_file()
-        part = path if in_place else _beside(path)
-        if not in_place:
-            stack.callback(part.unlink, missing_ok=True)
+    with new_file(path, mode=PRIVATE, keeps_on=(CaptureError,)) as file:
+        text = (
+            TextIOWrapper(file, "utf-8", "backslashreplace", newline="") if form.is_text else None
+        )
+        writer = form.writer(text or file, schema, columns)
         try:
-            stream: TextIO | BinaryIO
-            if form.is_text:
-                stream = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
-            else:
-                stream = stack.enter_context(part.open("wb"))
-            writer = form.writer(stream, schema, columns)
-            try:
-                yield writer
-            finally:
-                writer.close()
-                if not in_place:
-                    part.replace(path)
-        except OSError as error:
-            raise OutputError(f"{path}: {error.strerror or error}") from error
+            yield writer
+        except CaptureError:
+            _end(writer, text)
+            raise
+        _end(writer, text)
 
 
-def _beside(path: Path) -> Path:
-    """An empty file in the folder of ``path`` with the permissions a new file has."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.fchmod(handle, 0o666 & ~mask)
-        os.close(handle)
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror}") from error
-    return Path(name)
+def _end(writer: RecordWriter, text: TextIOWrapper | None) -> None:
+    writer.close()
+    if text is not None:
+        text.detach()

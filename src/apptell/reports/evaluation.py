@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from apptell.files import write_files
 from apptell.reports.html import ReportText, evaluation_page
-from apptell.reports.page import csv_text, write_files
+from apptell.reports.page import csv_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

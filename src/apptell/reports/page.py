@@ -8,14 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import tempfile
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apptell._version import __version__
-from apptell.errors import OutputError
+from apptell.files import write_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -141,20 +140,3 @@ def csv_text(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     for row in rows:
         writer.writerow([f"{c[0]}..{c[1]}" if isinstance(c, tuple) else c for c in row])
     return out.getvalue()
-
-
-def write_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Writes a folder's files, all of them before the first takes its place.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            for file, text in files.items():
-                (Path(name) / file).write_text(text, encoding="utf-8")
-            for file in files:
-                (Path(name) / file).replace(folder / file)
-    except OSError as error:
-        raise OutputError(f"{folder}: {error.strerror}") from error

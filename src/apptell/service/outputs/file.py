@@ -7,11 +7,13 @@ not be written whole (disk full) is taken back.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from apptell.errors import OutputError, UsageError
+from apptell.errors import UsageError
+from apptell.files import open_append
 from apptell.records.schema import LIVE_RECORD
 
 if TYPE_CHECKING:
@@ -41,7 +43,9 @@ class LineFile:
         self._form = form
         self._path = None if place == STANDARD_OUTPUT else Path(place)
         self._handle = -1
+        self._is_regular = False
         self._owes_header = True
+        """Of a stream; a regular file owes it whenever it is empty."""
         self._open()
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -50,34 +54,35 @@ class LineFile:
         Raises:
             OSError: the file cannot be written.
         """
-        data = self._form.text(batch)
-        if self._owes_header:
-            data = self._form.header(LIVE_RECORD) + data
+        if self._path is not None and self._handle < 0:
+            self._open()
+        begin = os.fstat(self._handle).st_size if self._is_regular else 0
+        # an old file is empty when logrotate has copied and truncated it
+        owes_header = begin == 0 if self._is_regular else self._owes_header
+        text = (self._form.header(LIVE_RECORD) if owes_header else "") + self._form.text(batch)
         if self._path is None:
-            sys.stdout.write(data)
+            sys.stdout.write(text)
             sys.stdout.flush()
         else:
-            self._append(data.encode())
+            self._append(text.encode("utf-8", "backslashreplace"), begin)
         self._owes_header = False
 
-    def _append(self, data: bytes) -> None:
-        if self._handle < 0:
-            self._open()
-        begin = os.fstat(self._handle).st_size
+    def _append(self, data: bytes, begin: int) -> None:
         try:
             view = memoryview(data)
             while view:
                 view = view[os.write(self._handle, view) :]
         except OSError:
-            os.ftruncate(self._handle, begin)
+            if self._is_regular:
+                os.ftruncate(self._handle, begin)
             raise
 
     def tick(self) -> None:
         """Looks whether the file was renamed or removed."""
-        if self._path is None or self._handle < 0:
+        if self._path is None or self._handle < 0 or not self._is_regular:
             return
         try:
-            there = self._path.stat()
+            there = self._path.lstat()
         except FileNotFoundError:
             there = None
         if there is None or not os.path.samestat(there, os.fstat(self._handle)):
@@ -87,12 +92,9 @@ class LineFile:
     def _open(self) -> None:
         if self._path is None:
             return
-        try:
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-            self._handle = os.open(self._path, flags, 0o666)
-        except OSError as error:
-            raise OutputError(f"{self._path}: {error.strerror}") from error
-        self._owes_header = os.fstat(self._handle).st_size == 0
+        self._handle = open_append(self._path)
+        self._is_regular = stat.S_ISREG(os.fstat(self._handle).st_mode)
+        self._owes_header = True
 
     def close(self) -> None:
         """Closes the file; may be called again."""

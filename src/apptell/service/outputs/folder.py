@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl
 
 from apptell.errors import OutputError, UsageError
+from apptell.files import PRIVATE, make_folder, new_file
 from apptell.records.schema import LIVE_RECORD
 
 if TYPE_CHECKING:
@@ -50,10 +51,7 @@ class Folder:
         self._waiting: list[pa.RecordBatch] = []
         self._n = 0
         self._since_s = 0.0
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: {error.strerror}") from error
+        make_folder(folder)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Keeps the records until their file is due.
@@ -91,17 +89,11 @@ class Folder:
     def _rotate(self) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         path = self._folder / f"apptell-{stamp}{(*self._form.suffixes, '')[0]}"
-        part = self._folder / f".{path.name}.part"
-        try:
-            with part.open("wb") as stream:
-                writer = self._form.writer(stream, LIVE_RECORD)
-                for batch in self._waiting:
-                    writer.write(batch)
-                writer.close()
-            part.replace(path)
-        except OSError as error:
-            part.unlink(missing_ok=True)
-            raise OutputError(f"{path}: {error.strerror or error}") from error
+        with new_file(path, mode=PRIVATE) as stream:
+            writer = self._form.writer(stream, LIVE_RECORD)
+            for batch in self._waiting:
+                writer.write(batch)
+            writer.close()
         self.extra["files"] += 1
         self._waiting, self._n = [], 0
 
