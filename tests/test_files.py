@@ -1,6 +1,7 @@
 """Files are written whole or not at all, and never through somebody else's link."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -200,3 +201,29 @@ def test_none_of_several_files_is_placed_before_all_are_written(tmp_path: Path) 
     with pytest.raises(OutputError, match="b: Is a directory"):
         write_files(tmp_path, {"a": "1", "b": "2"})
     assert [each.name for each in tmp_path.iterdir()] == ["b"]
+
+
+WRITES = re.compile(
+    r"""open\([^)]*["'][wax]b?\+?["']|write_text\(|write_bytes\(|mkstemp|mkdtemp|np\.save|torch\.save"""
+    r"""|open_memmap|["'][wax]b["']|\.rename\("""
+)
+ELSEWHERE = {
+    "files.py": "this is the place",
+    "testing.py": "captures for tests",
+    "kernels/cache.py": "a private folder for compiled kernels",
+    "service/prepare.py": "captures in a temporary folder",
+    "models/folder.py": "inside new_folder",
+    "cli/dataset_export.py": "inside new_folder",
+    "learning/training.py": "into memory, then write_file",
+    "experiments/trial_cache.py": "into memory, then write_file",
+}
+
+
+def test_nothing_is_written_but_through_this_module() -> None:
+    source = Path(__file__).parents[1] / "src/apptell"
+    found = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if WRITES.search(path.read_text(encoding="utf-8"))
+    }
+    assert found <= ELSEWHERE.keys()

@@ -2,6 +2,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from apptell.errors import CaptureError, OutputError, UsageError
-from apptell.records.forms import form_of_name
+from apptell.errors import CaptureError, ModelError, OutputError, UsageError
+from apptell.records.forms import BUILT_IN, form_of_name
 from apptell.records.forms.jsonl import json_lines
 from apptell.records.schema import (
     VERDICT_RECORD,
@@ -221,3 +223,63 @@ def test_many_records_are_the_same_json_as_one_by_one(kind: pa.DataType) -> None
         some_of_them = many.slice(1, 80)
         one_by_one = (json_lines(some_of_them.slice(i, 1)) for i in range(80))
         assert json_lines(some_of_them) == [line for lines in one_by_one for line in lines]
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from apptell.errors import OutputError
+from apptell.records.forms import BUILT_IN
+from apptell.records.schema import VERDICT_RECORD, verdict_records
+from apptell.records.table import VERDICT_COLUMNS
+from apptell.records.writers import open_writer
+from tests.records.fakes import verdicts
+
+batch = verdict_records(verdicts(*[0.9] * 20))
+resource.setrlimit(resource.RLIMIT_FSIZE, (500, 500))  # stands for a full disk
+for form in BUILT_IN:
+    try:
+        with open_writer(Path(sys.argv[1]), form, VERDICT_RECORD, VERDICT_COLUMNS) as writer:
+            for _ in range(50):
+                writer.write(batch)
+    except OutputError as error:
+        print(form.name, error)
+"""
+
+
+def test_a_full_disk_leaves_the_old_file_whatever_the_form(tmp_path: Path) -> None:
+    old = tmp_path / "out"
+    old.write_text("old")
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, old], capture_output=True, text=True, cwd=root
+    )
+    assert done.stderr == ""
+    names = [form.name for form in BUILT_IN]
+    assert done.stdout.splitlines() == [f"{name} {old}: File too large" for name in names]
+    assert old.read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("error", [OutputError("full"), ModelError("nan"), KeyboardInterrupt()])
+def test_an_error_that_is_not_the_input_s_leaves_the_old_file(
+    tmp_path: Path, error: BaseException
+) -> None:
+    (tmp_path / "v.jsonl").write_text("old")
+
+    def ended() -> None:
+        with open_writer(tmp_path / "v.jsonl", form_of_name("jsonl"), VERDICT_RECORD) as out:
+            out.write(verdict_records(verdicts(0.9)))
+            raise error
+
+    with pytest.raises(type(error)):
+        ended()
+    assert (tmp_path / "v.jsonl").read_text() == "old"
+
+
+def test_a_file_of_records_is_private_and_never_behind_a_link(tmp_path: Path) -> None:
+    path = _write(tmp_path / "v.csv", "csv")
+    assert path.stat().st_mode & 0o137 == 0
+    (tmp_path / "link.csv").symlink_to(path)
+    with pytest.raises(OutputError, match="is a symbolic link"):
+        _write(tmp_path / "link.csv", "csv")

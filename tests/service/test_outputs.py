@@ -15,6 +15,7 @@ from apptell.models import load_model
 from apptell.records.forms.csv import Csv
 from apptell.records.forms.jsonl import JsonLines
 from apptell.records.forms.parquet import Parquet
+from apptell.records.forms.zeek import Zeek
 from apptell.records.schema import LIVE_RECORD
 from apptell.service import QueuedOutput, open_outputs
 from apptell.service.decisions import Decisions
@@ -394,3 +395,41 @@ def test_syslog_carries_ecs_documents(batches):
         through(f"ecs:syslog:127.0.0.1:{server.getsockname()[1]}", batches)
         _, _, line = server.recv(65_535).partition(b"\xef\xbb\xbf")
     assert json.loads(line)["ecs"]["version"].startswith("8.")
+
+
+@pytest.mark.parametrize("form", [Csv(), Zeek()])
+def test_a_header_is_written_again_after_copytruncate(tmp_path, batches, form):
+    path = tmp_path / "out"
+    output = LineFile(str(path), form)
+    output.write(batches[0])
+    whole = path.read_text()
+    with path.open("r+") as file:
+        file.truncate()
+    output.write(batches[0])
+    output.write(batches[1])
+    output.close()
+    text = path.read_text()
+    assert text.splitlines()[0] == whole.splitlines()[0]
+    assert text.count(whole.splitlines()[0]) == 1
+    assert len(text.splitlines()) == len(whole.splitlines()) + 3
+
+
+def test_a_pipe_gets_a_header_once(tmp_path, batches):
+    os.mkfifo(tmp_path / "pipe")
+    lines = []
+    reader = threading.Thread(target=lambda: lines.extend((tmp_path / "pipe").read_text().splitlines()))
+    reader.start()
+    write(LineFile(str(tmp_path / "pipe"), Csv()), batches)
+    reader.join(10)
+    assert len(lines) == 1 + 6
+
+
+def test_an_output_s_file_is_private_and_no_link_is_followed(tmp_path, batches):
+    through(f"jsonl:{tmp_path}/a.jsonl", batches)
+    assert (tmp_path / "a.jsonl").stat().st_mode & 0o137 == 0
+    through(f"parquet:{tmp_path}/p", batches)
+    (file,) = (tmp_path / "p").iterdir()
+    assert file.stat().st_mode & 0o137 == 0
+    (tmp_path / "link").symlink_to(tmp_path / "a.jsonl")
+    with pytest.raises(OutputError, match="link: is a symbolic link"):
+        open_outputs([f"jsonl:{tmp_path}/link"], is_lossless=True)

@@ -185,7 +185,7 @@ def _show(found: dict[str, Any], console: "Console") -> None:
         servers.add_column("flows", justify="right")
         servers.add_column("bytes", justify="right")
         for server in found["top_servers"]:
-            name = fit(server["server"], 60).replace("[", r"\[")
+            name = fit(server["server"], 60)
             servers.add_row(name, f"{server['flows']:,}", human_bytes(server["bytes"]))
         console.print()
         console.print(servers)
