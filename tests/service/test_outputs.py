@@ -417,7 +417,9 @@ def test_a_header_is_written_again_after_copytruncate(tmp_path, batches, form):
 def test_a_pipe_gets_a_header_once(tmp_path, batches):
     os.mkfifo(tmp_path / "pipe")
     lines = []
-    reader = threading.Thread(target=lambda: lines.extend((tmp_path / "pipe").read_text().splitlines()))
+    reader = threading.Thread(
+        target=lambda: lines.extend((tmp_path / "pipe").read_text().splitlines())
+    )
     reader.start()
     write(LineFile(str(tmp_path / "pipe"), Csv()), batches)
     reader.join(10)
