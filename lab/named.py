@@ -85,7 +85,7 @@ PLAN = (
     Visit("gql.reddit.com", "reddit", "name"),
     Visit("gql.twitch.tv", "twitch", "name", client=TABLET),
     Visit("short.weixin.qq.com", "wechat", "name", over="http"),
-    Visit("api.vk.com", "vk", "name"),
+    Visit("api.bilibili.com", "bilibili", "name"),
     Visit("legy.line-apps.com", "line", "name"),
     Visit("api.duolingo.com", "duolingo", "name", client=TABLET),
     Visit("cn-geo1.uber.com", "uber", "name"),
