@@ -3,13 +3,24 @@ import lzma
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from apptell.testing import START_NS, pcap_bytes, udp_frame, write_pcap
+from apptell.testing import (
+    START_NS,
+    client_hello,
+    conversation,
+    pcap_bytes,
+    udp_frame,
+    write_pcap,
+)
 
 from .conftest import Run
+
+ARP = bytes(12) + b"\x08\x06" + bytes(28)
+"""A frame without IP."""
 
 
 def test_a_capture_goes_in_and_one_record_for_each_flow_comes_out(
@@ -27,7 +38,7 @@ def test_a_capture_goes_in_and_one_record_for_each_flow_comes_out(
     assert first["payload_packets_seen"] == 5
     assert first["model"].startswith("paper-rf@")
     assert first["threshold"] == 0.85
-    assert {row["outcome"] for row in rows} <= {"named", "declined"}
+    assert {row["outcome"] for row in rows} <= {"named", "below threshold"}
     assert all((row["app"] is None) == (row["confidence"] < 0.85) for row in rows)
 
 
@@ -59,7 +70,7 @@ def test_standard_input_and_compressed_captures_give_the_same_records(
 def test_the_threshold_of_the_command_line_rules(run: Run, capture: Path, model: Path) -> None:
     low = run("identify", capture, "-m", model, "--threshold", "0")
     assert all(json.loads(line)["app"] for line in low.stdout.splitlines())
-    assert "8 named, 0 declined" in low.stderr
+    assert "8 app flows of 2 apps, 0 of services" in low.stderr
 
 
 def test_records_go_to_a_file_in_the_form_of_its_ending(
@@ -105,12 +116,12 @@ def test_a_capture_cut_in_mid_packet_keeps_everything_before(
         (b"", "bad.pcap: empty"),
         (b"hello, this is no capture", "bad.pcap: not a capture"),
         (
-            pcap_bytes([(START_NS, udp_frame(("10.0.0.1", 5), ("10.0.0.2", 53), b"x"))]),
-            "bad.pcap: no TCP flow among 1 packets",
+            pcap_bytes([(START_NS, ARP)]),
+            "bad.pcap: no flow among 1 packets",
         ),
     ],
 )
-def test_what_is_no_capture_or_has_no_tcp_is_one_line_and_exit_code_1(
+def test_what_is_no_capture_or_has_no_flow_is_one_line_and_exit_code_1(
     run: Run, model: Path, tmp_path: Path, content: bytes, message: str
 ) -> None:
     (tmp_path / "bad.pcap").write_bytes(content)
@@ -176,3 +187,103 @@ def test_a_reader_that_goes_away_ends_it_quietly(model: Path, tmp_path: Path) ->
     assert code == "0"
     assert b"Traceback" not in done.stderr
     assert b"BrokenPipe" not in done.stderr
+
+
+@pytest.fixture
+def messenger(tmp_path: Path) -> Path:
+    """A capture of a messenger's connection and datagrams, and of a connection that nothing is known of."""
+    packets = conversation(
+        ("192.168.1.2", 40_000),
+        ("203.0.113.10", 443),
+        [(True, client_hello("chat.signal.org")), (False, b"x" * 90)],
+    )
+    packets += conversation(
+        ("192.168.1.2", 40_001),
+        ("203.0.113.11", 5222),
+        [(True, b"?" * 40), (False, b"x" * 90)],
+        start_ns=START_NS + 10**9,
+    )
+    phone, relay = ("192.168.1.2", 40_002), ("203.0.113.12", 3478)
+    packets += [
+        (START_NS + 2 * 10**9, udp_frame(phone, relay, b"?" * 40)),
+        (START_NS + 2 * 10**9 + 1000, udp_frame(relay, phone, b"x" * 40)),
+    ]
+    return write_pcap(tmp_path / "messenger.pcap", packets)
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    return sorted(map(json.loads, text.splitlines()), key=lambda row: row["client_port"])
+
+
+def test_without_a_model_names_decide_and_udp_is_read_too(run: Run, messenger: Path) -> None:
+    done = run("identify", messenger)
+    assert done.returncode == 0, done.stderr
+    signal, unknown, relay = _rows(done.stdout)
+    assert signal["app"] == "signal"
+    assert signal["app_name"] == "Signal"
+    assert signal["category"] == "messaging"
+    assert signal["evidence"] == "name"
+    assert signal["outcome"] == "named"
+    assert signal["model"] is None
+    assert signal["confidence"] is None
+    assert unknown["outcome"] == relay["outcome"] == "no evidence"
+    assert relay["protocol"] == "udp"
+    assert "3 flows: 1 app flows of 1 app, 0 of services, 0 background, 2 unknown" in done.stderr
+
+
+def test_the_embedded_model_answers_only_where_evidence_is_a_model(
+    run: Run, messenger: Path
+) -> None:
+    done = run("identify", messenger, "--evidence", "model")
+    rows = _rows(done.stdout)
+    assert len(rows) == 2  # the TCP flows that it learned
+    assert all(row["best_guess"] and row["app_name"] is None for row in rows)
+    assert "The embedded model" in done.stderr
+    done = run("identify", messenger, "--evidence", "model", "--transport", "tcp,udp")
+    relay = _rows(done.stdout)[2]
+    assert relay["outcome"] == "unlearned transport"
+    assert relay["best_guess"] is None
+
+
+def test_a_model_is_asked_where_no_name_decides(run: Run, messenger: Path, model: Path) -> None:
+    named, asked, relay = _rows(run("identify", messenger, "-m", model, "--threshold", "0").stdout)
+    assert (named["evidence"], named["model"]) == ("name", None)
+    assert asked["evidence"] == "model"
+    assert asked["app"] in {"signal", "zoom"}
+    assert asked["category"] in {"messaging", "calls"}  # of the catalogue
+    assert relay["outcome"] == "unlearned transport"
+
+
+def test_rows_of_one_s_own_are_added_to_the_catalogue(
+    run: Run, messenger: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "own.csv").write_text("domain,app\nchat.signal.org,Our Signal\n")
+    done = run("identify", messenger, "--catalogue", tmp_path / "own.csv")
+    assert _rows(done.stdout)[0]["app_name"] == "Our Signal"
+
+
+def test_outputs_of_live_rest_on_evidence_too(run: Run, messenger: Path, tmp_path: Path) -> None:
+    done = run("identify", messenger, "--out", f"jsonl:{tmp_path / 'out'}")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
+    assert sorted((row["event"], row["app"]) for row in rows if row["app"]) == [
+        ("end", "signal"),
+        ("verdict", "signal"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--evidence", "names"], "no evidence 'names': name, dns, address, range, model, context"),
+        (["--evidence", "name", "-m", "x"], "--evidence names no model"),
+        (["--context", "30s"], "--context weighs a model's verdicts"),
+        (["--threshold", "2"], "threshold 2.0 is not between 0 and 1"),
+    ],
+)
+def test_options_of_evidence_that_do_not_fit_are_refused(
+    run: Run, messenger: Path, options: list[str], message: str
+) -> None:
+    done = run("identify", messenger, *options)
+    assert done.returncode == 2
+    assert message in done.stderr

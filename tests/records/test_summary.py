@@ -1,6 +1,7 @@
 import numpy as np
+import pyarrow as pa
 
-from apptell.records.summary import SUMMARY_RECORD, Summary
+from apptell.records.summary import SUMMARY_RECORD, FlowCounts, Summary, traffic_kinds
 from apptell.testing import flow_batch
 from apptell.verdicts import VerdictBatch, decide
 
@@ -22,7 +23,8 @@ def test_bytes_are_summed_per_app_and_then_per_client_most_first() -> None:
     summary = Summary()
     summary.add(_verdicts(["10.0.0.1", "10.0.0.2"], [0.9, 0.1], [100, 700]))
     summary.add(_verdicts(["10.0.0.1", "10.0.0.1"], [0.9, 0.5], [50, 7]))
-    rows = [tuple(row.values()) for row in summary.records().to_pylist()]
+    names = ("client", "app", "flows", "packets", "bytes")
+    rows = [tuple(row[name] for name in names) for row in summary.records().to_pylist()]
     assert rows == [
         (None, "zoom", 1, 3, 700),
         (None, "signal", 2, 6, 150),
@@ -37,3 +39,40 @@ def test_nothing_seen_is_an_empty_summary() -> None:
     records = Summary().records()
     assert records.num_rows == 0
     assert records.schema == SUMMARY_RECORD
+
+
+def _batch(rows: list[tuple[str | None, str | None, str | None]]) -> pa.RecordBatch:
+    """App, category and kind of service of some flows."""
+    apps, categories, kinds = zip(*rows, strict=True)
+    services = [kind and f"a {kind} service" for kind in kinds]
+    names = ("app", "category", "service", "service_kind")
+    columns = (apps, categories, services, kinds)
+    return pa.record_batch([pa.array(c, pa.string()) for c in columns], names)
+
+
+def test_apps_services_background_and_unknown_are_told_apart() -> None:
+    batch = _batch(
+        [
+            ("signal", "messaging", None),
+            ("zoom", None, "cdn"),  # by a model
+            ("other", None, None),
+            ("updates", "system", None),
+            (None, None, "ads"),
+            (None, None, "sdk"),
+            (None, None, "network"),
+            (None, None, "platform"),
+            (None, None, "unlisted"),
+            (None, None, None),
+        ]
+    )
+    kinds = traffic_kinds(batch).to_pylist()
+    assert kinds == ["app"] * 2 + ["background"] * 5 + ["service"] * 2 + ["unknown"]
+    counts = FlowCounts()
+    counts.add(batch)
+    counts.add(batch)
+    assert str(counts) == "4 app flows of 2 apps, 4 of services, 10 background, 2 unknown"
+    assert counts.total == 20
+
+
+def test_counts_of_nothing_are_said_too() -> None:
+    assert str(FlowCounts()) == "0 app flows, 0 of services, 0 background, 0 unknown"

@@ -28,17 +28,18 @@ def _table(columns: tuple, *batches: pa.RecordBatch) -> list[str]:
 def test_a_table_has_one_heading_and_one_line_for_each_record() -> None:
     lines = _table(VERDICT_COLUMNS, *[verdict_records(verdicts(0.9, 0.5)) for _ in range(2)])
     assert len(lines) == 5
-    assert lines[0].split()[-3:] == ["guess", "confidence", "packets"]
+    assert lines[0].split()[-3:] == ["category", "evidence", "confidence"]
     assert lines[1].split() == [
         "22:13:20.000",
         "192.168.1.2:40000",
+        "tcp",
         "203.0.113.10:443",
         "signal",
+        "model",
         "0.900",
-        "5",
     ]
-    # A declined flow shows no app, and the best guess beside it; a named one no guess.
-    assert lines[2].split()[3:] == ["-", "signal", "0.500", "5"]
+    # A flow that no app is named of shows the best guess, with a question mark.
+    assert lines[2].split()[4:] == ["(signal?)", "0.500"]
 
 
 def test_the_server_s_name_is_shown_where_it_is_known() -> None:

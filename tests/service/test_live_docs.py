@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from apptell.models import load_model
+from apptell.catalogue import Catalogue
 from apptell.records.forms.zeek import FIELDS
 from apptell.records.schema import LIVE_RECORD
 from apptell.service import open_outputs
-from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
 from apptell.testing import flow_batch
+from apptell.verdicts import Evidence
+from tests.ended import ended
 
 DOCS = (Path(__file__).parents[2] / "docs/how-to/live.md").read_text()
 
@@ -33,8 +34,17 @@ def names(value, path=""):
 
 @pytest.fixture(scope="module")
 def verdict():
-    flows = flow_batch(["signal"]).with_columns(server_name=["a.example"], ja4=["t13d"])
-    return next(Decisions(load_model(), threshold=0.0).ended(flows))
+    flows = flow_batch([None]).with_columns(
+        server_name=["chat.signal.org"],
+        dns_name=["chat.signal.org"],
+        alpn=["h2,http/1.1"],
+        ja4=["t13d1516h2_8daaf6152771_02713d6af862"],
+        client_address=["10.35.8.2"],
+        capture=["phone.pcap"],
+        connection_id=[4495470496526092154],
+        community_id=["1:ESbAjpcZ7FLzmeo23vH8Y4SDYwY="],
+    )
+    return next(ended(flows, evidence=Evidence(Catalogue.load())))
 
 
 @pytest.mark.parametrize("form", ["jsonl", "eve", "zeek-json", "ecs"])

@@ -7,10 +7,9 @@ import urllib.request
 import pytest
 
 from apptell.errors import OutputError, UsageError
-from apptell.models import load_model
-from apptell.service.decisions import Decisions
 from apptell.service.metrics import Histogram, Metrics, MetricsServer, parse_address
 from apptell.testing import flow_batch
+from tests.ended import ended
 
 _SAMPLE = re.compile(
     r'[a-z_]+(\{[a-z]+="([^"\\\n]|\\.)*"(,[a-z]+="([^"\\\n]|\\.)*")*\})? -?[0-9.e+-]+'
@@ -39,7 +38,7 @@ def test_a_histogram_counts_up_to_and_with_each_bound():
 def test_the_text_has_every_counter_and_a_model_by_name():
     metrics = Metrics()
     metrics.set_model('a"b\\c@1')
-    for batch in Decisions(load_model()).ended(flow_batch(["signal", "zoom"])):
+    for batch in ended(flow_batch(["signal", "zoom"])):
         metrics.count(batch)
     metrics.packets = 7
     metrics.outputs = {"jsonl:-": {"written": 3, "queued": 2}}

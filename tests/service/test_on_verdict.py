@@ -11,19 +11,16 @@ import pyarrow as pa
 import pytest
 
 from apptell.errors import UsageError
-from apptell.models import load_model
 from apptell.service import on_verdict
-from apptell.service.decisions import Decisions
 from apptell.service.on_verdict import CallError, Command, OnVerdict, Webhook, open_on_verdict
 from apptell.testing import flow_batch
+from tests.ended import ended
 
 
 @pytest.fixture(scope="module")
 def batches():
     """Verdicts on and ends of three flows, the third declined."""
-    found = list(
-        Decisions(load_model(), threshold=0.0).ended(flow_batch(["signal", "zoom", "skype"]))
-    )
+    found = list(ended(flow_batch(["signal", "zoom", "skype"]), threshold=0.0))
     apps = ["irc", "xmpp", None]
     at = found[0].schema.get_field_index("app")
     return [batch.set_column(at, "app", pa.array(apps)) for batch in found]

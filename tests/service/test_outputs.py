@@ -11,17 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from apptell.errors import MissingError, OutputError, UsageError
-from apptell.models import load_model
 from apptell.records.forms.csv import Csv
 from apptell.records.forms.jsonl import JsonLines
 from apptell.records.forms.parquet import Parquet
 from apptell.records.forms.zeek import Zeek
 from apptell.records.schema import LIVE_RECORD
 from apptell.service import QueuedOutput, open_outputs
-from apptell.service.decisions import Decisions
 from apptell.service.outputs.file import LineFile
 from apptell.service.outputs.folder import Folder, open_folder
 from apptell.testing import flow_batch
+from tests.ended import ended
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +29,7 @@ def batches():
     flows = flow_batch(["signal", "zoom", "skype"]).with_columns(
         server_name=["a.example", None, "-"]
     )
-    return list(Decisions(load_model()).ended(flows))
+    return list(ended(flows))
 
 
 def write(output, batches):

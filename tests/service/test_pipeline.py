@@ -244,6 +244,7 @@ class Scripted:
     """A model whose answer depends on how many payload packets it sees."""
 
     apps, name, hash, threshold = ["chat", "mail"], "scripted", "0", 0.8
+    transports = (6,)
     decision_packets = 5
 
     def __init__(self, by_packets):
@@ -405,7 +406,7 @@ class SlowModel:
     def __init__(self, model):
         self._model = model
         self.apps, self.name, self.hash, self.threshold = model.apps, "slow", "0", model.threshold
-        self.decision_packets = model.decision_packets
+        self.decision_packets, self.transports = model.decision_packets, model.transports
 
     def predict_proba(self, flows, *, early=False):
         time.sleep(0.2)

@@ -12,13 +12,12 @@ import time
 
 import pytest
 
-from apptell.models import load_model
 from apptell.records.schema import LIVE_RECORD
 from apptell.records.values import event_rows
 from apptell.service import open_outputs
-from apptell.service.decisions import Decisions
 from apptell.service.metrics import Metrics
 from apptell.testing import flow_batch
+from tests.ended import ended
 
 pytestmark = pytest.mark.oracle
 NAMES = ["a.example", None, "-"]
@@ -28,7 +27,7 @@ NAMES = ["a.example", None, "-"]
 def batches():
     """Verdicts on and ends of three flows, one named, two declined."""
     flows = flow_batch(["signal", "zoom", "skype"]).with_columns(server_name=NAMES)
-    return list(Decisions(load_model(), threshold=0.6).ended(flows))
+    return list(ended(flows, threshold=0.6))
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from apptell.catalogue import Catalogue
 from apptell.errors import CaptureError
 from apptell.flows import FlowOptions
 from apptell.models import load_model
 from apptell.names import read_flows
 from apptell.records.forms.jsonl import json_lines
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource
-from apptell.service.decisions import Decisions
+from apptell.service.decisions import ended_records
+from apptell.verdicts import Evidence, flows_and_verdicts
 
 SAMPLES = Path(__file__).parents[2] / "src/apptell/samples"
 SHARED = Path(__file__).parents[3] / "shared/captures"
+CATALOGUE = Catalogue.load()
 OPTIONS = FlowOptions(groups=("core", "segments", "names"), transports=(6, 17))
 
 
@@ -42,13 +45,18 @@ def model():
     return load_model()
 
 
+def decider():
+    """Evidence with nothing in its memory."""
+    return Evidence(CATALOGUE)
+
+
 def from_disk(path, model):
     """Records, and how the capture broke."""
-    decisions, lines = Decisions(model), Lines()
+    lines, evidence = Lines(), decider()
     try:
-        with read_flows(path, OPTIONS) as flows:
-            for batch in flows:
-                for records in decisions.ended(batch):
+        with read_flows(path, OPTIONS, observer=evidence) as reader:
+            for flows, verdicts in flows_and_verdicts(reader, model, evidence=evidence):
+                for records in ended_records(flows, verdicts):
                     lines.write(records)
     except CaptureError as error:
         return lines.lines, str(error)
@@ -58,7 +66,8 @@ def from_disk(path, model):
 def replayed(path, model):
     kept = Lines()
     options = LiveOptions(
-        FlowOptions(OPTIONS.mode, OPTIONS.transports, groups=OPTIONS.groups, lists_decided=True)
+        FlowOptions(OPTIONS.mode, OPTIONS.transports, groups=OPTIONS.groups, lists_decided=True),
+        evidence=decider(),
     )
     try:
         outputs = [QueuedOutput("kept", kept, is_lossless=True)]

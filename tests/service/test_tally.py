@@ -9,16 +9,16 @@ import pytest
 from apptell.flows.table import OPEN_TOTALS
 from apptell.models import load_model
 from apptell.service import LivePipeline, QueuedOutput, ReplaySource
-from apptell.service.decisions import Decisions
 from apptell.service.tally import AppTally, Row
 from apptell.testing import app_capture, flow_batch, write_pcap
 from apptell.verdicts import identify
+from tests.ended import ended
 
 
 @pytest.fixture(scope="module")
 def batches():
     """Verdicts on and ends of three flows: irc, irc, declined."""
-    found = list(Decisions(load_model()).ended(flow_batch(["signal", "zoom", "skype"])))
+    found = list(ended(flow_batch(["signal", "zoom", "skype"])))
     at = found[0].schema.get_field_index("app")
     return [batch.set_column(at, "app", pa.array(["irc", "irc", None])) for batch in found]
 

@@ -120,7 +120,7 @@ def whole(options: ContextOptions) -> WholeContext:
 def by_time(scored: Any) -> dict[float, tuple[np.ndarray, int]]:
     return {
         (time - START_NS) / SECOND: (row, int(n))
-        for flows, rows, others in scored
+        for flows, rows, others, _ in scored
         for time, row, n in zip(flows.numpy("start_ns").tolist(), rows, others, strict=True)
     }
 
@@ -194,6 +194,7 @@ class Doubtful:
     """Zoom for sure, or hardly."""
 
     threshold, apps, name, hash, decision_packets = 0.85, ["other", "zoom"], "d", "0", 5
+    transports = (6,)
     prior = np.array([0.5, 0.5])
 
     def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> np.ndarray:

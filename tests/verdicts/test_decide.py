@@ -26,7 +26,7 @@ def test_below_the_threshold_the_app_is_null_and_the_best_guess_stays() -> None:
     (verdict,) = _verdicts([[0.1, 0.1, 0.8]])
     assert verdict.app is None
     assert verdict.best_guess == "zoom"
-    assert verdict.outcome == "declined"
+    assert verdict.outcome == "below threshold"
 
 
 def test_a_confidence_equal_to_the_threshold_is_accepted() -> None:

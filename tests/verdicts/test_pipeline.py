@@ -21,6 +21,7 @@ class SureModel:
     name: str = "sure"
     hash: str = "abc"
     decision_packets: int = 5
+    transports: tuple[int, ...] = (6,)
     info: dict[str, Any] = field(default_factory=dict)
 
     def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> np.ndarray:

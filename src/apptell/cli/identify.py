@@ -1,14 +1,18 @@
-"""``apptell identify``: captures and a model in, which app made each flow out."""
+"""``apptell identify``: captures in, which app made each flow and what says so out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.notes import note_evicted, note_known_apps, refuse_no_flows
+from apptell.cli.deciders import Deciders, choose_deciders
+from apptell.cli.notes import note_evicted, refuse_no_flows
 from apptell.cli.options import (
     Captures,
+    CatalogueFiles,
     ContextText,
+    EvidenceText,
+    EvidenceTransport,
     Follow,
     Form,
     Jobs,
@@ -17,7 +21,6 @@ from apptell.cli.options import (
     ModelFolder,
     OutputFile,
     Threshold,
-    Transport,
     flow_options,
 )
 from apptell.cli.outputs import Out, write_all
@@ -29,24 +32,28 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from apptell.flows import FlowBatch, FlowOptions
-    from apptell.models import Model
-    from apptell.verdicts import VerdictBatch
+    from apptell.records.summary import FlowCounts
 
 
 def identify(
     captures: Captures,
     model: ModelFolder = None,
+    evidence: EvidenceText = None,
+    catalogue: CatalogueFiles = None,
     threshold: Threshold = None,
     form: Form = None,
     output: OutputFile = None,
     out: Out = None,
     summary: Annotated[
         bool,
-        typer.Option("--summary", help="Instead: flows, packets and bytes per app and per client."),
+        typer.Option(
+            "--summary",
+            help="Instead: flows, packets and bytes by app, category, service and client.",
+        ),
     ] = False,
     mode: Mode = "clean",
     follow: Follow = False,
-    transport: Transport = "tcp",
+    transport: EvidenceTransport = None,
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
     context: ContextText = None,
@@ -60,41 +67,47 @@ def identify(
         tcpdump -i any -w - | apptell identify - --format jsonl
     """
     from apptell.errors import UsageError
-    from apptell.models import load_model
     from apptell.names import read_flows
     from apptell.records.schema import VERDICT_RECORD, verdict_records
     from apptell.records.summary import SUMMARY_RECORD, Summary
     from apptell.records.table import SUMMARY_COLUMNS, VERDICT_COLUMNS
     from apptell.records.writers import choose_form, open_writer
-    from apptell.verdicts import ContextOptions, choose_threshold, identify_flows, whole_context
+    from apptell.verdicts import check_threshold, identify_flows, whole_context
 
     chosen = choose_form(form, output, terminal=on_terminal())
-    used = load_model(model)
-    options = flow_options(mode, transport=transport, model=used, max_flows=max_flows)
-    limit = choose_threshold(threshold, used)
-    around = None if context is None else whole_context(ContextOptions.parse(context), used)
-    if around is not None and follow:
-        raise UsageError("--context waits for the last flow: leave out --follow, or take live")
-    note_known_apps(used, embedded=model is None)
+    check_threshold(threshold)
+    deciders = choose_deciders(evidence, model, catalogue, context, transport)
+    used = deciders.model
+    options = flow_options(mode, transport=deciders.transports, model=used, max_flows=max_flows)
+    around = None
+    if deciders.context is not None and used is not None:
+        if follow:
+            raise UsageError("--context waits for the last flow: leave out --follow, or take live")
+        around = whole_context(deciders.context, used)
     if out:
         if form is not None or output is not None or summary:
             raise UsageError("--out is not for --output, --format or --summary")
         if around is not None:
             raise UsageError("--out and --context: live --replay CAPTURE --speed max has both")
-        _identify_as_live(captures, options, used, limit, out, follow=follow, jobs=jobs)
+        _identify_as_live(captures, options, deciders, threshold, out, follow=follow, jobs=jobs)
         return
     schema, columns = VERDICT_RECORD, VERDICT_COLUMNS
     if summary:
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
     counts, total = Counts(), Summary()
+    asked = deciders.evidence
     with (
         until_interrupted(follow=follow) as stop,
-        read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
+        read_flows(
+            captures, options, follow=follow, jobs=jobs, stop=stop, observer=asked
+        ) as reader,
         open_writer(output, chosen, schema, columns) as writer,
     ):
         try:
-            for batch in identify_flows(counts.seen(reader), used, limit, context=around):
-                counts.add(batch)
+            for batch in identify_flows(
+                counts.seen(reader), used, threshold, context=around, evidence=asked
+            ):
+                counts.add(batch.to_arrow())
                 if summary:
                     total.add(batch)
                 else:
@@ -110,8 +123,8 @@ def identify(
 def _identify_as_live(
     captures: list[str],
     options: "FlowOptions",
-    model: "Model",
-    threshold: float,
+    deciders: Deciders,
+    threshold: float | None,
     out: list[str],
     *,
     follow: bool,
@@ -119,19 +132,23 @@ def _identify_as_live(
 ) -> None:
     """The records that ``live`` would give of the captures, to its outputs."""
     from apptell.names import read_flows
-    from apptell.service.decisions import Decisions
+    from apptell.service.decisions import ended_records
+    from apptell.verdicts import flows_and_verdicts
 
-    decisions, counts = Decisions(model, threshold), Counts()
+    counts = Counts()
     with (
         until_interrupted(follow=follow) as stop,
-        read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
+        read_flows(
+            captures, options, follow=follow, jobs=jobs, stop=stop, observer=deciders.evidence
+        ) as reader,
     ):
 
         def records() -> "Iterator[pa.RecordBatch]":
-            for flows in counts.seen(reader):
-                for batch in decisions.ended(flows):
-                    counts.add_records(batch)
-                    yield batch
+            for flows, verdicts in flows_and_verdicts(
+                counts.seen(reader), deciders.model, threshold, evidence=deciders.evidence
+            ):
+                counts.add(verdicts.to_arrow())
+                yield from ended_records(flows, verdicts)
 
         try:
             write_all(records(), out)
@@ -140,13 +157,18 @@ def _identify_as_live(
     refuse_no_flows(reader.stats)
 
 
+def _flow_counts() -> "FlowCounts":
+    from apptell.records.summary import FlowCounts
+
+    return FlowCounts()
+
+
 @dataclass(slots=True)
 class Counts:
     """What became of the flows."""
 
     flows: int = 0
-    verdicts: int = 0
-    accepted: int = 0
+    verdicts: "FlowCounts" = field(default_factory=_flow_counts)
 
     def seen(self, batches: "Iterable[FlowBatch]") -> "Iterator[FlowBatch]":
         """The same flows, counted."""
@@ -154,21 +176,13 @@ class Counts:
             self.flows += len(batch)
             yield batch
 
-    def add(self, batch: "VerdictBatch") -> None:
+    def add(self, batch: "pa.RecordBatch") -> None:
         """Counts some verdicts in."""
-        self.verdicts += len(batch)
-        self.accepted += len(batch) - batch.column("app").null_count
-
-    def add_records(self, batch: "pa.RecordBatch") -> None:
-        """Counts the ends among some live records in."""
-        if batch.column("event")[0].as_py() == "end":
-            self.verdicts += batch.num_rows
-            self.accepted += batch.num_rows - batch.column("app").null_count
+        self.verdicts.add(batch)
 
     def __str__(self) -> str:
-        short = self.flows - self.verdicts
+        total = self.verdicts.total
         return (
-            f"{self.verdicts:,} flows: {self.accepted:,} named, "
-            f"{self.verdicts - self.accepted:,} declined; "
-            f"{short:,} more with fewer than two payload packets passed over."
+            f"{total:,} flows: {self.verdicts}; {self.flows - total:,} more with fewer than two "
+            "payload packets passed over."
         )

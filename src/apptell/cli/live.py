@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apptell.cli.deciders import choose_deciders
 from apptell.cli.live_source import (
     DecideAfter,
     Early,
@@ -23,12 +24,22 @@ from apptell.cli.live_source import (
     Workers,
     choose_source,
 )
-from apptell.cli.notes import note_known_apps
-from apptell.cli.options import ContextText, Mode, ModelFolder, Threshold, Transport, flow_options
+from apptell.cli.options import (
+    CatalogueFiles,
+    ContextText,
+    EvidenceText,
+    EvidenceTransport,
+    Mode,
+    ModelFolder,
+    Threshold,
+    flow_options,
+)
 from apptell.cli.outputs import Out, note_losses, refuse_losses
 from apptell.cli.screen import note
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from apptell.models import Model
     from apptell.service import LivePipeline, QueuedOutput
     from apptell.service.metrics import Metrics
@@ -41,9 +52,11 @@ def live(
     replay: Replay = None,
     speed: Speed = "1x",
     model: ModelFolder = None,
+    evidence: EvidenceText = None,
+    catalogue: CatalogueFiles = None,
     threshold: Threshold = None,
     mode: Mode = "clean",
-    transport: Transport = "tcp",
+    transport: EvidenceTransport = None,
     decide_after: DecideAfter = None,
     around: ContextText = None,
     early: Early = False,
@@ -81,41 +94,39 @@ def live(
         tcpdump -i any -w - | apptell live - --out jsonl:-
     """
     from apptell.errors import UsageError
-    from apptell.models import load_model
     from apptell.service import LiveOptions, LivePipeline, open_outputs
     from apptell.service.metrics import Metrics, MetricsServer, parse_address
     from apptell.service.warm_up import settle, warm_up
-    from apptell.verdicts import ContextOptions
 
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, given)
-    options = replace(
-        flow_options(mode, transport=transport), lists_decided=True, lists_early=early
-    )
     address = None if metrics is None else parse_address(metrics)
-    window = None if around is None else ContextOptions.parse(around)
-    if window is not None and window.both_sides:
-        raise UsageError(f"--context {around}: later flows are not known yet: {window.window_s:g}s")
-    used = load_model(model)
-    note_known_apps(used, embedded=model is None)
+    deciders = choose_deciders(evidence, model, catalogue, around, transport)
+    if deciders.context is not None and deciders.context.both_sides:
+        raise UsageError(f"--context {around}: later flows are not known yet: leave out both")
+    options = replace(
+        flow_options(mode, transport=deciders.transports), lists_decided=True, lists_early=early
+    )
     counts = Metrics()
     stop = threading.Event()
     with ExitStack() as stack:
         if address is not None:
             server = stack.enter_context(MetricsServer(address, counts))
             note(f"Metrics: http://{address[0]}:{server.port}/metrics")
-        warm_up(options, used)
+        warm_up(options, deciders.model, deciders.evidence)
         opened = chosen.open()
         for each in opened:
             stack.callback(each.close)
         lossless = all(each.is_lossless for each in opened)
         outputs = open_outputs(out or ["jsonl:-"], is_lossless=lossless)
         if on_verdict is not None:
-            outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, used))
-        live_options = LiveOptions(options, threshold, decide_after, window)
-        pipeline = LivePipeline(opened, used, outputs, live_options, counts)
+            outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, deciders.apps))
+        live_options = LiveOptions(
+            options, threshold, decide_after, deciders.context, deciders.evidence
+        )
+        pipeline = LivePipeline(opened, deciders.model, outputs, live_options, counts)
         settle()
-        interrupted = _listen(stop, pipeline, model)
+        interrupted = _listen(stop, pipeline, model, deciders.model)
         try:
             pipeline.run(stop)
         finally:
@@ -126,26 +137,31 @@ def live(
         raise KeyboardInterrupt
 
 
-def _open_on_verdict(what: str, names: str | None, rate: float, model: "Model") -> "QueuedOutput":
+def _open_on_verdict(
+    what: str, names: str | None, rate: float, known: "Collection[str]"
+) -> "QueuedOutput":
     """What is called with verdicts.
 
     Raises:
-        UsageError: it is neither a command nor a URL, or the model knows no such app.
+        UsageError: it is neither a command nor a URL, or no verdict can name such an app.
     """
+    from difflib import get_close_matches
+
     from apptell.errors import UsageError
     from apptell.service.on_verdict import open_on_verdict
 
     apps = [] if names is None else [name.strip() for name in names.split(",")]
     for app in apps:
-        if app not in model.apps:
-            raise UsageError(f"--on-app: the model knows no {app!r}: {', '.join(model.apps)}")
+        if app not in known:
+            near = ", ".join(get_close_matches(app, known)) or ", ".join(sorted(known)[:20])
+            raise UsageError(f"--on-app: no verdict can name {app!r}; there are {near}")
     return open_on_verdict(what, apps, rate)
 
 
 def _listen(
-    stop: threading.Event, pipeline: "LivePipeline", folder: Path | None
+    stop: threading.Event, pipeline: "LivePipeline", folder: Path | None, used: "Model | None"
 ) -> threading.Event:
-    """SIGTERM and Ctrl-C end, SIGHUP loads the model again; says whether it was Ctrl-C."""
+    """SIGTERM and Ctrl-C end, SIGHUP loads the model in use again; says whether it was Ctrl-C."""
     interrupted = threading.Event()
 
     def end(number: int, _: Any) -> None:
@@ -157,6 +173,9 @@ def _listen(
         from apptell.errors import ApptellError
         from apptell.models import load_model
 
+        if used is None:
+            note("No model is in use: there is none to load again.")
+            return
         try:
             model = load_model(folder)
         except ApptellError as error:
@@ -181,7 +200,7 @@ def _say_counts(counts: "Metrics") -> None:
     total = sum(counts.verdicts.values())
     note(
         f"{counts.packets:,} packets, {counts.kernel_drops:,} dropped by the kernel; "
-        f"{total:,} verdicts: {named:,} named, {total - named - counts.overloaded:,} declined, "
+        f"{total:,} verdicts: {named:,} named, {total - named - counts.overloaded:,} not named, "
         f"{counts.overloaded:,} overloaded."
     )
     if counts.unreported:

@@ -7,6 +7,15 @@ from apptell.cli.screen import note
 if TYPE_CHECKING:
     from apptell.flows import FlowStats
     from apptell.models import Model
+    from apptell.verdicts import Evidence
+
+_KINDS = {
+    "name": "server names",
+    "dns": "DNS answers",
+    "address": "addresses reached before",
+    "range": "address ranges",
+}
+"""Kinds of evidence in words."""
 
 
 def note_known_apps(model: "Model", *, embedded: bool) -> None:
@@ -19,6 +28,15 @@ def note_known_apps(model: "Model", *, embedded: bool) -> None:
         "and may take one for these.\n"
         "Your own: apptell dataset build CAPTURES/ -o DATASET, then "
         "apptell train DATASET -o MODEL, then apptell identify -m MODEL."
+    )
+
+
+def note_evidence(evidence: "Evidence") -> None:
+    """How apps are told without a model, and how many of them can be."""
+    kinds = [words for kind, words in _KINDS.items() if kind in evidence.options.kinds]
+    note(
+        f"Apps are told by {', '.join(kinds)}: the catalogue lists {len(evidence.known_apps):,} apps. "
+        "What it lacks: apptell catalogue check CAPTURE."
     )
 
 
@@ -38,4 +56,4 @@ def refuse_no_flows(stats: "FlowStats") -> None:
 
     if not stats.in_flows:
         names = ", ".join(stats.capture.names[:3]) or "-"
-        raise CaptureError(f"{names}: no TCP flow among {stats.packets:,} packets")
+        raise CaptureError(f"{names}: no flow among {stats.packets:,} packets")

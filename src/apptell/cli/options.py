@@ -20,14 +20,15 @@ DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="A datase
 ModelFolder = Annotated[
     Path | None,
     typer.Option(
-        "--model", "-m", metavar="FOLDER", help="A trained model; the embedded one unless given."
+        "--model", "-m", metavar="FOLDER", help="A trained model, asked where no name names an app."
     ),
 ]
 Threshold = Annotated[
     float | None,
     typer.Option(
         metavar="P",
-        help="Decline verdicts whose confidence is below P; the model's own, else 0.85.",
+        help="Decline a model's verdicts whose confidence is below P; default: the model's own, "
+        "else 0.85.",
     ),
 ]
 Form = Annotated[
@@ -82,6 +83,24 @@ CatalogueFiles = Annotated[
         metavar="FILE",
         help="Rows to add to the catalogue of apps or to put in place of its own, as in "
         "example.com,My App; repeatable.",
+    ),
+]
+EvidenceText = Annotated[
+    str | None,
+    typer.Option(
+        "--evidence",
+        metavar="KINDS",
+        help="What verdicts rest on, separated by commas: name, dns, address, range, model, context, "
+        "or all; default: all but the last two, with -m all but context.",
+    ),
+]
+EvidenceTransport = Annotated[
+    str | None,
+    typer.Option(
+        "--transport",
+        metavar="NAMES",
+        help="Transport protocols, separated by commas: tcp, udp; default: both, of a model alone "
+        "those that it learned.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]

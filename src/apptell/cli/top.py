@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apptell.cli.deciders import choose_deciders
 from apptell.cli.live_source import (
     DecideAfter,
     Expression,
@@ -25,8 +26,15 @@ from apptell.cli.live_source import (
     Workers,
     choose_source,
 )
-from apptell.cli.notes import note_known_apps
-from apptell.cli.options import Mode, ModelFolder, Threshold, Transport, flow_options
+from apptell.cli.options import (
+    CatalogueFiles,
+    EvidenceText,
+    EvidenceTransport,
+    Mode,
+    ModelFolder,
+    Threshold,
+    flow_options,
+)
 from apptell.cli.screen import on_terminal
 
 if TYPE_CHECKING:
@@ -56,9 +64,11 @@ def top(
         str, typer.Option(metavar="NAME", help="bytes, rate, flows or confidence.")
     ] = "bytes",
     model: ModelFolder = None,
+    evidence: EvidenceText = None,
+    catalogue: CatalogueFiles = None,
     threshold: Threshold = None,
     mode: Mode = "clean",
-    transport: Transport = "tcp",
+    transport: EvidenceTransport = None,
     decide_after: DecideAfter = None,
     snap: Snap = None,
     expression: Expression = None,
@@ -72,7 +82,6 @@ def top(
         apptell top --replay phone.pcap --speed 10x --per-client
     """
     from apptell.errors import UsageError
-    from apptell.models import load_model
     from apptell.service import LiveOptions, LivePipeline, QueuedOutput
     from apptell.service.metrics import Metrics
     from apptell.service.tally import AppTally
@@ -82,21 +91,20 @@ def top(
         raise UsageError(f"--sort {sort!r} is none of {', '.join(_SORTS)}")
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, given)
-    options = replace(flow_options(mode, transport=transport), lists_decided=True)
-    used = load_model(model)
-    note_known_apps(used, embedded=model is None)
+    deciders = choose_deciders(evidence, model, catalogue, None, transport)
+    options = replace(flow_options(mode, transport=deciders.transports), lists_decided=True)
     counts, tally, stop = Metrics(), AppTally(), threading.Event()
     with ExitStack() as stack:
-        warm_up(options, used)
+        warm_up(options, deciders.model, deciders.evidence)
         opened = chosen.open()
         for each in opened:
             stack.callback(each.close)
         output = QueuedOutput("top", tally, is_lossless=all(each.is_lossless for each in opened))
-        live_options = LiveOptions(options, threshold, decide_after)
-        pipeline = LivePipeline(opened, used, [output], live_options, counts)
+        live_options = LiveOptions(options, threshold, decide_after, evidence=deciders.evidence)
+        pipeline = LivePipeline(opened, deciders.model, [output], live_options, counts)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-        view = View(chosen.name, f"{used.name}@{used.hash}", per_client=per_client, sort=sort)
+        view = View(chosen.name, deciders.name, per_client=per_client, sort=sort)
         if on_terminal():
             _watch(pipeline, tally, counts, view, stop)
         else:
@@ -194,7 +202,13 @@ class View:
             clients[row.client] = clients.get(row.client, 0.0) + by(row)
         return sorted(
             rows,
-            key=lambda row: (-clients[row.client], row.client or "", -by(row), row.app or ""),
+            key=lambda row: (
+                -clients[row.client],
+                row.client or "",
+                -by(row),
+                row.app or "",
+                row.service or "",
+            ),
         )
 
     def draw(
@@ -215,7 +229,7 @@ class View:
         table = Table(box=None, pad_edge=False, header_style="bold", expand=False)
         if self.per_client:
             table.add_column("client", no_wrap=True)
-        table.add_column("app", no_wrap=True, min_width=14)
+        table.add_column("app or service", no_wrap=True, min_width=14)
         for title in ("bytes", "share", "bytes/s", "flows", "open", "packets"):
             table.add_column(title, justify="right", no_wrap=True)
         table.add_column("confidence", no_wrap=True)
@@ -225,7 +239,7 @@ class View:
         last = None
         for row in found[:room]:
             cells = [
-                row.app or "-",
+                row.app or row.service or "-",
                 _size(row.bytes),
                 f"{row.bytes / total:.0%}" if total else "",
                 _size(row.rate),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from apptell.capture import PacketBatch
     from apptell.flows.schema import FlowBatch
+    from apptell.packets import HeaderBatch
 
 
 class Assembly:
@@ -23,6 +24,7 @@ class Assembly:
             does not.
         share: as ``FlowTable`` takes it.
         add_names: as ``FlowTable`` takes it.
+        watch: called with the decoded packets before they become part of flows.
     """
 
     def __init__(
@@ -30,11 +32,13 @@ class Assembly:
         options: FlowOptions | None = None,
         share: tuple[int, int] = (0, 1),
         add_names: Callable[[FlowBatch], FlowBatch] | None = None,
+        watch: Callable[[HeaderBatch], None] | None = None,
     ) -> None:
         options = options or FlowOptions()
         is_clean = options.mode == "clean"
         self._decoder = Decoder(options.tunnels, fragments_apart=is_clean)
         self._reassembler = Reassembler(self._decoder, options.transports) if is_clean else None
+        self._watch = watch
         self.tally = Tally()
         """What became of each packet in the decoder."""
         self.table = FlowTable(options, share, add_names)
@@ -51,6 +55,8 @@ class Assembly:
         self.tally.add(headers)
         if self._reassembler is not None:
             headers = self._reassembler(headers)
+        if self._watch is not None:
+            self._watch(headers)
         return self.table.add(headers, capture, packets.owners)
 
     @property

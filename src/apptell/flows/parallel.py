@@ -23,6 +23,59 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
     from apptell.flows.options import FlowOptions
+    from apptell.flows.reader import Observer
+    from apptell.packets import HeaderBatch
+
+
+_FLOWS, _ANSWERS, _OPEN, _OVER = "flows", "answers", "open", "over"
+"""What a process sends: finished flows; DNS answers; open flows; its counters and what went wrong."""
+
+
+class _Sender:
+    """The process' end of its pipe: it sends batches as Arrow IPC, each behind a word and a number."""
+
+    def __init__(self, out: Connection) -> None:
+        self._out = out
+        self._n_answers = 0
+
+    def send(self, kind: str, batch: pa.RecordBatch | None, number: int = 0) -> None:
+        self._out.send((kind, number))
+        sink = pa.BufferOutputStream()
+        if batch is not None:
+            with pa.ipc.new_stream(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+        self._out.send_bytes(sink.getvalue())
+
+    def learn(self, answers: pa.RecordBatch) -> None:
+        """Sends DNS answers and how many came before: all processes see the same ones in the same order."""
+        self.send(_ANSWERS, answers, self._n_answers)
+        self._n_answers += len(answers)
+
+    def observe(self, flows: FlowBatch | None, until_ns: int) -> None:
+        """Sends open flows."""
+        self.send(_OPEN, None if flows is None else flows.to_arrow(), until_ns)
+
+
+class _Receiver:
+    """What comes of several processes, passed on to an observer in one order."""
+
+    def __init__(self, observer: Observer, jobs: int) -> None:
+        self._observer = observer
+        self._until_ns = [0] * jobs
+        self._n_answers = 0
+
+    def learn(self, answers: pa.RecordBatch, n_before: int) -> None:
+        """Passes on the answers that no other process has sent before."""
+        known = max(self._n_answers - n_before, 0)
+        if known < len(answers):
+            self._observer.learn(answers.slice(known))
+            self._n_answers = n_before + len(answers)
+
+    def observe(self, flows: FlowBatch | None, until_ns: int, index: int) -> None:
+        """Passes on open flows; all are there up to the time that the slowest process has reached."""
+        if not flows:
+            self._until_ns[index] = until_ns
+        self._observer.observe(flows, min(self._until_ns))
 
 
 def _work(
@@ -30,22 +83,28 @@ def _work(
     options: FlowOptions,
     share: tuple[int, int],
     add_names: Callable[[FlowBatch], FlowBatch] | None,
+    read_answers: Callable[[HeaderBatch], pa.RecordBatch] | None,
     out: Connection,
 ) -> None:
-    """One process: sends its batches as Arrow IPC, then its counters and what went wrong."""
+    """One process: sends its batches, then its counters and what went wrong."""
     error = ""
     stats = None
+    sender = _Sender(out)
     try:
-        reader = FlowReader(open_capture(source), options, share=share, add_names=add_names)
+        reader = FlowReader(
+            open_capture(source),
+            options,
+            share=share,
+            add_names=add_names,
+            read_answers=read_answers,
+            observer=None if read_answers is None else sender,
+        )
         stats = reader.stats
         for batch in reader:
-            sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, batch.to_arrow().schema) as writer:
-                writer.write_batch(batch.to_arrow())
-            out.send_bytes(sink.getvalue())
+            sender.send(_FLOWS, batch.to_arrow())
     except ApptellError as broken:
         error = str(broken)
-    out.send_bytes(b"")
+    out.send((_OVER, 0))
     out.send((stats, error))
     out.close()
 
@@ -56,6 +115,8 @@ def read_flows_in_parallel(
     jobs: int,
     stats: FlowStats,
     add_names: Callable[[FlowBatch], FlowBatch] | None = None,
+    read_answers: Callable[[HeaderBatch], pa.RecordBatch] | None = None,
+    observer: Observer | None = None,
 ) -> Iterator[FlowBatch]:
     """Flows of files, made by ``jobs`` processes, in no order between the processes.
 
@@ -65,6 +126,8 @@ def read_flows_in_parallel(
         jobs: processes.
         stats: filled in as the processes end.
         add_names: fills the columns of the group *names*.
+        read_answers: finds DNS answers among decoded packets, for ``observer``.
+        observer: is told of DNS answers and open flows in time.
 
     Raises:
         CaptureError: as ``read_flows`` does, after every flow that precedes the damage.
@@ -73,33 +136,43 @@ def read_flows_in_parallel(
 
     context = multiprocessing.get_context("spawn")
     workers: list[Any] = []
-    waiting: list[Connection] = []
+    waiting: dict[Connection, int] = {}
+    receiver = None if observer is None else _Receiver(observer, jobs)
     error = ""
     try:
         for index in range(jobs):
             ours, theirs = context.Pipe(duplex=False)
+            reader = None if receiver is None else read_answers
             worker = context.Process(
-                target=_work, args=(source, options, (index, jobs), add_names, theirs), daemon=True
+                target=_work,
+                args=(source, options, (index, jobs), add_names, reader, theirs),
+                daemon=True,
             )
             worker.start()
             theirs.close()
             workers.append(worker)
-            waiting.append(ours)
+            waiting[ours] = index
         while waiting:
-            for ready in wait(waiting):
+            for ready in wait(list(waiting)):
                 connection: Any = ready
                 try:
-                    data = connection.recv_bytes()
-                    if data:
-                        for batch in pa.ipc.open_stream(data):
-                            yield FlowBatch(
-                                batch.cast(pa.schema(list(batch.schema), SCHEMA.metadata))
-                            )
+                    kind, number = connection.recv()
+                    if kind != _OVER:
+                        batch = _batch(connection.recv_bytes())
+                        if kind == _FLOWS:
+                            yield _flows(batch)
+                        elif receiver is None:
+                            continue
+                        elif kind == _ANSWERS:
+                            receiver.learn(batch, number)
+                        else:
+                            opened = None if batch is None else _flows(batch)
+                            receiver.observe(opened, number, waiting[connection])
                         continue
                     theirs_stats, said = connection.recv()
                 except EOFError:
                     theirs_stats, said = None, "a reading process ended before its time"
-                waiting.remove(connection)
+                del waiting[connection]
                 error = error or said
                 if theirs_stats is not None:
                     _add(stats, theirs_stats)
@@ -109,6 +182,15 @@ def read_flows_in_parallel(
             worker.join()
     if error:
         raise CaptureError(error)
+
+
+def _batch(data: bytes) -> pa.RecordBatch | None:
+    """The record batch that a process sent; None for none."""
+    return pa.ipc.open_stream(data).read_next_batch() if data else None
+
+
+def _flows(batch: pa.RecordBatch) -> FlowBatch:
+    return FlowBatch(batch.cast(pa.schema(list(batch.schema), SCHEMA.metadata)))
 
 
 class ParallelFlowReader(FlowReader):
@@ -121,6 +203,8 @@ class ParallelFlowReader(FlowReader):
         jobs: int,
         in_one_process: bool,
         add_names: Callable[[FlowBatch], FlowBatch] | None = None,
+        read_answers: Callable[[HeaderBatch], pa.RecordBatch] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         several = isinstance(source, list | tuple)
         paths = source if several else [source]
@@ -131,10 +215,17 @@ class ParallelFlowReader(FlowReader):
         super().__init__(open_capture(source), options)
         super().close()
         self._source, self._jobs, self._names = source, jobs, add_names
+        self._answers, self._watching = read_answers, observer
 
     def __iter__(self) -> Iterator[FlowBatch]:
         return read_flows_in_parallel(
-            self._source, self.options, self._jobs, self.stats, self._names
+            self._source,
+            self.options,
+            self._jobs,
+            self.stats,
+            self._names,
+            self._answers,
+            self._watching,
         )
 
 

@@ -15,8 +15,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
+    import pyarrow as pa
+
     from apptell.capture import PacketBatch
+    from apptell.flows.reader import Observer
     from apptell.flows.schema import FlowBatch
+    from apptell.packets import HeaderBatch
 
     Source = str | Path | BinaryIO | Sequence[str | Path]
 
@@ -30,6 +34,8 @@ def read_flows(
     jobs: int = 1,
     stop: Callable[[], bool] | threading.Event | None = None,
     add_names: Callable[[FlowBatch], FlowBatch] | None = None,
+    read_answers: Callable[[HeaderBatch], pa.RecordBatch] | None = None,
+    observer: Observer | None = None,
 ) -> FlowReader:
     """Flows of a capture; their names too where ``add_names`` finds them (``apptell.names.read_flows``).
 
@@ -42,6 +48,9 @@ def read_flows(
         jobs: processes to share the work; more than one for files and folders alone.
         stop: asked while nothing arrives; when it says so the source ends.
         add_names: fills the columns of the group *names*; a function of a module, for several jobs.
+        read_answers: finds DNS answers among decoded packets, for ``observer``; can be pickled, for several
+            jobs.
+        observer: is told of DNS answers, and of open flows, in time.
 
     Raises:
         CaptureError: the source cannot be opened or is no capture; while iterating, where it is damaged.
@@ -49,7 +58,13 @@ def read_flows(
     """
     if jobs > 1:
         return ParallelFlowReader(
-            source, options or FlowOptions(), jobs, follow or annotate is not None, add_names
+            source,
+            options or FlowOptions(),
+            jobs,
+            follow or annotate is not None,
+            add_names,
+            read_answers,
+            observer,
         )
     return FlowReader(
         open_capture(source, follow=follow, stop=stop),
@@ -57,4 +72,6 @@ def read_flows(
         annotate,
         hand_out_s=0 if follow else HAND_OUT_S,  # nobody knows when more is written
         add_names=add_names,
+        read_answers=read_answers,
+        observer=observer,
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import pyarrow as pa
 
@@ -18,9 +18,27 @@ if TYPE_CHECKING:
 
     from apptell.capture import PacketBatch
     from apptell.flows.options import FlowOptions
+    from apptell.packets import HeaderBatch
 
 HAND_OUT_S: Final = 1.0
 """How long finished flows wait for others to be handed out with, while packets come."""
+LOOK_FLOWS: Final = 1 << 18
+"""Finished flows after which an observer is shown the open ones."""
+
+
+class Observer(Protocol):
+    """Is told what finished flows tell too late: DNS answers, and the names of open flows."""
+
+    def learn(self, answers: pa.RecordBatch) -> None:
+        """Takes the DNS answers of some packets, before flows that end with them are handed out."""
+
+    def observe(self, flows: FlowBatch | None, until_ns: int) -> None:
+        """Takes open flows.
+
+        Args:
+            flows: open flows whose verdict has become due; each comes once.
+            until_ns: all that were due by then have come, ns since 1970 UTC.
+        """
 
 
 @dataclass(slots=True)
@@ -70,11 +88,21 @@ class FlowReader:
         share: tuple[int, int] = (0, 1),
         hand_out_s: float = HAND_OUT_S,
         add_names: Callable[[FlowBatch], FlowBatch] | None = None,
+        read_answers: Callable[[HeaderBatch], pa.RecordBatch] | None = None,
+        observer: Observer | None = None,
     ) -> None:
         self._reader = reader
         self._annotate = annotate
         self._hand_out_s = hand_out_s
-        self._assembly = Assembly(options, share, add_names)
+        self._read_answers = read_answers
+        self._observer = observer
+        self._looked_at = self._looked_ns = 0
+        watch = None
+        if observer is not None:
+            options = replace(options, lists_decided=True)
+            observer.observe(None, 0)
+            watch = self._learn
+        self._assembly = Assembly(options, share, add_names, watch)
         self.options = options
         self.stats = FlowStats(capture=reader.stats)
 
@@ -98,6 +126,7 @@ class FlowReader:
                     batch = self._annotate(packets) if self._annotate else packets
                     yield from self._count(self._assembly.add(batch, self._reader.current_name))
                     if table.n_ready and time.monotonic() >= due:
+                        self._look()
                         yield from self._count(table.take())
                         due = time.monotonic() + self._hand_out_s
         except CaptureError as error:
@@ -106,6 +135,25 @@ class FlowReader:
         self._update_stats()
         if damage is not None:
             raise damage
+
+    def _learn(self, headers: HeaderBatch) -> None:
+        if self._observer is not None and self._read_answers is not None:
+            answers = self._read_answers(headers)
+            if len(answers):
+                self._observer.learn(answers)
+
+    def _look(self) -> None:
+        """Shows open flows to the observer: at once while more is written, else after many flows."""
+        if self._observer is None or (
+            self._hand_out_s and self.stats.flows - self._looked_at < LOOK_FLOWS
+        ):
+            return
+        self._looked_at = self.stats.flows
+        table = self._assembly.table
+        for flows in table.take_decided():
+            self._observer.observe(flows, self._looked_ns)
+        self._looked_ns = table.clock_ns
+        self._observer.observe(None, self._looked_ns)
 
     def _count(self, batches: Iterator[FlowBatch]) -> Iterator[FlowBatch]:
         for batch in batches:

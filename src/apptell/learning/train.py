@@ -19,6 +19,7 @@ from apptell.learning.card import model_card
 from apptell.learning.registry import Settings, recipe_of
 from apptell.learning.task import Task
 from apptell.models import Model, load_model, write_model
+from apptell.models.folder import TRANSPORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -116,6 +117,7 @@ def train_model(
         "versions": {name: version(name) for name in ("apptell", "numpy", *recipe.libraries)},
         "created": _now(),
         "training": recipe.report(learner),
+        "learned": {"transports": _transports(chosen), "names": task.options.get("names")},
         **extra,
     }
     info["data"] = {
@@ -146,6 +148,12 @@ def _usable(flows: Selection, labels: Sequence[str]) -> tuple[Selection, NDArray
     if least < MIN_FLOWS:
         raise DatasetError(f"app {app} has {least} flows; {MIN_FLOWS} are needed")
     return flows, apps
+
+
+def _transports(chosen: Selection) -> list[str]:
+    """Those of the flows that were learned from: the model is asked about no others."""
+    there = set(chosen.flows.column("protocol").to_pylist())
+    return [name for name, number in TRANSPORTS.items() if number in there] or ["tcp"]
 
 
 def _hash(inputs: NDArray[Any], apps: NDArray[np.str_]) -> str:

@@ -17,6 +17,8 @@ from apptell.files import new_folder
 FORMAT: Final = 1
 """Version of the folder's form."""
 
+TRANSPORTS: Final = {"tcp": 6, "udp": 17}
+"""The transport protocols that a model can have learned, and their IP protocol numbers."""
 _NUMBER = (int, float)
 _EARLY: Final = 4
 """Numbers of payload packets below the five that a verdict rests on."""
@@ -121,6 +123,7 @@ def _check(info: Any, place: Path) -> None:
     threshold = info["threshold"]
     if threshold is not None and not 0 <= threshold <= 1:
         raise ModelError(f"{place}: 'threshold' is {threshold!r}, not between 0 and 1")
+    _check_learned(info.get("learned", {}), place)
     calibration = info["calibration"]
     if calibration is not None:
         temperature, early = calibration.get("temperature"), calibration.get("early")
@@ -133,6 +136,15 @@ def _check(info: Any, place: Path) -> None:
         floor = calibration.get("floor")
         if floor is not None and not (isinstance(floor, _NUMBER) and 0 < floor < 1):
             raise ModelError(f"{place}: 'floor' is {floor!r}, not between 0 and 1")
+
+
+def _check_learned(learned: Any, place: Path) -> None:
+    """What the model learned from: transports, and what became of server names."""
+    if not isinstance(learned, dict):
+        raise ModelError(f"{place}: 'learned' is {learned!r}, not an object")
+    transports = learned.get("transports", ["tcp"])
+    if not isinstance(transports, list) or not transports or not set(transports) <= set(TRANSPORTS):
+        raise ModelError(f"{place}: 'transports' is {transports!r}, not some of tcp and udp")
 
 
 def _is_temperature(value: Any) -> bool:

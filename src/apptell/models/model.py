@@ -12,7 +12,7 @@ import numpy as np
 from apptell.encoding import complete_options, encoding_of
 from apptell.errors import ModelError, UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
-from apptell.models.folder import read_model
+from apptell.models.folder import TRANSPORTS, read_model
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -91,6 +91,12 @@ class Model:
         alike = 0.0 if "prior" in self.info else 1.0
         counts = np.array([known.get(app, 0) + alike for app in self.apps], dtype=np.float64)
         return np.asarray(counts / counts.sum())
+
+    @property
+    def transports(self) -> tuple[int, ...]:
+        """IP protocol numbers of the flows it learned from; TCP alone where ``model.json`` does not say."""
+        learned = self.info.get("learned", {}).get("transports", ["tcp"])
+        return tuple(TRANSPORTS[name] for name in learned)
 
     @property
     def decision_packets(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apptell.flows import read_flows as read_nameless
+from apptell.names.dns import DnsReader
 from apptell.names.join import add_names
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from apptell.capture import PacketBatch
     from apptell.flows import FlowOptions, FlowReader
+    from apptell.flows.reader import Observer
 
 
 def read_flows(
@@ -25,6 +27,7 @@ def read_flows(
     annotate: Callable[[PacketBatch], PacketBatch] | None = None,
     jobs: int = 1,
     stop: Callable[[], bool] | threading.Event | None = None,
+    observer: Observer | None = None,
 ) -> FlowReader:
     """Flows of a capture, with the columns of the group *names* where the options ask for them.
 
@@ -36,6 +39,7 @@ def read_flows(
         annotate: called with each PacketBatch before it is decoded, to name owners of packets.
         jobs: processes to share the work; more than one for files and folders alone.
         stop: asked while nothing arrives; when it says so the source ends.
+        observer: is told of the DNS answers in the capture, and of open flows, in time.
 
     Raises:
         CaptureError: the source cannot be opened or is no capture; while iterating, where it is damaged.
@@ -49,4 +53,6 @@ def read_flows(
         jobs=jobs,
         stop=stop,
         add_names=add_names,
+        read_answers=None if observer is None else DnsReader(),
+        observer=observer,
     )

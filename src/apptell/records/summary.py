@@ -1,66 +1,133 @@
-"""Verdicts in; flows, packets and bytes per app and per client out: which app uses the bandwidth.
+"""Verdicts in; flows, packets and bytes per app, category and service out: what uses the bandwidth.
 
 Paper, Section 1: what an operator wants to know first.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apptell.verdicts.schema import OTHER
+
 if TYPE_CHECKING:
     from apptell.verdicts.schema import VerdictBatch
 
+APP, SERVICE, BACKGROUND, UNKNOWN = "app", "service", "background", "unknown"
+"""What traffic is: of an app; of a service that many apps use or that is not listed; of the phone itself, of
+advertising and of the libraries inside apps; and what nothing is known of."""
+BACKGROUND_KINDS: Final = ("ads", "sdk", "network")
+"""Kinds of services whose flows run in the background."""
+SYSTEM: Final = "system"
+"""The category of apps that belong to the phone."""
 SUMMARY_RECORD: Final = pa.schema(
     {
         "client": pa.string(),  # null: all clients
-        "app": pa.string(),  # null: declined
+        "app": pa.string(),  # null: no app is named
+        "app_name": pa.string(),
+        "category": pa.string(),
+        "service": pa.string(),  # null: an app is named, or nothing is known
+        "service_kind": pa.string(),
         "flows": pa.int64(),
         "packets": pa.int64(),
         "bytes": pa.int64(),  # IP bytes on the wire, headers included
     }
 )
 """The columns of a summary's record."""
+_WHAT: Final = ("app", "app_name", "category", "service", "service_kind")
+_Key = tuple[str | None, ...]
+
+
+def traffic_kinds(batch: pa.RecordBatch) -> pa.Array:
+    """Whether each flow is of an app, a service, the background or unknown.
+
+    Args:
+        batch: verdicts or records, with app, category, service and service_kind.
+    """
+    is_app = batch.column("app").is_valid()
+    is_background = pc.or_(
+        pc.fill_null(pc.equal(batch.column("app"), OTHER), False),
+        pc.or_(
+            pc.fill_null(pc.equal(batch.column("category"), SYSTEM), False),
+            pc.and_(
+                pc.invert(is_app),
+                pc.is_in(batch.column("service_kind"), pa.array(BACKGROUND_KINDS)),
+            ),
+        ),
+    )
+    is_service = batch.column("service").is_valid()
+    return pc.case_when(
+        pc.make_struct(is_background, is_app, is_service), BACKGROUND, APP, SERVICE, UNKNOWN
+    )
+
+
+class FlowCounts:
+    """What became of flows, for a line of words."""
+
+    def __init__(self) -> None:
+        self.kinds: Counter[str] = Counter()
+        """Flows by what their traffic is."""
+        self.apps: set[str] = set()
+        """The apps that were named."""
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Counts some verdicts or records in."""
+        kinds = traffic_kinds(batch)
+        for entry in kinds.value_counts().to_pylist():
+            self.kinds[entry["values"]] += entry["counts"]
+        apps = batch.column("app").filter(pc.equal(kinds, APP))
+        self.apps.update(apps.unique().to_pylist())
+
+    @property
+    def total(self) -> int:
+        """All flows."""
+        return self.kinds.total()
+
+    def __str__(self) -> str:
+        apps = f"{self.kinds[APP]:,} app flows"
+        if self.apps:
+            apps += f" of {len(self.apps):,} {'app' if len(self.apps) == 1 else 'apps'}"
+        return (
+            f"{apps}, {self.kinds[SERVICE]:,} of services, {self.kinds[BACKGROUND]:,} background, "
+            f"{self.kinds[UNKNOWN]:,} unknown"
+        )
 
 
 class Summary:
     """Sums verdicts up as they come."""
 
     def __init__(self) -> None:
-        self._sums: dict[tuple[str | None, str | None], list[int]] = defaultdict(lambda: [0, 0, 0])
+        self._sums: dict[_Key, list[int]] = defaultdict(lambda: [0, 0, 0])
 
     def add(self, verdicts: VerdictBatch) -> None:
         """Counts some verdicts in."""
-        table = pa.table(
-            {
-                "client": verdicts.column("client_address"),
-                "app": verdicts.column("app"),
-                "packets": _both(verdicts, "packets"),
-                "bytes": _both(verdicts, "bytes"),
-            }
-        )
-        sums = table.group_by(["client", "app"]).aggregate(
-            [
-                ("packets", "sum"),
-                ("bytes", "sum"),
-                ("app", "count", pc.CountOptions(mode="all")),
-            ]
+        batch = verdicts.to_arrow()
+        is_named = batch.column("app").is_valid()
+        columns: dict[str, Any] = {"client": batch.column("client_address")}
+        columns |= {name: batch.column(name) for name in _WHAT}
+        for name in ("service", "service_kind"):  # an app's flows stand in one row
+            columns[name] = pc.if_else(is_named, pa.scalar(None, pa.string()), columns[name])
+        columns |= {what: _both(verdicts, what) for what in ("packets", "bytes")}
+        sums = (
+            pa.table(columns)
+            .group_by(["client", *_WHAT])
+            .aggregate([("packets", "sum"), ("bytes", "sum"), ([], "count_all")])
         )
         for row in sums.to_pylist():
             for client in (row["client"], None):
-                total = self._sums[client, row["app"]]
-                total[0] += row["app_count"]
+                total = self._sums[(client, *(row[name] for name in _WHAT))]
+                total[0] += row["count_all"]
                 total[1] += row["packets_sum"]
                 total[2] += row["bytes_sum"]
 
     def records(self) -> pa.RecordBatch:
-        """One record for each app, then one for each client and app; most bytes first."""
+        """A record for each app or service, then one for each client and app or service; most bytes first."""
         client_bytes: dict[str | None, int] = defaultdict(int)
-        for (client, _), (_, _, n_bytes) in self._sums.items():
-            client_bytes[client] += n_bytes
+        for key, (_, _, n_bytes) in self._sums.items():
+            client_bytes[key[0]] += n_bytes
         keys = sorted(
             self._sums,
             key=lambda key: (
@@ -68,7 +135,7 @@ class Summary:
                 -client_bytes[key[0]],
                 key[0] or "",
                 -self._sums[key][2],
-                key[1] or "",
+                tuple(text or "" for text in key),
             ),
         )
         rows = [[*key, *self._sums[key]] for key in keys]

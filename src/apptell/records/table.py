@@ -104,23 +104,33 @@ def _app_style(row: _ROW) -> str:
     return "dim" if row["app"] is None or row["app"] == "other" else "bold green"
 
 
+def _server(row: _ROW) -> str:
+    """The name that says most of a server, else its address."""
+    name = row["server_name"] or row["http_host"] or row["dns_name"]
+    return name or _endpoint(row["server_address"], row["server_port"])
+
+
+def _app(row: _ROW) -> str:
+    """The app, or what else is known."""
+    guess = f"({row['best_guess']}?)" if row["best_guess"] else "-"
+    return row["app_name"] or row["app"] or row["service"] or guess
+
+
 VERDICT_COLUMNS: Final[tuple[Column, ...]] = (
     Column("time (UTC)", 12, lambda r: _clock(r["time"]), style=lambda _: "dim"),
     Column("client", 21, lambda r: _endpoint(r["client_address"], r["client_port"])),
+    Column("proto", 5, lambda r: r["protocol"], style=lambda _: "dim"),
+    Column("server", 0, _server),
+    Column("app or service", 20, _app, style=_app_style),
+    Column("category", 12, lambda r: r["category"] or r["service_kind"] or "", style=_app_style),
+    Column("evidence", 8, lambda r: r["evidence"] or "", style=lambda _: "dim"),
     Column(
-        "server",
-        0,
-        lambda r: r["server_name"] or _endpoint(r["server_address"], r["server_port"]),
+        "confidence",
+        10,
+        lambda r: "" if r["confidence"] is None else f"{r['confidence']:.3f}",
+        right=True,
+        style=_app_style,
     ),
-    Column("app", 16, lambda r: r["app"] or "-", style=_app_style),
-    Column(
-        "best guess",
-        16,
-        lambda r: r["best_guess"] if r["app"] is None else "",
-        style=lambda _: "dim",
-    ),
-    Column("confidence", 10, lambda r: f"{r['confidence']:.3f}", right=True, style=_app_style),
-    Column("packets", 7, lambda r: str(r["payload_packets_seen"]), right=True),
 )
 """What ``identify`` shows on a terminal."""
 
@@ -159,7 +169,13 @@ SUMMARY_COLUMNS: Final[tuple[Column, ...]] = (
         lambda r: r["client"] or "all clients",
         style=lambda r: "" if r["client"] else "bold",
     ),
-    Column("app", 16, lambda r: r["app"] or "- (declined)", style=_app_style),
+    Column(
+        "app or service",
+        24,
+        lambda r: r["app_name"] or r["app"] or r["service"] or "- (unknown)",
+        style=_app_style,
+    ),
+    Column("category", 12, lambda r: r["category"] or r["service_kind"] or "", style=_app_style),
     Column("flows", 9, lambda r: f"{r['flows']:,}", right=True),
     Column("packets", 11, lambda r: f"{r['packets']:,}", right=True),
     Column("bytes", 10, lambda r: human_bytes(r["bytes"]), right=True),

@@ -14,11 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apptell.flows import FlowBatch
+from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.records.schema import END, VERDICT, live_records
-from apptell.service.work import DECIDED, EARLY, ENDED, Work
-from apptell.verdicts import RollingContext, VerdictBatch, choose_threshold, decide, identify_flows
+from apptell.service.work import DECIDED, EARLY
+from apptell.verdicts import RollingContext, VerdictBatch, choose_threshold, identify_flows
+from apptell.verdicts.decide import decide_without_model
+from apptell.verdicts.evidence import BY_NAME
 from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
-from apptell.verdicts.schema import SCHEMA
+from apptell.verdicts.schema import NAMED, OVERLOADED, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,14 +29,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.models import Model
-    from apptell.verdicts import ContextOptions
+    from apptell.service.work import Work
+    from apptell.verdicts import ContextOptions, Evidence
 
-OVERLOADED: Final = "overloaded"
-_NAMED: Final = "named"
-_NAMES: Final = ("server_name", "ja4")
+_NAMES: Final = ("server_name", "alpn", "ja4", "http_host")
 _REMEMBERED: Final = (
     "outcome",
     "app",
+    "app_name",
+    "category",
+    "service",
+    "service_kind",
+    "evidence",
+    "dns_name",
     "best_guess",
     "confidence",
     "runner_up",
@@ -46,7 +54,7 @@ _REMEMBERED: Final = (
     "revised",  # stands last
 )
 _APP: Final = _REMEMBERED.index("app")
-_GUESSES: Final = ("app", "best_guess", "confidence", "runner_up", "runner_up_confidence")
+_EVIDENCE: Final = _REMEMBERED.index("evidence")
 _TOTALS: Final = (
     "packets_to_server",
     "packets_to_client",
@@ -78,24 +86,31 @@ class _Sorted:
     due: list[FlowBatch]
     overloaded: list[FlowBatch]
     ended: list[FlowBatch]
+    late: list[FlowBatch]
+    """Those that ended whose name was seen only after their verdict."""
 
 
 class Decisions:
     """Decides flows and remembers what it decided while they are open.
 
     Args:
-        model: decides; may be replaced at any time by setting ``model``.
-        threshold: smallest accepted confidence; the model's own, else 0.85, unless given.
+        model: decides flows that evidence does not; may be replaced at any time by setting ``model``; None for
+            evidence alone.
+        threshold: smallest accepted confidence; default: the model's own, else 0.85.
         context: re-weights a client's flows by those decided before; None for each flow alone.
+        evidence: names, DNS answers, addresses and ranges; None for the model alone.
     """
 
     def __init__(
         self,
-        model: Model,
+        model: Model | None,
         threshold: float | None = None,
         context: ContextOptions | None = None,
+        evidence: Evidence | None = None,
     ) -> None:
-        choose_threshold(threshold, model)
+        if model is not None:
+            choose_threshold(threshold, model)
+        self._evidence = evidence
         self._options = context
         self._context: RollingContext | None = None
         self._context_of: Model | None = None
@@ -121,22 +136,30 @@ class Decisions:
             works: flows in the order in which they came.
             overloaded: there is no time to identify any.
         """
-        model = self.model
+        model, threshold, evidence = self.model, self._threshold, self._evidence
+        if evidence is not None:
+            for work in works:
+                if work.answers is not None:
+                    evidence.learn(work.answers)
         found = self._sort(works, overloaded=overloaded)
+        around = self._around(model)
         reported: list[pa.RecordBatch] = []
-        if found.early:
-            flows = _as_decided(FlowBatch.concat(found.early))
-            found_early = identify_flows(
-                [flows], model, self._threshold, early=True, context=self._around(model)
-            )
-            reported += map(self._report_early, found_early)
-        if found.due:
-            flows = _as_decided(FlowBatch.concat(found.due))
-            found_due = identify_flows([flows], model, self._threshold, context=self._around(model))
-            reported += map(self._report, found_due)
+        for batches, early, report in (
+            (found.early, True, self._report_early),
+            (found.due, False, self._report),
+            (found.late, False, self._report_late),
+        ):
+            if batches:
+                flows = _as_decided(FlowBatch.concat(batches))
+                reported += map(
+                    report,
+                    identify_flows(
+                        [flows], model, threshold, early=early, context=around, evidence=evidence
+                    ),
+                )
         if found.overloaded:
             flows = _as_decided(FlowBatch.concat(found.overloaded))
-            reported.append(self._report(_not_identified(flows, model, self._threshold)))
+            reported.append(self._report(_not_identified(flows, model, threshold)))
         if any(batch.num_rows for batch in reported):
             both = reported[0] if len(reported) == 1 else pa.concat_batches(reported)
             yield live_records(VerdictBatch(both), VERDICT)
@@ -163,19 +186,15 @@ class Decisions:
             if not known.n_open:
                 del self._known[key]
 
-    def _around(self, model: Model) -> RollingContext | None:
+    def _around(self, model: Model | None) -> RollingContext | None:
         """The context of a model's flows: another model begins anew."""
-        if self._options is not None and model is not self._context_of:
+        if self._options is not None and model is not None and model is not self._context_of:
             self._context = RollingContext(self._options, model.prior)
             self._context_of = model
         return self._context
 
-    def ended(self, flows: FlowBatch) -> Iterator[pa.RecordBatch]:
-        """Records of flows that are over, such as those of a file: their verdicts, then their ends."""
-        return self.records([Work(flows, ENDED, is_overloaded=False, since_s=0.0)])
-
     def _sort(self, works: Sequence[Work], *, overloaded: bool) -> _Sorted:
-        found = _Sorted([], [], [], [])
+        found = _Sorted([], [], [], [], [])
         settled: set[_Key] = set()
         for work in works:
             if work.kind == DECIDED:
@@ -194,19 +213,21 @@ class Decisions:
                 is_final = _flags(before is not None and not before.is_early for before in known)
                 due = enough & ~is_final & _flags(key not in settled for key in keys)
                 _add(found.ended, flows, enough | is_known)
+                if self._evidence is not None:
+                    _add(found.late, flows, is_final & _is_named_late(flows, known))
             later.update(keys)
             if not (overloaded or work.is_overloaded):
                 _add(found.early if work.kind == EARLY else found.due, flows, due)
             elif work.kind != EARLY:  # what was said early stands
                 _add(found.overloaded, flows, due & ~is_known)
-        for batches in (found.early, found.due, found.overloaded, found.ended):
+        for batches in (found.early, found.due, found.overloaded, found.ended, found.late):
             batches.reverse()
         return found
 
     def _report_early(self, verdicts: VerdictBatch) -> pa.RecordBatch:
         """Those that are clear."""
         batch = verdicts.to_arrow()
-        batch = batch.filter(pc.equal(batch.column("outcome"), _NAMED))
+        batch = batch.filter(pc.equal(batch.column("outcome"), NAMED))
         for key, values in _rows(batch):
             self._known[key] = _Known(values, is_early=True)
         return batch
@@ -227,6 +248,29 @@ class Decisions:
             at = SCHEMA.get_field_index("revised")
             batch = batch.set_column(at, SCHEMA.field(at), pa.array(is_revised, pa.bool_()))
         return batch if all(is_new) else batch.filter(pa.array(is_new, pa.bool_()))
+
+    def _report_late(self, verdicts: VerdictBatch) -> pa.RecordBatch:
+        """Those that differ from what was said while the flow was open."""
+        batch = verdicts.to_arrow()
+        is_revised = []
+        for key, values in _rows(batch):
+            before = self._known[key]
+            is_revised.append(before.values[_APP] != values[_APP])
+            before.values = (*values[:-1], is_revised[-1])
+        batch = batch.filter(pa.array(is_revised, pa.bool_()))
+        at = SCHEMA.get_field_index("revised")
+        return batch.set_column(at, SCHEMA.field(at), pa.array([True] * len(batch), pa.bool_()))
+
+
+def _is_named_late(flows: FlowBatch, known: Sequence[_Known | None]) -> NDArray[np.bool_]:
+    """Whether flows that ended have a name of their own and their verdicts do not rest on one."""
+    if "server_name" not in set(flows.columns):  # the verdict had it
+        return np.zeros(len(flows), dtype=bool)
+    has_name = pc.coalesce(flows.column("server_name"), flows.column("http_host")).is_valid()
+    rests_on_it = _flags(
+        each is not None and each.values[_EVIDENCE] == BY_NAME[0] for each in known
+    )
+    return np.asarray(has_name.to_numpy(zero_copy_only=False) & ~rests_on_it, dtype=bool)
 
 
 def _flags(values: Iterable[bool]) -> NDArray[np.bool_]:
@@ -263,7 +307,7 @@ def _as_decided(flows: FlowBatch) -> FlowBatch:
 
 
 def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBatch:
-    there = set(flows.columns)
+    there = set(flows.columns) - {"dns_name"}  # evidence knows it, no flow does
     values = dict(zip(_REMEMBERED, zip(*known, strict=True), strict=True))
     columns = []
     for field in SCHEMA:
@@ -276,21 +320,35 @@ def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBat
     return VerdictBatch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
 
 
-def _not_identified(flows: FlowBatch, model: Model, threshold: float | None) -> VerdictBatch:
+def _not_identified(flows: FlowBatch, model: Model | None, threshold: float | None) -> VerdictBatch:
     """Verdicts that say that there was no time."""
-    n, limit = len(flows), choose_threshold(threshold, model)
-    nothing = np.zeros((n, len(model.apps)), dtype=np.float32)
-    batch = decide(
-        flows,
-        nothing,
-        model.apps,
-        limit,
-        f"{model.name}@{model.hash}",
-        model.decision_packets,
-    ).to_arrow()
-    for name in _GUESSES:
+    packets = DECISION_SEGMENTS if model is None else model.decision_packets
+    batch = decide_without_model(flows, None, packets).to_arrow()
+    values: dict[str, Any] = {"outcome": OVERLOADED}
+    if model is not None:
+        values |= {
+            "threshold": choose_threshold(threshold, model),
+            "model": f"{model.name}@{model.hash}",
+        }
+    for name, value in values.items():
         at = SCHEMA.get_field_index(name)
-        batch = batch.set_column(at, SCHEMA.field(at), pa.nulls(n, SCHEMA.field(at).type))
-    at = SCHEMA.get_field_index("outcome")
-    batch = batch.set_column(at, SCHEMA.field(at), pa.array([OVERLOADED] * n, pa.string()))
+        field = SCHEMA.field(at)
+        batch = batch.set_column(at, field, pa.repeat(pa.scalar(value, field.type), len(flows)))
     return VerdictBatch(batch)
+
+
+def ended_records(flows: FlowBatch, verdicts: VerdictBatch) -> Iterator[pa.RecordBatch]:
+    """Records of flows of a file: their verdicts, then their ends.
+
+    Args:
+        flows: n flows that ended, with the columns ``decided_...`` and ``end_reason``.
+        verdicts: on each of them.
+    """
+    batch = verdicts.to_arrow()
+    decided = batch
+    for name in ("end_ns", *_TOTALS):
+        at = SCHEMA.get_field_index(name)
+        column = "decided_ns" if name == "end_ns" else f"decided_{name}"
+        decided = decided.set_column(at, SCHEMA.field(at), flows.column(column))
+    yield live_records(VerdictBatch(decided), VERDICT)
+    yield live_records(verdicts, END, flows.column("end_reason"))

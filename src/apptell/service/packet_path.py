@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from apptell.flows import Assembly
 from apptell.names import add_names
+from apptell.names.dns import DnsReader
 from apptell.service.work import DECIDED, EARLY, ENDED
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from apptell.capture import PacketBatch
     from apptell.flows import FlowBatch, FlowOptions
+    from apptell.packets import HeaderBatch
     from apptell.service.ending import Ending
     from apptell.service.sources import PacketSource
     from apptell.service.work import WorkQueue
@@ -35,6 +37,7 @@ class PacketPath:
         options: how they become flows.
         decide_after_s: age at which a flow with at least two payload packets is decided, s; None for never.
         work: gets the flows.
+        reads_answers: whether it gets DNS answers too.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class PacketPath:
         options: FlowOptions,
         decide_after_s: float | None,
         work: WorkQueue,
+        *,
+        reads_answers: bool = False,
     ) -> None:
         self.source = source
         self.packets = 0
@@ -57,7 +62,10 @@ class PacketPath:
         """By when to be done, once the end was asked for."""
         self._decide_after_s = decide_after_s
         self._work = work
-        self._assembly = Assembly(replace(options, reports_once=True), add_names=add_names)
+        self._read_answers = DnsReader() if reads_answers else None
+        self._assembly = Assembly(
+            replace(options, reports_once=True), add_names=add_names, watch=self._watch
+        )
         self._table = self._assembly.table
         self.open_totals = self._table.open_totals()
         """What open flows had moved when they were last asked for."""
@@ -110,6 +118,13 @@ class PacketPath:
         ended = self._assembly.add(packets, self.source.name)
         self._bring(ended, ENDED)
         self._bring_open()
+
+    def _watch(self, headers: HeaderBatch) -> None:
+        """Brings the DNS answers of packets before the flows that they become part of."""
+        if self._read_answers is not None:
+            answers = self._read_answers(headers)
+            if len(answers):
+                self._work.put_answers(answers)
 
     def _run_timers(self) -> None:
         if self._is_asked:

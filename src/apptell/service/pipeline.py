@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from apptell.service.outputs import QueuedOutput
     from apptell.service.sources import PacketSource
     from apptell.service.work import Work
-    from apptell.verdicts import ContextOptions
+    from apptell.verdicts import ContextOptions, Evidence
 
 _WATCH_S: Final = 0.1
 _METER_S: Final = 1.0
@@ -55,6 +55,8 @@ class LiveOptions:
     """Age at which a flow with at least two payload packets is decided; None waits for packets or the end."""
     context: ContextOptions | None = None
     """How a client's flows are re-weighted by those decided before; None for each flow alone."""
+    evidence: Evidence | None = None
+    """Names, DNS answers, addresses and ranges, asked before the model; None for the model alone."""
     max_waiting: int = 8192
     """Flows that may wait for identification."""
     batch_flows: int = 256
@@ -68,7 +70,7 @@ class LivePipeline:
 
     Args:
         sources: where packets come from; several share the packets of one interface.
-        model: decides.
+        model: decides flows that evidence does not; None for evidence alone.
         outputs: get every record.
         options: how it works.
         metrics: counts; made unless given.
@@ -77,7 +79,7 @@ class LivePipeline:
     def __init__(
         self,
         sources: Sequence[PacketSource],
-        model: Model,
+        model: Model | None,
         outputs: Sequence[QueuedOutput],
         options: LiveOptions | None = None,
         metrics: Metrics | None = None,
@@ -85,19 +87,25 @@ class LivePipeline:
         self.options = options or LiveOptions()
         self.metrics = metrics or Metrics()
         self._outputs = outputs
-        self._decisions = Decisions(model, self.options.threshold, self.options.context)
+        evidence = self.options.evidence
+        self._decisions = Decisions(model, self.options.threshold, self.options.context, evidence)
         lossless = all(source.is_lossless for source in sources)
         self._is_live = all(source.is_live for source in sources)
         self._work = WorkQueue(self.options.max_waiting, is_lossless=lossless)
         self._paths = [
-            PacketPath(source, self.options.flows, self.options.decide_after_s, self._work)
+            PacketPath(
+                source,
+                self.options.flows,
+                self.options.decide_after_s,
+                self._work,
+                reads_answers=evidence is not None,
+            )
             for source in sources
         ]
-        for path in self._paths:
-            path.decide_at(model.decision_packets)
         self._ending: Ending | None = None
         self._unreported = 0
-        self.metrics.set_model(f"{model.name}@{model.hash}")
+        if model is not None:
+            self.replace_model(model)
 
     def replace_model(self, model: Model) -> None:
         """From now on another model decides; no flow is lost, and those decided keep their app."""

@@ -1,4 +1,4 @@
-"""Live records and what open flows have moved in, how much each app moves out.
+"""Live records and what open flows have moved in, how much each app and service moves out.
 
 It is an output as others are; whoever draws asks it for its rows from another thread.
 """
@@ -22,24 +22,27 @@ _COLUMNS: Final = (
     "part",
     "client_address",
     "app",
+    "service",
     "confidence",
     "packets_to_server",
     "packets_to_client",
     "bytes_to_server",
     "bytes_to_client",
 )
-_Who = tuple[str | None, str | None]
-"""A client's address, None for all of them, and an app, None where the flow was declined."""
+_Who = tuple[str | None, str | None, str | None]
+"""A client's address, None for all of them; an app; and, where no app is named, a service."""
 
 
 @dataclass(slots=True)
 class Row:
-    """What the flows of an app, or of a client's app, moved."""
+    """What the flows of an app or a service, of one client or of all, moved."""
 
     client: str | None
     """None: all clients together."""
     app: str | None
-    """None: declined."""
+    """None: no app is named."""
+    service: str | None = None
+    """Where no app is named, what is known; None for nothing."""
     flows: int = 0
     open_flows: int = 0
     packets: int = 0
@@ -79,7 +82,7 @@ class _Open:
 
 
 class AppTally:
-    """Adds up what each app of each client moves."""
+    """Adds up what each app and service of each client moves."""
 
     def __init__(self) -> None:
         self.extra: dict[str, int] = {}
@@ -93,9 +96,10 @@ class AppTally:
         """Adds records."""
         values = zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True)
         with self._lock:
-            for event, connection, part, client, app, confidence, *counts in values:
+            for event, connection, part, client, app, service, confidence, *counts in values:
                 packets, n_bytes = sum(counts[:2]), sum(counts[2:])
-                flow = _Open((client, app), confidence, packets, n_bytes)
+                who = (client, app, service if app is None else None)
+                flow = _Open(who, confidence, packets, n_bytes)
                 if event == END:
                     self._open.pop((connection, part), None)
                     _count(self._over[flow.who], flow)
@@ -118,11 +122,11 @@ class AppTally:
                     flow.packets, flow.bytes = packets, n_bytes
 
     def rows(self, now_s: float, *, per_client: bool = False) -> list[Row]:
-        """What each app has moved, unsorted.
+        """What each app and service has moved, unsorted.
 
         Args:
             now_s: for rates, s of any clock.
-            per_client: a row for each client's app, not for each app.
+            per_client: a row for each client's apps and services, not for each app and service.
         """
         with self._lock:
             sums: defaultdict[_Who, _Sum] = defaultdict(_Sum)
@@ -135,7 +139,7 @@ class AppTally:
         rows: dict[_Who, Row] = {}
         identified: defaultdict[_Who, int] = defaultdict(int)
         for who, total in sums.items():
-            key = who if per_client else (None, who[1])
+            key = who if per_client else (None, *who[1:])
             row = rows.setdefault(key, Row(*key))
             row.flows += total.flows
             row.open_flows += total.open_flows

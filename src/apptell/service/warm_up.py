@@ -1,4 +1,4 @@
-"""A model in; every compiled kernel of the packet path loaded and the model run once, before packets come."""
+"""What decides in; every compiled kernel of the packet path loaded and a flow decided, before packets come."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import numpy as np
 
 from apptell.capture.columns import Columns
 from apptell.flows import Assembly
+from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.names import add_names
 from apptell.verdicts import identify_flows
 from apptell.verdicts.context import weigh_one
 
 if TYPE_CHECKING:
     from apptell.flows import FlowOptions
     from apptell.models import Model
+    from apptell.verdicts import Evidence
 
 _FRAME: Final = bytes.fromhex(
     "020000000002" "020000000001" "0800"
@@ -25,9 +28,9 @@ _FRAME: Final = bytes.fromhex(
 """One byte of payload over TCP, port 40000 to 443."""
 
 
-def warm_up(options: FlowOptions, model: Model) -> None:
+def warm_up(options: FlowOptions, model: Model | None, evidence: Evidence | None = None) -> None:
     """Runs the packets of a verdict through decoder, flow table and model; first runs cost seconds."""
-    n = model.decision_packets
+    n = DECISION_SEGMENTS if model is None else model.decision_packets
     columns = Columns(n)
     columns.set_constants(1)
     columns.offset[:] = np.arange(n) * len(_FRAME)
@@ -35,11 +38,12 @@ def warm_up(options: FlowOptions, model: Model) -> None:
     columns.time_ns[:] = np.arange(n)
     batch = columns.batch(np.frombuffer(_FRAME * n, dtype=np.uint8), n, [])
     assembly = Assembly(
-        replace(options, mode="paper", transports=(6,), max_flows=64, decision_packets=n)
+        replace(options, mode="paper", transports=(6,), max_flows=64, decision_packets=n),
+        add_names=add_names,
     )
     ended = list(assembly.add(batch, "warm-up"))
     table = assembly.table
-    for _ in identify_flows([*table.take_decided(), *ended], model):
+    for _ in identify_flows([*table.take_decided(), *ended], model, evidence=evidence):
         pass
     weigh_one(np.ones((2, 2), dtype=np.float32), 0, np.ones(2), 1.0, 1)
     list(table.advance(1))

@@ -6,26 +6,33 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from apptell.flows.schema import FlowBatch
 
 if TYPE_CHECKING:
-    from apptell.flows import FlowBatch
+    import pyarrow as pa
 
-EARLY, DECIDED, ENDED = "early", "decided", "ended"
-"""What flows are there for: open ones that may be clear already; open ones whose verdict is due; finished."""
+EARLY, DECIDED, ENDED, ANSWERS = "early", "decided", "ended", "answers"
+"""What comes: open flows that may be clear already; open ones whose verdict is due; finished ones; DNS
+answers."""
+_NO_FLOWS: Final = FlowBatch.from_columns({}, n_flows=0)
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Some flows on their way to identification."""
+    """Some flows, or DNS answers, on their way to identification."""
 
     flows: FlowBatch
+    """No flows where there are answers."""
     kind: str
-    """EARLY, DECIDED or ENDED."""
+    """EARLY, DECIDED, ENDED or ANSWERS."""
     is_overloaded: bool
     """Whether there is no time to identify them."""
     since_s: float
     """When they came, by the monotonic clock."""
+    answers: pa.RecordBatch | None = None
+    """Of ``names.dns.ANSWERS``."""
 
 
 class WorkQueue:
@@ -67,6 +74,16 @@ class WorkQueue:
             self._waiting.append(Work(flows, kind, overloaded, time.monotonic()))
             self._n += len(flows)
             self._changed.notify_all()
+
+    def put_answers(self, answers: pa.RecordBatch) -> None:
+        """Adds DNS answers, which take no room: there are fewer than the flows that follow from them."""
+        with self._changed:
+            if not self._is_abandoned:
+                since_s = time.monotonic()
+                self._waiting.append(
+                    Work(_NO_FLOWS, ANSWERS, is_overloaded=False, since_s=since_s, answers=answers)
+                )
+                self._changed.notify_all()
 
     def gather(self, max_flows: int, delay_s: float) -> list[Work]:
         """What waits, in order: as soon as ``max_flows`` do, or the first has waited ``delay_s``.

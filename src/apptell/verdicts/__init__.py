@@ -9,9 +9,12 @@ from apptell.verdicts.calibration import (
 )
 from apptell.verdicts.context import Context, ContextOptions, RollingContext, WholeContext
 from apptell.verdicts.decide import decide
+from apptell.verdicts.evidence import Evidence, EvidenceOptions
 from apptell.verdicts.pipeline import (
     DEFAULT_THRESHOLD,
+    check_threshold,
     choose_threshold,
+    flows_and_verdicts,
     identify,
     identify_flows,
     whole_context,
@@ -26,14 +29,18 @@ __all__ = [
     "SCHEMA_VERSION",
     "Context",
     "ContextOptions",
+    "Evidence",
+    "EvidenceOptions",
     "RollingContext",
     "Verdict",
     "VerdictBatch",
     "WholeContext",
     "calibrate",
+    "check_threshold",
     "choose_threshold",
     "decide",
     "fit_temperature",
+    "flows_and_verdicts",
     "identify",
     "identify_flows",
     "threshold_for_precision",

@@ -15,7 +15,7 @@ evidence is not counted twice. A flow that is alone stays as it was.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -23,9 +23,10 @@ import numpy as np
 from apptell.errors import ApptellError, UsageError
 from apptell.flows.schema import FlowBatch
 from apptell.kernels.compiled import kernel
+from apptell.verdicts.identity import Found
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -82,10 +83,12 @@ class Scored(NamedTuple):
     """Some flows and what a model says of them."""
 
     flows: FlowBatch
-    probabilities: NDArray[np.float32]
-    """Shape (n, k)."""
+    probabilities: NDArray[np.float32] | None
+    """Shape (n, k); None for flows that the model was not asked about."""
     context_flows: NDArray[np.int32] | None = None
     """How many other flows each flow's prior rests on, shape (n,); None where context is off."""
+    found: Found | None = None
+    """What evidence says of the n flows; None where it was not asked."""
 
 
 class Context(Protocol):
@@ -113,7 +116,11 @@ class RollingContext:
 
     def reweigh(self, scored: Iterable[Scored], *, keep: bool = True) -> Iterator[Scored]:
         """Each batch at once, flows by the time of their deciding packet; see ``Context``."""
-        for flows, probabilities, _ in scored:
+        for each in scored:
+            flows, probabilities = each.flows, each.probabilities
+            if probabilities is None:
+                yield each
+                continue
             keys, times = _keys(flows), _times(flows)
             found = np.array(probabilities, dtype=np.float32)
             others = np.zeros(len(flows), dtype=np.int32)
@@ -122,7 +129,7 @@ class RollingContext:
                     others[row] = self._one(
                         keys[row], int(times[row]), probabilities[row], found[row], keep=keep
                     )
-            yield Scored(flows, found, others)
+            yield Scored(flows, found, others, each.found)
 
     def _one(
         self,
@@ -178,27 +185,43 @@ class WholeContext:
         held: list[Scored] = []
         failed: ApptellError | None = None
         try:
-            for flows, probabilities, _ in scored:
-                there = [name for name in flows.columns if name in self._columns]
-                held.append(Scored(FlowBatch(flows.to_arrow().select(there)), probabilities))
+            for each in scored:
+                if each.probabilities is None:
+                    yield each
+                else:
+                    held.append(self._without_payload(each))
         except ApptellError as error:
             failed = error
         if held:
-            yield from self._all(
-                FlowBatch.concat([part.flows for part in held]),
-                np.concatenate([part.probabilities for part in held]),
-            )
+            yield from self._all(held)
         if failed is not None:
             raise failed
 
-    def _all(self, flows: FlowBatch, probabilities: NDArray[np.float32]) -> Iterator[Scored]:
-        found, others = reweigh_all(
-            _keys(flows), _times(flows), probabilities, self._prior, self._options
+    def _without_payload(self, scored: Scored) -> Scored:
+        batch = scored.flows.to_arrow()
+        there = [name for name in batch.schema.names if name in self._columns]
+        flows = FlowBatch.trusted(batch.select(there))
+        found = None if scored.found is None else replace(scored.found, flows=flows)
+        return scored._replace(flows=flows, found=found)
+
+    def _all(self, held: Sequence[Scored]) -> Iterator[Scored]:
+        flows = FlowBatch.concat([each.flows for each in held])
+        times = _times(flows)
+        probabilities, others = reweigh_all(
+            _keys(flows),
+            times,
+            np.concatenate([each.probabilities for each in held if each.probabilities is not None]),
+            self._prior,
+            self._options,
         )
-        order = np.argsort(_times(flows), kind="stable")
+        by_evidence = [each.found for each in held if each.found is not None]
+        found = Found.concat(by_evidence) if by_evidence else None
+        order = np.argsort(times, kind="stable")
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            yield Scored(flows.take(rows), found[rows], others[rows])
+            part = None if found is None else found.take(rows)
+            chosen = flows.take(rows) if part is None else part.flows
+            yield Scored(chosen, probabilities[rows], others[rows], part)
 
 
 def reweigh_all(

@@ -6,25 +6,44 @@ verdict whichever way it came in.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from apptell.errors import UsageError
+import numpy as np
+
+from apptell.errors import ApptellError, UsageError
 from apptell.flows import FlowOptions
+from apptell.flows.schema import FlowBatch
 from apptell.models import Model, load_model
 from apptell.names import read_flows
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
-from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide
+from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide, decide_without_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from apptell.flows.schema import FlowBatch
+    from numpy.typing import NDArray
+
     from apptell.verdicts.context import Context
+    from apptell.verdicts.evidence import Evidence
     from apptell.verdicts.schema import Verdict, VerdictBatch
 
 DEFAULT_THRESHOLD: Final = 0.85
 """The paper's threshold (Section 4.2), when neither the caller nor the model names one."""
+NEEDED: Final = frozenset(
+    {
+        *FROM_FLOWS,
+        *COUNTS,
+        "decided_ns",
+        "decided_packets_to_server",
+        "decided_packets_to_client",
+        "decided_bytes_to_server",
+        "decided_bytes_to_client",
+        "end_reason",
+    }
+)
+"""Columns of a flow that a verdict and its records need once the model has seen the flow."""
 MIN_PAYLOAD_PACKETS: Final = 2
 """Flows with fewer packets with payload are passed over (Section 3.1)."""
 
@@ -35,11 +54,20 @@ def choose_threshold(wished: float | None, model: Model) -> float:
     Raises:
         UsageError: a wished threshold is not between 0 and 1.
     """
+    check_threshold(wished)
     if wished is not None:
-        if not 0.0 <= wished <= 1.0:
-            raise UsageError(f"threshold {wished} is not between 0 and 1")
         return wished
     return DEFAULT_THRESHOLD if model.threshold is None else model.threshold
+
+
+def check_threshold(wished: float | None) -> None:
+    """Refuses a threshold that no probability can be.
+
+    Raises:
+        UsageError: it is not between 0 and 1.
+    """
+    if wished is not None and not 0.0 <= wished <= 1.0:
+        raise UsageError(f"threshold {wished} is not between 0 and 1")
 
 
 def identify(
@@ -75,46 +103,161 @@ def identify(
 
 def identify_flows(
     batches: Iterable[FlowBatch],
-    model: Model,
+    model: Model | None = None,
     threshold: float | None = None,
     *,
     early: bool = False,
     context: Context | None = None,
+    evidence: Evidence | None = None,
 ) -> Iterator[VerdictBatch]:
-    """Verdicts on all flows with at least two payload packets, a batch for each batch that has any.
+    """Verdicts on all flows with at least two payload packets, in batches.
 
     Args:
-        batches: flows with the groups *core* and *segments*; an error raised while they are read
-            comes out after the verdicts on all flows before it.
-        model: the model that decides.
-        threshold: smallest accepted confidence; the model's own, else 0.85, unless given.
+        batches: flows with the groups *core* and *segments*, and *names* for evidence; an error raised while
+            they are read comes out after the verdicts on all flows before it.
+        model: decides flows that evidence names no app of; None for evidence alone. It is asked about flows of
+            the transport protocols that it learned, and about no others.
+        threshold: smallest accepted confidence; default: the model's own, else 0.85.
         early: the flows are open and their fifth payload packet is still to come: one payload packet is
             enough, and the confidence is calibrated for the number of them.
         context: re-weights a client's flows; early ones are not context of others.
+        evidence: names, DNS answers, addresses and ranges, asked before the model; None for the model alone.
 
     Raises:
         UsageError: the threshold is not between 0 and 1.
         ModelError: the model does not fit its input.
     """
-    limit = choose_threshold(threshold, model)
-    name = f"{model.name}@{model.hash}"
-    scored = _scored(batches, model, early=early)
+    for _, verdicts in flows_and_verdicts(
+        batches, model, threshold, early=early, context=context, evidence=evidence
+    ):
+        yield verdicts
+
+
+def flows_and_verdicts(
+    batches: Iterable[FlowBatch],
+    model: Model | None = None,
+    threshold: float | None = None,
+    *,
+    early: bool = False,
+    context: Context | None = None,
+    evidence: Evidence | None = None,
+) -> Iterator[tuple[FlowBatch, VerdictBatch]]:
+    """The same as ``identify_flows``, each batch with the flows that it is about.
+
+    The flows have the columns ``NEEDED``; whether they have others depends on when their verdict was found.
+    """
+    scored = _scored(batches, model, evidence, early=early)
     if context is not None:
         scored = context.reweigh(scored, keep=not early)
-    for flows, probabilities, others in scored:
-        yield decide(flows, probabilities, model.apps, limit, name, model.decision_packets, others)
+    if evidence is not None:
+        scored = _finished(scored, evidence)
+    if model is None:
+        for flows, _, _, found in scored:
+            yield flows, decide_without_model(flows, found)
+        return
+    limit = choose_threshold(threshold, model)
+    name, packets = f"{model.name}@{model.hash}", model.decision_packets
+    known = None if evidence is None else evidence.known_apps
+    for flows, probabilities, others, found in scored:
+        if probabilities is None:
+            yield flows, decide_without_model(flows, found, packets, model.transports)
+        else:
+            yield (
+                flows,
+                decide(
+                    flows, probabilities, model.apps, limit, name, packets, others, found, known
+                ),
+            )
 
 
 def whole_context(options: ContextOptions, model: Model) -> WholeContext:
     """Context of a file's flows under a model."""
-    return WholeContext(options, model.prior, (*FROM_FLOWS, *COUNTS))
+    return WholeContext(options, model.prior, NEEDED)
 
 
-def _scored(batches: Iterable[FlowBatch], model: Model, *, early: bool) -> Iterator[Scored]:
-    """The flows that a verdict is given on, with their probabilities."""
+def _scored(
+    batches: Iterable[FlowBatch], model: Model | None, evidence: Evidence | None, *, early: bool
+) -> Iterator[Scored]:
+    """The flows that a verdict is given on, with what their names say, and their probabilities.
+
+    The model is asked about those that no name decides.
+    """
     least = 1 if early else MIN_PAYLOAD_PACKETS
     for batch in batches:
         enough = batch.payload_packets >= least
         flows = batch if enough.all() else batch.filter(enough)
-        if len(flows):
-            yield Scored(flows, model.predict_proba(flows, early=early))
+        if not len(flows):
+            continue
+        whole = Scored(flows, None)
+        if evidence is not None:
+            found = evidence.begin(flows, is_remembered=not early)
+            whole = Scored(found.flows, None, None, found)
+        if model is None:
+            yield whole
+            continue
+        is_asked = np.isin(flows.numpy("protocol"), model.transports)
+        if whole.found is not None:
+            is_asked &= ~whole.found.is_app
+        if not is_asked.all():
+            yield _chosen(whole, ~is_asked)
+        if is_asked.any():
+            asked = _chosen(whole, is_asked)
+            yield asked._replace(probabilities=model.predict_proba(asked.flows, early=early))
+
+
+def _finished(scored: Iterable[Scored], evidence: Evidence) -> Iterator[Scored]:
+    """The same with what addresses say; what open flows may still tell about is held until they have.
+
+    An error in between comes after the flows before it.
+    """
+    held: list[Scored] = []
+    failed: ApptellError | None = None
+
+    def finish(one: Scored) -> Scored:
+        assert one.found is not None
+        found = evidence.finish(one.found)
+        return one._replace(flows=found.flows, found=found)
+
+    try:
+        for each in scored:
+            found, until = each.found, evidence.known_until_ns
+            if found is None or until is None:
+                yield finish(each)
+                continue
+            is_early = found.is_open & (found.flows.numpy("start_ns") > until)
+            if not is_early.all():
+                yield finish(_chosen(each, ~is_early))
+            if is_early.any():
+                held.append(_without_payload(_chosen(each, is_early)))
+            ready = [one for one in held if one.flows.numpy("start_ns").max() <= until]
+            held = [one for one in held if one.flows.numpy("start_ns").max() > until]
+            yield from map(finish, ready)
+    except ApptellError as error:
+        failed = error
+    yield from map(finish, held)
+    if failed is not None:
+        raise failed
+
+
+def _chosen(scored: Scored, keep: NDArray[np.bool_]) -> Scored:
+    """Some of the flows."""
+    if keep.all():
+        return scored
+    found = None if scored.found is None else scored.found.filter(keep)
+    flows = scored.flows.filter(keep) if found is None else found.flows
+    probabilities, others = scored.probabilities, scored.context_flows
+    return Scored(
+        flows,
+        None if probabilities is None else probabilities[keep],
+        None if others is None else others[keep],
+        found,
+    )
+
+
+def _without_payload(scored: Scored) -> Scored:
+    """The same flows with the columns alone that a verdict still needs."""
+    batch = scored.flows.to_arrow()
+    there = [name for name in batch.schema.names if name in NEEDED]
+    flows = FlowBatch(batch.select(there))
+    found = None if scored.found is None else replace(scored.found, flows=flows)
+    return scored._replace(flows=flows, found=found)

@@ -1,6 +1,6 @@
 """VerdictBatch: a table of decided flows; the one definition of its columns.
 
-One row is a verdict on one flow. ``app`` is null when the model declined.
+One row is a verdict on one flow. ``app`` is null when no app can be named; ``outcome`` says why.
 """
 
 from __future__ import annotations
@@ -14,10 +14,33 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 OTHER: Final = "other"
 """The class of background traffic; a verdict like any other, not a declined flow."""
-OUTCOMES: Final = ("named", "declined", "overloaded")
+EVIDENCE_KINDS: Final = ("name", "dns", "address", "range", "model", "context")
+"""What a verdict can rest on, strongest first: the flow's own name; a DNS answer to the client; an address
+that was reached before under one app; an app's own address range; a model; a model and the client's other
+flows."""
+NAMED: Final = "named"
+BELOW_THRESHOLD: Final = "below threshold"
+UNLEARNED_TRANSPORT: Final = "unlearned transport"
+SHARED_SERVICE: Final = "shared service"
+UNLISTED_NAME: Final = "unlisted name"
+NO_EVIDENCE: Final = "no evidence"
+OVERLOADED: Final = "overloaded"
+OUTCOMES: Final = (
+    NAMED,
+    BELOW_THRESHOLD,
+    UNLEARNED_TRANSPORT,
+    SHARED_SERVICE,
+    UNLISTED_NAME,
+    NO_EVIDENCE,
+    OVERLOADED,
+)
+"""What became of a flow. Only ``named`` comes with an app. The others say why no app is named: the model's
+confidence was too low; the model never learned the flow's transport protocol; the flow's name belongs to a
+service that many apps use; the catalogue does not list the name; nothing is known of the flow; there was no
+time to identify it."""
 
 SCHEMA: Final = pa.schema(
     {
@@ -28,22 +51,30 @@ SCHEMA: Final = pa.schema(
         "client_port": pa.uint16(),
         "server_address": pa.string(),
         "server_port": pa.uint16(),
-        "app": pa.string(),  # null when declined
-        "best_guess": pa.string(),  # the likeliest app, accepted or not
+        "app": pa.string(),  # null when no app is named
+        "app_name": pa.string(),  # as its vendor writes it; null when the catalogue does not list the app
+        "category": pa.string(),  # of the app, such as messaging
+        "service": pa.string(),  # what the name says when it names no app; else the registered domain
+        "service_kind": pa.string(),  # platform, cdn, sdk, ads, network; unlisted: not in the catalogue
+        "evidence": pa.string(),  # one of EVIDENCE_KINDS: what app or service rest on; null for neither
+        "best_guess": pa.string(),  # the model's likeliest app, accepted or not
         "confidence": pa.float32(),  # its probability
         "runner_up": pa.string(),
         "runner_up_confidence": pa.float32(),
         "threshold": pa.float32(),
         "payload_packets_seen": pa.int32(),  # what the verdict rests on, at most the model's
-        "model": pa.string(),  # name@hash
+        "model": pa.string(),  # name@hash; null when no model was asked
         "outcome": pa.string(),  # one of OUTCOMES
         "end_ns": pa.int64(),  # last packet so far
         "packets_to_server": pa.int64(),
         "packets_to_client": pa.int64(),
         "bytes_to_server": pa.int64(),
         "bytes_to_client": pa.int64(),
-        "server_name": pa.string(),  # evidence for people; not an input unless the model says so
+        "server_name": pa.string(),  # of TLS, QUIC or DTLS; not a model's input unless the model says so
+        "alpn": pa.string(),
         "ja4": pa.string(),
+        "http_host": pa.string(),
+        "dns_name": pa.string(),  # a name the client had asked for the server's address
         "capture": pa.string(),
         "connection_id": pa.uint64(),
         "part": pa.int32(),
@@ -53,7 +84,7 @@ SCHEMA: Final = pa.schema(
     },
     metadata={"apptell.verdict_schema": str(SCHEMA_VERSION)},
 )
-"""The columns of a verdict, in the order of its record (``apptell.records.schema``): new ones go last."""
+"""The columns of a verdict, in the order of its record (``apptell.records.schema``)."""
 
 
 class Verdict:
@@ -73,7 +104,8 @@ class Verdict:
         return list(self._row)
 
     def __repr__(self) -> str:
-        app = self.app or f"declined, perhaps {self.best_guess}"
+        guess = f", perhaps {self.best_guess}" if self.best_guess else ""
+        app = self.app or f"{self.outcome}{guess}"
         server = self.server_name or f"{self.server_address}:{self.server_port}"
         return f"<Verdict {self.client_address}:{self.client_port} -> {server}: {app}>"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from apptell.errors import MissingError, UsageError
-from apptell.models import load_model
 from apptell.records.forms import (
     BUILT_IN,
     LineForm,
@@ -21,8 +20,8 @@ from apptell.records.schema import flow_record_schema, flow_records, verdict_rec
 from apptell.records.summary import SUMMARY_RECORD
 from apptell.records.writers import open_writer
 from apptell.service import open_outputs
-from apptell.service.decisions import Decisions
 from apptell.testing import flow_batch
+from tests.ended import ended
 from tests.records.fakes import verdicts
 
 FLOWS = flow_batch(["signal", "zoom"])
@@ -139,7 +138,7 @@ def test_connection_ids_are_text_in_json() -> None:
     ):
         form = form_of_name(name)
         assert isinstance(form, LineForm)
-        (batch, _) = Decisions(load_model()).ended(flows)
+        (batch, _) = ended(flows)
         found = [read(json.loads(line)) for line in form.lines(batch)]
         assert found == ["18446744073709551615", "9007199254740993"], name
 

@@ -14,7 +14,8 @@ from apptell.records.values import rfc3339
 
 ECS_VERSION: Final = "8.11.0"
 _OWN: Final = (
-    "outcome", "best_guess", "confidence", "runner_up", "threshold", "model", "revised",
+    "outcome", "app_name", "category", "service", "service_kind", "evidence", "dns_name", "best_guess",
+    "confidence", "runner_up", "threshold", "model", "revised",
 )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ class Ecs(EventForm):
             "client": client | to_server,
             "server": server | to_client,
             "source": client | to_server,
-            "destination": server | to_client | {"domain": row["server_name"]},
+            "destination": server | to_client | {"domain": row["server_name"] or row["http_host"]},
             "tls": {"client": {"server_name": row["server_name"]}} if row["server_name"] else None,
             "observer": {"product": "apptell", "type": "sensor", "version": __version__},
             "apptell": {

@@ -13,7 +13,8 @@ from apptell.records.schema import END
 from apptell.records.values import rfc3339
 
 _APP_ID: Final = (
-    "event", "outcome", "app", "best_guess", "confidence", "runner_up", "threshold", "model", "revised",
+    "event", "outcome", "app", "app_name", "category", "service", "service_kind", "evidence", "dns_name",
+    "best_guess", "confidence", "runner_up", "threshold", "model", "revised",
 )  # fmt: skip
 
 
@@ -51,6 +52,8 @@ class Eve(EventForm):
             if row["end_reason"] is not None:
                 event["flow"]["reason"] = row["end_reason"]
         tls = {"sni": row["server_name"], "ja4": row["ja4"]}
+        if row["http_host"]:
+            event["http"] = {"hostname": row["http_host"]}
         if any(tls.values()):
             event["tls"] = {name: value for name, value in tls.items() if value}
         return event

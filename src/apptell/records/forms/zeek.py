@@ -29,6 +29,11 @@ FIELDS: Final = (
     ("event", "string"),
     ("outcome", "string"),
     ("app", "string"),
+    ("app_name", "string"),
+    ("category", "string"),
+    ("service", "string"),
+    ("service_kind", "string"),
+    ("evidence", "string"),
     ("best_guess", "string"),
     ("confidence", "double"),
     ("duration", "interval"),
@@ -37,14 +42,16 @@ FIELDS: Final = (
     ("orig_ip_bytes", "count"),
     ("resp_ip_bytes", "count"),
     ("server_name", "string"),
+    ("http_host", "string"),
+    ("dns_name", "string"),
     ("ja4", "string"),
     ("model", "string"),
     ("revised", "bool"),
 )
 """The log's fields and their types, in order."""
 _AS_THEY_ARE: Final = (
-    "community_id", "event", "outcome", "app", "best_guess", "confidence", "server_name", "ja4", "model",
-    "revised",
+    "community_id", "event", "outcome", "app", "app_name", "category", "service", "service_kind", "evidence",
+    "best_guess", "confidence", "server_name", "http_host", "dns_name", "ja4", "model", "revised",
 )  # fmt: skip
 _EMPTY, _UNSET, _COMMENT = "(empty)", "-", "#"
 

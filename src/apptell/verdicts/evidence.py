@@ -1,0 +1,352 @@
+"""DNS answers and flows with their names in; which app or service each flow belongs to, and what says so, out.
+
+Evidence is asked in this order, and what speaks first settles the flow:
+
+1. *name*: the flow's own server name (TLS, QUIC, DTLS), else its HTTP host. The public name of Encrypted Client
+   Hello (RFC 9849) is no own name: it names who hides the real one.
+2. *dns*: a name that the client had asked for the server's address when the flow began. The name that was asked
+   counts, and not the aliases (CNAME) that the answer led through. Where names of two apps or services were
+   answered with this address, none of them decides.
+3. *address*: the app of earlier flows to the same server address and port, of this client, else of any client;
+   else the app whose name any client had asked for the server's address: a host with two addresses asks with
+   one and connects with the other. Earlier flows are those whose own name or DNS name was known when this flow
+   began. Where they belong to two apps or services, none decides.
+4. *range*: an address range that one app owns, unless the flow's name is listed as somebody else's.
+
+A name of a shared service (a platform, a delivery network, a library's server, advertising) never names an app.
+The same facts give the same answer in whatever order flows come: see ``verdicts.memory``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from apptell.errors import UsageError
+from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.verdicts.identity import NOBODY, SHARED, UNLISTED, Found, Identity, Table
+from apptell.verdicts.memory import MAX_KEYS, Memory
+from apptell.verdicts.schema import EVIDENCE_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from apptell.catalogue import Catalogue
+    from apptell.flows.schema import FlowBatch
+
+BY_NAME: Final = EVIDENCE_KINDS[:4]
+"""The kinds of evidence that need no model."""
+ECH_PUBLIC_NAMES: Final = frozenset(
+    {
+        "cloudflare-ech.com",  # Cloudflare's customers
+        "crypto.cloudflare.com",  # Cloudflare's test
+        "cover.defo.ie",  # the DEfO project's test
+        "public.tls-ech.dev",  # a public test
+    }
+)
+"""Outer server names of Encrypted Client Hello that are known to hide other names."""
+NETWORK: Final = "network"
+"""The kind of a service that keeps the network itself running; told by its port alone."""
+NETWORK_PORTS: Final = {
+    53: "dns",
+    67: "dhcp",
+    68: "dhcp",
+    123: "ntp",
+    137: "netbios",
+    138: "netbios",
+    546: "dhcpv6",
+    547: "dhcpv6",
+    853: "dns",
+    1900: "ssdp",
+    5353: "mdns",
+    5355: "llmnr",
+}
+"""Server ports of the network's own services (IANA's registry of service names and ports)."""
+LATE_NS: Final = 120_000_000_000
+"""How long after its last packet a flow is known to have ended at the latest: the timeout and some more."""
+_SECOND: Final = 1_000_000_000
+_DAY_S: Final = 86_400
+_MAX_NAMES: Final = 1 << 16
+_NAME, _DNS, _ADDRESS, _RANGE = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceOptions:
+    """What verdicts may rest on, and how long it is remembered.
+
+    Raises:
+        UsageError: an unknown kind of evidence, or a time that is not above 0.
+    """
+
+    kinds: frozenset[str] = frozenset(BY_NAME)
+    """Of EVIDENCE_KINDS."""
+    keep_s: float = 21_600.0
+    """How long a DNS answer counts for flows that begin later, and an address as an app's after a flow to it
+    was last named. A DNS answer counts longer where its TTL, of at most a day, is longer. Apps connect to an
+    address again long after a short TTL has passed."""
+    max_keys: int = MAX_KEYS
+    """Pairs of client and address, and addresses, that are remembered at once."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(self.kinds - set(EVIDENCE_KINDS))
+        if unknown:
+            raise UsageError(f"no evidence {unknown[0]!r}: {', '.join(EVIDENCE_KINDS)}")
+        if not self.kinds:
+            raise UsageError(f"no evidence at all: {', '.join(EVIDENCE_KINDS)}")
+        if not 0 < self.keep_s < float("inf"):
+            raise UsageError(f"{self.keep_s} s of memory are not above 0")
+
+    @classmethod
+    def parse(cls, text: str) -> EvidenceOptions:
+        """From kinds joined by commas, or ``all``.
+
+        Raises:
+            UsageError: an unknown kind of evidence.
+        """
+        words = {word.strip().lower() for word in text.split(",")} - {""}
+        return cls(frozenset(EVIDENCE_KINDS) if words == {"all"} else frozenset(words))
+
+    @property
+    def asks_names(self) -> bool:
+        """Whether any evidence but a model counts."""
+        return bool(self.kinds.intersection(BY_NAME))
+
+
+class Evidence:
+    """Remembers names of addresses, and says whose each flow is. Reads no packet and asks no model.
+
+    Flows may come in any order, once what was known when they began has been put in: DNS answers by ``learn``,
+    and the names of flows that are still open by ``observe``.
+
+    Args:
+        catalogue: which app or service a name or an address belongs to.
+        options: what counts, and how long.
+        decision_packets: payload packets after which a flow's name counts for later flows, as in
+            ``FlowOptions``; one that ends with fewer counts once it has ended.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        options: EvidenceOptions | None = None,
+        decision_packets: int = DECISION_SEGMENTS,
+    ) -> None:
+        self.options = options or EvidenceOptions()
+        self._catalogue = catalogue
+        self._decision_packets = decision_packets
+        n, keep_ns = self.options.max_keys, int(self.options.keep_s * _SECOND)
+        self._answers_to: Memory[str] = Memory(keep_ns, n)
+        self._answers: Memory[str] = Memory(keep_ns, n)
+        self._reached_by: Memory[Identity] = Memory(keep_ns, n)
+        self._reached: Memory[Identity] = Memory(keep_ns, n)
+        self._names: dict[str, Identity | None] = {}
+        self.known_apps = {
+            app.id: Identity(app.id, app.name, app.category) for app in catalogue.apps.values()
+        }
+        """The apps of the catalogue by their ids."""
+        self.known_until_ns: int | None = None
+        """Flows that begin later than this wait for open flows that may have reached their server before; None
+        where nothing has to wait, because open flows are resolved as soon as their verdicts are due."""
+
+    def learn(self, answers: pa.RecordBatch) -> None:
+        """Remembers DNS answers.
+
+        Args:
+            answers: the columns client, address, name, ttl_s and time_ns of ``names.dns.ANSWERS``.
+        """
+        if "dns" not in self.options.kinds:
+            return
+        columns = ("client", "address", "name", "ttl_s", "time_ns")
+        keep_ns = self._answers.keep_ns
+        for client, address, name, ttl_s, time_ns in zip(
+            *(answers.column(column).to_pylist() for column in columns), strict=True
+        ):
+            until_ns = time_ns + max(min(ttl_s, _DAY_S) * _SECOND - keep_ns, 0)
+            self._answers_to.add((client, address), name, time_ns, until_ns)
+            self._answers.add(address, name, time_ns, until_ns)
+
+    def observe(self, flows: FlowBatch | None, until_ns: int) -> None:
+        """Remembers which addresses open flows reach under which names.
+
+        Args:
+            flows: open flows with the groups *core* and *names* whose verdict is due; None for none.
+            until_ns: all such flows that were decided by then have been put in, ns since 1970 UTC.
+        """
+        if flows is not None and "address" in self.options.kinds:
+            self.begin(flows)
+        self.known_until_ns = until_ns
+
+    def resolve(self, flows: FlowBatch) -> Found:
+        """What is known of flows; what they teach is remembered first."""
+        return self.finish(self.begin(flows))
+
+    def begin(self, flows: FlowBatch, *, is_remembered: bool = True) -> Found:
+        """What the flows' own names and DNS say.
+
+        Args:
+            flows: n flows with the groups *core* and *names*.
+            is_remembered: whether it counts for later flows to the same addresses.
+        """
+        n = len(flows)
+        table = Table()
+        found = Found(
+            flows,
+            table.identities,
+            np.full(n, NOBODY, dtype=np.int32),
+            np.full(n, NOBODY, dtype=np.int8),
+            np.zeros(n, dtype=bool),
+        )
+        if "name" in self.options.kinds:
+            self._ask_names(found, table)
+        if "dns" in self.options.kinds:
+            self._ask_dns(found, table)
+        if is_remembered and "address" in self.options.kinds:
+            self._remember(found)
+        return found
+
+    def finish(self, found: Found) -> Found:
+        """The same with what addresses say of flows that are not settled; it changes ``found``."""
+        table = Table(found.identities)
+        if "address" in self.options.kinds:
+            self._ask_addresses(found, table)
+        if "range" in self.options.kinds:
+            self._ask_ranges(found, table)
+        ports = np.where(found.code < 0, found.flows.numpy("server_port"), 0)
+        for port in NETWORK_PORTS.keys() & set(ports.tolist()):
+            service = Identity(service=NETWORK_PORTS[port], service_kind=NETWORK)
+            found.code[ports == port] = table.place(service)
+        return found
+
+    def _identity(self, name: str) -> Identity | None:
+        """Whose a name is; None where it is no host name."""
+        try:
+            return self._names[name]
+        except KeyError:
+            pass
+        match = self._catalogue.lookup(name)
+        if match.app is not None:
+            identity = Identity(match.app, match.app_name, match.category)
+        elif match.service is not None:
+            identity = Identity(service=match.service, service_kind=match.kind or UNLISTED)
+        else:
+            identity = None
+        if len(self._names) >= _MAX_NAMES:
+            self._names.clear()
+        self._names[name] = identity
+        return identity
+
+    def _ask_names(self, found: Found, table: Table) -> None:
+        for column in ("server_name", "http_host"):
+            names = found.flows.column(column)
+            if names.null_count == len(names):
+                continue
+            encoded = names.dictionary_encode()
+            codes = [
+                NOBODY if name.lower() in ECH_PUBLIC_NAMES else table.place(self._identity(name))
+                for name in map(_host, encoded.dictionary.to_pylist())
+            ]
+            places = encoded.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
+            code = np.array([*codes, NOBODY], dtype=np.int32)[places]
+            is_new = (found.code < 0) & (code >= 0)
+            found.code[is_new] = code[is_new]
+            found.kind[is_new] = _NAME
+
+    def _ask_dns(self, found: Found, table: Table) -> None:
+        names = self._names_of(found.flows)
+        for row in np.flatnonzero(found.code < 0).tolist():
+            if names[row]:
+                self._settle(found, row, table, map(self._identity, names[row]), _DNS)
+        latest = [said[0] if said else None for said in names]
+        found.flows = found.flows.with_columns(dns_name=pa.array(latest, pa.string()))
+
+    @staticmethod
+    def _settle(
+        found: Found, row: int, table: Table, identities: Iterable[Identity | None], kind: int
+    ) -> None:
+        """Gives a flow the one app or service that an address has; several decide nothing."""
+        several = set(identities) - {None}
+        if len(several) > 1 or several == {SHARED}:
+            found.is_shared[row] = True
+        elif several:
+            found.code[row] = table.place(several.pop())
+            found.kind[row] = kind
+
+    def _names_of(self, flows: FlowBatch) -> list[list[str]]:
+        """The names that the clients had asked for the servers' addresses, the latest first."""
+        known = flows.column("dns_name")
+        names = [[name] if name else [] for name in known.to_pylist()]
+        if not len(self._answers_to):
+            return names
+        ends = zip(*(_texts(flows, f"{who}_address") for who in ("client", "server")), strict=True)
+        at, starts = self._answers_to.at, flows.column("start_ns").to_pylist()
+        if known.null_count == len(known):
+            return [at(pair, start) for pair, start in zip(ends, starts, strict=True)]
+        return [
+            at(pair, start) or name for pair, start, name in zip(ends, starts, names, strict=True)
+        ]
+
+    def _remember(self, found: Found) -> None:
+        """Which addresses the named flows reached, from when their names count for others."""
+        rows = np.flatnonzero((found.code >= 0) | found.is_shared)
+        if not len(rows):
+            return
+        flows = found.flows
+        is_due = flows.payload_packets >= self._decision_packets
+        known_ns = np.where(is_due, flows.numpy("decided_ns"), flows.numpy("end_ns") + LATE_NS)
+        seen: dict[tuple[Any, ...], tuple[int, int]] = {}
+        ends = zip(*_ends(flows, rows), found.code[rows].tolist(), strict=True)
+        for key, time_ns in zip(ends, known_ns[rows].tolist(), strict=True):
+            first, last = seen.get(key, (time_ns, time_ns))
+            seen[key] = (min(first, time_ns), max(last, time_ns))
+        for (client, server, port, code), (first, last) in seen.items():
+            identity = found.identities[code] if code >= 0 else SHARED
+            self._reached.add((server, port), identity, first, last)
+            self._reached_by.add((client, server, port), identity, first, last)
+
+    def _ask_addresses(self, found: Found, table: Table) -> None:
+        rows = np.flatnonzero(found.is_open)
+        starts = found.flows.numpy("start_ns")[rows].tolist()
+        for row, client, server, port, start in zip(
+            rows.tolist(), *_ends(found.flows, rows), starts, strict=True
+        ):
+            said: list[Identity | None] = [*self._reached_by.at((client, server, port), start)]
+            said = said or [*self._reached.at((server, port), start)]
+            said = said or [*map(self._identity, self._answers.at(server, start))]
+            self._settle(found, row, table, said, _ADDRESS)
+
+    def _ask_ranges(self, found: Found, table: Table) -> None:
+        rows = np.flatnonzero(~found.is_listed)
+        if not len(rows):
+            return
+        owners = self._catalogue.owners_of(
+            found.flows.column("server_address").take(pa.array(rows))
+        )
+        for row, owner in zip(rows.tolist(), owners.to_pylist(), strict=True):
+            if owner is not None:
+                found.code[row] = table.place(self.known_apps[owner])
+                found.kind[row] = _RANGE
+
+
+def _host(name: str) -> str:
+    """A name without a port (``host:port`` of HTTP, ``[v6]:port`` included)."""
+    head, colon, port = name.rpartition(":")
+    return head if colon and port.isdigit() and (":" not in head or head.endswith("]")) else name
+
+
+def _texts(flows: FlowBatch, column: str) -> list[str | None]:
+    """A column of texts, each text one object: an address occurs in many flows."""
+    encoded = flows.column(column).dictionary_encode()
+    words = encoded.dictionary.to_pylist()
+    return [words[place] for place in encoded.indices.to_pylist()]
+
+
+def _ends(flows: FlowBatch, rows: NDArray[np.int64]) -> list[list[Any]]:
+    """Client address, server address and server port of some flows."""
+    places = pa.array(rows)
+    names = ("client_address", "server_address", "server_port")
+    return [flows.column(name).take(places).to_pylist() for name in names]

@@ -1,0 +1,152 @@
+"""Whose flows are: an app's, a service's or nobody's; codes in, the columns of a verdict out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from apptell.flows.schema import FlowBatch
+from apptell.verdicts.schema import (
+    EVIDENCE_KINDS,
+    NAMED,
+    NO_EVIDENCE,
+    SHARED_SERVICE,
+    UNLISTED_NAME,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+UNLISTED: Final = "unlisted"
+"""The kind of a service whose name the catalogue does not list: its registered domain."""
+NOBODY: Final = -1
+"""The code of a flow that is nobody's."""
+
+
+class Identity(NamedTuple):
+    """Whose a name is: an app's or a service's."""
+
+    app: str | None = None
+    app_name: str | None = None
+    category: str | None = None
+    service: str | None = None
+    service_kind: str | None = None
+
+
+SHARED: Final = Identity()
+"""An address that was answered for names of several apps or services."""
+_TEXTS: Final = Identity._fields
+
+
+@dataclass(slots=True)
+class Found:
+    """What evidence says of n flows."""
+
+    flows: FlowBatch
+    """With ``dns_name``."""
+    identities: list[Identity]
+    """Those that occur."""
+    code: NDArray[np.int32]
+    """Place of each flow's identity, shape (n,); -1 where there is none."""
+    kind: NDArray[np.int8]
+    """Place of its evidence in EVIDENCE_KINDS, shape (n,); -1 where there is none."""
+    is_shared: NDArray[np.bool_]
+    """Whether the address has names of several apps or services, shape (n,)."""
+
+    def __len__(self) -> int:
+        return len(self.code)
+
+    @property
+    def is_open(self) -> NDArray[np.bool_]:
+        """Whether nothing is known of the flow and its address, shape (n,): earlier flows may tell."""
+        return (self.code < 0) & ~self.is_shared
+
+    @property
+    def is_app(self) -> NDArray[np.bool_]:
+        """Whether an app is named, shape (n,)."""
+        return self._mask([identity.app is not None for identity in self.identities])
+
+    @property
+    def is_listed(self) -> NDArray[np.bool_]:
+        """Whether it is an app or service of the catalogue, shape (n,)."""
+        return self._mask([each.service_kind != UNLISTED for each in self.identities])
+
+    def filter(self, keep: NDArray[np.bool_]) -> Found:
+        """Some of the flows."""
+        return Found(
+            self.flows.filter(keep),
+            self.identities,
+            self.code[keep],
+            self.kind[keep],
+            self.is_shared[keep],
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> Found:
+        """Some of the flows, in the order given."""
+        return Found(
+            self.flows.take(rows),
+            self.identities,
+            self.code[rows],
+            self.kind[rows],
+            self.is_shared[rows],
+        )
+
+    @staticmethod
+    def concat(parts: Sequence[Found]) -> Found:
+        """Several of them as one."""
+        if len(parts) == 1:
+            return parts[0]
+        table = Table()
+        places = [np.array([*map(table.place, part.identities), NOBODY]) for part in parts]
+        return Found(
+            FlowBatch.concat([part.flows for part in parts]),
+            table.identities,
+            np.concatenate(
+                [place[part.code] for place, part in zip(places, parts, strict=True)]
+            ).astype(np.int32),
+            np.concatenate([part.kind for part in parts]),
+            np.concatenate([part.is_shared for part in parts]),
+        )
+
+    def columns(self) -> dict[str, pa.Array]:
+        """The verdict's columns: app, app_name, category, service, service_kind, evidence, outcome."""
+        places = pa.array(self.code, mask=self.code < 0)
+        found = {
+            name: pa.array([identity[at] for identity in self.identities], pa.string()).take(places)
+            for at, name in enumerate(_TEXTS)
+        }
+        kinds = pa.array(self.kind, mask=self.kind < 0)
+        found["evidence"] = pa.array(EVIDENCE_KINDS, pa.string()).take(kinds)
+        outcome = np.full(len(self), 3, dtype=np.int8)
+        outcome[self.is_shared] = 1
+        outcome[self.code >= 0] = 2
+        outcome[self.is_listed] = 1
+        outcome[self.is_app] = 0
+        words = pa.array([NAMED, SHARED_SERVICE, UNLISTED_NAME, NO_EVIDENCE], pa.string())
+        found["outcome"] = words.take(pa.array(outcome))
+        return found
+
+    def _mask(self, flags: list[bool]) -> NDArray[np.bool_]:
+        return np.array([*flags, False], dtype=bool)[self.code]
+
+
+class Table:
+    """The identities of a batch, each once."""
+
+    def __init__(self, identities: list[Identity] | None = None) -> None:
+        self.identities: list[Identity] = [] if identities is None else identities
+        self._places = {identity: place for place, identity in enumerate(self.identities)}
+
+    def place(self, identity: Identity | None) -> int:
+        """Where an identity stands; -1 for None."""
+        if identity is None:
+            return NOBODY
+        place = self._places.setdefault(identity, len(self.identities))
+        if place == len(self.identities):
+            self.identities.append(identity)
+        return place
