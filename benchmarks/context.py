@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from apptell.cli.labelled import apps_of
 from apptell.dataset import Dataset
 from apptell.dataset.groups import group_values
 from apptell.dataset.splits import folds
@@ -22,6 +21,7 @@ from apptell.evaluation.curves import expected_calibration_error, reliability
 from apptell.evaluation.providers import by_provider, provider_of
 from apptell.evaluation.scores import confusion_matrix, score
 from apptell.evaluation.uncertainty import bootstrap_intervals
+from apptell.experiments.labelled import apps_of
 from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import Task
 from apptell.verdicts import ContextOptions

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from apptell.cli.labelled import apps_of
 from apptell.dataset import Dataset, split
 from apptell.encoding import STATISTICS
 from apptell.encoding import statistics as statistics_of
+from apptell.experiments.labelled import apps_of
 from apptell.learning import StatisticsForest
 
 

@@ -1,7 +1,7 @@
-"""apptell tells which app made each flow of a phone's network traffic, also when it is encrypted.
+"""apptell identifies the app behind each network flow, even when the traffic is encrypted.
 
 The public names are loaded when they are asked for, so that ``import apptell`` costs next to nothing
-and never loads a training framework.
+and never loads a training framework. ``docs/reference/python.md`` describes each with an example.
 """
 
 from __future__ import annotations
@@ -19,13 +19,25 @@ from apptell.errors import (
     ModelError,
     OutputError,
     UsageError,
+    needs_extra,
 )
 
 if TYPE_CHECKING:
-    from apptell.dataset import Dataset
-    from apptell.evaluation import evaluate
+    from apptell.dataset import Dataset, Selection
+    from apptell.evaluation import Evaluation
+    from apptell.experiments.audit import Audit, audit
+    from apptell.experiments.compare import Comparison, compare
+    from apptell.experiments.evaluate import EvaluatedModel, evaluate
+    from apptell.experiments.train import TrainedModel, train
     from apptell.flows import FlowBatch, FlowOptions, FlowReader
-    from apptell.learning import AppClassifier, StatisticsForest, train_model
+    from apptell.learning import (
+        AppClassifier,
+        ByteClassifier,
+        CalibratedForest,
+        StatisticsForest,
+        TokenFusion,
+        TokenLinear,
+    )
     from apptell.models import Model, load_model
     from apptell.names import read_flows
     from apptell.verdicts import Verdict, VerdictBatch, identify, identify_flows
@@ -33,9 +45,15 @@ if TYPE_CHECKING:
 __all__ = [
     "AppClassifier",
     "ApptellError",
+    "Audit",
+    "ByteClassifier",
+    "CalibratedForest",
     "CaptureError",
+    "Comparison",
     "Dataset",
     "DatasetError",
+    "EvaluatedModel",
+    "Evaluation",
     "FlowBatch",
     "FlowOptions",
     "FlowReader",
@@ -44,50 +62,61 @@ __all__ = [
     "Model",
     "ModelError",
     "OutputError",
+    "Selection",
     "StatisticsForest",
+    "TokenFusion",
+    "TokenLinear",
+    "TrainedModel",
     "UsageError",
     "Verdict",
     "VerdictBatch",
     "__version__",
+    "audit",
+    "compare",
     "evaluate",
     "identify",
     "identify_flows",
     "load_model",
     "read_flows",
-    "train_model",
+    "train",
 ]
 
 _HOME = {
     "AppClassifier": "learning",
+    "Audit": "experiments.audit",
+    "ByteClassifier": "learning",
+    "CalibratedForest": "learning",
+    "Comparison": "experiments.compare",
     "Dataset": "dataset",
+    "EvaluatedModel": "experiments.evaluate",
+    "Evaluation": "evaluation",
     "FlowBatch": "flows",
     "FlowOptions": "flows",
     "FlowReader": "flows",
     "Model": "models",
+    "Selection": "dataset",
     "StatisticsForest": "learning",
+    "TokenFusion": "learning",
+    "TokenLinear": "learning",
+    "TrainedModel": "experiments.train",
     "Verdict": "verdicts",
     "VerdictBatch": "verdicts",
-    "evaluate": "evaluation",
+    "audit": "experiments.audit",
+    "compare": "experiments.compare",
+    "evaluate": "experiments.evaluate",
     "identify": "verdicts",
     "identify_flows": "verdicts",
     "load_model": "models",
     "read_flows": "names",
-    "train_model": "learning",
+    "train": "experiments.train",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
+    with needs_extra("train", f"apptell.{name}"):
         value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith(__name__):
-            raise
-        raise MissingError(
-            f"apptell.{name} needs {error.name}, which is not installed: "
-            "pip install 'apptell[train]'"
-        ) from error
     globals()[name] = value
     return value
 

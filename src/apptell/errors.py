@@ -6,6 +6,12 @@ A fault of the user's input is one of these; anything else that is raised is a d
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class ApptellError(Exception):
     """The base of every error that apptell raises on purpose."""
@@ -50,3 +56,24 @@ class MissingError(ApptellError):
     """Something that is needed is not installed or not permitted; the message says how to get it."""
 
     exit_code = 3
+
+
+@contextmanager
+def needs_extra(extra: str, what: str) -> Iterator[None]:
+    """Answers a library that is not installed with the command that installs it.
+
+    Args:
+        extra: the extra of apptell that brings the library: ``train``, ``kafka``, ``pandas``.
+        what: what needs it, as the subject of a sentence.
+
+    Raises:
+        MissingError: the block imports a library that is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "apptell":
+            raise
+        raise MissingError(
+            f"{what} needs {error.name}, which is not installed: pip install 'apptell[{extra}]'"
+        ) from error

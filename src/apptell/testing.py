@@ -286,7 +286,7 @@ def tiny_model(
 
     labels = [app for app in apps for _ in range(flows_per_app)]
     flows = flow_batch(labels, seed=seed)
-    train_model(flows, labels, model="paper-rf", ports=False, seed=seed, out=folder)
+    train_model(flows, labels, model="paper-rf", ports=False, seed=seed, out=folder, replace=True)
     return Path(folder)
 
 

@@ -162,6 +162,77 @@ def test_a_threshold_that_promises_a_precision_goes_into_the_model(
     assert info["metrics"]["promised_at_threshold"] == 0.6
     assert json.loads(done.stdout)["test"]["threshold"] == info["threshold"]
     done = run("train", dataset, "-o", model, *wished, "--precision", 0.99)
-    assert "cannot promise 99%: the threshold stays 0.85" in done.stderr
-    assert json.loads((model / "model.json").read_text())["threshold"] is None
-    assert run("train", dataset, "-o", model, *wished, "--precision", 2).returncode == 2
+    assert done.returncode == 1
+    assert "holds a model already" in done.stderr
+    assert run("train", dataset, "-o", tmp_path / "m", *wished, "--precision", 2).returncode == 2
+
+
+def test_a_precision_that_cannot_be_promised_leaves_the_model_as_it_is_without_one(
+    run: Run, dataset: Path, tmp_path: Path
+) -> None:
+    """A temperature alone would soften every confidence below the threshold: nothing would be accepted."""
+    model, wished = tmp_path / "model", ("--model", "paper-rf", "--split", "source")
+    done = run("train", dataset, "-o", model, *wished, "--precision", 0.99)
+    assert done.returncode == 0, done.stderr
+    assert "cannot promise 99%" in done.stderr
+    info = json.loads((model / "model.json").read_text())
+    assert (info["threshold"], info["calibration"]) == (None, None)
+    assert "promised_at_threshold" not in info["metrics"]
+    without = run("train", dataset, "-o", model, *wished, "--replace")
+    assert without.returncode == 0, without.stderr
+    assert json.loads(done.stdout) == json.loads(without.stdout)
+
+
+@pytest.mark.parametrize("option", [("--split", "none"), ("--all",)])
+def test_every_flow_can_be_learned_from(
+    run: Run, dataset: Path, tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    done = run("train", dataset, "-o", tmp_path / "m", "--model", "paper-rf", *option)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["test"] is None
+    assert "40 flows to learn from, and none to measure on" in done.stderr
+    info = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert (info["data"]["flows"], info["data"]["split"], info["metrics"]) == (40, "none", {})
+    assert not (tmp_path / "m" / "split.jsonl").exists()
+    known = run("evaluate", tmp_path / "m", dataset)
+    assert json.loads(known.stdout)["seen_share"] == 1.0
+
+
+def test_a_model_can_be_measured_on_another_dataset(
+    run: Run, dataset: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "captures" / "office").mkdir(parents=True)
+    for app in ("signal", "zoom"):
+        packets = app_capture([app], 6, seed=7)
+        write_pcap(tmp_path / "captures" / "office" / f"{app}.pcap", packets)
+    built = run("dataset", "build", tmp_path / "captures", "-o", tmp_path / "office")
+    assert built.returncode == 0, built.stderr
+    words = ("--model", "paper-rf", "--test", tmp_path / "office")
+    done = run("train", dataset, "-o", tmp_path / "m", *words)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["test"]["flows"] == 12
+    info = json.loads((tmp_path / "m" / "model.json").read_text())
+    assert info["data"]["flows"] == 40
+    assert info["metrics"]["measured_on"] == "office, 12 flows"
+    compared = run("compare", dataset, "-o", tmp_path / "r", *words, "--only", "--held-out", 2)
+    assert compared.returncode == 0, compared.stderr
+    found = json.loads(compared.stdout)
+    assert (found["test_dataset"], found["split"]) == ("office", "test")
+    assert [model["flows"] for model in found["models"]] == [12, 12]
+
+
+def test_numbers_of_a_recipe_are_chosen_by_name(run: Run, dataset: Path, tmp_path: Path) -> None:
+    words = ("-o", tmp_path / "m", "--model", "paper-rf", "--split", "source")
+    done = run("train", dataset, *words, "--set", "n_trees=7", "--set", "features=0.5")
+    assert done.returncode == 0, done.stderr
+    training = json.loads((tmp_path / "m" / "model.json").read_text())["training"]
+    assert training["trees"] == 7
+    assert training["hyperparameters"] == {"n_trees": 7, "features": 0.5}
+    for setting, message in (
+        ("lr=1", "model paper-rf has no hyperparameter 'lr'; available: n_trees, features"),
+        ("n_trees=0", "n_trees=0 is not a whole number above 0"),
+        ("n_trees=1.5", "n_trees=1.5 is not a whole number above 0"),
+        ("n_trees", "--set n_trees: not NAME=VALUE with a number"),
+    ):
+        done = run("train", dataset, *words, "--set", setting)
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr

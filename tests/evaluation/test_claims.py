@@ -1,6 +1,6 @@
 import numpy as np
 
-from apptell.evaluation import evaluate
+from apptell.evaluation import evaluate_predictions
 from apptell.evaluation.claims import claims_of
 
 APPS = ("a", "b")
@@ -14,7 +14,7 @@ def evaluated(right, confidence):
     probabilities = np.empty((len(right), 2), dtype=np.float32)
     probabilities[np.arange(len(right)), guess] = confidence
     probabilities[np.arange(len(right)), 1 - guess] = 1 - confidence
-    return evaluate([APPS[i] for i in truth], probabilities, APPS)
+    return evaluate_predictions([APPS[i] for i in truth], probabilities, APPS)
 
 
 GOOD = evaluated([True] * 98 + [False] * 2, [0.99] * 98 + [0.6] * 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from apptell.errors import DatasetError
-from apptell.evaluation import evaluate, slices_of
+from apptell.evaluation import evaluate_predictions, slices_of
 from apptell.testing import app_messages, flow_batch
 
 APPS = ["signal", "teams", "zoom"]
@@ -23,7 +23,7 @@ TABLE = np.array(
 
 
 def test_figures_over_all_flows_and_over_the_accepted_stand_beside_each_other() -> None:
-    result = evaluate(LABELS, TABLE, APPS)
+    result = evaluate_predictions(LABELS, TABLE, APPS)
     assert result.threshold == 0.85
     assert result.scores.accuracy == pytest.approx(4 / 6)
     assert result.coverage == pytest.approx(3 / 6)
@@ -34,7 +34,9 @@ def test_figures_over_all_flows_and_over_the_accepted_stand_beside_each_other() 
 
 
 def test_metrics_json_has_the_keys_that_others_read_and_is_plain() -> None:
-    found = evaluate(LABELS, TABLE, APPS, 0.5, ["a", "b"] * 3, slices={"n": [1, 2] * 3}).to_json()
+    found = evaluate_predictions(
+        LABELS, TABLE, APPS, 0.5, ["a", "b"] * 3, slices={"n": [1, 2] * 3}
+    ).to_json()
     assert json.loads(json.dumps(found)) == found
     assert {"macro_f1", "accuracy", "coverage", "per_app", "confusion"} <= set(found)
     assert found["coverage"] == 1.0
@@ -47,14 +49,14 @@ def test_metrics_json_has_the_keys_that_others_read_and_is_plain() -> None:
 
 
 def test_app_coverage_is_the_mean_over_captures_of_apps_found() -> None:
-    assert evaluate(LABELS, TABLE, APPS).app_coverage == pytest.approx(2 / 3)
-    by_capture = evaluate(LABELS, TABLE, APPS, captures=[0, 1, 0, 1, 0, 1])
+    assert evaluate_predictions(LABELS, TABLE, APPS).app_coverage == pytest.approx(2 / 3)
+    by_capture = evaluate_predictions(LABELS, TABLE, APPS, captures=[0, 1, 0, 1, 0, 1])
     # capture 0 has all three apps and finds signal and teams; capture 1 finds none of three.
     assert by_capture.app_coverage == pytest.approx((2 / 3 + 0) / 2)
 
 
 def test_an_app_the_model_does_not_know_counts_as_wrong_and_is_named() -> None:
-    result = evaluate(["viber", *LABELS[1:]], TABLE, APPS)
+    result = evaluate_predictions(["viber", *LABELS[1:]], TABLE, APPS)
     assert result.unknown_apps == ("viber",)
     assert result.scores.apps == ("signal", "teams", "zoom", "viber")
     assert result.scores.accuracy == pytest.approx(3 / 6)
@@ -62,15 +64,15 @@ def test_an_app_the_model_does_not_know_counts_as_wrong_and_is_named() -> None:
 
 
 def test_a_threshold_that_accepts_nothing_gives_zero_coverage() -> None:
-    result = evaluate(LABELS, TABLE, APPS, threshold=1.0)
+    result = evaluate_predictions(LABELS, TABLE, APPS, threshold=1.0)
     assert (result.coverage, result.at_threshold.macro_f1, result.app_coverage) == (0.0, 0.0, 0.0)
 
 
 def test_no_flows_and_other_lengths_are_refused() -> None:
     with pytest.raises(DatasetError, match="there are no flows with a label"):
-        evaluate([], np.zeros((0, 3), np.float32), APPS)
+        evaluate_predictions([], np.zeros((0, 3), np.float32), APPS)
     with pytest.raises(DatasetError, match=r"shape \(6, 3\) for 6 labels and 2 apps"):
-        evaluate(LABELS, TABLE, APPS[:2])
+        evaluate_predictions(LABELS, TABLE, APPS[:2])
 
 
 def test_slices_tell_hello_from_mid_session_and_count_at_most_five_packets() -> None:

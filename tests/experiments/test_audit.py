@@ -8,7 +8,7 @@ import pytest
 
 from apptell.dataset import split
 from apptell.errors import DatasetError
-from apptell.experiments.audit import audit
+from apptell.experiments.audit import audit_split
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
 from apptell.names import read_flows
@@ -115,7 +115,7 @@ def read(talks, tmp_path, in_order=None):
 def looked(talks, tmp_path, **how):
     flows, apps = read(talks, tmp_path, **how)
     assert len(flows) == len(talks)
-    return audit(flows, apps, split(flows, "paper"))
+    return audit_split(flows, apps, split(flows, "paper"))
 
 
 def each(change):
@@ -211,17 +211,17 @@ def test_leaks_come_in_order_of_harm_and_duplicates_are_counted(tmp_path):
 
 def test_a_split_that_leaves_sessions_out_has_no_leak_of_sessions(tmp_path):
     flows, apps = read(in_group("session"), tmp_path)
-    found = audit(flows, apps, split(flows, "session"))
+    found = audit_split(flows, apps, split(flows, "session"))
     assert "session" not in [finding.field for finding in found.leaks]
     assert next(f for f in found.findings if f.field == "session").shared == 0.0
 
 
 def test_the_limit_is_the_callers(tmp_path):
     flows, apps = read(PLANTED["TTL"](), tmp_path)
-    assert audit(flows, apps, split(flows, "paper"), limit=0.9).is_clean
+    assert audit_split(flows, apps, split(flows, "paper"), limit=0.9).is_clean
 
 
 def test_one_app_alone_cannot_be_audited(tmp_path):
     flows, _ = read(clean()[:20], tmp_path)
     with pytest.raises(DatasetError, match="two apps"):
-        audit(flows, ["a"] * 20, split(flows, "paper"))
+        audit_split(flows, ["a"] * 20, split(flows, "paper"))

@@ -8,7 +8,7 @@ import pytest
 from apptell.errors import DatasetError, OutputError, UsageError
 from apptell.flows.schema import FlowBatch
 from apptell.learning import train_model
-from apptell.learning.registry import Recipe, Settings, recipe_of
+from apptell.learning.registry import Recipe, TrainingOptions, recipe_of
 from apptell.models import load_model
 from tests.encoding.crafted import CraftedFlow, Packet, batch
 
@@ -30,7 +30,7 @@ def labelled(n=60, seed=0):
 
 def train(tmp_path, flows, labels, **settings):
     settings = {"model": "paper-rf", "epochs": 3, "device": "cpu", **settings}
-    return train_model(flows, labels, out=tmp_path / "m", **settings)
+    return train_model(flows, labels, out=tmp_path / "m", replace=True, **settings)
 
 
 @pytest.mark.parametrize("name", ["paper-cnn", "paper-rf", "sequence"])
@@ -72,7 +72,9 @@ def test_the_same_seed_gives_the_same_file_and_the_data_its_hash(tmp_path):
 def test_identification_differs_from_the_framework_by_less_than_1e_4(tmp_path, name):
     flows, labels = labelled()
     model = train(tmp_path, flows, labels, model=name, seed=5)
-    learner = recipe_of(name).make(Settings(epochs=3, seed=5, device="cpu"))
+    learner = recipe_of(name).make(
+        TrainingOptions(epochs=3, seed=5, device="cpu", hyperparameters=recipe_of(name).complete())
+    )
     inputs = model.encode(flows)
     expected = learner.fit(inputs, labels).predict_proba(inputs)
     np.testing.assert_allclose(model.predict_proba(flows), expected, atol=1e-4)
@@ -149,7 +151,7 @@ def test_wrong_settings_are_said(tmp_path, settings, message):
 
 def test_a_place_that_cannot_be_written_is_said_before_training(tmp_path):
     (tmp_path / "m").write_text("a file of mine")
-    with pytest.raises(OutputError, match="there is something else than a model"):
+    with pytest.raises(OutputError, match="m: not a folder"):
         train(tmp_path, *labelled())
 
 
@@ -170,6 +172,7 @@ def test_a_missing_library_is_said_with_the_command_that_brings_it(tmp_path, mon
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
     recipe = Recipe("paper-cnn", "image", "", absent, dict)
-    monkeypatch.setattr("apptell.learning.train.recipe_of", lambda _name: recipe)
+    for module in ("train", "task"):
+        monkeypatch.setattr(f"apptell.learning.{module}.recipe_of", lambda _name: recipe)
     with pytest.raises(Exception, match=r"needs torch, .*: pip install 'apptell\[train\]'$"):
         train(tmp_path, *labelled())

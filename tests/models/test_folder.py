@@ -38,27 +38,47 @@ def test_what_is_written_is_read_back(folder):
 
 
 def test_a_model_is_replaced_by_the_next_and_nothing_is_left_beside_it(folder):
-    write_model(folder, b"others", info(seed=7), "")
+    write_model(folder, b"others", info(seed=7), "", replace=True)
     assert read_model(folder)[0]["seed"] == 7
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(OutputError, match=r"there is something else than a model$"):
-        write_model(tmp_path, b"", info(), "")
+    with pytest.raises(OutputError, match=r"holds something other than a model"):
+        write_model(tmp_path, b"", info(), "", replace=True)
     assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_model_is_kept_unless_its_replacement_is_asked_for(folder):
+    with pytest.raises(OutputError, match=r"model: holds a model already; choose another folder"):
+        write_model(folder, b"others", info(seed=7), "")
+    assert read_model(folder)[1] == b"weights"
+
+
+def test_a_users_own_file_beside_a_model_keeps_the_model_from_being_replaced(folder):
+    (folder / "notes.txt").write_text("what I found")
+    with pytest.raises(OutputError, match=r"model: notes.txt is no part of a model"):
+        write_model(folder, b"others", info(seed=7), "", replace=True)
+    assert (folder / "notes.txt").read_text() == "what I found"
+    assert read_model(folder)[1] == b"weights"
+
+
+def test_a_link_is_not_followed(folder, tmp_path):
+    (tmp_path / "link").symlink_to(folder)
+    with pytest.raises(OutputError, match=r"link: not a folder"):
+        write_model(tmp_path / "link", b"others", info(), "", replace=True)
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match=r"cannot write the model: "):
+    with pytest.raises(OutputError, match=r"Not a directory|File exists"):
         write_model(tmp_path / "file" / "model", b"", info(), "")
 
 
 def test_a_failed_write_leaves_the_model_that_was_there(folder):
     with pytest.raises(ModelError, match=r"'apps' is"):
-        write_model(folder, b"others", info(apps=["alone"]), "")
+        write_model(folder, b"others", info(apps=["alone"]), "", replace=True)
     assert read_model(folder)[1] == b"weights"
 
 

@@ -18,7 +18,11 @@ FLOWS = batch([random_flow(np.random.default_rng(seed)) for seed in range(600)])
 
 def save(tmp_path, onnx_bytes=None, **changes):
     write_model(
-        tmp_path / "m", network() if onnx_bytes is None else onnx_bytes, info(**changes), ""
+        tmp_path / "m",
+        network() if onnx_bytes is None else onnx_bytes,
+        info(**changes),
+        "",
+        replace=True,
     )
     return tmp_path / "m"
 

@@ -3,7 +3,7 @@ import json
 
 import numpy as np
 
-from apptell.evaluation import evaluate, paper
+from apptell.evaluation import evaluate_predictions, paper
 from apptell.evaluation.claims import claims_of
 from apptell.reports.page import write_page
 from apptell.reports.reproduction import paper_sections
@@ -21,7 +21,7 @@ def evaluated(seed, accuracy, apps=APPS, n=300):
     rest = (1 - confidence) / (len(apps) - 1)
     probabilities = np.tile(rest[:, None], (1, len(apps)))
     probabilities[np.arange(n), guess] = confidence
-    return evaluate([apps[i] for i in truth], probabilities.astype(np.float32), apps)
+    return evaluate_predictions([apps[i] for i in truth], probabilities.astype(np.float32), apps)
 
 
 def sections(**changes):

@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.evaluate import example_images
-from apptell.cli.labelled import chosen_of, split_of
 from apptell.cli.options import Seed, flow_options
 from apptell.cli.screen import note, progress
-from apptell.cli.train import train_and_measure
 
 if TYPE_CHECKING:
     from apptell.flows import FlowBatch
@@ -42,11 +39,10 @@ def demo(
         apptell demo
         apptell demo --model paper-cnn -o my-demo/
     """
-    from apptell.dataset import Classes, build
-    from apptell.flows.schema import GROUPS
-    from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
+    from apptell.errors import DatasetError
+    from apptell.experiments.samples import embedded_dataset, embedded_recordings
+    from apptell.experiments.train import train
     from apptell.records.table import human_bytes
-    from apptell.reports.evaluation import write_report
     from apptell.reports.html import ReportText
 
     passes = epochs or _EPOCHS.get(model, 100)
@@ -58,36 +54,28 @@ def demo(
         f"clients, recorded {len(recordings)} times, each on another network."
     )
     with progress("reading") as show:
-        built = build(
-            LabelSearch(
-                recordings,
-                CaptureFlows(flow_options("clean", tuple(GROUPS))),
-                LabelOptions(kind="folders"),
-            ),
-            output / "dataset",
-            replace=True,
-            progress=lambda source: show(-1, source.name),
-        )
-    chosen = chosen_of(built.dataset)
-    sides = split_of(chosen.flows, "source", seed)
-    held_out = sorted(set(_recording_of(chosen.flows.take(sides.test))))
-    apps = built.dataset.apps
-    note(f"      {len(chosen):,} flows of {len(apps)} classes: {', '.join(apps)}.")
+        data = embedded_dataset(output / "dataset", lambda name: show(-1, name))
+    apps = data.apps
+    note(f"      {len(data):,} flows of {len(apps)} classes: {', '.join(apps)}.")
 
-    note(f"[2/4] Training {model} for {passes} epochs. Never shown to it: {', '.join(held_out)}.")
-    trained = train_and_measure(
-        chosen,
-        output / "model",
-        model=model,
-        split="source",
-        epochs=passes,
-        seed=seed,
-        device="auto",
-        ports=True,
-        classes=Classes(),
-        data={"dataset": "embedded samples", "dataset_hash": built.dataset.hash},
-    )
-    used, result, tested = trained.model, trained.result, trained.tested
+    note(f"[2/4] Training {model} for {passes} epochs; some recordings are never shown to it.")
+    with progress(f"training {model}") as show:
+        trained = train(
+            data,
+            model,
+            out=output / "model",
+            replace=True,
+            split="source",
+            epochs=passes,
+            seed=seed,
+            progress=show,
+            notify=note,
+        )
+    used, tested = trained.model, trained.test
+    if tested is None:
+        raise DatasetError(f"{output}: no recording was kept from the model")
+    held_out = sorted(set(_recording_of(tested.flows.flows)))
+    n_learned, result = len(trained.split.train), tested.evaluation
 
     folder = next(path for path in recordings if path.name == held_out[0])
     note(f"[3/4] Identifying {held_out[0]} flow by flow; some of its flows:")
@@ -95,24 +83,21 @@ def demo(
 
     text = ReportText(
         title=f"{model} on recordings it never saw",
-        done=[
+        paragraphs=[
             (
-                f"The model {model} learned for {passes} epochs from {len(sides.train):,} flows of "
+                f"The model {model} learned for {passes} epochs from {n_learned:,} flows of "
                 f"{len(recordings) - len(held_out)} recordings, and was then measured on "
-                f"{len(tested):,} flows of {', '.join(held_out)}, another network on another day."
+                f"{len(tested.flows):,} flows of {', '.join(held_out)}, another network on another day."
             ),
             "Each flow is known by the first bytes of at most its first five packets with payload.",
         ],
         command="apptell demo",
-        examples=example_images(
-            tested, Classes().of(tested.flows), trained.probabilities.argmax(axis=1), used.apps
-        ),
+        examples=tested.example_images(),
     )
-    about = {"model": f"{used.name}@{used.hash}", "dataset": "embedded samples", "seed": seed}
-    write_report(output / "report", result, text, about)
+    tested.write_report(output / "report", text=text)
     note(
         f"[4/4] The report: {output / 'report' / 'report.html'}\n\n"
-        f"What was done: {len(sides.train):,} flows of {len(recordings) - len(held_out)} recordings "
+        f"What was done: {n_learned:,} flows of {len(recordings) - len(held_out)} recordings "
         f"were read by their first packets with payload, and {model} learned the apps from them. "
         f"On {held_out[0]}, which it never saw, it names "
         f"{result.scores.accuracy:.1%} of the flows rightly; of the {result.coverage:.1%} that it "
@@ -127,12 +112,6 @@ def demo(
         "  Teach it your own apps: a folder for each recording, in it a capture for each app:\n"
         "    apptell dataset build CAPTURES/ -o DATASET/"
     )
-
-
-def embedded_recordings() -> list[Path]:
-    """The folders of the embedded samples, a recording each, in order of name."""
-    samples = Path(__file__).parents[1] / "samples"
-    return sorted(path.parent for path in samples.glob("*/recording.json"))
 
 
 def _recording_of(flows: "FlowBatch") -> list[str]:

@@ -111,7 +111,19 @@ SplitOption = Annotated[
         "--split",
         metavar="PROTOCOL|FILE",
         help="Which flows train and which test: paper, session, source, device, network, day, "
-        "version, time, time:DATE, capture-point, domain, group:COLUMN, or a file of splits.",
+        "version, time, time:DATE, capture-point, domain, group:COLUMN, none, or a file of splits.",
+    ),
+]
+TestDataset = Annotated[
+    Path | None,
+    typer.Option(
+        "--test", metavar="DATASET", help="Learn from all flows, and test on this dataset."
+    ),
+]
+Apps = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES", help="Only flows of these apps, separated by commas. [default: all]"
     ),
 ]
 Level = Annotated[
@@ -146,6 +158,11 @@ Packets = Annotated[
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
+
+
+def app_names(text: str | None) -> list[str] | None:
+    """The names of ``--apps``; None for all."""
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def flow_options(

@@ -1,27 +1,21 @@
 """``apptell reproduce paper``: flows in, the paper's Section 4 beside its own numbers out."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.labelled import apps_of, chosen_of
 from apptell.cli.options import Cache, Device, Json, Seed
-from apptell.cli.screen import note, progress, report
+from apptell.cli.screen import command_line, note, progress, report
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from apptell.dataset import Dataset, Selection
-    from apptell.experiments.reproduce import Reproduction, Schedule
-    from apptell.reports.page import Section
+    from apptell.dataset import Selection
+    from apptell.experiments.reproduce import Reproduction
 
 _LAB = Path("lab-out/dataset")
 """Where ``make lab-dataset`` leaves the traffic lab's dataset."""
-_QUICK_EPOCHS, _QUICK_SEEDS = 10, 2
-_CPU_EPOCHS, _SEEDS = 15, 5
 
 
 def reproduce(
@@ -31,7 +25,7 @@ def reproduce(
     ],
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DATASET", help="The apps; the traffic lab's dataset unless said."),
+        typer.Option(metavar="DATASET", help="The apps; the traffic lab's dataset by default."),
     ] = None,
     background: Annotated[
         Path | None,
@@ -62,13 +56,13 @@ def reproduce(
         apptell reproduce paper --quick -o report/
     """
     from apptell.errors import UsageError
-    from apptell.experiments.reproduce import reproduce_paper
+    from apptell.experiments.reproduce import Schedule, reproduce_paper
 
     if what != "paper":
         raise UsageError(f"there is no {what!r} to reproduce; there is paper")
     if quick and (data or background):
         raise UsageError("--quick uses the embedded samples: give no --data or --background")
-    schedule = _schedule(quick, epochs, seeds, seed, device)
+    schedule = Schedule.choose(epochs, seeds, seed, device, quick=quick)
     name, chosen, labels = _flows(quick, data, background, output)
     note(f"{len(chosen):,} flows. {schedule.words}.")
     with progress("reproducing") as show:
@@ -76,28 +70,9 @@ def reproduce(
             chosen, labels, schedule, cache=cache or output / "cache", show=show
         )
     metrics = {"data": name, **found.to_json()}
-    sections = _write(output, found, name, metrics)
+    found.write_report(output, name, metrics, command_line())
     note(f"Report: {output / 'report.html'}")
-    report(metrics, lambda console: _show(sections, console), as_json=as_json)
-
-
-def _schedule(
-    quick: bool, epochs: int | None, seeds: int | None, seed: int, device: str
-) -> "Schedule":
-    """What is trained: the paper's epochs where a GPU is at hand, else fewer."""
-    from apptell.errors import MissingError
-    from apptell.experiments.reproduce import EPOCHS, Schedule
-
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise MissingError(
-            "training needs torch, which is not installed: pip install 'apptell[train]'"
-        ) from error
-    fast = device != "cpu" and torch.cuda.is_available()
-    usual = _QUICK_EPOCHS if quick else EPOCHS if fast else _CPU_EPOCHS
-    n_seeds = seeds or (_QUICK_SEEDS if quick else _SEEDS)
-    return Schedule(epochs or usual, tuple(range(seed, seed + n_seeds)), device)
+    report(metrics, lambda console: _print(found, console), as_json=as_json)
 
 
 def _flows(
@@ -106,10 +81,12 @@ def _flows(
     """The data's name, the flows of apps and background, and the class of each."""
     from apptell.dataset import Dataset, Selection
     from apptell.errors import MissingError
+    from apptell.experiments.labelled import apps_of, labelled_flows
+    from apptell.experiments.samples import embedded_dataset
     from apptell.verdicts import OTHER
 
     if quick:
-        opened = _samples(output / "samples")
+        opened = embedded_dataset(output / "samples")
     elif data is not None:
         opened = Dataset.open(data)
     elif _LAB.is_dir():
@@ -118,88 +95,22 @@ def _flows(
         raise MissingError(
             f"the traffic lab's dataset is not in {_LAB}: make lab-dataset, or give --data or --quick"
         )
-    chosen = chosen_of(opened)
+    chosen = labelled_flows(opened)
     labels = apps_of(chosen.flows)
     if background is not None:
-        beside = chosen_of(Dataset.open(background))
+        beside = labelled_flows(Dataset.open(background))
         chosen = Selection.join([chosen, beside])
         labels += [OTHER] * len(beside)
     return "embedded samples" if quick else opened.path.resolve().name, chosen, labels
 
 
-def _samples(folder: Path) -> "Dataset":
-    """The dataset of the embedded samples, made once."""
-    from apptell.cli.demo import embedded_recordings
-    from apptell.cli.options import flow_options
-    from apptell.dataset import build
-    from apptell.flows.schema import GROUPS
-    from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
-
-    reader = CaptureFlows(flow_options("clean", tuple(GROUPS)))
-    labelled = LabelSearch(embedded_recordings(), reader, LabelOptions(kind="folders"))
-    return build(labelled, folder, replace=True).dataset
-
-
-def _write(
-    output: Path, found: "Reproduction", name: str, metrics: dict[str, object]
-) -> "list[Section]":
-    """The report; gives its sections."""
-    from apptell.reports.page import write_page
-    from apptell.reports.reproduction import paper_sections
-
-    schedule = found.schedule.words
-    results = {"network": found.cnn, "forest": found.forest, "network with Other": found.with_other}
-    times = [
-        (
-            title,
-            some[0].train_s,
-            some[0].identify_s,
-            (found.n_train if title != "network with Other" else _with_other(found))
-            * (1 if title == "forest" else found.schedule.epochs),
-            some[0].evaluation.scores.n_flows,
-        )
-        for title, some in results.items()
-        if some
-    ]
-    sections = paper_sections(
-        schedule=schedule,
-        flows=found.flows,
-        n_background=found.n_background,
-        cnn=[result.evaluation for result in found.cnn],
-        forest=[result.evaluation for result in found.forest],
-        with_other=[result.evaluation for result in found.with_other],
-        after=found.after,
-        p_values=found.p_values,
-        claims=[(claim.words, claim.holds, claim.found) for claim in found.claims],
-        times=times,
-        limits=found.limits,
-        seeds=found.schedule.seeds,
-    )
-    words = [
-        (
-            "Section 4 of Zhao and Chen, Smartphone Application Identification by Convolutional "
-            f"Neural Network, on {name}. {schedule}."
-        ),
-        "The split is the paper's, random by flow: it flatters every model (see apptell compare).",
-    ]
-    command = shlex.join(["apptell", *sys.argv[1:]])
-    write_page(output, "The paper's Section 4, reproduced", words, sections, metrics, command)
-    return sections
-
-
-def _with_other(found: "Reproduction") -> int:
-    """Training flows of Section 4.3: all but the tested ones."""
-    total = sum(found.flows.values()) + found.n_background
-    return total - found.with_other[0].evaluation.scores.n_flows
-
-
-def _show(sections: "list[Section]", console: "Console") -> None:
+def _print(found: "Reproduction", console: "Console") -> None:
     """Every table, as the report has it."""
     from rich.table import Table
 
     from apptell.reports.page import shown
 
-    for section in sections:
+    for section in found.sections:
         if not section.rows:
             continue
         table = Table(

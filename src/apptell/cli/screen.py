@@ -1,6 +1,7 @@
 """A verb's messages in; text on the right stream out: data to stdout, the rest to stderr."""
 
 import json
+import shlex
 import signal
 import sys
 import threading
@@ -22,6 +23,11 @@ def note(text: str) -> None:
 def complain(error: object) -> None:
     """What went wrong, in one line on stderr."""
     sys.stderr.write(clean_line(f"apptell: {error}") + "\n")
+
+
+def command_line() -> str:
+    """The command that is running, as it can be typed again."""
+    return shlex.join(["apptell", *sys.argv[1:]])
 
 
 def on_terminal() -> bool:

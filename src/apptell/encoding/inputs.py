@@ -41,6 +41,8 @@ class Encoding:
     """Options in, the shape of one flow's input out."""
     encode: Callable[[FlowBatch, Options], NDArray[Any]]
     """Flows and options in, an array of shape (n, *shape) out."""
+    reads_payload: bool = False
+    """Whether it is made of payload bytes: without any it says nothing."""
 
 
 ENCODINGS: Final = {
@@ -53,6 +55,7 @@ ENCODINGS: Final = {
             {},
             lambda _options: (IMAGE_SIDE, IMAGE_SIDE),
             lambda flows, _options: images(flows),
+            reads_payload=True,
         ),
         Encoding(
             "statistics",
@@ -69,6 +72,7 @@ ENCODINGS: Final = {
             {"packets": DECISION_SEGMENTS, "skip": 0, "names": "on"},
             lambda _options: (N_TOKENS,),
             lambda flows, options: structure(flows, **options),
+            reads_payload=True,
         ),
         Encoding(
             "sequence",
@@ -101,6 +105,7 @@ ENCODINGS: Final = {
             {},
             lambda _options: (PAYLOAD_BYTES,),
             lambda flows, _options: payloads(flows),
+            reads_payload=True,
         ),
     )
 }

@@ -8,7 +8,7 @@ from apptell.evaluation.curves import (
     histogram,
     reliability,
 )
-from apptell.evaluation.figures import Evaluation, evaluate, slices_of
+from apptell.evaluation.figures import Evaluation, evaluate_predictions, slices_of
 from apptell.evaluation.scores import Scores, confusion_matrix, score
 from apptell.evaluation.uncertainty import bootstrap_intervals, mcnemar
 
@@ -18,7 +18,7 @@ __all__ = [
     "bootstrap_intervals",
     "confusion_matrix",
     "coverage_precision",
-    "evaluate",
+    "evaluate_predictions",
     "expected_calibration_error",
     "histogram",
     "mcnemar",

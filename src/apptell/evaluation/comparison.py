@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.evaluation.figures import Evaluation, evaluate
+from apptell.evaluation.figures import Evaluation, evaluate_predictions
 from apptell.evaluation.promises import Judged, Promise, promise
 from apptell.evaluation.providers import by_provider, provider_of, shares_a_provider
 from apptell.verdicts.schema import OTHER
@@ -117,7 +117,7 @@ def measure_pooled(
     probabilities = np.concatenate([folds.probabilities for folds in seeds])
     whole = _Views(truth[rows].tolist(), probabilities, apps, groups[rows], threshold, seed)
     return Measured(
-        evaluate(
+        evaluate_predictions(
             whole.labels,
             probabilities,
             apps,
@@ -171,7 +171,9 @@ class _Views:
         apps: Sequence[str],
         groups: NDArray[Any],
     ) -> Evaluation:
-        return evaluate(labels, probabilities, apps, self.threshold, groups, seed=self.seed)
+        return evaluate_predictions(
+            labels, probabilities, apps, self.threshold, groups, seed=self.seed
+        )
 
 
 def _alone(

@@ -88,7 +88,7 @@ class Evaluation:
         }
 
 
-def evaluate(
+def evaluate_predictions(
     labels: Sequence[str],
     probabilities: NDArray[np.float32],
     apps: Sequence[str],
@@ -117,11 +117,10 @@ def evaluate(
     """
     n = len(labels)
     if n == 0:
-        raise DatasetError("evaluate: there are no flows with a label")
+        raise DatasetError("there are no flows with a label")
     if probabilities.shape != (n, len(apps)):
         raise DatasetError(
-            f"evaluate: probabilities of shape {probabilities.shape} "
-            f"for {n} labels and {len(apps)} apps"
+            f"probabilities of shape {probabilities.shape} for {n} labels and {len(apps)} apps"
         )
     threshold = DEFAULT_THRESHOLD if threshold is None else threshold
     classes = [*apps, *sorted(set(labels) - set(apps))]

@@ -8,58 +8,37 @@ The kept audit columns (TTL, sequence number, checksum) come from packets and ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from sklearn.tree import DecisionTreeClassifier
 
-from apptell.dataset.groups import days, group_names, group_values
-from apptell.errors import DatasetError
+from apptell.dataset.store import Dataset
+from apptell.errors import DatasetError, needs_extra
 from apptell.evaluation.leaks import (
     Finding,
     fingerprints,
-    gain_of,
-    look_up,
     near_duplicates,
     shared_share,
 )
-from apptell.evaluation.uncertainty import mcnemar
-from apptell.experiments.neighbour import NearestNeighbour
-from apptell.learning.forest import StatisticsForest
+from apptell.experiments.evaluate import hash_of, name_of
+from apptell.experiments.labelled import apps_of, labelled_flows, open_flows, split_of
+from apptell.flows.schema import GROUPS
 from apptell.learning.task import NEIGHBOUR, Task
+from apptell.reports.page import Section, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from apptell.dataset.splits import Split
+    from apptell.experiments.labelled import Flows
     from apptell.flows.schema import FlowBatch
 
 LIMIT: Final = 0.05
 """Gain above which a field is a leak (default)."""
-_CHANCE: Final = 0.001
-"""A gain that is likelier than this without any leak is none. Some 15 fields are probed, and flows of
-one network resemble each other: 0.05 would cry wolf."""
-_LEAF: Final = 5
-"""Flows that a leaf of a tree holds at least: smaller ones learn single flows by heart."""
-_PERMUTED: Final = 3
-"""Drawings of permuted labels."""
-_SECOND: Final = 1_000_000_000
-_DAY_S: Final = 86_400
-
-_ADVICE: Final = {
-    "address": "keep addresses out of the inputs (apptell's models see none) and split by source or domain",
-    "port": "train without ports (--ports off)",
-    "server name": "look at figures with names masked (compare gives both), and split by domain",
-    "sequence number": "never an input of apptell; keep TCP headers out of any other model's bytes",
-    "timestamp": "keep absolute times out of the inputs, and split by day, session or time",
-    "checksum": "never an input of apptell; keep headers out of any other model's bytes",
-    "TTL": "never an input of apptell; record all apps at one place, and keep headers out of the bytes",
-    "duplicate flow": "remove repeated flows, or split by what repeats them (session or source)",
-    "label order": "shuffle before training, and split by session or source",
-}
+HEAD: Final = ("field", "leak", "gain", "accuracy", "shared", "by chance", "what to do")
+"""Columns of the table of findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +63,8 @@ class Audit:
     """Mean accuracy of a forest on the statistics that learned permuted labels."""
     permuted_leaks: bool
     """Whether permuted labels gave more than chance: then the procedure itself is at fault."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What was looked at: dataset, split, seed."""
 
     @property
     def leaks(self) -> tuple[Finding, ...]:
@@ -98,6 +79,7 @@ class Audit:
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return {
+            **self.facts,
             "clean": self.is_clean,
             "limit": self.limit,
             "train_flows": self.n_train,
@@ -112,8 +94,98 @@ class Audit:
             "permuted_labels_leak": self.permuted_leaks,
         }
 
+    @property
+    def sentences(self) -> list[str]:
+        """What was found beside the fields, for people."""
+        chance = "more than chance" if self.permuted_leaks else "no more than chance"
+        return [
+            (
+                f"{self.n_train:,} flows to learn from, {self.n_test:,} to test on; the most "
+                f"frequent app is {self.majority:.1%} of these."
+            ),
+            (
+                f"Duplicates: {self.exact_duplicates:.1%} of the tested flows have the same bytes in "
+                f"training, {self.near_duplicates:.1%} nearly the same."
+            ),
+            f"A nearest neighbour alone names {self.nearest_neighbour:.1%} of the tested flows.",
+            f"A forest that learned permuted labels names {self.permuted:.1%}: {chance}.",
+        ]
+
+    @property
+    def rows(self) -> list[tuple[str | float, ...]]:
+        """A row for each field, with the columns ``HEAD``."""
+        return [
+            (
+                finding.field,
+                "leak" if finding.is_leak else "no",
+                finding.gain,
+                finding.accuracy,
+                finding.shared,
+                f"{finding.p_value:.1g}",
+                finding.advice if finding.is_leak else "",
+            )
+            for finding in self.findings
+        ]
+
+    def write_report(self, folder: str | Path, *, command: str = "") -> None:
+        """Writes a report's folder: report.html, metrics.json, findings.csv.
+
+        Args:
+            folder: made when it is not there; files of an earlier report are replaced.
+            command: what makes the report again.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        section = Section(
+            "findings",
+            "What a model could cheat with",
+            "Gain: how much more often the field alone names the app of a tested flow than always "
+            "naming the most frequent app. Shared: tested flows whose value is in training too.",
+            HEAD,
+            self.rows,
+        )
+        title = f"Leaks in {self.facts['dataset']}, split {self.facts['split']}"
+        write_page(Path(folder), title, self.sentences, [section], self.to_json(), command)
+
 
 def audit(
+    dataset: Flows,
+    split: str | Path = "paper",
+    *,
+    limit: float = LIMIT,
+    apps: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Audit:
+    """Says in order of harm what a model could cheat with across a split.
+
+    Args:
+        dataset: a dataset or its folder, or some flows of one with all column groups.
+        split: a protocol by name, or a file that holds a split.
+        limit: gain in accuracy above which a field is a leak.
+        apps: only flows of these apps (default: all).
+        seed: of a split by name, the probes and the permutations.
+
+    Raises:
+        DatasetError: a side of the split is empty, or the training side has one app only.
+        UsageError: no such split or app.
+        MissingError: the training libraries are not installed.
+
+    Example:
+        >>> found = apptell.audit("dataset/", "source")
+        >>> found.is_clean, [leak.field for leak in found.leaks]
+        (True, [])
+    """
+    opened = open_flows(dataset)
+    whole = opened.read(tuple(GROUPS)) if isinstance(opened, Dataset) else opened
+    flows = labelled_flows(whole, apps=apps).flows
+    sides = split_of(flows, split, seed)
+    found = audit_split(flows, apps_of(flows), sides, limit=limit, seed=seed)
+    facts = {"dataset": name_of(opened), "dataset_hash": hash_of(opened)}
+    return replace(found, facts={**facts, "split": sides.protocol, "seed": seed})
+
+
+def audit_split(
     flows: FlowBatch, apps: Sequence[str], split: Split, *, limit: float = LIMIT, seed: int = 0
 ) -> Audit:
     """Looks for leaks across one split.
@@ -132,16 +204,18 @@ def audit(
     train, test = split.train, split.test
     if not len(test) or len(np.unique(truth[train])) < 2:
         raise DatasetError("audit: needs tested flows and two apps to learn from")
+    with needs_extra("train", "an audit"):
+        from apptell.experiments import probes
     content, shape = fingerprints(flows)
     near = near_duplicates(flows, shape, train, test)
     findings = [
-        _probe(field, columns, truth, split, limit, seed)
-        for field, columns in _fields(flows).items()
+        probes.probe(field, columns, truth, split, limit, seed)
+        for field, columns in probes.fields_of(flows).items()
         if any(value is not None for column in columns for value in column.tolist())
     ]
-    findings.append(_duplicates(near, truth, split, limit))
+    findings.append(probes.duplicates(near, truth, split, limit))
     inputs = Task(NEIGHBOUR).encode(flows)
-    permuted, permuted_leaks = _permuted(inputs, truth, split, seed)
+    permuted, permuted_leaks = probes.permuted_accuracy(inputs, truth, split, seed)
     return Audit(
         tuple(sorted(findings, key=lambda finding: (not finding.is_leak, -finding.gain))),
         limit,
@@ -150,127 +224,7 @@ def audit(
         float(np.unique(truth[test], return_counts=True)[1].max() / len(test)),
         shared_share(content[train], content[test]),
         float((near >= 0).mean()),
-        _nearest(inputs, truth, split),
+        probes.nearest_accuracy(inputs, truth, split),
         permuted,
         permuted_leaks,
     )
-
-
-def _fields(flows: FlowBatch) -> dict[str, list[NDArray[Any]]]:
-    """Every field by name: its columns, shape (n,) each; numbers as numbers, the rest as objects."""
-    start = flows.numpy("start_ns").astype(np.int64)
-    seconds = start / _SECOND
-    fields: dict[str, list[NDArray[Any]]] = {
-        "address": [_text(flows, "client_address"), _text(flows, "server_address")],
-        "port": [_number(flows, "client_port"), _number(flows, "server_port")],
-        "server name": [
-            _text(flows, name)
-            for name in ("server_name", "http_host", "dns_name")
-            if name in flows.columns
-        ],
-        "sequence number": [_number(flows, "client_sequence"), _number(flows, "server_sequence")],
-        "timestamp": [seconds - seconds.min(), seconds % _DAY_S, (start % _SECOND).astype(float)],
-        "checksum": [_number(flows, "client_checksum"), _number(flows, "server_checksum")],
-        "TTL": [_number(flows, "client_ttl"), _number(flows, "server_ttl")],
-        "label order": [np.arange(len(flows), dtype=np.float64)],
-    }
-    groups = {name: group_values(flows, name) for name in group_names(flows)}
-    day = days(flows)
-    if "day" in groups:
-        known = np.array([value is not None for value in groups["day"]])
-        day = np.where(known, groups["day"], day)
-    for name, values in {**groups, "day": day}.items():
-        fields[name] = [values]
-    return fields
-
-
-def _text(flows: FlowBatch, name: str) -> NDArray[Any]:
-    return np.array(flows.column(name).to_pylist(), dtype=object)
-
-
-def _number(flows: FlowBatch, name: str) -> NDArray[Any]:
-    """A column of numbers; objects, None where there is none."""
-    if name not in flows.columns:
-        return np.full(len(flows), None, dtype=object)
-    return np.array(flows.column(name).to_pylist(), dtype=object)
-
-
-def _probe(
-    field: str,
-    columns: Sequence[NDArray[Any]],
-    truth: NDArray[np.str_],
-    split: Split,
-    limit: float,
-    seed: int,
-) -> Finding:
-    """The best probe of a field's columns."""
-    train, test = split.train, split.test
-    best = (-1.0, 0.0, 1.0)
-    shared = 0.0
-    for column in columns:
-        guesses = [look_up(column[train], truth[train], column[test])]
-        if all(isinstance(value, (int, float)) or value is None for value in column.tolist()):
-            numbers = np.array([-1.0 if value is None else float(value) for value in column])
-            # Trees compare in float32; ranks of values keep every order that float64 has.
-            rank = np.unique(numbers, return_inverse=True)[1].reshape(-1, 1)
-            tree = DecisionTreeClassifier(min_samples_leaf=_LEAF, random_state=seed)
-            guesses.append(tree.fit(rank[train], truth[train]).predict(rank[test]))
-        best = max(best, *(gain_of(truth[test], guess) for guess in guesses))
-        shared = max(shared, shared_share(column[train], column[test]))
-    advice = _ADVICE.get(field, f"split by {field} (--split {_protocol(field)})")
-    return _finding(field, best, shared, limit, advice)
-
-
-def _protocol(group: str) -> str:
-    named = ("session", "source", "device", "network", "day", "version")
-    return group if group in named else f"group:{group}"
-
-
-def _finding(
-    field: str, best: tuple[float, float, float], shared: float, limit: float, advice: str
-) -> Finding:
-    gain, accuracy, p_value = best
-    return Finding(
-        field, gain, accuracy, shared, p_value, gain > limit and p_value < _CHANCE, advice
-    )
-
-
-def _duplicates(
-    near: NDArray[np.int64], truth: NDArray[np.str_], split: Split, limit: float
-) -> Finding:
-    """Tested flows given the app of their duplicate, all others the most frequent app."""
-    values, counts = np.unique(truth[split.train], return_counts=True)
-    guess = np.where(near >= 0, truth[near], values[counts.argmax()])
-    return _finding(
-        "duplicate flow",
-        gain_of(truth[split.test], guess),
-        float((near >= 0).mean()),
-        limit,
-        _ADVICE["duplicate flow"],
-    )
-
-
-def _nearest(inputs: NDArray[Any], truth: NDArray[np.str_], split: Split) -> float:
-    known = NearestNeighbour().fit(inputs[split.train], truth[split.train])
-    guess = known.classes_[known.predict_proba(inputs[split.test]).argmax(axis=1)]
-    return float((guess == truth[split.test]).mean())
-
-
-def _permuted(
-    inputs: NDArray[Any], truth: NDArray[np.str_], split: Split, seed: int
-) -> tuple[float, bool]:
-    """Mean accuracy after learning permuted labels, and whether each drawing beat chance."""
-    tested = truth[split.test]
-    values, counts = np.unique(tested, return_counts=True)
-    most_frequent = tested == values[counts.argmax()]
-    noise = np.random.default_rng(seed)
-    found, beats = [], []
-    for _ in range(_PERMUTED):
-        forest = StatisticsForest(30, random_state=int(noise.integers(2**31)))
-        forest.fit(inputs[split.train], noise.permutation(truth[split.train]))
-        right = forest.predict(inputs[split.test]) == tested
-        found.append(float(right.mean()))
-        beats.append(
-            right.mean() > most_frequent.mean() and mcnemar(right, most_frequent) < _CHANCE
-        )
-    return float(np.mean(found)), all(beats)

@@ -1,310 +1,253 @@
-"""Labelled flows, a protocol and models in; each model's out-of-fold probabilities out.
-
-Beside whatever model is asked for always stand the paper's network, its forest without ports and a
-nearest neighbour, each with server names as they were and with server names masked. The folds' test
-sides are pooled, so that each flow is tested once a seed, by a model that saw nothing of its group.
-"""
+"""A dataset, a split and models in; their figures side by side, and a report of them, out."""
 
 from __future__ import annotations
 
+import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apptell.dataset.anonymize import mask_server_names
-from apptell.dataset.groups import days, domains, group_values, origins
+from apptell.dataset.classes import Classes
+from apptell.dataset.groups import days
 from apptell.dataset.selection import Selection
-from apptell.dataset.splits import folds
-from apptell.errors import DatasetError, UsageError
-from apptell.evaluation.comparison import PooledFolds
-from apptell.experiments.progress_meter import ProgressMeter, estimated_work
-from apptell.experiments.trial_cache import run_trial
-from apptell.learning.task import NEIGHBOUR, Task
+from apptell.dataset.store import Dataset
+from apptell.errors import DatasetError
+from apptell.evaluation import slices_of
+from apptell.evaluation.comparison import measure_pooled
+from apptell.experiments.evaluate import example_images, hash_of, name_of
+from apptell.experiments.labelled import labelled_flows, open_flows
+from apptell.experiments.out_of_fold import Outcome, compare_models, models_of
+from apptell.experiments.plan import interval_groups, plan_seeds, save_plans
+from apptell.experiments.verdict_table import VerdictTable
+from apptell.reports.comparison import ComparedModel, model_text, models_json, write_overview
+from apptell.reports.evaluation import write_report
+from apptell.verdicts import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
-
-    from apptell.dataset.splits import Split
-    from apptell.flows.schema import FlowBatch
-
-ALWAYS: Final = ("paper-cnn", "paper-rf", NEIGHBOUR)
-"""The models that stand in every comparison; the forest and the neighbour see no ports."""
-NAMES: Final = ("on", "masked")
-FEWEST: Final = 8
-"""Groups that an interval can be drawn from."""
-_LENGTHS_ALONE: Final = ("bursts", "lengths", "sequence", "statistics")
-"""Inputs that are made of lengths and times."""
-_KEPT_BYTES: Final = 2**28
-"""Inputs up to this size are kept for the next model that takes the same."""
+    from apptell.experiments.labelled import Flows
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """The folds of one seed."""
+class Comparison:
+    """Several models on one split, each with server names on and masked."""
 
-    seed: int
-    splits: tuple[Split, ...]
-    """Folds whose test sides do not overlap, or one split."""
-    inner: tuple[tuple[Split, ...], ...] = ()
-    """Of each fold, splits of its training side: those that temperature and thresholds are chosen on."""
+    models: tuple[ComparedModel, ...]
+    """The figures of each, in the order in which they were trained."""
+    facts: dict[str, Any]
+    """What was compared on what: dataset, split, folds, epochs, seeds, apps."""
 
+    def __getitem__(self, key: tuple[str, str]) -> ComparedModel:
+        """The figures of a model by its name and ``on`` or ``masked``."""
+        for model in self.models:
+            if (model.model, model.names) == key:
+                return model
+        raise KeyError(key)
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One model under one protocol."""
-
-    model: str
-    names: str
-    """Server names ``on`` or ``masked``."""
-    apps: tuple[str, ...]
-    """Columns of the probabilities: every app of the flows, sorted."""
-    seeds: tuple[PooledFolds, ...]
-    """One a seed."""
-    train_s: float
-    """Seconds of all folds' trainings of a seed together, as they took when they were done; mean."""
-    identify_s: float
-    """Seconds of all their tests together; mean over the seeds."""
-
-    @property
-    def n_flows(self) -> int:
-        """Flows that each seed tested."""
-        return len(self.seeds[0].rows)
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, as ``metrics.json`` holds them."""
+        return {**self.facts, "models": models_json(self.models)}
 
 
-def models_of(
-    asked: Sequence[str], flows: FlowBatch | None = None, *, alone: bool = False
-) -> tuple[str, ...]:
-    """The models of a comparison: those that always stand in it, then those asked for.
-
-    Args:
-        asked: names of recipes, or NEIGHBOUR.
-        flows: with the group core; where none of them has an address (lengths and times alone, as in
-            FG-Net), a model on payload cannot be asked for, and the network does not stand in it.
-        alone: only those asked for.
-
-    Raises:
-        UsageError: no such model, one that needs payload, or none at all.
-    """
-    models = list(dict.fromkeys([*(() if alone else ALWAYS), *asked]))
-    if not models:
-        raise UsageError("--only: name a model with --model")
-    bare = flows is not None and flows.column("server_address").null_count == len(flows) > 0
-    eats_payload = [model for model in models if Task(model).inputs not in _LENGTHS_ALONE]
-    if not bare:
-        return tuple(models)
-    for model in asked:
-        if model in eats_payload:
-            raise UsageError(f"--model {model}: these flows have no payload")
-    return tuple(model for model in models if model not in eats_payload)
-
-
-def plan_of(
-    flows: FlowBatch, splits: Sequence[Split], seed: int, n_inner: int, level: str = "app"
-) -> Plan:
-    """The folds of a seed with ``n_inner`` folds within each training side; 0 for none.
-
-    A training side is parted by its own protocol; under a given file by source, session or capture.
-    Where its groups are too few to be parted, nothing is held out of any.
-    """
-    if not n_inner:
-        return Plan(seed, tuple(splits))
-    inner = []
-    try:
-        for each in splits:
-            side = flows.take(each.train)
-            protocol = each.protocol
-            if protocol == "file" or protocol.startswith("time:"):
-                protocol = _usual_group(side)
-            parts = folds(side, protocol, n_inner, seed, level)
-            inner.append(
-                tuple(
-                    type(part)(
-                        each.train[part.train], each.train[part.test], protocol, part.optimistic
-                    )
-                    for part in parts
-                )
-            )
-    except DatasetError:
-        return Plan(seed, tuple(splits))
-    return Plan(seed, tuple(splits), tuple(inner))
-
-
-def compare_models(
-    flows: FlowBatch | Selection,
-    apps: Sequence[str],
-    plans: Sequence[Plan],
-    models: Sequence[str],
+def compare(
+    dataset: Flows,
+    models: Sequence[str] = (),
     *,
-    epochs: int,
+    only: bool = False,
+    split: str | Path = "source",
+    test: Flows | None = None,
+    folds: int = 5,
+    seed: int = 0,
+    seeds: int = 1,
+    held_out: int = 3,
+    epochs: int = 100,
+    apps: Sequence[str] | None = None,
     packets: int | None = None,
     device: str = "auto",
-    cache: Path,
-    show: Callable[[float, str], None] | None = None,
-) -> Iterator[Outcome]:
-    """Trains and tests every model on every split, server names on and masked.
+    level: str = "app",
+    system: str = "other",
+    out: str | Path | None = None,
+    cache: str | Path | None = None,
+    command: str = "",
+    progress: Callable[[float, str], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> Comparison:
+    """Trains and tests several models on one split, server names on and masked.
 
-    Flows without any name or payload have nothing to mask: names are ``on`` alone.
+    The paper's network, its forest without ports and a nearest neighbour stand beside the models asked
+    for. Interrupted and called again with the same cache, it goes on where it stopped.
 
     Args:
-        flows: with the groups core, segments, names and labels.
-        apps: the true app of each.
-        plans: one a seed.
-        models: names of recipes, or NEIGHBOUR; as ``models_of`` gives them.
+        dataset: a dataset or its folder, or some flows of one.
+        models: names of recipes.
+        only: only the models asked for, without the three.
+        split: folds by this protocol, or the one split of a file.
+        test: learn from all of the dataset and test on these flows instead.
+        folds: folds of a split by name.
+        seed: the first seed.
+        seeds: how many, one after the other, each with folds and trainings of its own.
+        held_out: of the first seed, folds within each training side that temperature and thresholds are
+            chosen on; 0 for none.
         epochs: passes over the training flows, for models that learn in passes.
-        packets: payload packets that models on lengths see; as their inputs have it unless given.
+        apps: only flows of these apps (default: all).
+        packets: payload packets that models on lengths look at (default: their own number).
         device: ``auto``, ``cpu`` or ``cuda``.
-        cache: the folder of results that are kept.
-        show: called with the share done, 0 to 1, and words.
+        level: ``app`` or ``activity``.
+        system: what the phone's own traffic is: ``other``, ``system`` or ``drop``.
+        out: the report's folder (default: none is written). Each model has a page and a table of its
+            verdicts there, written as soon as the model is done.
+        cache: where trainings are kept by their hash (default: below the report, else not kept).
+        command: what makes the report again, for its pages.
+        progress: called with the share done, 0 to 1, and words.
+        notify: called with a sentence on what was found.
 
     Raises:
-        UsageError: the splits of a plan overlap, or there are none.
-        DatasetError: a training side has one app only.
+        DatasetError: too few flows, groups or apps.
+        UsageError: no such model, split, level or app, or a model that reads payload on flows without any.
         MissingError: the training libraries are not installed.
-        OutputError: the cache cannot be written.
+        OutputError: the report or the cache cannot be written.
+
+    Example:
+        >>> found = apptell.compare("dataset/", ["paper-rf"], only=True, folds=2, held_out=0)
+        >>> [(model.model, model.names) for model in found.models]
+        [('paper-rf', 'on'), ('paper-rf', 'masked')]
+        >>> found["paper-rf", "masked"].measured.result.scores.accuracy > 0.8
+        True
     """
-    chosen = Selection.of(flows)
-    truth = np.asarray(apps, dtype=np.str_)
-    _check(plans)
-    bare = chosen.flows.column("server_address").null_count == len(chosen)
-    sides = {"on": None} if bare else {"on": None, "masked": mask_server_names}
-    settings = [Task(model, epochs, device=device, packets=packets) for model in models]
-    works = [
-        estimated_work(task, len(side))
-        for task in settings
-        for _ in sides
-        for side in _sides(plans)
-    ]
-    bench = _Bench(
-        truth,
-        origins(chosen.flows),
-        tuple(sorted(set(truth.tolist()))),
-        cache,
-        ProgressMeter(sum(works), show),
-    )
-    inputs = _Inputs(chosen)
-    for task in settings:
-        for names, change in sides.items():
-            array = inputs.of(task, names, change)
-            trials, times = [], []
-            for plan in plans:
-                trial, seconds = bench.trial(task, names, plan, array)
-                trials.append(trial)
-                times.append(seconds)
-            train_s, identify_s = np.mean(times, axis=0).tolist()
-            yield Outcome(task.model, names, bench.every, tuple(trials), train_s, identify_s)
+    classes = Classes(level, system)
+    models_of(models, only=only)  # an unknown name is refused before a dataset is read
+    opened = open_flows(dataset)
+    chosen = labelled_flows(opened, classes, apps)
+    n_elsewhere = 0
+    if test is not None:
+        chosen, n_elsewhere = _join(opened, chosen, open_flows(test), classes, apps, notify)
+    used = models_of(models, chosen, only=only)
+    truth = classes.of(chosen.flows)
+    plans = plan_seeds(
+        chosen.flows, split, range(seed, seed + seeds), n_folds=folds, n_inner=held_out,
+        level=level, n_elsewhere=n_elsewhere,
+    )  # fmt: skip
+    first = plans[0].splits
+    facts: dict[str, Any] = {
+        "dataset": name_of(opened),
+        "dataset_hash": hash_of(opened),
+        "test_dataset": None if test is None else name_of(open_flows(test)),
+        "split": first[0].protocol,
+        "optimistic": first[0].optimistic,
+        "folds": len(first),
+        "epochs": epochs,
+        "seed": seed,
+        "seeds": seeds,
+        "level": level,
+        "apps": sorted(set(truth)),
+    }
+    if first[0].optimistic and notify:
+        notify("Random by flow: optimistic on networks that a model never saw.")
+    report = None if out is None else _Report(Path(out), chosen, truth, facts, command)
+    if report is not None and test is None:
+        save_plans(plans, chosen.flows, report.folder / "splits")
+    groups, slices = interval_groups(chosen.flows, first[0].protocol), slices_of(chosen)
+    if first[0].protocol.startswith("time"):
+        slices["day"] = days(chosen.flows)
+    found: list[ComparedModel] = []
+    with ExitStack() as stack:
+        if cache is None:
+            cache = (
+                stack.enter_context(tempfile.TemporaryDirectory())
+                if report is None
+                else report.folder / "cache"
+            )
+        for outcome in compare_models(
+            chosen, truth, plans, used,
+            epochs=epochs, packets=packets, device=device, cache=Path(cache), show=progress,
+        ):  # fmt: skip
+            measured = measure_pooled(
+                chosen.flows, truth, outcome.apps, outcome.seeds,
+                groups=groups, slices=slices, seed=seed,
+            )  # fmt: skip
+            found.append(
+                ComparedModel(
+                    outcome.model, outcome.names, measured, outcome.n_flows, outcome.train_s,
+                    outcome.identify_s,
+                )
+            )  # fmt: skip
+            if report is not None:
+                report.add(found[-1], outcome)
+    comparison = Comparison(tuple(found), facts)
+    if report is not None:
+        write_overview(report.folder, comparison.models, facts, command)
+    return comparison
 
 
-class _Inputs:
-    """Inputs of all flows; small ones are made once."""
+def _join(
+    dataset: Dataset | Selection | Any,
+    chosen: Selection,
+    test: Dataset | Selection | Any,
+    classes: Classes,
+    apps: Sequence[str] | None,
+    notify: Callable[[str], None] | None,
+) -> tuple[Selection, int]:
+    """The flows to learn from, then those to test on, and how many the latter are."""
+    elsewhere = labelled_flows(test, classes, apps)
+    if not len(elsewhere):
+        raise DatasetError(f"{name_of(test)}: no labelled flow has two payload packets")
+    if shared := shared_sources(dataset, test):
+        if notify:
+            notify(f"{shared} sources are in both datasets: figures flatter every model.")
+    return Selection.join([chosen, elsewhere]), len(elsewhere)
 
-    def __init__(self, chosen: Selection) -> None:
-        self._chosen = chosen
-        self._kept: dict[str, NDArray[Any]] = {}
 
-    def of(
-        self, task: Task, names: str, change: Callable[[FlowBatch], FlowBatch] | None
-    ) -> NDArray[Any]:
-        key = f"{task.inputs} {task.options} {task.views} {names}"
-        if key in self._kept:
-            return self._kept[key]
-        array = task.encode(self._chosen, change, views=True)
-        if array.nbytes <= _KEPT_BYTES:
-            self._kept[key] = array
-        return array
+def shared_sources(one: Any, other: Any) -> int:
+    """Sources that two datasets have both, by their content; 0 for flows in memory."""
+    if not isinstance(one, Dataset) or not isinstance(other, Dataset):
+        return 0
+    contents = [{source.get("sha256") for source in each.info["sources"]} for each in (one, other)]
+    return len((contents[0] & contents[1]) - {None})
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
-    """Where trainings are run."""
+class _Report:
+    """The folder that pages of models are written to while the comparison goes on."""
 
-    truth: NDArray[np.str_]
-    origin: NDArray[np.str_]
-    every: tuple[str, ...]
-    cache: Path
-    meter: ProgressMeter
+    folder: Path
+    flows: Selection
+    truth: list[str]
+    facts: dict[str, Any]
+    command: str
 
-    def trial(
-        self, task: Task, names: str, plan: Plan, inputs: NDArray[Any]
-    ) -> tuple[PooledFolds, tuple[float, float]]:
-        """All folds of one seed, and the seconds of training and testing them."""
-        task = task.with_seed(plan.seed)
-        words = f"{task.model}, names {names}, seed {plan.seed}"
-        parts, held, train_s, identify_s = [], [], 0.0, 0.0
-        for number, split in enumerate(plan.splits):
-            fold = f"{words}, fold {number + 1} of {len(plan.splits)}"
-            probabilities, seconds = self._run(task, inputs, split, fold)
-            parts.append(probabilities)
-            train_s, identify_s = train_s + seconds[0], identify_s + seconds[1]
-            if plan.inner:
-                inner = plan.inner[number]
-                found = [self._run(task, inputs, each, f"{fold}, held out")[0] for each in inner]
-                held.append((np.concatenate([each.test for each in inner]), np.concatenate(found)))
-        rows = np.concatenate([split.test for split in plan.splits])
-        fold_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        order = np.argsort(rows, kind="stable")
-        trial = PooledFolds(
-            plan.seed, rows[order], fold_of[order], np.concatenate(parts)[order], tuple(held)
+    def add(self, model: ComparedModel, outcome: Outcome) -> None:
+        """Writes the page, the figures and the verdicts of a model."""
+        first = outcome.seeds[0]
+        examples = []
+        if model.names != "masked":
+            examples = example_images(
+                self.flows.take(first.rows),
+                [self.truth[row] for row in first.rows],
+                first.probabilities.argmax(axis=1),
+                outcome.apps,
+            )
+        facts = {**self.facts, "model": model.model, "names": model.names}
+        place = self.folder / model.place
+        write_report(
+            place,
+            model.measured.result,
+            model_text(model, self.facts, self.command, examples),
+            {**facts, **model.measured.to_json()},
         )
-        return trial, (train_s, identify_s)
-
-    def _run(
-        self, task: Task, inputs: NDArray[Any], split: Split, words: str
-    ) -> tuple[NDArray[np.float32], tuple[float, float]]:
-        train, test = split.train, split.test
-        watch = self.meter.watch(words, estimated_work(task, len(train)))
-        run = run_trial(
-            task, inputs[train], self.truth[train], inputs[test], self.cache, watch,
-            self.origin[train],
-        )  # fmt: skip
-        self.meter.finish(cached=run.cached)
-        return run.spread(self.every), (run.train_s, run.identify_s)
-
-
-def _sides(plans: Sequence[Plan]) -> Iterator[NDArray[np.int64]]:
-    """Every training side."""
-    for plan in plans:
-        yield from (split.train for split in plan.splits)
-        yield from (split.train for inner in plan.inner for split in inner)
-
-
-def _check(plans: Sequence[Plan]) -> None:
-    if not plans or not all(plan.splits for plan in plans):
-        raise UsageError("there is no split to compare on")
-    for plan in plans:
-        rows = np.concatenate([split.test for split in plan.splits])
-        if len(np.unique(rows)) < len(rows):
-            raise UsageError("the test sides of the splits overlap")
-
-
-def interval_groups(flows: FlowBatch, protocol: str) -> NDArray[Any]:
-    """The unit of each flow for intervals, shape (n,): what the protocol leaves out as one.
-
-    Under ``paper``, ``time`` and a file: its source, else its session, else its capture. Where the protocol
-    has fewer than FEWEST values (two versions of Android), no interval can be drawn from them: it is drawn
-    from captures, and says how sure the figure is of these values, not of others.
-    """
-    capture = flows.numpy("capture")
-    if protocol == "domain":
-        values = domains(flows)
-    elif protocol in ("paper", "time", "file") or protocol.startswith("time:"):
-        return origins(flows)
-    else:
-        values = group_values(flows, protocol.removeprefix("group:").replace("-", "_"))
-        if protocol == "day":
-            known = np.array([value is not None for value in values])
-            values = np.where(known, values, days(flows))
-        if len(set(values.tolist())) < FEWEST <= len(set(capture.tolist())):
-            values = capture
-    return np.array([str(value or "(none)") for value in values])
-
-
-def _usual_group(flows: FlowBatch) -> str:
-    """The protocol that parts flows by source, else by session; at random where there is neither."""
-    for name in ("source", "session"):
-        if len({value for value in group_values(flows, name) if value is not None}) > 1:
-            return name
-    return "paper"
+        seeds = outcome.seeds
+        sizes = [len(each.rows) for each in seeds]
+        VerdictTable(
+            self.flows.flows,
+            self.truth,
+            outcome.apps,
+            DEFAULT_THRESHOLD,
+            model.model,
+            np.concatenate([each.probabilities for each in seeds]),
+            np.concatenate([each.rows for each in seeds]),
+            np.repeat([each.seed for each in seeds], sizes),
+            np.concatenate([each.fold for each in seeds]),
+        ).write(place / "verdicts.parquet")

@@ -1,4 +1,4 @@
-"""Training flows and a wished precision in; a temperature and a threshold that promise it out.
+"""Training flows and a precision in; a temperature and a threshold that promise it out.
 
 Models that learned from a part of the flows name the rest, whole groups at a time; on these verdicts
 both are chosen (``apptell.verdicts.calibration``). Nothing but training flows is looked at.
@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from apptell.dataset.groups import origins
 from apptell.dataset.selection import Selection
 from apptell.dataset.splits import Split
 from apptell.errors import DatasetError
-from apptell.experiments.compare import interval_groups, plan_of
+from apptell.experiments.plan import interval_groups, plan_of
 from apptell.experiments.progress_meter import ProgressMeter, estimated_work
 from apptell.experiments.trial_cache import run_trial
 from apptell.verdicts.calibration import (
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PrecisionPromise:
-    """What held-out verdicts say."""
+    """What held-out verdicts say of a precision."""
 
+    precision: float
+    """The share of right verdicts among the accepted that was asked for."""
     temperature: float
     threshold: float | None
     """None when so few groups, or so poor a model, cannot promise that precision."""
@@ -44,9 +47,25 @@ class PrecisionPromise:
     """Verdicts it rests on."""
     n_groups: int
     """Groups they are of."""
+    coverage: float
+    """Share of the held-out verdicts that the threshold accepts; 0 where nothing can be promised."""
+
+    @property
+    def sentence(self) -> str:
+        """What was found, for people."""
+        held = f"{self.n_flows:,} held-out verdicts of {self.n_groups} groups"
+        if self.threshold is None:
+            return (
+                f"{held} cannot promise {self.precision:.0%}: the model is as it would be without a "
+                "precision, neither its threshold nor its confidences are changed."
+            )
+        return (
+            f"{held} promise {self.precision:.0%} at threshold {self.threshold:.3f}, which accepts "
+            f"{self.coverage:.1%} of them; temperature {self.temperature:.2f}."
+        )
 
 
-def choose(
+def promise_precision(
     flows: FlowBatch | Selection,
     apps: Sequence[str],
     task: Task,
@@ -63,7 +82,7 @@ def choose(
         flows: the training side of a split.
         apps: the class of each.
         task: the model that is to be trained on all of them.
-        precision: the wished share of right verdicts among the accepted.
+        precision: share of right verdicts among the accepted, above 0, below 1.
         protocol: what new flows will differ in, as the split of the test side has it.
         n_folds: folds of the training side; as many models are trained.
         level: ``app`` or ``activity``.
@@ -78,12 +97,12 @@ def choose(
     plan = plan_of(chosen.flows, [everything], task.seed, n_folds, level)
     if not plan.inner:
         raise DatasetError(
-            f"protocol {protocol}: the training side has too few groups to hold some out"
+            f"split {protocol}: the training side has too few groups to hold some out"
         )
     (parts,) = plan.inner
     truth = np.asarray(apps, dtype=np.str_)
     every = tuple(sorted(set(truth.tolist())))
-    inputs = task.encode(chosen)
+    inputs, origin = task.encode(chosen, views=True), origins(chosen.flows)
     meter = ProgressMeter(sum(estimated_work(task, len(part.train)) for part in parts), show)
     found = []
     with tempfile.TemporaryDirectory() as cache:
@@ -91,7 +110,9 @@ def choose(
             words = f"held out {number} of {len(parts)}"
             watch = meter.watch(words, estimated_work(task, len(part.train)))
             learned, tested = inputs[part.train], inputs[part.test]
-            run = run_trial(task, learned, truth[part.train], tested, Path(cache), watch)
+            run = run_trial(
+                task, learned, truth[part.train], tested, Path(cache), watch, origin[part.train]
+            )
             meter.finish()
             found.append(run.spread(every))
     rows = np.concatenate([part.test for part in parts])
@@ -103,4 +124,7 @@ def choose(
     threshold = threshold_for_precision(
         softened.max(axis=1), softened.argmax(axis=1) == targets, precision, groups
     )
-    return PrecisionPromise(temperature, threshold, len(rows), len(np.unique(groups)))
+    accepted = 0.0 if threshold is None else float((softened.max(axis=1) >= threshold).mean())
+    return PrecisionPromise(
+        precision, temperature, threshold, len(rows), len(np.unique(groups)), accepted
+    )

@@ -17,25 +17,31 @@ import pyarrow.compute as pc
 
 from apptell.dataset.selection import Selection
 from apptell.dataset.splits import split
-from apptell.errors import DatasetError
-from apptell.evaluation import Evaluation, evaluate, mcnemar
+from apptell.errors import DatasetError, needs_extra
+from apptell.evaluation import Evaluation, evaluate_predictions, mcnemar
 from apptell.evaluation.claims import Claim, claims_of
 from apptell.evaluation.paper import THRESHOLD
-from apptell.experiments.compare import interval_groups
+from apptell.experiments.plan import interval_groups
 from apptell.experiments.progress_meter import ProgressMeter, estimated_work
 from apptell.experiments.trial_cache import TrialResult, run_trial
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.learning.task import Task
+from apptell.reports.page import write_page
+from apptell.reports.reproduction import paper_sections
 from apptell.verdicts.schema import OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from apptell.reports.page import Section
+
 EPOCHS: Final = 100
 """Section 4."""
+_CPU_EPOCHS, _SEEDS = 15, 5
+_QUICK_EPOCHS, _QUICK_SEEDS = 10, 2
 MIN_FLOWS: Final = 5
 """Flows of an app that there must be at least: one to test, four to learn from."""
 
@@ -47,6 +53,35 @@ class Schedule:
     epochs: int
     seeds: tuple[int, ...]
     device: str
+
+    @classmethod
+    def choose(
+        cls,
+        epochs: int | None = None,
+        seeds: int | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        *,
+        quick: bool = False,
+    ) -> Schedule:
+        """What is trained: the paper's epochs where a GPU is at hand, else fewer.
+
+        Args:
+            epochs: passes (default: 100 on a GPU, 15 on a CPU, 10 when it must be quick).
+            seeds: how many seeds (default: 5, 2 when it must be quick).
+            seed: the first seed.
+            device: ``auto``, ``cpu`` or ``cuda``.
+            quick: whether it must be quick.
+
+        Raises:
+            MissingError: PyTorch is not installed.
+        """
+        with needs_extra("train", "training"):
+            import torch
+        fast = device != "cpu" and torch.cuda.is_available()
+        usual = _QUICK_EPOCHS if quick else EPOCHS if fast else _CPU_EPOCHS
+        n_seeds = seeds or (_QUICK_SEEDS if quick else _SEEDS)
+        return cls(epochs or usual, tuple(range(seed, seed + n_seeds)), device)
 
     @property
     def words(self) -> str:
@@ -120,6 +155,70 @@ class Reproduction:
             "claims": [asdict(claim) for claim in self.claims],
             "arithmetic_limits_flows_per_s": list(self.limits),
         }
+
+    @property
+    def sections(self) -> list[Section]:
+        """Every table and figure of Section 4, beside the paper's numbers."""
+        results = {
+            "network": self.cnn, "forest": self.forest, "network with Other": self.with_other,
+        }  # fmt: skip
+        n_train = {"network with Other": self._n_train_with_other}
+        passes = {"forest": 1}
+        times = [
+            (
+                title,
+                some[0].train_s,
+                some[0].identify_s,
+                n_train.get(title, self.n_train) * passes.get(title, self.schedule.epochs),
+                some[0].evaluation.scores.n_flows,
+            )
+            for title, some in results.items()
+            if some
+        ]
+        return paper_sections(
+            schedule=self.schedule.words,
+            flows=self.flows,
+            n_background=self.n_background,
+            cnn=[result.evaluation for result in self.cnn],
+            forest=[result.evaluation for result in self.forest],
+            with_other=[result.evaluation for result in self.with_other],
+            after=self.after,
+            p_values=self.p_values,
+            claims=[(claim.words, claim.holds, claim.found) for claim in self.claims],
+            times=times,
+            limits=self.limits,
+            seeds=self.schedule.seeds,
+        )
+
+    @property
+    def _n_train_with_other(self) -> int:
+        """Training flows of Section 4.3: all but the tested ones."""
+        total = sum(self.flows.values()) + self.n_background
+        return total - (self.with_other[0].evaluation.scores.n_flows if self.with_other else 0)
+
+    def write_report(
+        self, folder: Path, data: str, metrics: Mapping[str, Any], command: str = ""
+    ) -> None:
+        """Writes a report's folder: report.html, metrics.json, a CSV for each table.
+
+        Args:
+            folder: made when it is not there; files of an earlier report are replaced.
+            data: what the flows are called.
+            metrics: the content of ``metrics.json``.
+            command: what makes the report again.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        words = [
+            (
+                "Section 4 of Zhao and Chen, Smartphone Application Identification by Convolutional "
+                f"Neural Network, on {data}. {self.schedule.words}."
+            ),
+            "The split is the paper's, random by flow: it flatters every model (see apptell compare).",
+        ]
+        title = "The paper's Section 4, reproduced"
+        write_page(folder, title, words, self.sections, metrics, command)
 
 
 def reproduce_paper(
@@ -277,7 +376,7 @@ class _Section4:
         identify_s: float,
     ) -> SeedResult:
         truth = self.truth[test]
-        result = evaluate(
+        result = evaluate_predictions(
             truth.tolist(),
             probabilities,
             apps,

@@ -19,9 +19,8 @@ import numpy as np
 
 from apptell._version import __version__
 from apptell.encoding import encoding_of
-from apptell.errors import DatasetError, MissingError
+from apptell.errors import DatasetError, needs_extra
 from apptell.files import make_folder, write_file
-from apptell.learning.registry import Settings, recipe_of
 from apptell.learning.task import NEIGHBOUR, Task
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def run_trial(
     if len(np.unique(apps)) < 2:
         raise DatasetError(
             f"a training side has one app only, {apps[0] if len(apps) else 'none'}; "
-            "two are needed: take fewer folds or another protocol"
+            "two are needed: take fewer folds or another split"
         )
     if not task.is_grouped:
         groups = None
@@ -125,17 +124,12 @@ def run_trial(
 
 
 def _learner(task: Task, progress: Callable[[Progress], None] | None, checkpoint: Path) -> Learner:
-    try:
-        if task.model == NEIGHBOUR:
-            from apptell.experiments.neighbour import NearestNeighbour
+    if task.model != NEIGHBOUR:
+        return task.learner(progress, checkpoint)
+    with needs_extra("train", "a comparison"):
+        from apptell.experiments.neighbour import NearestNeighbour
 
-            return NearestNeighbour()
-        settings = Settings(task.epochs, task.seed, task.device, progress, checkpoint)
-        return recipe_of(task.model).make(settings)
-    except ModuleNotFoundError as error:
-        raise MissingError(
-            f"training needs {error.name}, which is not installed: pip install 'apptell[train]'"
-        ) from error
+        return NearestNeighbour()
 
 
 def _name(

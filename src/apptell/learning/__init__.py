@@ -9,17 +9,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from apptell.learning.estimators import AppClassifier
-    from apptell.learning.forest import StatisticsForest
+    from apptell.learning.estimators import AppClassifier, ByteClassifier
+    from apptell.learning.forest import CalibratedForest, StatisticsForest
     from apptell.learning.progress import Progress
-    from apptell.learning.registry import Recipe, all_recipes, recipe_of
+    from apptell.learning.registry import (
+        Hyperparameter,
+        Recipe,
+        TrainingOptions,
+        all_recipes,
+        recipe_of,
+    )
+    from apptell.learning.token_models import TokenFusion, TokenLinear
     from apptell.learning.train import train_model
 
 __all__ = [
     "AppClassifier",
+    "ByteClassifier",
+    "CalibratedForest",
+    "Hyperparameter",
     "Progress",
     "Recipe",
     "StatisticsForest",
+    "TokenFusion",
+    "TokenLinear",
+    "TrainingOptions",
     "all_recipes",
     "recipe_of",
     "train_model",
@@ -27,11 +40,17 @@ __all__ = [
 
 _HOME = {
     "AppClassifier": "estimators",
+    "ByteClassifier": "estimators",
+    "CalibratedForest": "forest",
+    "Hyperparameter": "registry",
     "Progress": "progress",
     "Recipe": "registry",
     "StatisticsForest": "forest",
-    "recipe_of": "registry",
+    "TokenFusion": "token_models",
+    "TokenLinear": "token_models",
+    "TrainingOptions": "registry",
     "all_recipes": "registry",
+    "recipe_of": "registry",
     "train_model": "train",
 }
 

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from apptell.learning.convolutional import AppNetwork, ByteNetwork, PaperNetwork
 from apptell.learning.export import network_to_onnx
-from apptell.learning.training import predict, train_network
+from apptell.learning.training import BATCH, predict, train_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,8 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         random_state: seed, or a NumPy ``RandomState``.
         progress: called with a ``Progress`` about twice a second.
         checkpoint: a file from which an interrupted ``fit`` of the same data and seed goes on.
+        lr: factor of Adadelta's own step.
+        batch_size: flows of a step (the paper: 64).
 
     Attributes:
         classes_: the classes, sorted.
@@ -61,6 +63,8 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         random_state: Any = None,
         progress: Callable[[Progress], None] | None = None,
         checkpoint: Path | None = None,
+        lr: float = 1.0,
+        batch_size: int = BATCH,
     ) -> None:
         self.epochs = epochs
         self.validation = validation
@@ -69,6 +73,8 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.progress = progress
         self.checkpoint = checkpoint
+        self.lr = lr
+        self.batch_size = batch_size
 
     def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Trains the network.
@@ -102,6 +108,8 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
             validation=self._watched(targets, groups, seed),
             progress=self.progress,
             checkpoint=self.checkpoint,
+            lr=self.lr,
+            batch_size=self.batch_size,
         )
         return self
 

@@ -52,6 +52,8 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: the classes, sorted.
         trees_: the trees, as ``apptell.learning.trees.Trees``.
+        feature_importances_: share of the information gain of each feature, as scikit-learn has it:
+            the mean over the trees, shape (features,), sum 1.
         n_features_in_: features seen in ``fit``.
     """
 
@@ -111,6 +113,14 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
         draws = n if self.most_flows is None else min(n, self.most_flows)
         drawn = check_random_state(seed).randint(0, n, draws, dtype=np.int32)
         return np.bincount(drawn, minlength=n)
+
+    @property
+    def feature_importances_(self) -> NDArray[np.float64]:
+        """The share of the information gain that each feature has, shape (features,), sum 1."""
+        check_is_fitted(self)
+        grown = self.trees_.importance[self.trees_.importance.any(axis=1)]  # of more than a leaf
+        mean = grown.mean(axis=0) if len(grown) else np.zeros(self.n_features_in_)
+        return np.asarray(mean / mean.sum() if mean.any() else mean)
 
     @property
     def _threads(self) -> int:

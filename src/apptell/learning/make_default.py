@@ -18,7 +18,6 @@ import numpy as np
 from apptell.errors import DatasetError
 from apptell.flows import FlowBatch
 from apptell.flows.early import read_early
-from apptell.learning.registry import Settings, Trainable, recipe_of
 from apptell.learning.task import Task
 from apptell.learning.train import MIN_PAYLOAD_PACKETS, train_model
 from apptell.models import DEFAULT_MODEL, Model
@@ -27,6 +26,8 @@ from apptell.verdicts import fit_temperature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from apptell.learning.registry import Trainable
 
 MODEL: Final = "fast"
 SAMPLES: Final = Path(__file__).parents[1] / "samples"
@@ -67,7 +68,7 @@ def make_default(out: Path = DEFAULT_MODEL, samples: Path = SAMPLES, seed: int =
     without, right = {}, 0
     for recording in np.unique(recordings).tolist():
         held = recordings == recording
-        learner = recipe_of(MODEL).make(Settings(seed=seed))
+        learner = task.learner()
         learner.fit(inputs[~held], apps[~held], groups=recordings[~held])
         found = learner.classes_[learner.predict_proba(inputs[held]).argmax(axis=1)]
         right += int((found == apps[held]).sum())
@@ -78,6 +79,7 @@ def make_default(out: Path = DEFAULT_MODEL, samples: Path = SAMPLES, seed: int =
         model=MODEL,
         seed=seed,
         out=out,
+        replace=True,
         extra_info={
             "data": {"samples": sorted(set(recordings.tolist()))},
             "metrics": {"accuracy, each recording left out once": round(right / len(apps), 3)},

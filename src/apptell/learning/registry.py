@@ -1,13 +1,18 @@
-"""The name of a model in, its recipe out: which inputs it takes and how it is trained."""
+"""The name of a model in, its recipe out: which inputs it takes and how it is trained.
+
+Recipes are found in two places: the modules of ``apptell.learning.recipes``, and the entry points of the
+group ``apptell.models`` of whatever distribution is installed, each of which names a ``Recipe``.
+"""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from apptell.errors import UsageError
+from apptell.errors import MissingError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -17,17 +22,51 @@ if TYPE_CHECKING:
 
     from apptell.learning.progress import Progress
 
+ENTRY_POINTS: Final = "apptell.models"
+"""The group of entry points that name recipes of other distributions."""
+
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Hyperparameter:
+    """A number that a recipe lets its user choose."""
+
+    default: float | None
+    """None: the recipe decides by the data."""
+    description: str
+    """One line."""
+    kind: type[int | float] = float
+    low: float = 0.0
+    """Values must be above this."""
+    high: float = float("inf")
+    """Values must not be above this."""
+
+    def check(self, name: str, value: float) -> float:
+        """The value, as an int where an int is wanted.
+
+        Raises:
+            UsageError: it is out of range, or not whole where it must be.
+        """
+        number = self.kind(value)
+        if number != value or not self.low < number <= self.high:
+            whole = "a whole number " if self.kind is int else ""
+            limit = "" if self.high == float("inf") else f" and at most {self.high:g}"
+            raise UsageError(f"{name}={value:g} is not {whole}above {self.low:g}{limit}")
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOptions:
     """What a recipe is asked for."""
 
     epochs: int = 100
+    """Passes over the flows, for models that learn in passes."""
     seed: int = 0
     device: str = "auto"
     progress: Callable[[Progress], None] | None = None
     checkpoint: Path | None = None
-    """A file from which an interrupted training of the same data and settings may go on."""
+    """A file from which an interrupted training of the same data and options may go on."""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    """Every number that the recipe declares, by name."""
 
 
 class Trainable(Protocol):
@@ -45,24 +84,30 @@ class Trainable(Protocol):
         """The ONNX model, its output in the order of ``classes_``."""
 
 
+def _nothing(_trained: Any) -> dict[str, Any]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One kind of model."""
 
     name: str
-    """As in ``--model``."""
+    """As ``train`` and ``compare`` name it."""
     inputs: str
     """Name of its encoding in ``apptell.encoding.ENCODINGS``."""
     description: str
     """One line."""
-    make: Callable[[Settings], Trainable]
+    make: Callable[[TrainingOptions], Trainable]
     """Makes it, untrained."""
-    report: Callable[[Any], dict[str, Any]]
+    report: Callable[[Any], dict[str, Any]] = _nothing
     """What ``model.json`` keeps of its training, under ``training``."""
     libraries: tuple[str, ...] = ()
     """Distributions whose version ``model.json`` keeps."""
     options: tuple[str, ...] = ()
     """Options of its encoding that the user chooses."""
+    hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
+    """Numbers that the user may choose, by name."""
     views: tuple[Mapping[str, Any], ...] = ()
     """Options under which the training flows are encoded as well: what another capture would have seen.
     Then ``fit`` gets X of shape (n, 1 + views, ...), the flows as they will be met first."""
@@ -71,23 +116,67 @@ class Recipe:
     balanced: bool = False
     """Whether it learns as if every class were as common as any other: its prior in ``model.json``."""
 
+    def complete(self, chosen: Mapping[str, float] | None = None) -> dict[str, Any]:
+        """Every hyperparameter by name: the chosen ones, and the defaults of the others.
+
+        Raises:
+            UsageError: the recipe has no hyperparameter of that name, or a value is out of range.
+        """
+        values: dict[str, Any] = {name: each.default for name, each in self.hyperparameters.items()}
+        for name, value in (chosen or {}).items():
+            if name not in values:
+                known = ", ".join(values) or "none"
+                raise UsageError(
+                    f"model {self.name} has no hyperparameter {name!r}; available: {known}"
+                )
+            values[name] = self.hyperparameters[name].check(name, value)
+        return values
+
+
+def recipe_names() -> list[str]:
+    """The names of every recipe, sorted; nothing of another distribution is imported."""
+    return sorted({*_own_names(), *(point.name for point in entry_points(group=ENTRY_POINTS))})
+
 
 def all_recipes() -> dict[str, Recipe]:
-    """Every recipe by its name, sorted."""
-    from apptell.learning import recipes as folder
+    """Every recipe by its name, sorted.
 
-    names = sorted(module.name for module in pkgutil.iter_modules(folder.__path__))
-    found = [importlib.import_module(f"{folder.__name__}.{name}").RECIPE for name in names]
-    return {recipe.name: recipe for recipe in found}
+    Raises:
+        MissingError: an entry point cannot be loaded, or does not name a recipe of its own name.
+    """
+    return {name: recipe_of(name) for name in recipe_names()}
 
 
 def recipe_of(name: str) -> Recipe:
-    """The recipe of that name.
+    """The recipe of that name; apptell's own before one of another distribution.
 
     Raises:
         UsageError: there is none.
+        MissingError: its entry point cannot be loaded, or does not name a recipe of its own name.
     """
-    there = all_recipes()
-    if name not in there:
-        raise UsageError(f"no model is called {name!r}; there are {', '.join(there)}")
-    return there[name]
+    own = _own_names()
+    if name in own:
+        recipe: Recipe = importlib.import_module(own[name]).RECIPE
+        return recipe
+    for point in entry_points(group=ENTRY_POINTS, name=name):
+        return _loaded(point)
+    raise UsageError(f"no model is called {name!r}; available: {', '.join(recipe_names())}")
+
+
+def _own_names() -> dict[str, str]:
+    """The names of apptell's own recipes, and the module of each: ``paper_rf`` has ``paper-rf``."""
+    from apptell.learning import recipes as folder
+
+    modules = (module.name for module in pkgutil.iter_modules(folder.__path__))
+    return {name.replace("_", "-"): f"{folder.__name__}.{name}" for name in modules}
+
+
+def _loaded(point: EntryPoint) -> Recipe:
+    place = f"the model {point.name} ({point.value})"
+    try:
+        recipe = point.load()
+    except (ImportError, AttributeError) as error:
+        raise MissingError(f"{place} cannot be loaded: {error}") from error
+    if not isinstance(recipe, Recipe) or recipe.name != point.name:
+        raise MissingError(f"{place} is not a Recipe of that name")
+    return recipe

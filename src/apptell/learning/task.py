@@ -9,14 +9,18 @@ import numpy as np
 
 from apptell.dataset.selection import Selection
 from apptell.encoding import encode
-from apptell.learning.registry import recipe_of
+from apptell.errors import needs_extra
+from apptell.learning.registry import TrainingOptions, recipe_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch
+    from apptell.learning.progress import Progress
+    from apptell.learning.registry import Trainable
 
 NEIGHBOUR: Final = "nearest-neighbour"
 """The 1-nearest neighbour on the statistics without ports: a comparator, not a model to keep."""
@@ -37,6 +41,8 @@ class Task:
     """Payload packets that the model sees, where that can be chosen; as its inputs have it unless given."""
     names: str | None = None
     """What becomes of server names, where the inputs read them: ``on``, ``masked`` or ``hashed``."""
+    hyperparameters: Mapping[str, float] | None = None
+    """Numbers of the recipe that are not its defaults, by name."""
 
     def with_seed(self, seed: int) -> Task:
         """The same with another seed."""
@@ -53,6 +59,29 @@ class Task:
         there = ("ports",) if self.model == NEIGHBOUR else recipe_of(self.model).options
         wished = {"ports": self.ports, "packets": self.packets, "names": self.names}
         return {name: wished[name] for name in there if wished.get(name) is not None}
+
+    def learner(
+        self,
+        progress: Callable[[Progress], None] | None = None,
+        checkpoint: Path | None = None,
+    ) -> Trainable:
+        """The model, untrained.
+
+        Args:
+            progress: called about twice a second by models that learn in passes.
+            checkpoint: a file from which an interrupted training of the same data may go on.
+
+        Raises:
+            MissingError: the training libraries are not installed.
+            UsageError: a hyperparameter that the recipe does not have.
+        """
+        recipe = recipe_of(self.model)
+        options = TrainingOptions(
+            self.epochs, self.seed, self.device, progress, checkpoint,
+            recipe.complete(self.hyperparameters),
+        )  # fmt: skip
+        with needs_extra("train", "training"):
+            return recipe.make(options)
 
     @property
     def views(self) -> tuple[Mapping[str, Any], ...]:

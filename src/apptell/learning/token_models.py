@@ -29,6 +29,10 @@ STRENGTH: Final = 30.0
 """Inverse strength of the linear model's regularisation; 10 and 100 are as good within a point."""
 SHARE: Final = 0.5
 """The network's share of the log probabilities of a fusion."""
+RATE: Final = 3e-3
+"""Largest step of the network's AdamW, in one cycle."""
+DECAY: Final = 1e-2
+"""Its weight decay."""
 _PASSES: Final = 300
 _TOLERANCE: Final = 1e-3
 
@@ -37,6 +41,7 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
     """Multinomial logistic regression on tokens of ``apptell.encoding.structure``.
 
     Parameters:
+        strength: inverse strength of the regularisation.
         random_state: seed of the choice of views, where there are too many for all.
 
     Attributes:
@@ -44,7 +49,8 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
         vocabulary_: the number of each token, 0 for one that is not known, shape (65,536,).
     """
 
-    def __init__(self, *, random_state: int = 0) -> None:
+    def __init__(self, *, strength: float = STRENGTH, random_state: int = 0) -> None:
+        self.strength = strength
         self.random_state = random_state
 
     def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
@@ -74,7 +80,7 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
     def _linear(self, learned: TokenBatch) -> Linear:
         """Weights and bias of every class; classes that are not there are as good as impossible."""
         n_apps = len(self.classes_)
-        regression = LogisticRegression(C=STRENGTH, max_iter=_PASSES, tol=_TOLERANCE)
+        regression = LogisticRegression(C=self.strength, max_iter=_PASSES, tol=_TOLERANCE)
         with np.errstate(all="ignore"):
             regression.fit(
                 matrix(learned.tokens, learned.vocabulary), learned.target, learned.weight
@@ -119,6 +125,10 @@ class TokenFusion(TokenLinear):
         device: ``auto``, ``cpu`` or ``cuda``.
         random_state: seed.
         progress: called about twice a second.
+        strength: inverse strength of the linear model's regularisation.
+        share: the network's share of the log probabilities.
+        lr: largest step of AdamW.
+        decay: weight decay of AdamW.
 
     Attributes:
         history_: the network's training.
@@ -131,11 +141,18 @@ class TokenFusion(TokenLinear):
         device: str = "auto",
         random_state: int = 0,
         progress: Callable[[Progress], None] | None = None,
+        strength: float = STRENGTH,
+        share: float = SHARE,
+        lr: float = RATE,
+        decay: float = DECAY,
     ) -> None:
-        super().__init__(random_state=random_state)
+        super().__init__(strength=strength, random_state=random_state)
         self.epochs = epochs
         self.device = device
         self.progress = progress
+        self.share = share
+        self.lr = lr
+        self.decay = decay
 
     def _learn(self, learned: TokenBatch) -> None:
         super()._learn(learned)
@@ -144,7 +161,7 @@ class TokenFusion(TokenLinear):
     def to_onnx(self) -> bytes:
         """The model as ONNX; its probabilities are in the order of ``classes_``."""
         check_is_fitted(self)
-        return tokens_to_onnx(self.vocabulary_, self.linear_, self.network_, SHARE)
+        return tokens_to_onnx(self.vocabulary_, self.linear_, self.network_, self.share)
 
     def _network(self, learned: TokenBatch) -> tuple[Dense, History]:
         from apptell.learning.token_network import train_tokens
@@ -156,6 +173,8 @@ class TokenFusion(TokenLinear):
             seed=self.random_state,
             device=self.device,
             progress=self.progress,
+            lr=self.lr,
+            decay=self.decay,
         )
         parts = {name: tensor.detach().numpy() for name, tensor in network.state_dict().items()}
         dense = Dense(
@@ -166,7 +185,7 @@ class TokenFusion(TokenLinear):
     def _scores(self, X: NDArray[np.uint16]) -> NDArray[np.float64]:
         linear = super()._scores(X)
         network = _log_softmax(_apply(self.network_, X, self.vocabulary_))
-        return (1 - SHARE) * linear + SHARE * network
+        return (1 - self.share) * linear + self.share * network
 
 
 def _apply(

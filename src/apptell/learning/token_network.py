@@ -29,8 +29,6 @@ WIDTH: Final = 48
 BATCH: Final = 64
 DROPPED: Final = 0.3
 """Share of tokens, and of the hidden layer, left out while learning; of tokens 0 to twice as many."""
-_RATE: Final = 3e-3
-_DECAY: Final = 1e-2
 _SMOOTHING: Final = 0.05
 
 
@@ -64,6 +62,8 @@ def train_tokens(
     seed: int,
     device: str = "auto",
     progress: Callable[[Progress], None] | None = None,
+    lr: float,
+    decay: float,
 ) -> tuple[TokenNetwork, History]:
     """Trains by AdamW with one cycle of the learning rate.
 
@@ -74,6 +74,8 @@ def train_tokens(
         seed: of weights, draws and what is left out.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: called about twice a second.
+        lr: largest step of AdamW.
+        decay: weight decay of AdamW.
 
     Raises:
         KeyboardInterrupt: interrupted before the first epoch was over; later the weights so far are kept.
@@ -88,9 +90,9 @@ def train_tokens(
         random = np.random.default_rng(seed)
         chance = np.cumsum(batch.weight / batch.weight.sum())
         per_epoch = max(1, round(batch.n_flows / BATCH))
-        optimizer = torch.optim.AdamW(network.parameters(), lr=_RATE, weight_decay=_DECAY)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=decay)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, _RATE, total_steps=epochs * per_epoch + 1
+            optimizer, lr, total_steps=epochs * per_epoch + 1
         )
         began = said = time.monotonic()
         try:

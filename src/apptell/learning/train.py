@@ -14,15 +14,15 @@ import numpy as np
 from apptell.dataset.groups import origins
 from apptell.dataset.selection import Selection
 from apptell.encoding import complete_options, encoding_of
-from apptell.errors import DatasetError, MissingError, UsageError
+from apptell.errors import DatasetError, UsageError
 from apptell.learning.card import model_card
-from apptell.learning.registry import Settings, recipe_of
+from apptell.learning.registry import recipe_of
 from apptell.learning.task import Task
-from apptell.models import Model, load_model, write_model
+from apptell.models import Model, check_target, load_model, write_model
 from apptell.models.folder import TRANSPORTS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,11 +46,13 @@ def train_model(
     ports: bool = True,
     packets: int | None = None,
     names: str | None = None,
+    hyperparameters: Mapping[str, float] | None = None,
     epochs: int = 100,
     seed: int = 0,
     device: str = "auto",
     threshold: float | None = None,
     out: str | Path,
+    replace: bool = False,
     progress: Callable[[Progress], None] | None = None,
     extra_info: dict[str, Any] | None = None,
 ) -> Model:
@@ -67,11 +69,13 @@ def train_model(
         ports: False keeps ports out of the inputs of models that would take them.
         packets: payload packets that the model sees, where that can be chosen.
         names: what becomes of server names in models that read them: ``on``, ``masked`` or ``hashed``.
+        hyperparameters: numbers of the recipe that are not its defaults, by name.
         epochs: passes over the flows, for models that learn in passes.
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
         threshold: confidence below which the model declines; None leaves it to whoever runs it.
         out: the folder.
+        replace: whether a model that is there may be replaced.
         progress: called about twice a second by models that learn in passes.
         extra_info: entries for ``model.json``: ``data`` (joined with what is known here),
             ``metrics``, ``calibration``, ``notes``.
@@ -84,6 +88,7 @@ def train_model(
         KeyboardInterrupt: interrupted before there was anything to keep.
     """
     recipe = recipe_of(model)
+    check_target(out, replace=replace)
     extra = dict(extra_info or {})
     if unknown := set(extra) - set(_FREE):
         raise UsageError(f"extra_info has {min(unknown)!r}; it may have {', '.join(_FREE)}")
@@ -92,14 +97,9 @@ def train_model(
     if epochs < 1:
         raise UsageError(f"epochs is {epochs}, not 1 or more")
     chosen, apps = _usable(Selection.of(flows), labels)
-    task = Task(model, epochs, seed, device, ports, packets, names)
+    task = Task(model, epochs, seed, device, ports, packets, names, hyperparameters)
+    learner = task.learner(progress)
     inputs = task.encode(chosen, views=True)
-    try:
-        learner = recipe.make(Settings(epochs, seed, device, progress))
-    except ModuleNotFoundError as error:
-        raise MissingError(
-            f"training needs {error.name}, which is not installed: pip install 'apptell[train]'"
-        ) from error
     if recipe.grouped:
         learner.fit(inputs, apps, groups=origins(chosen.flows))
     else:
@@ -116,7 +116,7 @@ def train_model(
         "metrics": {},
         "versions": {name: version(name) for name in ("apptell", "numpy", *recipe.libraries)},
         "created": _now(),
-        "training": recipe.report(learner),
+        "training": {"hyperparameters": recipe.complete(hyperparameters), **recipe.report(learner)},
         "learned": {"transports": _transports(chosen), "names": task.options.get("names")},
         **extra,
     }
@@ -128,7 +128,7 @@ def train_model(
     }
     if recipe.balanced:
         info["prior"] = {app: 1 / len(info["apps"]) for app in info["apps"]}
-    write_model(out, learner.to_onnx(), info, model_card(info, recipe.description))
+    write_model(out, learner.to_onnx(), info, model_card(info, recipe.description), replace=replace)
     return load_model(out)
 
 

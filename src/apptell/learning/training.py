@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH: Final = 64
+"""Flows of a step (Section 4)."""
 REPORT_S: Final = 0.5
 """Time between two calls of the progress callback, seconds."""
 KEEP_S: Final = 60.0
@@ -78,6 +79,8 @@ def train_network(
     validation: NDArray[np.int64] | None = None,
     progress: Callable[[Progress], None] | None = None,
     checkpoint: Path | None = None,
+    lr: float = 1.0,
+    batch_size: int = BATCH,
 ) -> tuple[AppNetwork, History]:
     """Trains a network as the paper trains its own.
 
@@ -100,6 +103,8 @@ def train_network(
         checkpoint: a file that keeps how far it has come, about once a minute: called again with it,
             an interrupted training goes on, to the same bits on a CPU. Removed at the end. It must
             belong to these very arguments.
+        lr: factor of Adadelta's own step.
+        batch_size: flows of a step.
 
     Returns:
         The network, on the CPU and ready to predict, and its history.
@@ -119,7 +124,10 @@ def train_network(
         torch.manual_seed(seed)
         network = kind(n_apps).to(place)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        run = _Run(network, images, targets, rows, validation, dtype, epochs, progress, checkpoint)
+        run = _Run(
+            network, images, targets, rows, validation, dtype, epochs, progress, checkpoint, lr,
+            batch_size,
+        )  # fmt: skip
         history = run.train()
     return network.to("cpu").eval(), history
 
@@ -148,6 +156,8 @@ class _Run:
         epochs: int,
         progress: Callable[[Progress], None] | None,
         checkpoint: Path | None,
+        lr: float,
+        batch_size: int,
     ) -> None:
         self.network = network
         self.place = next(network.parameters()).device
@@ -158,7 +168,8 @@ class _Run:
         self.dtype = dtype
         self.epochs = epochs
         self.progress = progress
-        self.optimizer = torch.optim.Adadelta(network.parameters(), lr=1.0, rho=0.95, eps=1e-7)
+        self.optimizer = torch.optim.Adadelta(network.parameters(), lr=lr, rho=0.95, eps=1e-7)
+        self.batch_size = batch_size
         self.history = History(precision=str(dtype).removeprefix("torch."), device=self.place.type)
         self.started = self.reported = self.kept = time.monotonic()
         self.checkpoint = checkpoint
@@ -239,8 +250,8 @@ class _Run:
         # The order is drawn on the CPU, so that it is the same everywhere, and moved once.
         order = self.rows[torch.randperm(len(self.rows))].to(self.place)
         total = torch.zeros((), device=self.place)
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
+        for start in range(0, len(order), self.batch_size):
+            batch = order[start : start + self.batch_size]
             with torch.autocast(self.place.type, self.dtype, enabled=self._mixed):
                 scores = self.network(self.images[batch])
             loss = functional.cross_entropy(scores.float(), self.targets[batch])
@@ -308,7 +319,7 @@ def device_of(name: str) -> torch.device:
         raise UsageError(f"no device is called {name!r}; there are auto, cpu and cuda")
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
-        raise MissingError("device cuda: this PyTorch finds no GPU; take --device cpu or auto")
+        raise MissingError("device cuda: this PyTorch finds no GPU; take the device cpu or auto")
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 

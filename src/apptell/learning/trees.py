@@ -44,6 +44,8 @@ class Trees:
     """Number of the class a share is of, shape (m,)."""
     share: NDArray[np.float64]
     """What a leaf gives that class; 1 in all over a leaf; shape (m,)."""
+    importance: NDArray[np.float64]
+    """Share of a tree's information gain that each feature's nodes have, shape (trees, features)."""
     n_classes: int
     depth: int
     """Of the deepest tree."""
@@ -70,6 +72,7 @@ class Trees:
             np.concatenate([*(part.first[:-1] + share for part, _, share in pairs), shares[-1:]]),
             joined("of_class"),
             joined("share"),
+            joined("importance"),
             parts[0].n_classes,
             max(part.depth for part in parts),
         )
@@ -112,6 +115,7 @@ def compact(tree: Any, classes: NDArray[np.int64], n_classes: int) -> Trees:
         first.astype(np.int64),
         classes[of_class].astype(np.int32),
         share,
+        tree.compute_feature_importances(normalize=True)[None],
         n_classes,
         int(tree.max_depth),
     )

@@ -16,6 +16,8 @@ from apptell.files import new_folder
 
 FORMAT: Final = 1
 """Version of the folder's form."""
+FILES: Final = ("model.json", "model.onnx", "README.md", "split.jsonl")
+"""Everything that a model's folder holds; ``split.jsonl`` where it was measured on a part of its dataset."""
 
 TRANSPORTS: Final = {"tcp": 6, "udp": 17}
 """The transport protocols that a model can have learned, and their IP protocol numbers."""
@@ -42,27 +44,61 @@ _REQUIRED: Final[dict[str, type | tuple[type, ...]]] = {
 }
 
 
-def write_model(path: str | Path, onnx_bytes: bytes, info: dict[str, Any], card: str) -> None:
-    """Writes a model folder; one that is there is replaced at once, or stays as it was.
+def check_target(path: str | Path, *, replace: bool = False) -> None:
+    """Refuses a folder that a model must not be written to.
+
+    Args:
+        path: the folder; one that is not there or is empty is always right.
+        replace: whether a model that is there may be replaced.
+
+    Raises:
+        OutputError: something else than a model is there, or a model that is not to be replaced, or
+            files lie beside it that are no part of a model.
+    """
+    path = Path(path)
+    if not path.exists() and not path.is_symlink():
+        return
+    if not path.is_dir() or path.is_symlink():
+        raise OutputError(f"{path}: not a folder; choose another place for the model")
+    there = {entry.name for entry in path.iterdir()}
+    if not there:
+        return
+    if "model.json" not in there:
+        raise OutputError(f"{path}: holds something other than a model; choose another folder")
+    if not replace:
+        raise OutputError(f"{path}: holds a model already; choose another folder or replace it")
+    if others := sorted(there - set(FILES)):
+        raise OutputError(f"{path}: {others[0]} is no part of a model; move it away first")
+
+
+def write_model(
+    path: str | Path, onnx_bytes: bytes, info: dict[str, Any], card: str, *, replace: bool = False
+) -> None:
+    """Writes a model folder, whole or not at all.
 
     Args:
         path: the folder.
         onnx_bytes: the network or trees.
         info: the content of ``model.json``; ``format`` and ``onnx_sha256`` are put in here.
         card: the content of ``README.md``.
+        replace: whether a model that is there may be replaced; it stays as it was where writing fails.
 
     Raises:
         ModelError: ``info`` lacks something.
-        OutputError: the folder cannot be written, or there is something else in its place.
+        OutputError: the folder cannot be written, or ``check_target`` refuses it.
     """
     path = Path(path)
     digest = hashlib.sha256(onnx_bytes).hexdigest()
     info = {"format": FORMAT, **info, "onnx_sha256": digest}
     _check(info, path)
+    check_target(path, replace=replace)
     text = json.dumps(info, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    if path.exists() and not _replaceable(path):
-        raise OutputError(f"{path}: there is something else than a model")
-    with new_folder(path, may_replace=_replaceable) as fresh:
+
+    def may_replace(old: Path) -> bool:
+        check_target(old, replace=replace)
+        return True
+
+    with new_folder(path, may_replace=may_replace) as fresh:
         (fresh / "model.onnx").write_bytes(onnx_bytes)
         (fresh / "model.json").write_text(text, encoding="utf-8")
         (fresh / "README.md").write_text(card, encoding="utf-8")
@@ -86,11 +122,6 @@ def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
     if hashlib.sha256(onnx_bytes).hexdigest() != info["onnx_sha256"]:
         raise ModelError(f"{path / 'model.onnx'}: not the file that model.json names (SHA-256)")
     return info, onnx_bytes
-
-
-def _replaceable(path: Path) -> bool:
-    """Whether it is a model folder or an empty one."""
-    return path.is_dir() and ((path / "model.json").is_file() or not any(path.iterdir()))
 
 
 def _read(path: Path) -> bytes:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from apptell.reports.page import Cell, Section
+from apptell.reports.html import ReportText
+from apptell.reports.page import Cell, Section, write_page
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from apptell.evaluation import Evaluation
     from apptell.evaluation.comparison import Measured
@@ -76,6 +80,94 @@ class ComparedModel:
             f"{self.train_s:.1f}",
             round(self.n_flows / self.identify_s) if self.identify_s else None,
         ]
+
+
+def models_json(models: Sequence[ComparedModel]) -> list[dict[str, Any]]:
+    """The figures of every model as plain numbers."""
+    return [
+        {
+            "model": model.model,
+            "names": model.names,
+            "tested_flows": model.n_flows,
+            "train_s": model.train_s,
+            "identify_s": model.identify_s,
+            **model.measured.result.to_json(),
+            **model.measured.to_json(),
+        }
+        for model in models
+    ]
+
+
+def write_overview(
+    folder: Path, models: Sequence[ComparedModel], facts: Mapping[str, Any], command: str = ""
+) -> None:
+    """Writes the overview of a comparison: report.html, metrics.json, a CSV for each table.
+
+    Args:
+        folder: made when it is not there.
+        models: the figures of each.
+        facts: what was compared on what, as ``Comparison.facts`` has it.
+        command: what makes the report again.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    last = facts["seed"] + facts["seeds"] - 1
+    seeds = f"seed {last}" if facts["seeds"] == 1 else f"seeds {facts['seed']} to {last}"
+    words = [
+        (
+            f"{_data(facts)}, {seeds}; models that learn in passes had {facts['epochs']} of the "
+            "paper's 100 epochs. Intervals hold 95 % of 1,000 drawings of whole groups."
+        ),
+        "Without other: the flows of background are left out of the test, not of the training.",
+    ]
+    if facts["optimistic"]:
+        words.append("This split is random by flow: it flatters every model.")
+    title = f"Models compared on {facts['dataset']}"
+    metrics = {**facts, "models": models_json(models)}
+    write_page(folder, title, words, overview(models), metrics, command)
+
+
+def _data(facts: Mapping[str, Any]) -> str:
+    if facts.get("test_dataset"):
+        return f"Learned from {facts['dataset']} and tested on {facts['test_dataset']}"
+    return f"{facts['dataset']}, split {facts['split']}, {facts['folds']} folds"
+
+
+def model_text(
+    model: ComparedModel,
+    facts: Mapping[str, Any],
+    command: str = "",
+    examples: Sequence[tuple[str, NDArray[Any]]] = (),
+) -> ReportText:
+    """What the page of one model says beside its numbers."""
+    seeds = facts["seeds"]
+    by_seeds = f" by each of {seeds} seeds; all figures count verdicts of all seeds"
+    test = facts.get("test_dataset")
+    learned = (
+        f"{model.model} learned from {facts['dataset']} and was tested on {test}"
+        if test
+        else f"{model.model} learned and was tested on {facts['dataset']} in {facts['folds']} folds "
+        f"of the split {facts['split']}"
+    )
+    return ReportText(
+        title=f"{model.model}, names {model.names}, split {facts['split']}",
+        paragraphs=[
+            (
+                f"{learned}; each of the {model.n_flows:,} flows was tested once"
+                f"{by_seeds * (seeds > 1)}, by a model that saw nothing of its group."
+            ),
+            (
+                "Server names, HTTP hosts and the names in certificates were overwritten with zeros."
+                if model.names == "masked"
+                else "Server names were left as they were."
+            ),
+            *(["A random split flatters every model."] if facts["optimistic"] else []),
+        ],
+        command=command,
+        examples=examples,
+        sections=own_page(model.measured),
+    )
 
 
 def overview(models: Sequence[ComparedModel]) -> list[Section]:

@@ -33,7 +33,7 @@ class ReportText:
 
     title: str
     """The heading."""
-    done: Sequence[str]
+    paragraphs: Sequence[str]
     """What was done, in plain sentences, one a line."""
     command: str = ""
     """The command that makes this report again."""
@@ -49,7 +49,7 @@ def evaluation_page(result: Evaluation, text: ReportText) -> str:
     style = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
     sections = [
         f"<h1>{escape(text.title)}</h1>",
-        "".join(f"<p>{escape(line)}</p>" for line in text.done),
+        "".join(f"<p>{escape(line)}</p>" for line in text.paragraphs),
         f"<pre>{escape(text.command)}</pre>" if text.command else "",
         _tiles(result),
         _figure_of(

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apptell.learning.registry import Recipe, Settings, Trainable
+from apptell.learning.recipes.paper_cnn import HYPERPARAMETERS
+from apptell.learning.registry import Recipe, Trainable, TrainingOptions
 
 if TYPE_CHECKING:
     from apptell.learning.estimators import ByteClassifier
 
 
-def make(settings: Settings) -> Trainable:
+def make(options: TrainingOptions) -> Trainable:
     """The network, untrained."""
     from apptell.learning.estimators import ByteClassifier
 
     return ByteClassifier(
-        settings.epochs,
-        device=settings.device,
-        random_state=settings.seed,
-        progress=settings.progress,
-        checkpoint=settings.checkpoint,
+        options.epochs,
+        device=options.device,
+        random_state=options.seed,
+        progress=options.progress,
+        checkpoint=options.checkpoint,
+        **options.hyperparameters,
     )
 
 
@@ -35,4 +37,5 @@ RECIPE = Recipe(
     make=make,
     report=report,
     libraries=("torch",),
+    hyperparameters=HYPERPARAMETERS,
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from apptell.learning.registry import Recipe, Settings, Trainable
+from apptell.learning.registry import Hyperparameter, Recipe, Trainable, TrainingOptions
 
 if TYPE_CHECKING:
     from apptell.learning.token_models import TokenLinear
@@ -16,12 +16,16 @@ VIEWS: Final = (
     ),  # flows that end early, segments merged by offload
 )
 
+HYPERPARAMETERS: Final = {
+    "strength": Hyperparameter(30.0, "inverse strength of the linear model's regularisation"),
+}
 
-def make(settings: Settings) -> Trainable:
+
+def make(options: TrainingOptions) -> Trainable:
     """The linear model, untrained."""
     from apptell.learning.token_models import TokenLinear
 
-    return TokenLinear(random_state=settings.seed)
+    return TokenLinear(random_state=options.seed, **options.hyperparameters)
 
 
 def report(trained: TokenLinear) -> dict[str, object]:
@@ -37,6 +41,7 @@ RECIPE = Recipe(
     report=report,
     libraries=("scikit-learn",),
     options=("names", "packets"),
+    hyperparameters=HYPERPARAMETERS,
     views=VIEWS,
     grouped=True,
     balanced=True,

@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apptell.learning.recipes import fast
-from apptell.learning.registry import Recipe, Settings, Trainable
+from apptell.learning.registry import Hyperparameter, Recipe, Trainable, TrainingOptions
 
 if TYPE_CHECKING:
     from apptell.learning.token_models import TokenFusion
 
 
-def make(settings: Settings) -> Trainable:
+def make(options: TrainingOptions) -> Trainable:
     """The fusion, untrained."""
     from apptell.learning.token_models import TokenFusion
 
     return TokenFusion(
-        settings.epochs,
-        device=settings.device,
-        random_state=settings.seed,
-        progress=settings.progress,
+        options.epochs,
+        device=options.device,
+        random_state=options.seed,
+        progress=options.progress,
+        **options.hyperparameters,
     )
 
 
@@ -37,6 +38,12 @@ RECIPE = Recipe(
     report=report,
     libraries=("scikit-learn", "torch"),
     options=("names", "packets"),
+    hyperparameters={
+        **fast.HYPERPARAMETERS,
+        "share": Hyperparameter(0.5, "the network's share of the log probabilities", high=1.0),
+        "lr": Hyperparameter(3e-3, "largest step of AdamW"),
+        "decay": Hyperparameter(1e-2, "weight decay of AdamW"),
+    },
     views=fast.VIEWS,
     grouped=True,
     balanced=True,

@@ -5,7 +5,7 @@ What remains when payload, addresses and names are unknown, as in FG-Net and MIR
 
 from __future__ import annotations
 
-from apptell.learning.recipes.paper_rf import make, report
+from apptell.learning.recipes.paper_rf import HYPERPARAMETERS, make, report
 from apptell.learning.registry import Recipe
 
 RECIPE = Recipe(
@@ -16,4 +16,5 @@ RECIPE = Recipe(
     report=report,
     libraries=("scikit-learn",),
     options=("packets",),
+    hyperparameters=HYPERPARAMETERS,
 )

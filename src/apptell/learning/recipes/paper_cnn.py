@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from apptell.learning.registry import Recipe, Settings, Trainable
+from apptell.learning.registry import Hyperparameter, Recipe, Trainable, TrainingOptions
 
 if TYPE_CHECKING:
     from apptell.learning.estimators import AppClassifier
 
+HYPERPARAMETERS: Final = {
+    "lr": Hyperparameter(1.0, "factor of Adadelta's own step"),
+    "batch_size": Hyperparameter(64, "flows of a step", int, high=65_536),
+}
 
-def make(settings: Settings) -> Trainable:
+
+def make(options: TrainingOptions) -> Trainable:
     """The network, untrained."""
     from apptell.learning.estimators import AppClassifier
 
     return AppClassifier(
-        settings.epochs,
-        device=settings.device,
-        random_state=settings.seed,
-        progress=settings.progress,
-        checkpoint=settings.checkpoint,
+        options.epochs,
+        device=options.device,
+        random_state=options.seed,
+        progress=options.progress,
+        checkpoint=options.checkpoint,
+        **options.hyperparameters,
     )
 
 
@@ -35,4 +41,5 @@ RECIPE = Recipe(
     make=make,
     report=report,
     libraries=("torch",),
+    hyperparameters=HYPERPARAMETERS,
 )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from apptell.learning.registry import Recipe, Settings, Trainable
+from apptell.learning.registry import Hyperparameter, Recipe, Trainable, TrainingOptions
 
 if TYPE_CHECKING:
     from apptell.learning.forest import StatisticsForest
 
+HYPERPARAMETERS: Final = {
+    "n_trees": Hyperparameter(100, "trees", int, high=100_000),
+    "features": Hyperparameter(
+        None, "share of the features that a node chooses among (default: Weka's number)", high=1.0
+    ),
+}
 
-def make(settings: Settings) -> Trainable:
+
+def make(options: TrainingOptions) -> Trainable:
     """The forest, ungrown."""
     from apptell.learning.forest import StatisticsForest
 
-    return StatisticsForest(n_jobs=-1, random_state=settings.seed)
+    return StatisticsForest(n_jobs=-1, random_state=options.seed, **options.hyperparameters)
 
 
 def report(trained: StatisticsForest) -> dict[str, object]:
@@ -31,4 +38,5 @@ RECIPE = Recipe(
     report=report,
     libraries=("scikit-learn",),
     options=("ports",),
+    hyperparameters=HYPERPARAMETERS,
 )

@@ -1,7 +1,7 @@
 """A forest on the bursts of the first payload packets, for traffic whose bytes say nothing.
 
 Mid-session flows, tunnels, encrypted hellos, and datasets without payload. It looks at sixteen packets
-unless told otherwise, so its verdict is due at the sixteenth or at the end.
+by default, so its verdict is due at the sixteenth or at the end.
 """
 
 from __future__ import annotations
@@ -9,20 +9,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apptell.learning.recipes import paper_rf
-from apptell.learning.registry import Recipe, Settings, Trainable
+from apptell.learning.registry import Hyperparameter, Recipe, Trainable, TrainingOptions
 
 if TYPE_CHECKING:
     from apptell.learning.forest import CalibratedForest
 
-FEATURES: Final = 0.3
-"""Share of the features that a split chooses among."""
+HYPERPARAMETERS: Final = {
+    **paper_rf.HYPERPARAMETERS,
+    "features": Hyperparameter(0.3, "share of the features that a node chooses among", high=1.0),
+}
 
 
-def make(settings: Settings) -> Trainable:
+def make(options: TrainingOptions) -> Trainable:
     """The forest, ungrown."""
     from apptell.learning.forest import CalibratedForest
 
-    return CalibratedForest(features=FEATURES, n_jobs=-1, random_state=settings.seed)
+    return CalibratedForest(n_jobs=-1, random_state=options.seed, **options.hyperparameters)
 
 
 def report(trained: CalibratedForest) -> dict[str, object]:
@@ -42,4 +44,5 @@ RECIPE = Recipe(
     report=report,
     libraries=("scikit-learn",),
     options=("packets",),
+    hyperparameters=HYPERPARAMETERS,
 )

@@ -2,17 +2,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from apptell.dataset import Split, folds
+from apptell.dataset import Selection, Split, folds
 from apptell.errors import DatasetError, UsageError
 from apptell.experiments import trial_cache
-from apptell.experiments.compare import (
-    ALWAYS,
-    Plan,
-    compare_models,
-    interval_groups,
-    models_of,
-    plan_of,
-)
+from apptell.experiments.out_of_fold import ALWAYS, compare_models, models_of
+from apptell.experiments.plan import Plan, interval_groups, plan_of
 from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import NEIGHBOUR, Task
 from apptell.testing import app_messages, client_hello, flow_batch
@@ -115,9 +109,9 @@ def test_flows_of_lengths_alone_go_without_the_network_and_without_masking(tmp_p
         server_address=pa.nulls(40, pa.string()),
         segment_bytes=pa.nulls(40, pa.list_(pa.binary())),
     )
-    assert models_of(["lengths-rf"], bare) == ("paper-rf", NEIGHBOUR, "lengths-rf")
-    with pytest.raises(UsageError, match="have no payload"):
-        models_of(["paper-cnn"], bare)
+    assert models_of(["lengths-rf"], Selection.of(bare)) == ("paper-rf", NEIGHBOUR, "lengths-rf")
+    with pytest.raises(UsageError, match="reads payload bytes, and these flows have none"):
+        models_of(["paper-cnn"], Selection.of(bare))
     found = compared(tmp_path, bare, labels, folds(bare, "source", 2), ("lengths-rf",), packets=3)
     assert [outcome.names for outcome in found] == ["on"]
     assert trial_of(found[0]).probabilities.shape == (40, 2)
@@ -130,9 +124,9 @@ def test_the_three_always_stand_beside_what_is_asked_for():
 
 
 def test_alone_stands_only_what_is_asked_for():
-    assert models_of([NEIGHBOUR, "paper-rf"], alone=True) == (NEIGHBOUR, "paper-rf")
-    with pytest.raises(UsageError, match="--only: name a model"):
-        models_of([], alone=True)
+    assert models_of([NEIGHBOUR, "paper-rf"], only=True) == (NEIGHBOUR, "paper-rf")
+    with pytest.raises(UsageError, match="needs at least one"):
+        models_of([], only=True)
 
 
 def test_what_was_trained_before_comes_from_the_cache_with_the_same_numbers(tmp_path, monkeypatch):

@@ -1,0 +1,284 @@
+"""A model and labelled flows in; how right the model is, flow by flow and in all figures, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from apptell.dataset.classes import by_app
+from apptell.dataset.groups import origins
+from apptell.dataset.splits import training_rows
+from apptell.dataset.store import Dataset
+from apptell.encoding import images
+from apptell.evaluation import evaluate_predictions, slices_of
+from apptell.experiments.labelled import (
+    classes_of_model,
+    labelled_flows,
+    open_flows,
+    refuse_without_payload,
+    split_of,
+)
+from apptell.experiments.verdict_table import VerdictTable
+from apptell.models import Model, load_model
+from apptell.reports.evaluation import write_report
+from apptell.reports.html import ReportText
+from apptell.verdicts import choose_threshold
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from apptell.dataset.classes import Classes
+    from apptell.dataset.selection import Selection
+    from apptell.evaluation import Evaluation
+    from apptell.experiments.labelled import Flows
+    from apptell.flows.schema import FlowBatch
+
+SPLIT_FILE = "split.jsonl"
+"""Where a model's folder says which flows it learned from and was measured on."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedModel:
+    """One model, measured on n labelled flows."""
+
+    model: str
+    """Name and hash, ``fusion@1a2b3c4d``."""
+    evaluation: Evaluation
+    """Every figure."""
+    flows: Selection
+    """The flows that it was measured on."""
+    truth: tuple[str, ...]
+    """The class of each flow."""
+    apps: tuple[str, ...]
+    """The k classes that it knows: columns of the probabilities."""
+    probabilities: NDArray[np.float32]
+    """Shape (n, k)."""
+    facts: dict[str, Any]
+    """What was measured on what: dataset, split, seed, share of the flows that the model learned from."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the flows whose likeliest class is right, whatever the confidence."""
+        return self.evaluation.scores.accuracy
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of the classes' F1."""
+        return self.evaluation.scores.macro_f1
+
+    @property
+    def coverage(self) -> float:
+        """Share of the flows that are accepted at the threshold."""
+        return self.evaluation.coverage
+
+    @property
+    def seen_share(self) -> float:
+        """Share of the flows that the model learned from, as far as its folder says so."""
+        return float(self.facts.get("seen_share", 0.0))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain numbers, as ``metrics.json`` holds them."""
+        return {**self.facts, **self.evaluation.to_json()}
+
+    def verdicts(self) -> VerdictTable:
+        """The verdict on each flow, with its truth and the probability of every class."""
+        return VerdictTable(
+            self.flows.flows,
+            self.truth,
+            self.apps,
+            self.evaluation.threshold,
+            self.model,
+            self.probabilities,
+        )
+
+    def write_report(
+        self, folder: str | Path, *, text: ReportText | None = None, command: str = ""
+    ) -> dict[str, Any]:
+        """Writes a report's folder: report.html, metrics.json, per_app.csv, confusion.csv, verdicts.parquet.
+
+        Args:
+            folder: made when it is not there; files of an earlier report are replaced.
+            text: what the page says (default: what was measured on what).
+            command: what makes the report again.
+
+        Returns:
+            The content of ``metrics.json``.
+
+        Raises:
+            OutputError: the folder cannot be written.
+        """
+        found = write_report(Path(folder), self.evaluation, text or self._text(command), self.facts)
+        self.verdicts().write(Path(folder) / "verdicts.parquet")
+        return found
+
+    def example_images(self) -> list[tuple[str, NDArray[Any]]]:
+        """The image of one flow of each class that was named rightly, with its class."""
+        return example_images(self.flows, self.truth, self.probabilities.argmax(axis=1), self.apps)
+
+    def _text(self, command: str) -> ReportText:
+        data, split = self.facts["dataset"], self.facts["split"]
+        which = "all flows" if split in (None, "none") else f"the test side of the split {split}"
+        return ReportText(
+            title=f"{self.model.partition('@')[0]} on {data}",
+            paragraphs=[
+                (
+                    f"The model {self.model} was given {which} of {data}: {len(self.flows):,} flows "
+                    "with at least two payload packets."
+                ),
+                *(
+                    [f"The model learned from {self.seen_share:.1%} of these very flows."]
+                    if self.seen_share
+                    else []
+                ),
+            ],
+            command=command,
+            examples=self.example_images(),
+        )
+
+
+def evaluate(
+    model: Model | str | Path,
+    dataset: Flows,
+    *,
+    threshold: float | None = None,
+    split: str | Path | None = None,
+    seed: int = 0,
+    level: str | None = None,
+    system: str | None = None,
+) -> EvaluatedModel:
+    """Measures a model on labelled flows.
+
+    Args:
+        model: the model or its folder.
+        dataset: a dataset or its folder, or some flows of one.
+        threshold: smallest accepted confidence (default: the model's own, else 0.85).
+        split: measure the test side of this split alone (default: all flows): a protocol by name, or a
+            file that holds a split.
+        seed: of a split by name, and of the intervals.
+        level: ``app`` or ``activity`` (default: as the model was trained).
+        system: what the phone's own traffic is: ``other``, ``system`` or ``drop`` (default: as the model
+            was trained).
+
+    Raises:
+        DatasetError: no flow is left to measure on, or the model reads payload and the flows have none.
+        ModelError: the model's folder is damaged.
+        UsageError: no such split, level or kind, or a threshold that is not between 0 and 1.
+
+    Example:
+        >>> result = apptell.evaluate("model/", "dataset/", split="model/split.jsonl")
+        >>> round(result.accuracy, 1)
+        1.0
+    """
+    used = model if isinstance(model, Model) else load_model(model)
+    folder = None if isinstance(model, Model) else Path(model)
+    limit = choose_threshold(threshold, used)
+    classes = classes_of_model(used, level, system)
+    opened = open_flows(dataset)
+    chosen = labelled_flows(opened, classes)
+    if split is not None:
+        chosen = chosen.take(split_of(chosen.flows, split, seed, classes.level).test)
+    facts: dict[str, Any] = {"dataset": name_of(opened), "dataset_hash": hash_of(opened)}
+    known = facts["dataset_hash"] is not None and facts["dataset_hash"] == used.info["data"].get(
+        "dataset_hash"
+    )
+    seen = _seen_share(folder, chosen.flows, whole=split is None) if known else 0.0
+    facts |= {"split": None if split is None else str(split), "level": classes.level, "seed": seed}
+    facts |= {"seen_in_training": seen > 0, "seen_share": seen}
+    return measure(used, chosen, limit, seed, classes, facts)
+
+
+def measure(
+    model: Model,
+    flows: Selection,
+    threshold: float,
+    seed: int,
+    classes: Classes,
+    facts: dict[str, Any],
+) -> EvaluatedModel:
+    """Every figure of a model on labelled flows.
+
+    Args:
+        model: the model.
+        flows: n flows that have a class.
+        threshold: smallest accepted confidence.
+        seed: of the intervals.
+        classes: how labels become classes; the activities of a finer model are added up by app.
+        facts: what is measured on what.
+
+    Raises:
+        DatasetError: there are no flows, or the model reads payload and the flows have none.
+    """
+    refuse_without_payload(flows, model.info["inputs"], model.name)
+    probabilities, apps = flows.gather(model.predict_proba), model.apps
+    if classes.level == "app":
+        probabilities, apps = by_app(probabilities, apps)
+    truth = classes.of(flows.flows)
+    result = evaluate_predictions(
+        truth,
+        probabilities,
+        apps,
+        threshold,
+        origins(flows.flows),
+        captures=flows.flows.column("capture").to_pylist(),
+        slices=slices_of(flows),
+        seed=seed,
+    )
+    name = f"{model.name}@{model.hash}"
+    return EvaluatedModel(
+        name, result, flows, tuple(truth), tuple(apps), probabilities, {"model": name, **facts}
+    )
+
+
+def name_of(source: Any) -> str:
+    """What a dataset is called: its folder's name; ``flows`` for flows that are in memory."""
+    return source.path.resolve().name if isinstance(source, Dataset) else "flows"
+
+
+def hash_of(source: Any) -> str | None:
+    """A dataset's hash; None for flows that are in memory."""
+    return source.hash if isinstance(source, Dataset) else None
+
+
+def _seen_share(folder: Path | None, flows: FlowBatch, *, whole: bool) -> float:
+    """The share of some flows of its own dataset that a model learned from.
+
+    Args:
+        folder: the model's; the split that lies there says it.
+        flows: those that it is measured on.
+        whole: whether these are the whole dataset, which is all there is to say without that file.
+    """
+    if folder is None or not (folder / SPLIT_FILE).is_file():
+        return float(whole)
+    return float(training_rows(flows, folder / SPLIT_FILE).mean()) if len(flows) else 0.0
+
+
+def example_images(
+    flows: Selection, truth: Sequence[str], guess: NDArray[np.int64], apps: Sequence[str]
+) -> list[tuple[str, NDArray[Any]]]:
+    """The image of one flow of each class that was named rightly, with as many payload packets as there are.
+
+    Args:
+        flows: n flows.
+        truth: the class of each.
+        guess: the column that each was given, shape (n,).
+        apps: the classes of the columns.
+
+    Returns:
+        The class and the image, shape (87, 87), of each example; none where no flow has bytes.
+    """
+    true = np.array(truth)
+    packets = flows.flows.payload_packets
+    shown: dict[str, int] = {}
+    for number, app in enumerate(apps):
+        rows = np.flatnonzero((true == app) & (guess == number))
+        if len(rows):
+            shown[app] = int(rows[packets[rows].argmax()])
+    found = flows.read(list(shown.values()))
+    if not len(found) or not found.column("segment_bytes").is_valid().to_numpy(False).any():
+        return []
+    return list(zip(shown, images(found), strict=True))

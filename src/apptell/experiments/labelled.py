@@ -1,0 +1,126 @@
+"""A dataset and words such as a split's name in; the labelled flows to learn from or to measure on out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow.compute as pc
+
+from apptell.dataset.classes import Classes
+from apptell.dataset.selection import Selection
+from apptell.dataset.splits import Split, split
+from apptell.dataset.store import Dataset
+from apptell.encoding import encoding_of
+from apptell.errors import DatasetError, UsageError
+from apptell.flows.schema import FlowBatch
+from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apptell.models import Model
+
+Flows = str | Path | Dataset | Selection | FlowBatch
+"""A dataset or its folder, some flows of it, or flows in memory."""
+NO_SPLIT: Final = "none"
+"""The split that leaves nothing to measure on: every flow is learned from."""
+
+
+def open_flows(source: Flows) -> Dataset | Selection | FlowBatch:
+    """The dataset of a folder; anything else as it is.
+
+    Raises:
+        DatasetError: there is no dataset in the folder, or it is damaged.
+    """
+    return Dataset.open(source) if isinstance(source, str | Path) else source
+
+
+def labelled_flows(
+    source: Dataset | Selection | FlowBatch,
+    classes: Classes | None = None,
+    apps: Sequence[str] | None = None,
+) -> Selection:
+    """The flows that a verdict is given on and that have a class: those with two payload packets or more.
+
+    Args:
+        source: where the flows are.
+        classes: how labels become classes (default: apps).
+        apps: only flows of these classes (default: all).
+
+    Raises:
+        UsageError: no flow has one of these classes.
+    """
+    classes = classes or Classes()
+    chosen = Selection.of(source)
+    chosen = chosen.filter(chosen.flows.payload_packets >= MIN_PAYLOAD_PACKETS)
+    chosen = chosen.filter(classes.kept(chosen.flows))
+    if apps is None:
+        return chosen
+    wanted = [name.strip().lower() for name in apps]
+    truth = classes.of(chosen.flows)
+    if missing := sorted(set(wanted) - set(truth)):
+        raise UsageError(f"the dataset has no flow of {missing[0]!r}")
+    return chosen.filter(np.isin(np.array(truth, dtype=np.str_), wanted))
+
+
+def apps_of(flows: FlowBatch) -> list[str]:
+    """The app of each flow: an activity belongs to its app, the phone's system to the background."""
+    return Classes().of(flows)
+
+
+def split_of(flows: FlowBatch, name: str | Path, seed: int = 0, level: str = "app") -> Split:
+    """The split of that name: ``none``, a protocol, or the file that ``save_split`` wrote.
+
+    Raises:
+        DatasetError: the flows have no such group, or the file does not fit.
+        UsageError: no such protocol.
+    """
+    if name == NO_SPLIT:
+        return Split(np.arange(len(flows)), np.zeros(0, np.int64), NO_SPLIT, optimistic=False)
+    place = Path(name) if Path(name).is_file() else name
+    return split(flows, place, seed=seed, level=level)
+
+
+def classes_of_model(model: Model, level: str | None = None, system: str | None = None) -> Classes:
+    """The classes to measure a model by: those asked for, else those it was trained on.
+
+    Raises:
+        UsageError: activities are asked for, and the model was trained on apps.
+    """
+    learned = model.info["data"]
+    own = str(learned.get("level", "app"))
+    if level == "activity" and own == "app":
+        raise UsageError(
+            f"level 'activity': the model {model.name}@{model.hash} knows apps alone; "
+            "train one on activities"
+        )
+    return Classes(level or own, system or str(learned.get("system", "other")))
+
+
+def has_payload(flows: Selection) -> bool:
+    """Whether any payload byte of any of the flows was kept."""
+    for batch in flows.batches(("segments",)):
+        lengths = pc.binary_length(pc.list_flatten(batch.column("segment_bytes")))
+        if pc.any(pc.greater(lengths, 0)).as_py():
+            return True
+    return False
+
+
+def refuse_without_payload(flows: Selection, inputs: str, model: str) -> None:
+    """Refuses a model that reads payload where no flow has any.
+
+    Args:
+        flows: what it is to learn from, or to be measured on.
+        inputs: the name of the model's encoding.
+        model: its name, for the message.
+
+    Raises:
+        DatasetError: it reads payload bytes, and the flows have none.
+    """
+    if encoding_of(inputs).reads_payload and len(flows) and not has_payload(flows):
+        raise DatasetError(
+            f"model {model} reads payload bytes, and these flows have none: "
+            "take a model on lengths, such as sequence or lengths-rf"
+        )

@@ -1,0 +1,222 @@
+"""Labelled flows, plans of folds and models in; each model's out-of-fold probabilities out.
+
+Beside whatever model is asked for always stand the paper's network, its forest without ports and a
+nearest neighbour, each with server names as they were and with server names masked. The folds' test
+sides are pooled, so that each flow is tested once a seed, by a model that saw nothing of its group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from apptell.dataset.anonymize import mask_server_names
+from apptell.dataset.groups import origins
+from apptell.dataset.selection import Selection
+from apptell.encoding import encoding_of
+from apptell.errors import UsageError
+from apptell.evaluation.comparison import PooledFolds
+from apptell.experiments.labelled import has_payload
+from apptell.experiments.plan import check_plans, training_sides
+from apptell.experiments.progress_meter import ProgressMeter, estimated_work
+from apptell.experiments.trial_cache import run_trial
+from apptell.learning.task import NEIGHBOUR, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from apptell.dataset.splits import Split
+    from apptell.experiments.plan import Plan
+    from apptell.flows.schema import FlowBatch
+
+ALWAYS: Final = ("paper-cnn", "paper-rf", NEIGHBOUR)
+"""The models that stand in every comparison; the forest and the neighbour see no ports."""
+_KEPT_BYTES: Final = 2**28
+"""Inputs up to this size are kept for the next model that takes the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One model under one protocol."""
+
+    model: str
+    names: str
+    """Server names ``on`` or ``masked``."""
+    apps: tuple[str, ...]
+    """Columns of the probabilities: every app of the flows, sorted."""
+    seeds: tuple[PooledFolds, ...]
+    """One a seed."""
+    train_s: float
+    """Seconds of all folds' trainings of a seed together, as they took when they were done; mean."""
+    identify_s: float
+    """Seconds of all their tests together; mean over the seeds."""
+
+    @property
+    def n_flows(self) -> int:
+        """Flows that each seed tested."""
+        return len(self.seeds[0].rows)
+
+
+def models_of(
+    asked: Sequence[str], flows: Selection | None = None, *, only: bool = False
+) -> tuple[str, ...]:
+    """The models of a comparison: those that always stand in it, then those asked for.
+
+    Args:
+        asked: names of recipes, or NEIGHBOUR.
+        flows: where none of them has a payload byte (lengths and times alone, as in FG-Net), a model on
+            payload cannot be asked for, and the network does not stand in it.
+        only: only those asked for.
+
+    Raises:
+        UsageError: no such model, one that needs payload, or none at all.
+    """
+    models = list(dict.fromkeys([*(() if only else ALWAYS), *asked]))
+    if not models:
+        raise UsageError("a comparison of only the models asked for needs at least one")
+    on_payload = [model for model in models if encoding_of(Task(model).inputs).reads_payload]
+    if flows is None or not on_payload or has_payload(flows):
+        return tuple(models)
+    for model in asked:
+        if model in on_payload:
+            raise UsageError(
+                f"model {model} reads payload bytes, and these flows have none: "
+                "take a model on lengths, such as sequence or lengths-rf"
+            )
+    return tuple(model for model in models if model not in on_payload)
+
+
+def compare_models(
+    flows: FlowBatch | Selection,
+    apps: Sequence[str],
+    plans: Sequence[Plan],
+    models: Sequence[str],
+    *,
+    epochs: int,
+    packets: int | None = None,
+    device: str = "auto",
+    cache: Path,
+    show: Callable[[float, str], None] | None = None,
+) -> Iterator[Outcome]:
+    """Trains and tests every model on every split, server names on and masked.
+
+    Flows without any name or payload have nothing to mask: names are ``on`` alone.
+
+    Args:
+        flows: with the groups core, segments, names and labels.
+        apps: the true app of each.
+        plans: one a seed.
+        models: names of recipes, or NEIGHBOUR; as ``models_of`` gives them.
+        epochs: passes over the training flows, for models that learn in passes.
+        packets: payload packets that models on lengths see; as their inputs have it unless given.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        cache: the folder of results that are kept.
+        show: called with the share done, 0 to 1, and words.
+
+    Raises:
+        UsageError: the splits of a plan overlap, or there are none.
+        DatasetError: a training side has one app only.
+        MissingError: the training libraries are not installed.
+        OutputError: the cache cannot be written.
+    """
+    chosen = Selection.of(flows)
+    truth = np.asarray(apps, dtype=np.str_)
+    check_plans(plans)
+    bare = chosen.flows.column("server_address").null_count == len(chosen)
+    sides = {"on": None} if bare else {"on": None, "masked": mask_server_names}
+    settings = [Task(model, epochs, device=device, packets=packets) for model in models]
+    works = [
+        estimated_work(task, len(side))
+        for task in settings
+        for _ in sides
+        for side in training_sides(plans)
+    ]
+    bench = _Bench(
+        truth,
+        origins(chosen.flows),
+        tuple(sorted(set(truth.tolist()))),
+        cache,
+        ProgressMeter(sum(works), show),
+    )
+    inputs = _Inputs(chosen)
+    for task in settings:
+        for names, change in sides.items():
+            array = inputs.of(task, names, change)
+            trials, times = [], []
+            for plan in plans:
+                trial, seconds = bench.trial(task, names, plan, array)
+                trials.append(trial)
+                times.append(seconds)
+            train_s, identify_s = np.mean(times, axis=0).tolist()
+            yield Outcome(task.model, names, bench.every, tuple(trials), train_s, identify_s)
+
+
+class _Inputs:
+    """Inputs of all flows; small ones are made once."""
+
+    def __init__(self, chosen: Selection) -> None:
+        self._chosen = chosen
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def of(
+        self, task: Task, names: str, change: Callable[[FlowBatch], FlowBatch] | None
+    ) -> NDArray[Any]:
+        key = f"{task.inputs} {task.options} {task.views} {names}"
+        if key in self._kept:
+            return self._kept[key]
+        array = task.encode(self._chosen, change, views=True)
+        if array.nbytes <= _KEPT_BYTES:
+            self._kept[key] = array
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class _Bench:
+    """Where trainings are run."""
+
+    truth: NDArray[np.str_]
+    origin: NDArray[np.str_]
+    every: tuple[str, ...]
+    cache: Path
+    meter: ProgressMeter
+
+    def trial(
+        self, task: Task, names: str, plan: Plan, inputs: NDArray[Any]
+    ) -> tuple[PooledFolds, tuple[float, float]]:
+        """All folds of one seed, and the seconds of training and testing them."""
+        task = task.with_seed(plan.seed)
+        words = f"{task.model}, names {names}, seed {plan.seed}"
+        parts, held, train_s, identify_s = [], [], 0.0, 0.0
+        for number, split in enumerate(plan.splits):
+            fold = f"{words}, fold {number + 1} of {len(plan.splits)}"
+            probabilities, seconds = self._run(task, inputs, split, fold)
+            parts.append(probabilities)
+            train_s, identify_s = train_s + seconds[0], identify_s + seconds[1]
+            if plan.inner:
+                inner = plan.inner[number]
+                found = [self._run(task, inputs, each, f"{fold}, held out")[0] for each in inner]
+                held.append((np.concatenate([each.test for each in inner]), np.concatenate(found)))
+        rows = np.concatenate([split.test for split in plan.splits])
+        fold_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        order = np.argsort(rows, kind="stable")
+        trial = PooledFolds(
+            plan.seed, rows[order], fold_of[order], np.concatenate(parts)[order], tuple(held)
+        )
+        return trial, (train_s, identify_s)
+
+    def _run(
+        self, task: Task, inputs: NDArray[Any], split: Split, words: str
+    ) -> tuple[NDArray[np.float32], tuple[float, float]]:
+        train, test = split.train, split.test
+        watch = self.meter.watch(words, estimated_work(task, len(train)))
+        run = run_trial(
+            task, inputs[train], self.truth[train], inputs[test], self.cache, watch,
+            self.origin[train],
+        )  # fmt: skip
+        self.meter.finish(cached=run.cached)
+        return run.spread(self.every), (run.train_s, run.identify_s)

@@ -1,0 +1,264 @@
+"""A dataset and a model's name in; the trained model, and its figures on flows kept from it, out."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from apptell.dataset.classes import Classes
+from apptell.dataset.splits import save_split
+from apptell.errors import DatasetError, UsageError
+from apptell.experiments.evaluate import SPLIT_FILE, EvaluatedModel, hash_of, measure, name_of
+from apptell.experiments.labelled import (
+    NO_SPLIT,
+    labelled_flows,
+    open_flows,
+    refuse_without_payload,
+    split_of,
+)
+from apptell.experiments.promise import PrecisionPromise, promise_precision
+from apptell.learning.card import model_card
+from apptell.learning.registry import recipe_of
+from apptell.learning.task import Task
+from apptell.learning.train import train_model
+from apptell.models import Model, check_target, read_model, write_model
+from apptell.verdicts import choose_threshold
+from apptell.verdicts.calibration import FLOOR
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from apptell.dataset.selection import Selection
+    from apptell.dataset.splits import Split
+    from apptell.experiments.labelled import Flows
+    from apptell.learning.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A model, and how right it is on flows that it did not learn from."""
+
+    model: Model
+    """The model, ready to run."""
+    split: Split
+    """Rows of the labelled flows that were learned from, and those that were measured on."""
+    flows: Selection
+    """The labelled flows that the split divides."""
+    test: EvaluatedModel | None
+    """The figures; None when every flow was learned from and no other dataset was given."""
+    promise: PrecisionPromise | None
+    """What held-out verdicts say of the precision asked for; None when none was."""
+    weights: bytes = field(repr=False)
+    """The ONNX model."""
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the user stopped the training; the model is then the best one so far."""
+        return bool(self.model.info.get("training", {}).get("interrupted"))
+
+    def save(self, folder: str | Path, *, replace: bool = False) -> None:
+        """Writes the model's folder: model.json, model.onnx, README.md, and split.jsonl.
+
+        Args:
+            folder: made when it is not there.
+            replace: whether a model that is there may be replaced.
+
+        Raises:
+            OutputError: the folder cannot be written, or holds something that must not be replaced.
+        """
+        info = self.model.info
+        card = model_card(info, recipe_of(info["name"]).description)
+        write_model(folder, self.weights, info, card, replace=replace)
+        if len(self.split.test):
+            save_split(self.split, self.flows.flows, Path(folder) / SPLIT_FILE)
+
+
+def train(
+    dataset: Flows,
+    model: str = "fusion",
+    *,
+    out: str | Path | None = None,
+    replace: bool = False,
+    split: str | Path | None = None,
+    test: Flows | None = None,
+    epochs: int = 100,
+    seed: int = 0,
+    device: str = "auto",
+    ports: bool = True,
+    packets: int | None = None,
+    names: str | None = None,
+    hyperparameters: Mapping[str, float] | None = None,
+    precision: float | None = None,
+    level: str = "app",
+    system: str = "other",
+    progress: Callable[[float, str], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+) -> TrainedModel:
+    """Trains a model on one side of a split and measures it on the other.
+
+    Args:
+        dataset: a dataset or its folder, or some flows of one.
+        model: the name of a recipe: ``fusion``, ``fast``, ``paper-cnn``, ``paper-rf``, ...
+        out: the model's folder (default: none; ``TrainedModel.save`` writes one later).
+        replace: whether a model that is there may be replaced.
+        split: a protocol by name, a file that holds a split, or ``none`` to learn from every flow
+            (default: ``paper``, and ``none`` with ``test``).
+        test: measure on these flows instead of the split's test side.
+        epochs: passes over the training flows, for models that learn in passes.
+        seed: of everything random.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        ports: whether ``paper-rf`` sees the two ports.
+        packets: payload packets that the model sees, where that can be chosen.
+        names: what becomes of server names in models that read them: ``on``, ``masked`` or ``hashed``.
+        hyperparameters: numbers of the recipe that are not its defaults, by name.
+        precision: choose the threshold that promises this share of right verdicts, on held-out groups.
+            Where nothing can be promised the model is as it would be without this.
+        level: ``app`` or ``activity``.
+        system: what the phone's own traffic is: ``other``, ``system`` or ``drop``.
+        progress: called with the share done, 0 to 1, and words.
+        notify: called with a sentence on what is about to be done, or was found.
+
+    Raises:
+        DatasetError: too few flows or apps, or the model reads payload and the flows have none.
+        UsageError: no such model, split, device or hyperparameter, or a precision that is none.
+        MissingError: the training libraries are not installed.
+        OutputError: the folder cannot be written, or holds something that must not be replaced.
+        KeyboardInterrupt: interrupted before there was anything to keep.
+
+    Example:
+        >>> trained = apptell.train("dataset/", "paper-rf", out="forest/", split="source")
+        >>> trained.model.apps
+        ['signal', 'zoom']
+        >>> trained.test.accuracy > 0.8
+        True
+    """
+    notify = notify or _silent
+    recipe = recipe_of(model)
+    recipe.complete(hyperparameters)  # an unknown one is refused before anything is read
+    task = Task(
+        model, epochs, seed, device, ports, packets, names, dict(hyperparameters or {}) or None
+    )
+    if precision is not None and not 0 < precision < 1:
+        raise UsageError(f"precision {precision} is not between 0 and 1")
+    if out is not None:
+        check_target(out, replace=replace)
+    classes = Classes(level, system)
+    opened = open_flows(dataset)
+    chosen = labelled_flows(opened, classes)
+    wanted = split if split is not None else "paper" if test is None else NO_SPLIT
+    sides = split_of(chosen.flows, wanted, seed, level)
+    learned, tested = chosen.take(sides.train), chosen.take(sides.test)
+    measured_on = f"test side of split {sides.protocol}"
+    if test is not None:
+        elsewhere = open_flows(test)
+        tested = labelled_flows(elsewhere, classes)
+        measured_on = name_of(elsewhere)
+        if not len(tested):
+            raise DatasetError(f"{measured_on}: no labelled flow has two payload packets")
+    refuse_without_payload(learned, recipe.inputs, model)
+    notify(_plan(model, learned, tested, sides, measured_on))
+    promise = None
+    if precision is not None:
+        promise = _promise(learned, task, precision, sides, classes, progress)
+        notify(promise.sentence)
+    kept = promise if promise is not None and promise.threshold is not None else None
+    data: dict[str, Any] = {
+        "dataset": name_of(opened),
+        "dataset_hash": hash_of(opened),
+        "split": sides.protocol,
+    }
+    data |= {"split_seed": seed, "level": level, "system": system}
+    with tempfile.TemporaryDirectory() as aside:
+        folder = Path(aside, "model") if out is None else Path(out)
+        trained = train_model(
+            learned,
+            classes.of(learned.flows),
+            model=model,
+            ports=ports,
+            packets=packets,
+            names=names,
+            hyperparameters=hyperparameters,
+            epochs=epochs,
+            seed=seed,
+            device=device,
+            threshold=None if kept is None else kept.threshold,
+            out=folder,
+            replace=replace,
+            progress=None if progress is None else _by_epoch(progress),
+            extra_info={
+                "calibration": None
+                if kept is None
+                else {"temperature": kept.temperature, "floor": FLOOR},
+                "data": data,
+            },
+        )
+        found = None
+        if len(tested):
+            limit = choose_threshold(None, trained)
+            facts = {**data, "seed": seed, "measured_on": measured_on}
+            found = measure(trained, tested, limit, seed, classes, facts)
+            trained.info["metrics"] = _metrics(found, measured_on, kept)
+        done = TrainedModel(trained, sides, chosen, found, promise, read_model(folder)[1])
+        done.save(folder, replace=True)
+    return done
+
+
+def _plan(model: str, learned: Selection, tested: Selection, sides: Split, measured_on: str) -> str:
+    """What is about to be trained on what, in a sentence."""
+    warning = " (random by flow: optimistic on networks it never saw)" if sides.optimistic else ""
+    if not len(tested):
+        return f"{model}: {len(learned):,} flows to learn from, and none to measure on."
+    return (
+        f"{model}: {len(learned):,} flows to learn from, {len(tested):,} to measure on: "
+        f"{measured_on}{warning}."
+    )
+
+
+def _promise(
+    learned: Selection,
+    task: Task,
+    precision: float,
+    sides: Split,
+    classes: Classes,
+    progress: Callable[[float, str], None] | None,
+) -> PrecisionPromise:
+    """Temperature and threshold by groups held out of the training side."""
+    return promise_precision(
+        learned,
+        classes.of(learned.flows),
+        task,
+        precision,
+        protocol=sides.protocol,
+        level=classes.level,
+        show=progress,
+    )
+
+
+def _metrics(
+    found: EvaluatedModel, measured_on: str, kept: PrecisionPromise | None
+) -> dict[str, Any]:
+    """What ``model.json`` keeps of the figures."""
+    result = found.evaluation
+    return {
+        "measured_on": f"{measured_on}, {len(found.flows)} flows",
+        "accuracy": round(result.scores.accuracy, 4),
+        "macro_f1": round(result.scores.macro_f1, 4),
+        "coverage": round(result.coverage, 4),
+        "accuracy_at_threshold": round(result.at_threshold.accuracy, 4),
+        **({} if kept is None else {"promised_at_threshold": kept.precision}),
+    }
+
+
+def _by_epoch(progress: Callable[[float, str], None]) -> Callable[[Progress], None]:
+    def step(state: Progress) -> None:
+        progress(
+            state.done, f"epoch {state.epoch} of {state.epochs}, {state.remaining_s:.0f} s left"
+        )
+
+    return step
+
+
+def _silent(_sentence: str) -> None:
+    """Says nothing."""
