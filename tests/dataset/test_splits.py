@@ -1,9 +1,13 @@
+import sys
+import textwrap
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apptell.dataset import folds, save_split, split
+from apptell.dataset import folds, method_of, save_split, split, split_names
 from apptell.errors import DatasetError, UsageError
 from apptell.flows.schema import FlowBatch
 from apptell.testing import flow_batch
@@ -38,20 +42,20 @@ def sides(flows, part):
 ALL = ["paper", "source", "day", "time", "capture-point", "domain", "group:site"]
 
 
-@pytest.mark.parametrize("protocol", ALL)
-def test_every_flow_is_on_one_side_and_cut_connections_stay_together(protocol):
+@pytest.mark.parametrize("method", ALL)
+def test_every_flow_is_on_one_side_and_cut_connections_stay_together(method):
     table = flows()
-    part = split(table, protocol, seed=3)
+    part = split(table, method, seed=3)
     assert sorted([*part.train, *part.test]) == list(range(400))
     train, test = sides(table, part)
     assert not train & test
-    assert part.optimistic == (protocol == "paper")
+    assert part.optimistic == (method == "paper")
 
 
-@pytest.mark.parametrize("protocol", ["paper", "source", "domain", "group:site"])
-def test_folds_test_every_flow_once(protocol):
+@pytest.mark.parametrize("method", ["paper", "source", "domain", "group:site"])
+def test_folds_test_every_flow_once(method):
     table = flows()
-    parts = folds(table, protocol, 5, seed=1)
+    parts = folds(table, method, 5, seed=1)
     assert len(parts) == 5
     assert sorted(np.concatenate([part.test for part in parts])) == list(range(400))
     for part in parts:
@@ -80,9 +84,9 @@ def test_time_trains_on_the_past_alone():
 
 @given(st.integers(0, 10_000), st.sampled_from(ALL))
 @settings(max_examples=40, deadline=None)
-def test_one_seed_gives_one_split(seed, protocol):
+def test_one_seed_gives_one_split(seed, method):
     table = flows(90, 9)
-    first, second = (split(table, protocol, seed=seed) for _ in range(2))
+    first, second = (split(table, method, seed=seed) for _ in range(2))
     assert np.array_equal(first.test, second.test)
 
 
@@ -117,7 +121,7 @@ def test_a_group_that_is_not_there_or_has_one_value_is_refused():
         split(flows(), "device")
     with pytest.raises(DatasetError, match="at least two values"):
         split(flows(n_sources=1), "source")
-    with pytest.raises(UsageError, match="no protocol 'luck'"):
+    with pytest.raises(UsageError, match="no split 'luck'; the splits are paper, session"):
         split(flows(), "luck")
     with pytest.raises(UsageError, match="must lie between"):
         split(flows(), "paper", test_share=1.0)
@@ -127,6 +131,110 @@ def test_a_group_that_is_not_there_or_has_one_value_is_refused():
 
 def test_fewer_groups_than_folds_give_as_many_folds_as_groups():
     assert len(folds(flows(), "capture-point", 5)) == 3
+
+
+def test_none_learns_from_every_flow_and_has_no_folds():
+    table = flows()
+    part = split(table, "none")
+    assert part.train.tolist() == list(range(400))
+    assert not len(part.test)
+    assert part.method == "none"
+    with pytest.raises(UsageError, match="'none' leaves nothing to measure on"):
+        folds(table, "none")
+
+
+def test_a_date_divides_what_began_before_it_from_the_rest():
+    table = flows(cut=1)
+    start = table.numpy("start_ns")
+    part = split(table, "time:1970-01-20")
+    edge = 19 * 86_400 * 10**9
+    assert (start[part.train] < edge).all()
+    assert (start[part.test] >= edge).all()
+    for text in ("time:", "time:soon", "group", "paper:x", "session:"):
+        with pytest.raises(UsageError, match="split"):
+            split(table, text)
+
+
+@pytest.mark.parametrize("method", ALL)
+def test_later_views_of_a_connection_stay_on_its_side(method):
+    """Rows that share a connection with others tell each other's app, whatever else they say."""
+    table = flows()
+    late = table.with_columns(
+        part=np.arange(400, dtype=np.int32) + 1000,
+        start_ns=table.numpy("start_ns") + 10**12,
+        server_name=[None] * 400,
+        groups=[
+            [("source", f"t{i % 7}"), ("capture_point", f"q{i % 2}"), ("site", f"y{i % 3}")]
+            for i in range(400)
+        ],
+    )
+    both = FlowBatch.concat([table, late])
+    parts = [split(both, method, seed=1), *folds(both, method, 3, seed=1)]
+    for part in parts:
+        train, test = sides(both, part)
+        assert not train & test
+
+
+def test_flows_without_a_connection_id_are_units_of_their_own():
+    table = flows(cut=1).with_columns(connection_id=pa.nulls(400, pa.uint64()))
+    part = split(table, "paper")
+    assert 0.15 < len(part.test) / 400 < 0.25
+
+
+METHOD = """
+    import numpy as np
+    from apptell.dataset import SplitMethod
+
+
+    class Parity(SplitMethod):
+        name = "parity"
+
+        def units(self, flows):
+            return np.array([f"p{port % 2}" for port in flows.numpy("client_port")], dtype=object)
+
+
+    class Careless(SplitMethod):
+        name = "careless"
+
+        def units(self, flows):
+            return np.arange(len(flows)).astype(object)
+
+        def split(self, flows, test_share, seed, level):
+            return np.arange(0, len(flows), 2), np.arange(1, len(flows), 2)
+"""
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """A distribution with split methods, as ``pip install`` would leave it."""
+    about = tmp_path / "site" / "parity-1.0.dist-info"
+    about.mkdir(parents=True)
+    (tmp_path / "site" / "parity_split.py").write_text(textwrap.dedent(METHOD))
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: parity\nVersion: 1.0\n")
+    names = (
+        "parity = parity_split:Parity\ncareless = parity_split:Careless\nbroken = parity_split:np\n"
+    )
+    (about / "entry_points.txt").write_text(f"[apptell.split_methods]\n{names}")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    yield
+    sys.modules.pop("parity_split", None)
+
+
+def test_a_split_method_of_another_distribution_divides_flows_and_draws_intervals(installed):
+    table = flows(cut=1).with_columns(client_port=np.arange(400).astype(np.uint16))
+    assert "parity" in split_names()
+    part = split(table, "parity", test_share=0.5)
+    assert len(set(part.test % 2)) == 1
+    assert len(folds(table, "parity", 5)) == 2
+    groups = method_of("parity").interval_groups(table)
+    assert set(groups) == set(table.column("capture").to_pylist())  # two values are too few
+
+
+def test_a_method_that_parts_a_connection_is_refused(installed):
+    with pytest.raises(DatasetError, match=r"'careless' has connection [0-9]+ on both sides"):
+        split(flows(cut=3), "careless")
+    with pytest.raises(UsageError, match=r"broken: .* no subclass of SplitMethod"):
+        split(flows(), "broken")
 
 
 def test_seeds_divide_sources_of_unequal_size_in_different_ways():

@@ -6,12 +6,19 @@ from apptell.dataset.build import BuildReport, build
 from apptell.dataset.classes import Classes
 from apptell.dataset.reading import LabelledSource
 from apptell.dataset.selection import Selection
-from apptell.dataset.splits import PROTOCOLS, Split, folds, save_split, split
+from apptell.dataset.splits import (
+    Split,
+    SplitMethod,
+    folds,
+    method_of,
+    save_split,
+    split,
+    split_names,
+)
 from apptell.dataset.store import Dataset
 from apptell.dataset.writer import DatasetWriter
 
 __all__ = [
-    "PROTOCOLS",
     "BuildReport",
     "Classes",
     "Dataset",
@@ -19,8 +26,11 @@ __all__ = [
     "LabelledSource",
     "Selection",
     "Split",
+    "SplitMethod",
     "build",
     "folds",
+    "method_of",
     "save_split",
     "split",
+    "split_names",
 ]

@@ -23,7 +23,7 @@ _BATCH_FLOWS: Final = 1024
 _NONE: Final = FlowBatch.from_columns({}, n_flows=0)
 
 
-class Source(Protocol):
+class StoredFlows(Protocol):
     """Where flows come from, again and again; a ``Dataset`` is one."""
 
     def batches(
@@ -38,7 +38,7 @@ class Source(Protocol):
 class Selection:
     """Some flows, in the order of their source."""
 
-    def __init__(self, source: Source, flows: FlowBatch, rows: NDArray[np.int64]) -> None:
+    def __init__(self, source: StoredFlows, flows: FlowBatch, rows: NDArray[np.int64]) -> None:
         """``Selection.of`` makes one of all flows.
 
         Args:

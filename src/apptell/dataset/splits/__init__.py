@@ -1,0 +1,23 @@
+"""Flows and how a split is written enter; rows for training and rows for testing leave.
+
+A split method is one class that says its units and its groups for intervals. ``methods`` has those of
+apptell; another distribution adds its own by an entry point of the group ``apptell.split_methods``.
+"""
+
+from __future__ import annotations
+
+from apptell.dataset.splits.division import Split, folds, split
+from apptell.dataset.splits.files import save_split, training_rows
+from apptell.dataset.splits.method import SplitMethod
+from apptell.dataset.splits.registry import method_of, split_names
+
+__all__ = [
+    "Split",
+    "SplitMethod",
+    "folds",
+    "method_of",
+    "save_split",
+    "split",
+    "split_names",
+    "training_rows",
+]
