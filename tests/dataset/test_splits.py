@@ -163,9 +163,10 @@ def test_later_views_of_a_connection_stay_on_its_side(method):
         part=np.arange(400, dtype=np.int32) + 1000,
         start_ns=table.numpy("start_ns") + 10**12,
         server_name=[None] * 400,
-        groups=[
-            [("source", f"t{i % 7}"), ("capture_point", f"q{i % 2}"), ("site", f"y{i % 3}")]
-            for i in range(400)
+        groups=[None] * 200
+        + [
+            [(name, f"late-{value}") for name, value in row]
+            for row in table.column("groups").to_pylist()[200:]
         ],
     )
     both = FlowBatch.concat([table, late])

@@ -107,9 +107,15 @@ class SplitMethod(ABC):
 
     def _whole_units(self, flows: FlowBatch) -> NDArray[np.int64]:
         """The unit of every flow with whole connections, 0 ... k - 1."""
-        values = _texts(self.units(flows))
+        units, connection = self.units(flows), connection_numbers(flows)
+        values = _texts(units)
         group = np.unique(values, return_inverse=True)[1].astype(np.int64)
-        unit = _join(group, connection_numbers(flows))
+        # A row without a value has that of its connection: a later view need not repeat what the first said.
+        known = np.array([value is not None for value in units], dtype=bool)
+        of_connection = np.full(connection.max() + 1, -1)
+        of_connection[connection[known]] = group[known]
+        group = np.where(known | (of_connection[connection] < 0), group, of_connection[connection])
+        unit = _join(group, connection)
         if unit.max() == 0:
             raise DatasetError(
                 f"the split {self.text!r} needs at least two values that share no connection; the flows have "
