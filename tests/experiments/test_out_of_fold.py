@@ -2,11 +2,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from apptell.dataset import Selection, Split, folds
+from apptell.dataset import Selection, Split, folds, method_of
 from apptell.errors import DatasetError, UsageError
 from apptell.experiments import trial_cache
 from apptell.experiments.out_of_fold import ALWAYS, compare_models, models_of
-from apptell.experiments.plan import Plan, interval_groups, plan_of
+from apptell.experiments.plan import Plan, plan_of
 from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import NEIGHBOUR, Task
 from apptell.testing import app_messages, client_hello, flow_batch
@@ -48,7 +48,7 @@ def test_every_flow_is_tested_once_by_every_model_names_on_and_masked(tmp_path):
 def test_no_fold_is_tested_by_a_model_that_saw_its_group(tmp_path):
     flows, labels = two_apps()
     trial = trial_of(compared(tmp_path, flows, labels, folds(flows, "source", 4))[0])
-    sources = interval_groups(flows, "source")[trial.rows]
+    sources = method_of("source").interval_groups(flows)[trial.rows]
     for number in range(4):
         assert len(set(sources[trial.fold == number])) == 1
 
@@ -69,7 +69,7 @@ def test_what_is_held_out_saw_nothing_of_the_test_side(tmp_path, protocol):
     flows, labels = two_apps(60, sources=8)
     splits = folds(flows, protocol, 3)
     plan = plan_of(flows, splits, 0, 2)
-    sources = interval_groups(flows, "source")
+    sources = method_of("source").interval_groups(flows)
     for outer, inner in zip(plan.splits, plan.inner, strict=True):
         for part in inner:
             assert not set(part.train) & set(part.test)
@@ -246,7 +246,7 @@ def test_time_goes_forward_and_its_intervals_are_by_source(tmp_path):
     splits = folds(flows, "time", 3)
     outcome = compared(tmp_path, flows, labels, splits)[0]
     assert trial_of(outcome).rows.min() == 12  # the first stretch only teaches
-    assert set(interval_groups(flows, "time")) == {"s0", "s1", "s2", "s3"}
+    assert set(method_of("time").interval_groups(flows)) == {"s0", "s1", "s2", "s3"}
 
 
 def test_intervals_over_too_few_groups_are_drawn_from_captures():
@@ -254,5 +254,5 @@ def test_intervals_over_too_few_groups_are_drawn_from_captures():
     flows = flow_batch(["a"] * 40, groups=groups)
     few = flows.with_columns(capture=[f"c{i % 4}" for i in range(40)])
     many = flows.with_columns(capture=[f"c{i % 10}" for i in range(40)])
-    assert len(set(interval_groups(few, "version"))) == 2
-    assert len(set(interval_groups(many, "version"))) == 10
+    assert len(set(method_of("version").interval_groups(few))) == 2
+    assert len(set(method_of("version").interval_groups(many))) == 10

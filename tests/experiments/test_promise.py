@@ -16,7 +16,7 @@ def recorded(n=120, sources=30):
 
 def test_a_threshold_is_chosen_on_groups_held_out_of_the_training_flows():
     flows, labels = recorded()
-    kept = promise_precision(flows, labels, TREES, 0.9, protocol="source", n_folds=3)
+    kept = promise_precision(flows, labels, TREES, 0.9, method="source", n_folds=3)
     assert (kept.n_flows, kept.n_groups) == (120, 30)
     assert kept.threshold is not None
     assert 0 < kept.threshold <= 1
@@ -26,17 +26,14 @@ def test_a_threshold_is_chosen_on_groups_held_out_of_the_training_flows():
 def test_too_few_groups_promise_nothing_and_one_cannot_be_held_out():
     flows, labels = recorded(sources=6)
     assert (
-        promise_precision(flows, labels, TREES, 0.95, protocol="source", n_folds=3).threshold
-        is None
+        promise_precision(flows, labels, TREES, 0.95, method="source", n_folds=3).threshold is None
     )
     alone, labels = recorded(sources=1)
     with pytest.raises(DatasetError, match="too few groups"):
-        promise_precision(alone, labels, TREES, 0.9, protocol="source")
+        promise_precision(alone, labels, TREES, 0.9, method="source")
 
 
 def test_labels_that_say_nothing_can_promise_nothing():
     flows, labels = recorded()
     mixed = np.random.default_rng(0).permutation(labels).tolist()
-    assert (
-        promise_precision(flows, mixed, TREES, 0.9, protocol="source", n_folds=3).threshold is None
-    )
+    assert promise_precision(flows, mixed, TREES, 0.9, method="source", n_folds=3).threshold is None

@@ -109,7 +109,7 @@ SplitOption = Annotated[
     str | None,
     typer.Option(
         "--split",
-        metavar="PROTOCOL|FILE",
+        metavar="SPLIT|FILE",
         help="Which flows train and which test: paper, session, source, device, network, day, "
         "version, time, time:DATE, capture-point, domain, group:COLUMN, none, or a file of splits.",
     ),

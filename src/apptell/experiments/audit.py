@@ -161,7 +161,7 @@ def audit(
 
     Args:
         dataset: a dataset or its folder, or some flows of one with all column groups.
-        split: a protocol by name, or a file that holds a split.
+        split: a split by name, or a file that holds a split.
         limit: gain in accuracy above which a field is a leak.
         apps: only flows of these apps (default: all).
         seed: of a split by name, the probes and the permutations.
@@ -182,7 +182,7 @@ def audit(
     sides = split_of(flows, split, seed)
     found = audit_split(flows, apps_of(flows), sides, limit=limit, seed=seed)
     facts = {"dataset": name_of(opened), "dataset_hash": hash_of(opened)}
-    return replace(found, facts={**facts, "split": sides.protocol, "seed": seed})
+    return replace(found, facts={**facts, "split": sides.method, "seed": seed})
 
 
 def audit_split(

@@ -13,6 +13,7 @@ import numpy as np
 from apptell.dataset.classes import Classes
 from apptell.dataset.groups import days
 from apptell.dataset.selection import Selection
+from apptell.dataset.splits import method_of
 from apptell.dataset.store import Dataset
 from apptell.errors import DatasetError
 from apptell.evaluation import slices_of
@@ -20,7 +21,7 @@ from apptell.evaluation.comparison import measure_pooled
 from apptell.experiments.evaluate import example_images, hash_of, name_of
 from apptell.experiments.labelled import labelled_flows, open_flows
 from apptell.experiments.out_of_fold import Outcome, compare_models, models_of
-from apptell.experiments.plan import interval_groups, plan_seeds, save_plans
+from apptell.experiments.plan import plan_seeds, save_plans
 from apptell.experiments.verdict_table import VerdictTable
 from apptell.reports.comparison import ComparedModel, model_text, models_json, write_overview
 from apptell.reports.evaluation import write_report
@@ -85,7 +86,7 @@ def compare(
         dataset: a dataset or its folder, or some flows of one.
         models: names of recipes.
         only: only the models asked for, without the three.
-        split: folds by this protocol, or the one split of a file.
+        split: folds by this split, or the one split of a file.
         test: learn from all of the dataset and test on these flows instead.
         folds: folds of a split by name.
         seed: the first seed.
@@ -136,7 +137,7 @@ def compare(
         "dataset": name_of(opened),
         "dataset_hash": hash_of(opened),
         "test_dataset": None if test is None else name_of(open_flows(test)),
-        "split": first[0].protocol,
+        "split": first[0].method,
         "optimistic": first[0].optimistic,
         "folds": len(first),
         "epochs": epochs,
@@ -150,8 +151,8 @@ def compare(
     report = None if out is None else _Report(Path(out), chosen, truth, facts, command)
     if report is not None and test is None:
         save_plans(plans, chosen.flows, report.folder / "splits")
-    groups, slices = interval_groups(chosen.flows, first[0].protocol), slices_of(chosen)
-    if first[0].protocol.startswith("time"):
+    groups, slices = method_of(first[0].method).interval_groups(chosen.flows), slices_of(chosen)
+    if first[0].method.startswith("time"):
         slices["day"] = days(chosen.flows)
     found: list[ComparedModel] = []
     with ExitStack() as stack:

@@ -157,7 +157,7 @@ def evaluate(
         model: the model or its folder.
         dataset: a dataset or its folder, or some flows of one.
         threshold: smallest accepted confidence (default: the model's own, else 0.85).
-        split: measure the test side of this split alone (default: all flows): a protocol by name, or a
+        split: measure the test side of this split alone (default: all flows): a split by name, or a
             file that holds a split.
         seed: of a split by name, and of the intervals.
         level: ``app`` or ``activity`` (default: as the model was trained).

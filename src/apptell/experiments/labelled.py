@@ -71,14 +71,12 @@ def apps_of(flows: FlowBatch) -> list[str]:
 
 
 def split_of(flows: FlowBatch, name: str | Path, seed: int = 0, level: str = "app") -> Split:
-    """The split of that name: ``none``, a protocol, or the file that ``save_split`` wrote.
+    """The split of that name: one of ``split_names``, or the file that ``save_split`` wrote.
 
     Raises:
         DatasetError: the flows have no such group, or the file does not fit.
-        UsageError: no such protocol.
+        UsageError: no such split.
     """
-    if name == NO_SPLIT:
-        return Split(np.arange(len(flows)), np.zeros(0, np.int64), NO_SPLIT, optimistic=False)
     place = Path(name) if Path(name).is_file() else name
     return split(flows, place, seed=seed, level=level)
 

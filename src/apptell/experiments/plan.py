@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apptell.dataset.groups import days, domains, group_values, origins
-from apptell.dataset.splits import Split, folds, save_split
+from apptell.dataset.splits import Split, folds, method_of, save_split
+from apptell.dataset.splits.methods import Elsewhere
 from apptell.errors import DatasetError, UsageError
-from apptell.experiments.labelled import NO_SPLIT, split_of
+from apptell.experiments.labelled import split_of
 from apptell.files import make_folder
 
 if TYPE_CHECKING:
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch
-
-FEWEST: Final = 8
-"""Groups that an interval can be drawn from."""
-ELSEWHERE: Final = "test"
-"""The split whose test side is another dataset."""
-_WITHOUT_GROUPS: Final = ("file", NO_SPLIT, ELSEWHERE)
-"""Splits that leave no group out by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +47,20 @@ def plan_seeds(
 
     Args:
         flows: all flows; those of another dataset that is tested on stand last.
-        name: a protocol, a file that holds a split, or ``none`` with ``n_elsewhere``.
+        name: how a split is written, or a file that holds one.
         seeds: one plan each.
-        n_folds: folds of a protocol; there are fewer where there are fewer groups.
+        n_folds: folds of a split; there are fewer where there are fewer groups.
         n_inner: folds within each training side of the first seed.
         level: ``app`` or ``activity``.
         n_elsewhere: flows of the other dataset; every other flow is then learned from.
 
     Raises:
         DatasetError: the flows have no such group, or the file does not fit.
-        UsageError: no such protocol, or it leaves nothing to test on.
+        UsageError: no such split, or it leaves nothing to test on.
     """
     if n_elsewhere:
         rows = np.arange(len(flows))
-        whole = Split(rows[:-n_elsewhere], rows[-n_elsewhere:], ELSEWHERE, optimistic=False)
-    elif name == NO_SPLIT:
-        raise UsageError(f"split {NO_SPLIT!r} leaves nothing to test on; give flows to test on")
+        whole = Split(rows[:-n_elsewhere], rows[-n_elsewhere:], Elsewhere.name, optimistic=False)
     plans = []
     for seed in seeds:
         if n_elsewhere:
@@ -100,7 +91,8 @@ def plan_of(
 ) -> Plan:
     """The folds of a seed with ``n_inner`` folds within each training side; 0 for none.
 
-    A training side is parted by its own protocol; under a given file by source, session or capture.
+    A training side is divided by its own split; where that has no units within it, by source, session or
+    connection.
     Where its groups are too few to be parted, nothing is held out of any.
     """
     if not n_inner:
@@ -109,15 +101,10 @@ def plan_of(
     try:
         for each in splits:
             side = flows.take(each.train)
-            protocol = each.protocol
-            if protocol in _WITHOUT_GROUPS or protocol.startswith("time:"):
-                protocol = _usual_group(side)
-            parts = folds(side, protocol, n_inner, seed, level)
+            parts = folds(side, method_of(each.method).within(side), n_inner, seed, level)
             inner.append(
                 tuple(
-                    type(part)(
-                        each.train[part.train], each.train[part.test], protocol, part.optimistic
-                    )
+                    replace(part, train=each.train[part.train], test=each.train[part.test])
                     for part in parts
                 )
             )
@@ -145,33 +132,3 @@ def check_plans(plans: Sequence[Plan]) -> None:
         rows = np.concatenate([split.test for split in plan.splits])
         if len(np.unique(rows)) < len(rows):
             raise UsageError("the test sides of the splits overlap")
-
-
-def interval_groups(flows: FlowBatch, protocol: str) -> NDArray[Any]:
-    """The unit of each flow for intervals, shape (n,): what the protocol leaves out as one.
-
-    Under ``paper``, ``time``, a file and another dataset: its source, else its session, else its capture.
-    Where the protocol has fewer than FEWEST values (two versions of Android), no interval can be drawn from
-    them: it is drawn from captures, and says how sure the figure is of these values, not of others.
-    """
-    capture = flows.numpy("capture")
-    if protocol == "domain":
-        values = domains(flows)
-    elif protocol in ("paper", "time", *_WITHOUT_GROUPS) or protocol.startswith("time:"):
-        return origins(flows)
-    else:
-        values = group_values(flows, protocol.removeprefix("group:").replace("-", "_"))
-        if protocol == "day":
-            known = np.array([value is not None for value in values])
-            values = np.where(known, values, days(flows))
-        if len(set(values.tolist())) < FEWEST <= len(set(capture.tolist())):
-            values = capture
-    return np.array([str(value or "(none)") for value in values])
-
-
-def _usual_group(flows: FlowBatch) -> str:
-    """The protocol that parts flows by source, else by session; at random where there is neither."""
-    for name in ("source", "session"):
-        if len({value for value in group_values(flows, name) if value is not None}) > 1:
-            return name
-    return "paper"

@@ -15,9 +15,9 @@ import numpy as np
 
 from apptell.dataset.groups import origins
 from apptell.dataset.selection import Selection
-from apptell.dataset.splits import Split
+from apptell.dataset.splits import Split, method_of
 from apptell.errors import DatasetError
-from apptell.experiments.plan import interval_groups, plan_of
+from apptell.experiments.plan import plan_of
 from apptell.experiments.progress_meter import ProgressMeter, estimated_work
 from apptell.experiments.trial_cache import run_trial
 from apptell.verdicts.calibration import (
@@ -71,7 +71,7 @@ def promise_precision(
     task: Task,
     precision: float,
     *,
-    protocol: str,
+    method: str,
     n_folds: int = 5,
     level: str = "app",
     show: Callable[[float, str], None] | None = None,
@@ -83,7 +83,7 @@ def promise_precision(
         apps: the class of each.
         task: the model that is to be trained on all of them.
         precision: share of right verdicts among the accepted, above 0, below 1.
-        protocol: what new flows will differ in, as the split of the test side has it.
+        method: what new flows will differ in, as the split of the test side has it.
         n_folds: folds of the training side; as many models are trained.
         level: ``app`` or ``activity``.
         show: called with the share done, 0 to 1, and words.
@@ -93,12 +93,10 @@ def promise_precision(
         UsageError: a precision that is not between 0 and 1.
     """
     chosen = Selection.of(flows)
-    everything = Split(np.arange(len(chosen)), np.zeros(0, np.int64), protocol, optimistic=False)
+    everything = Split(np.arange(len(chosen)), np.zeros(0, np.int64), method, optimistic=False)
     plan = plan_of(chosen.flows, [everything], task.seed, n_folds, level)
     if not plan.inner:
-        raise DatasetError(
-            f"split {protocol}: the training side has too few groups to hold some out"
-        )
+        raise DatasetError(f"split {method}: the training side has too few groups to hold some out")
     (parts,) = plan.inner
     truth = np.asarray(apps, dtype=np.str_)
     every = tuple(sorted(set(truth.tolist())))
@@ -120,7 +118,7 @@ def promise_precision(
     targets = np.searchsorted(np.array(every), truth[rows])
     temperature = fit_temperature(probabilities, targets, FLOOR)
     softened = calibrate(probabilities, temperature, FLOOR)
-    groups = interval_groups(chosen.flows, parts[0].protocol)[rows]
+    groups = method_of(parts[0].method).interval_groups(chosen.flows)[rows]
     threshold = threshold_for_precision(
         softened.max(axis=1), softened.argmax(axis=1) == targets, precision, groups
     )

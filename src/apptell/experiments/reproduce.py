@@ -16,12 +16,11 @@ import numpy as np
 import pyarrow.compute as pc
 
 from apptell.dataset.selection import Selection
-from apptell.dataset.splits import split
+from apptell.dataset.splits import method_of, split
 from apptell.errors import DatasetError, needs_extra
 from apptell.evaluation import Evaluation, evaluate_predictions, mcnemar
 from apptell.evaluation.claims import Claim, claims_of
 from apptell.evaluation.paper import THRESHOLD
-from apptell.experiments.plan import interval_groups
 from apptell.experiments.progress_meter import ProgressMeter, estimated_work
 from apptell.experiments.trial_cache import TrialResult, run_trial
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
@@ -308,7 +307,7 @@ class _Section4:
         self.trees = Task("paper-rf", ports=True)
         self.images = self.cnn.encode(flows)
         self.statistics = self.trees.encode(flows)
-        self.groups = interval_groups(flows.flows, "paper")
+        self.groups = method_of("paper").interval_groups(flows.flows)
         self.captures = flows.flows.numpy("capture")
 
     def work(self, n_alone: int, n_with_other: int) -> float:

@@ -103,7 +103,7 @@ def train(
         model: the name of a recipe: ``fusion``, ``fast``, ``paper-cnn``, ``paper-rf``, ...
         out: the model's folder (default: none; ``TrainedModel.save`` writes one later).
         replace: whether a model that is there may be replaced.
-        split: a protocol by name, a file that holds a split, or ``none`` to learn from every flow
+        split: a split by name, a file that holds a split, or ``none`` to learn from every flow
             (default: ``paper``, and ``none`` with ``test``).
         test: measure on these flows instead of the split's test side.
         epochs: passes over the training flows, for models that learn in passes.
@@ -150,7 +150,7 @@ def train(
     wanted = split if split is not None else "paper" if test is None else NO_SPLIT
     sides = split_of(chosen.flows, wanted, seed, level)
     learned, tested = chosen.take(sides.train), chosen.take(sides.test)
-    measured_on = f"test side of split {sides.protocol}"
+    measured_on = f"test side of split {sides.method}"
     if test is not None:
         elsewhere = open_flows(test)
         tested = labelled_flows(elsewhere, classes)
@@ -167,7 +167,7 @@ def train(
     data: dict[str, Any] = {
         "dataset": name_of(opened),
         "dataset_hash": hash_of(opened),
-        "split": sides.protocol,
+        "split": sides.method,
     }
     data |= {"split_seed": seed, "level": level, "system": system}
     with tempfile.TemporaryDirectory() as aside:
@@ -230,7 +230,7 @@ def _promise(
         classes.of(learned.flows),
         task,
         precision,
-        protocol=sides.protocol,
+        method=sides.method,
         level=classes.level,
         show=progress,
     )
