@@ -3,16 +3,14 @@
     python benchmarks/catalogue.py LISTS [--missing] [--json FILE]
 
 LISTS is a folder with ``domain-list-community.csv`` and ``services.csv`` (columns ``service``, ``match``,
-``domain``; the first may mark a domain as advertising in ``ads``) and ``ranges.csv`` (``owner``, ``range``). The
-lists are no part of the project and no source of the catalogue: they find what it lacks and where the two
-contradict each other.
+``domain``; the match ``ads`` marks advertising) and ``ranges.csv`` (``owner``, ``range``). The lists are no part of
+the project and no source of the catalogue: they find what it lacks and where the two contradict each other.
 
-A list stands for an app when its name is the app's id, name or provider, with letters and digits alone compared.
-Each of its domains agrees (the catalogue names that app), is shared (the catalogue has it as a platform, delivery
-network, SDK or advertising), is missing, or contradicts (the catalogue names another app). A domain of any other
-list contradicts when the catalogue names an app and the list stands for none of that app's names. A domain that a
-list marks as advertising contradicts when the catalogue names an app. ``DECIDED`` holds the contradictions that
-were looked at, with the reason; the others are printed.
+A list stands for an app when its name is the app's id, name or provider, with letters and digits alone compared,
+or when LISTS_OF says so. Each domain of a list agrees (the catalogue names an app that the list stands for), is
+shared (the catalogue has it as a platform, delivery network, SDK or advertising), is missing, or contradicts (the
+catalogue names another app). Advertising of an app's own domain agrees. DECIDED holds the contradictions that were
+looked at, with the reason why the catalogue's row stays; those are counted as decided, the others are printed.
 """
 
 from __future__ import annotations
@@ -29,6 +27,108 @@ if TYPE_CHECKING:
     from apptell.catalogue import App, Catalogue
 
 FILES = ("domain-list-community.csv", "services.csv")
+LISTS_OF = {
+    "58tongcheng": "ganji-58",
+    "9news": "9now",
+    "abc": "abc-news",
+    "alibaba": "alipay",
+    "aliyun": "aliyundrive",
+    "ap": "ap-news",
+    "att": "directv",
+    "attwatchtv": "directv",
+    "apple-tvplus": "apple-tv",
+    "barrons": "wall-street-journal",
+    "bilibili-cdn": "bilibili",
+    "bing": "copilot",
+    "cbs": "cbs-news cbs-sports paramountplus",
+    "ctrip": "qunar",
+    "douyin": "huoshan qishui",
+    "dowjones": "wall-street-journal",
+    "formula1": "f1-tv",
+    "fqnovel": "fanqie",
+    "ft": "financial-times",
+    "ganji": "ganji-58",
+    "google-deepmind": "gemini notebooklm",
+    "guo": "gettr",
+    "hbo": "max-streaming",
+    "hikvision": "ezviz",
+    "hsbc-cn": "hsbc",
+    "hunantv": "mango-tv",
+    "itiger": "tiger-brokers",
+    "itunes": "apple-music app-store",
+    "kakao": "kakaobank zigzag",
+    "kingsoft": "clean-master",
+    "kurogames": "wuthering-waves",
+    "lark-global": "lark",
+    "lianjia": "beike",
+    "linguee": "deepl",
+    "mailru-group": "tamtam vk vk-video mailru-mail icq max war-robots youla",
+    "matrix": "element",
+    "mdn": "firefox",
+    "mihoyo-cn": "miyoushe honkai3 honkai-star-rail genshin zenless",
+    "mojang": "minecraft",
+    "momo": "momoshop",
+    "mozilla": "thunderbird",
+    "mts-ru": "mts",
+    "npmjs": "npm",
+    "nytimes": "new-york-times",
+    "ookla-speedtest": "speedtest",
+    "playstation": "playstation-app",
+    "playstation-network": "playstation-app",
+    "protonmail": "proton-vpn",
+    "purikonejp": "princess-connect",
+    "raiffeisenbank": "raiffeisen",
+    "reagroup": "realestate-au realtor",
+    "showtimeanytime": "showtime",
+    "squareup": "cash-app square",
+    "t2-ru": "tele2-ru",
+    "tbank-ru": "tbank",
+    "tencent-dev": "wechat",
+    "tencent-tme": "qq-music",
+    "tutanota": "tuta",
+    "twitter": "x periscope vine",
+    "uc": "uc-browser",
+    "wps": "kingsoft-wps",
+    "wsj": "wall-street-journal",
+    "xboxlive": "xbox",
+    "xiaomi-iot": "mi-home",
+    "youtube": "youtube-kids",
+    "yuewen": "qidian",
+    "zeetv": "zee5",
+}
+"""Apps that a list stands for under another name: a former name, a provider, a group of its products."""
+DECIDED = {
+    "ameba.jp": "the list abema has its provider's other service too",
+    "ameblo.jp": "the list abema has its provider's other service too",
+    "amebame.com": "the list abema has its provider's other service too",
+    "amebaowndme.com": "the list abema has its provider's other service too",
+    "crunchyroll.com": "the list is a genre",
+    "funimation.com": "the list is a genre",
+    "vrv.co": "the list is a genre",
+    "detectportal.firefox.com": "the list is a purpose; Firefox alone asks this host",
+    "ipv6check-http.steamserver.net": "the list is a purpose; Steam alone asks this host",
+    "ipv6check-udp.steamserver.net": "the list is a purpose; Steam alone asks this host",
+    "test.steampowered.com": "the list is a purpose; Steam alone asks this host",
+    "metro.co.uk": "a paper of the same publisher, with an app of its own",
+    "dmm.co.jp": "the list is a part of DMM",
+    "mobile.de": "was eBay's until 2020, Adevinta's since",
+    "qoo10.jp": "owned by eBay Japan, with an app under the name Qoo10",
+    "trendmicro.com": "listed for its former certificates",
+    "nab.com.au": "a bank; the list has domains of card issuers",
+    "fandango.com": "was shown beside Roku's store; NBCUniversal's service",
+    "edge.steam-dns.top.comcast.net": "a cache in Comcast's network: the suffix is shared, see internet providers",
+    "grok.x.com": "Grok within X",
+    "widgets.stripst.com": "Stripchat's own host, embedded by others",
+    "douyin.com": "the list holds TikTok and Douyin as one; they are two apps with servers apart",
+    "douyincdn.com": "the list holds TikTok and Douyin as one; they are two apps with servers apart",
+    "douyinpic.com": "the list holds TikTok and Douyin as one; they are two apps with servers apart",
+    "douyinstatic.com": "the list holds TikTok and Douyin as one; they are two apps with servers apart",
+    "douyinvod.com": "the list holds TikTok and Douyin as one; they are two apps with servers apart",
+    "iesdouyin.com": "the list holds TikTok and Douyin as one; they are two apps with servers apart",
+    "roblox.cn": "published by Tencent in China; Roblox all the same",
+    "robloxdev.cn": "published by Tencent in China; Roblox all the same",
+}
+"""Contradictions in which the catalogue's row stays, with the reason."""
 
 
 def plain(name: str) -> str:
@@ -48,7 +148,8 @@ def compare_domains(catalogue: Catalogue, path: Path) -> dict[str, Any]:
         by_name.setdefault(plain(app.id), app.id)
         by_name.setdefault(plain(app.name), app.id)
     counts: Counter[str] = Counter()
-    lists: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    of_apps: Counter[str] = Counter()
+    lists: set[str] = set()
     missing: defaultdict[str, list[str]] = defaultdict(list)
     contradictions = []
     with path.open(encoding="utf-8", newline="") as file:
@@ -58,71 +159,81 @@ def compare_domains(catalogue: Catalogue, path: Path) -> dict[str, Any]:
             known = by_name.get(plain(listed))
             if match.app is None:
                 outcome = "missing" if match.kind is None else "shared"
-            elif row.get("ads") in ("1", "true", "True", "yes"):
-                outcome = "contradicts"
-            elif match.app == known or plain(listed) in names_of(catalogue.apps[match.app]):
+            elif (
+                match.app == known
+                or match.app in LISTS_OF.get(listed, "").split()
+                or plain(listed) in names_of(catalogue.apps[match.app])
+            ):
                 outcome = "agrees"
+            elif domain in DECIDED:
+                outcome = "decided"
             else:
                 outcome = "contradicts"
+                contradictions.append((listed, row["match"], domain, match.app))
             counts[outcome] += 1
             if known is not None:
-                lists[known][outcome] += 1
+                lists.add(listed)
+                of_apps[outcome] += 1
                 if outcome == "missing":
                     missing[known].append(domain)
-            if outcome == "contradicts":
-                contradictions.append((listed, domain, match.app, row.get("ads", "")))
     return {
         "domains": dict(counts),
         "lists_that_are_apps": len(lists),
-        "domains_of_those": dict(sum(lists.values(), Counter())),
+        "domains_of_those": dict(of_apps),
         "missing": dict(missing),
         "contradictions": contradictions,
     }
 
 
 def compare_ranges(catalogue: Catalogue, path: Path) -> dict[str, Any]:
-    """Our ranges that a published range of the same owner holds, and those that another owner's meets."""
+    """Our ranges that a published range of the same owner meets, and those that another owner's meets."""
     with path.open(encoding="utf-8", newline="") as file:
         published = [
             (row["owner"], ipaddress.ip_network(row["range"])) for row in csv.DictReader(file)
         ]
-    confirmed, foreign = [], []
+    confirmed, foreign = set(), []
     for ours in catalogue.ranges:
         for owner, network in published:
             if network.version == ours.network.version and network.overlaps(ours.network):  # type: ignore[arg-type]
-                same = plain(owner) in names_of(catalogue.apps[ours.app])
-                (confirmed if same else foreign).append((str(ours.network), ours.app, owner))
-    return {
-        "ours": len(catalogue.ranges),
-        "confirmed": len({network for network, _, _ in confirmed}),
-        "foreign": foreign,
-    }
+                if plain(owner) in names_of(catalogue.apps[ours.app]):
+                    confirmed.add(ours.network)
+                else:
+                    foreign.append((str(ours.network), ours.app, owner, str(network)))
+    return {"ours": len(catalogue.ranges), "confirmed": len(confirmed), "foreign": foreign}
 
 
 def main() -> None:
+    """Prints the comparison."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("lists", type=Path)
-    parser.add_argument("--missing", action="store_true", help="print what the catalogue lacks, by app")
+    parser.add_argument("--missing", action="store_true", help="print what the catalogue lacks")
     parser.add_argument("--json", type=Path, help="write everything there")
     given = parser.parse_args()
     from apptell.catalogue import Catalogue
 
     catalogue = Catalogue.load()
+    kinds = Counter(row.kind for row in catalogue.domains)
     found: dict[str, Any] = {
-        name: compare_domains(catalogue, given.lists / name) for name in FILES
+        "apps": len(catalogue.apps),
+        "rows": dict(kinds.most_common()),
+        "categories": dict(Counter(app.category for app in catalogue.apps.values()).most_common()),
+        "countries": dict(Counter(app.country for app in catalogue.apps.values()).most_common()),
     }
+    found |= {name: compare_domains(catalogue, given.lists / name) for name in FILES}
     found["ranges.csv"] = compare_ranges(catalogue, given.lists / "ranges.csv")
     if given.json:
         given.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    for name in ("apps", "rows", "categories", "countries"):
+        print(f"{name}: {found[name]}")
     for name in FILES:
         one = found[name]
-        print(f"{name}: {one['domains']}; {one['lists_that_are_apps']} lists are apps of ours:")
-        print(f"  {one['domains_of_those']}")
+        print(f"{name}: {one['domains']}")
+        print(f"  of the {one['lists_that_are_apps']} lists that are apps: {one['domains_of_those']}")
         if given.missing:
             for app, domains in sorted(one["missing"].items(), key=lambda item: -len(item[1])):
                 print(f"  missing of {app}: {' '.join(domains)}")
-        for listed, domain, app, ads in one["contradictions"]:
-            print(f"  {domain}: the list {listed} has it{' as advertising' * bool(ads)}, we have {app}")
+        for listed, match, domain, app in one["contradictions"]:
+            print(f"  {domain}: {match} in the list {listed}, {app} in the catalogue")
     print(f"ranges.csv: {found['ranges.csv']}")
 
 
