@@ -3,14 +3,16 @@
     python benchmarks/catalogue.py LISTS [--missing] [--json FILE]
 
 LISTS is a folder with ``domain-list-community.csv`` and ``services.csv`` (columns ``service``, ``match``,
-``domain``; the match ``ads`` marks advertising) and ``ranges.csv`` (``owner``, ``range``). The lists are no part of
-the project and no source of the catalogue: they find what it lacks and where the two contradict each other.
+``domain``; the match ``ads`` marks advertising) and ``ranges.csv`` (``owner``, ``range``). The lists are
+no part of the project and no source of the catalogue: they find what it lacks and where the two
+contradict each other.
 
-A list stands for an app when its name is the app's id, name or provider, with letters and digits alone compared,
-or when LISTS_OF says so. Each domain of a list agrees (the catalogue names an app that the list stands for), is
-shared (the catalogue has it as a platform, delivery network, SDK or advertising), is missing, or contradicts (the
-catalogue names another app). Advertising of an app's own domain agrees. DECIDED holds the contradictions that were
-looked at, with the reason why the catalogue's row stays; those are counted as decided, the others are printed.
+A list stands for an app when its name is the app's id, name or provider, with letters and digits alone
+compared, or when LISTS_OF says so. Each domain of a list agrees (the catalogue names an app that the list
+stands for), is shared (the catalogue has it as a platform, delivery network, SDK or advertising), is
+missing, or contradicts (the catalogue names another app). Advertising of an app's own domain agrees.
+DECIDED holds the contradictions that were looked at, with the reason why the catalogue's row stays; those
+are counted as decided, the others are printed.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ LISTS_OF = {
     "lianjia": "beike",
     "linguee": "deepl",
     "mailru-group": "tamtam vk vk-video mailru-mail icq max war-robots youla",
+    "mastodon": "pixelfed",
     "matrix": "element",
     "mdn": "firefox",
     "mihoyo-cn": "miyoushe honkai3 honkai-star-rail genshin zenless",
@@ -116,7 +119,7 @@ DECIDED = {
     "trendmicro.com": "listed for its former certificates",
     "nab.com.au": "a bank; the list has domains of card issuers",
     "fandango.com": "was shown beside Roku's store; NBCUniversal's service",
-    "edge.steam-dns.top.comcast.net": "a cache in Comcast's network: the suffix is shared, see internet providers",
+    "edge.steam-dns.top.comcast.net": "a cache in Comcast's network: the suffix is shared",
     "grok.x.com": "Grok within X",
     "widgets.stripst.com": "Stripchat's own host, embedded by others",
     "douyin.com": "the list holds TikTok and Douyin as one; they are two apps with servers apart",
@@ -228,7 +231,9 @@ def main() -> None:
     for name in FILES:
         one = found[name]
         print(f"{name}: {one['domains']}")
-        print(f"  of the {one['lists_that_are_apps']} lists that are apps: {one['domains_of_those']}")
+        print(
+            f"  of the {one['lists_that_are_apps']} lists that are apps: {one['domains_of_those']}"
+        )
         if given.missing:
             for app, domains in sorted(one["missing"].items(), key=lambda item: -len(item[1])):
                 print(f"  missing of {app}: {' '.join(domains)}")

@@ -103,7 +103,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("domain,app,app\n", "line 1: columns are domain, app, category"),
         ("domain,service,kind\na.com,,app\n", "line 2: kind app needs an app"),
         ('example.com,"Shop\n', "line 1: not CSV: unexpected end of data"),
-        (f"example.com,{'x' * 200_000}\n", "line 1: not CSV: field larger than field limit"),
+        (f"example.com,{'x' * 200_000}\n", "line 1: longer than 4,096 characters"),
         (b"a.com,A\nb.com,\xff\n", "line 2: not UTF-8 text"),
         (f"{'a.' * 200}com,Shop\n", "is not a domain"),
     ],

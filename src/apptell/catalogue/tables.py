@@ -38,6 +38,7 @@ USER_COLUMNS: Final = ("domain", "app", "category", "match", "kind", "service")
 """Columns of a user's file. Without a head, a line has the first two or three."""
 MAX_FILE_BYTES: Final = 32 << 20
 MAX_LINES: Final = 1_000_000
+MAX_LINE_CHARS: Final = 4096
 _SHIPPED: Final = Path(__file__).parent
 
 
@@ -138,10 +139,14 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
         if not text or text.startswith("#"):
             continue
         place = f"{path}: line {number}"
-        try:
-            fields = next(csv.reader([text], strict=True, skipinitialspace=True))
-        except csv.Error as error:
-            raise CatalogueError(f"{place}: not CSV: {error}") from error
+        if len(text) > MAX_LINE_CHARS:
+            raise CatalogueError(f"{place}: longer than {MAX_LINE_CHARS:,} characters")
+        fields = text.split(",")  # several times faster than a reader for each line
+        if '"' in text:
+            try:
+                fields = next(csv.reader([text], strict=True, skipinitialspace=True))
+            except csv.Error as error:
+                raise CatalogueError(f"{place}: not CSV: {error}") from error
         yield place, [printable(value).strip() for value in fields]
 
 
