@@ -102,7 +102,7 @@ def test_a_whole_capture_adds_up_to_what_identify_says(tmp_path):
     pipeline = LivePipeline([ReplaySource(path)], model, [QueuedOutput("top", tally)])
     pipeline.run(threading.Event())
     expected: dict[str | None, Row] = {}
-    for verdict in identify(path):
+    for verdict in identify(path, evidence="model"):
         row = expected.setdefault(verdict.app, Row(None, verdict.app))
         row.flows += 1
         row.bytes += verdict.bytes_to_server + verdict.bytes_to_client

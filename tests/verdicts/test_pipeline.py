@@ -1,14 +1,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from apptell.errors import CaptureError, UsageError
+from apptell.errors import CaptureError, ModelError, UsageError
 from apptell.flows.schema import FlowBatch
-from apptell.testing import app_messages, flow_batch
-from apptell.verdicts import choose_threshold, identify_flows
+from apptell.models import load_model
+from apptell.testing import app_capture, app_messages, flow_batch, write_pcap
+from apptell.verdicts import choose_threshold, identify, identify_flows
 
 
 @dataclass
@@ -67,3 +69,27 @@ def test_verdicts_before_a_damage_come_out_before_its_error() -> None:
     assert len(next(verdicts)) == 3
     with pytest.raises(CaptureError, match="cut at byte 99"):
         next(verdicts)
+
+
+def test_identify_checks_its_arguments_at_the_call_and_not_at_the_first_verdict(
+    tmp_path: Path,
+) -> None:
+    capture = write_pcap(tmp_path / "phone.pcap", app_capture(["signal"], 1))
+    with pytest.raises(UsageError, match=r"threshold 2 is not between 0 and 1"):
+        identify(capture, threshold=2)
+    with pytest.raises(CaptureError, match=r"nothing\.pcap"):
+        identify(tmp_path / "nothing.pcap")
+    with pytest.raises(ModelError, match=r"there is no model folder"):
+        identify(capture, tmp_path / "nothing")
+    with pytest.raises(UsageError, match=r"no evidence 'luck'"):
+        identify(capture, evidence="luck")
+    with pytest.raises(UsageError, match=r"the evidence does not include it"):
+        identify(capture, tmp_path / "model", evidence="name")
+
+
+def test_a_model_that_is_given_is_asked_about_what_no_name_settles(tmp_path: Path) -> None:
+    capture = write_pcap(tmp_path / "phone.pcap", app_capture(["signal"], 1))
+    (alone,) = identify(capture)
+    assert (alone.app, alone.best_guess) == (None, None)
+    (both,) = identify(capture, load_model())
+    assert both.best_guess is not None

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.deciders import Deciders, choose_deciders
+from apptell.cli.deciders import load_deciders
 from apptell.cli.notes import note_evicted, refuse_no_flows
 from apptell.cli.options import (
     Captures,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from apptell.flows import FlowBatch, FlowOptions
     from apptell.records.summary import FlowCounts
+    from apptell.verdicts import Deciders
 
 
 def identify(
@@ -76,7 +77,7 @@ def identify(
 
     chosen = choose_form(form, output, terminal=on_terminal())
     check_threshold(threshold)
-    deciders = choose_deciders(evidence, model, catalogue, context, transport)
+    deciders = load_deciders(evidence, model, catalogue, context, transport)
     used = deciders.model
     options = flow_options(mode, transport=deciders.transports, model=used, max_flows=max_flows)
     around = None
@@ -123,7 +124,7 @@ def identify(
 def _identify_as_live(
     captures: list[str],
     options: "FlowOptions",
-    deciders: Deciders,
+    deciders: "Deciders",
     threshold: float | None,
     out: list[str],
     *,

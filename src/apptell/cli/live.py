@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.deciders import choose_deciders
+from apptell.cli.deciders import load_deciders
 from apptell.cli.live_source import (
     DecideAfter,
     Early,
@@ -101,7 +101,7 @@ def live(
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, given)
     address = None if metrics is None else parse_address(metrics)
-    deciders = choose_deciders(evidence, model, catalogue, around, transport)
+    deciders = load_deciders(evidence, model, catalogue, around, transport)
     if deciders.context is not None and deciders.context.both_sides:
         raise UsageError(f"--context {around}: later flows are not known yet: leave out both")
     options = replace(

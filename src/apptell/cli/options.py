@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apptell.flows import FlowOptions
     from apptell.models import Model
 
@@ -165,10 +167,26 @@ def app_names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",")]
 
 
+def transport_numbers(text: str) -> tuple[int, ...]:
+    """The IP protocol numbers of transport protocols, named and separated by commas.
+
+    Raises:
+        UsageError: no such transport protocol.
+    """
+    from apptell.errors import UsageError
+
+    numbers = {"tcp": 6, "udp": 17}
+    names = [name.strip().lower() for name in text.split(",")]
+    for name in names:
+        if name not in numbers:
+            raise UsageError(f"no transport protocol {name!r}; available: {', '.join(numbers)}")
+    return tuple(numbers[name] for name in names)
+
+
 def flow_options(
     mode: str,
     groups: tuple[str, ...] = ("core", "segments", "names"),
-    transport: str = "tcp",
+    transport: "str | Sequence[int]" = "tcp",
     model: "Model | None" = None,
     max_flows: int | None = None,
 ) -> "FlowOptions":
@@ -177,19 +195,13 @@ def flow_options(
     Raises:
         UsageError: no such mode, column group or transport protocol.
     """
-    from apptell.errors import UsageError
     from apptell.flows import FlowOptions
     from apptell.flows.schema import DECISION_SEGMENTS
 
-    numbers = {"tcp": 6, "udp": 17}
-    names = [name.strip().lower() for name in transport.split(",")]
-    for name in names:
-        if name not in numbers:
-            raise UsageError(f"no transport protocol {name!r}; available: {', '.join(numbers)}")
     options = FlowOptions(
         mode=cast("Literal['clean', 'paper']", mode),
         groups=groups,
-        transports=tuple(numbers[name] for name in names),
+        transports=transport_numbers(transport) if isinstance(transport, str) else tuple(transport),
         decision_packets=DECISION_SEGMENTS if model is None else model.decision_packets,
     )
     return options if max_flows is None else replace(options, max_flows=max_flows)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.deciders import choose_deciders
+from apptell.cli.deciders import load_deciders
 from apptell.cli.live_source import (
     DecideAfter,
     Expression,
@@ -91,7 +91,7 @@ def top(
         raise UsageError(f"--sort {sort!r} is none of {', '.join(_SORTS)}")
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, given)
-    deciders = choose_deciders(evidence, model, catalogue, None, transport)
+    deciders = load_deciders(evidence, model, catalogue, None, transport)
     options = replace(flow_options(mode, transport=deciders.transports), lists_decided=True)
     counts, tally, stop = Metrics(), AppTally(), threading.Event()
     with ExitStack() as stack:

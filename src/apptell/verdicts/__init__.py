@@ -9,6 +9,7 @@ from apptell.verdicts.calibration import (
 )
 from apptell.verdicts.context import Context, ContextOptions, RollingContext, WholeContext
 from apptell.verdicts.decide import decide
+from apptell.verdicts.deciders import Deciders, choose_deciders
 from apptell.verdicts.evidence import Evidence, EvidenceOptions
 from apptell.verdicts.pipeline import (
     DEFAULT_THRESHOLD,
@@ -29,6 +30,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "Context",
     "ContextOptions",
+    "Deciders",
     "Evidence",
     "EvidenceOptions",
     "RollingContext",
@@ -37,6 +39,7 @@ __all__ = [
     "WholeContext",
     "calibrate",
     "check_threshold",
+    "choose_deciders",
     "choose_threshold",
     "decide",
     "fit_temperature",

@@ -13,20 +13,21 @@ import numpy as np
 
 from apptell.errors import ApptellError, UsageError
 from apptell.flows import FlowOptions
-from apptell.flows.schema import FlowBatch
-from apptell.models import Model, load_model
+from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.names import read_flows
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
 from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide, decide_without_model
+from apptell.verdicts.deciders import choose_deciders
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from apptell.models import Model
     from apptell.verdicts.context import Context
-    from apptell.verdicts.evidence import Evidence
+    from apptell.verdicts.evidence import Evidence, EvidenceOptions
     from apptell.verdicts.schema import Verdict, VerdictBatch
 
 DEFAULT_THRESHOLD: Final = 0.85
@@ -74,31 +75,60 @@ def identify(
     source: Any,
     model: Model | str | Path | None = None,
     threshold: float | None = None,
-    context: ContextOptions | None = None,
+    context: ContextOptions | str | None = None,
+    *,
+    evidence: EvidenceOptions | str | None = None,
+    catalogue: Sequence[str | Path] = (),
+    transports: Sequence[int] | None = None,
 ) -> Iterator[Verdict]:
-    """Which app made each flow of a capture.
+    """Identifies the app behind each flow of a capture.
+
+    Names, DNS answers and addresses are asked first, and a model about the flows that they do not settle.
 
     Args:
         source: what ``read_flows`` takes: a path, a folder, several of them, ``-``, a binary file.
-        model: a model, its folder, or None for the model that ships with apptell.
-        threshold: smallest accepted confidence; the model's own, else 0.85, unless given.
-        context: re-weights each client's flows by what it runs; verdicts then come after the last flow.
+        model: a model or its folder (default: none, unless ``evidence`` includes ``model``: then the one that
+            ships with apptell).
+        threshold: smallest accepted confidence of the model (default: the model's own, else 0.85).
+        context: seconds, as in ``30s``: the model's verdicts on each client's flows are re-weighted by what
+            that client runs, and come after the last flow.
+        evidence: what verdicts rest on, separated by commas: ``name``, ``dns``, ``address``, ``range``,
+            ``model``, ``context``, or ``all`` (default: the first four, and ``model`` where one is given).
+        catalogue: files with rows that are added to the catalogue or override its own.
+        transports: IP protocol numbers, 6 and 17 (default: both; of a model alone those that it learned).
 
-    Yields:
-        A verdict on each TCP flow with at least two payload packets, as the flows end, or by the time of
-        their deciding packets with ``context``.
+    Returns:
+        An iterator over a verdict on each flow with at least two payload packets. Where the capture is damaged
+        it raises CaptureError after the verdicts on all flows before the damage.
 
     Raises:
-        CaptureError: the capture is damaged; after the verdicts on all flows before the damage.
+        CaptureError: the capture cannot be opened.
         ModelError: the model cannot be loaded.
-        UsageError: the threshold is not between 0 and 1.
+        UsageError: the threshold is not between 0 and 1, or arguments do not fit together.
+
+    Example:
+        >>> for verdict in apptell.identify("phone.pcap", "model/", evidence="model"):
+        ...     print(verdict.app, round(verdict.confidence, 1))
+        signal 1.0
+        zoom 1.0
     """
-    used = model if isinstance(model, Model) else load_model(model)
-    options = FlowOptions(decision_packets=used.decision_packets)
-    around = None if context is None else whole_context(context, used)
-    with read_flows(source, options) as flows:
-        for batch in identify_flows(flows, used, threshold, context=around):
-            yield from batch
+    check_threshold(threshold)
+    deciders = choose_deciders(evidence, model, catalogue, context, transports)
+    used, around = deciders.model, None
+    packets = DECISION_SEGMENTS if used is None else used.decision_packets
+    options = FlowOptions(transports=deciders.transports, decision_packets=packets)
+    if deciders.context is not None and used is not None:
+        around = whole_context(deciders.context, used)
+    reader = read_flows(source, options, observer=deciders.evidence)
+
+    def verdicts() -> Iterator[Verdict]:
+        with reader:
+            for batch in identify_flows(
+                reader, used, threshold, context=around, evidence=deciders.evidence
+            ):
+                yield from batch
+
+    return verdicts()
 
 
 def identify_flows(
@@ -117,7 +147,7 @@ def identify_flows(
             they are read comes out after the verdicts on all flows before it.
         model: decides flows that evidence names no app of; None for evidence alone. It is asked about flows of
             the transport protocols that it learned, and about no others.
-        threshold: smallest accepted confidence; default: the model's own, else 0.85.
+        threshold: smallest accepted confidence (default: the model's own, else 0.85).
         early: the flows are open and their fifth payload packet is still to come: one payload packet is
             enough, and the confidence is calibrated for the number of them.
         context: re-weights a client's flows; early ones are not context of others.
@@ -126,11 +156,19 @@ def identify_flows(
     Raises:
         UsageError: the threshold is not between 0 and 1.
         ModelError: the model does not fit its input.
+
+    Example:
+        >>> model = apptell.load_model("model/")
+        >>> with apptell.read_flows("phone.pcap") as flows:
+        ...     for verdicts in apptell.identify_flows(flows, model):
+        ...         print(verdicts.column("app").to_pylist())
+        ['signal', 'zoom']
     """
-    for _, verdicts in flows_and_verdicts(
+    check_threshold(threshold)
+    both = flows_and_verdicts(
         batches, model, threshold, early=early, context=context, evidence=evidence
-    ):
-        yield verdicts
+    )
+    return (verdicts for _, verdicts in both)
 
 
 def flows_and_verdicts(

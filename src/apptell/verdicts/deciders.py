@@ -1,0 +1,97 @@
+"""Words of a caller in; what decides verdicts out: evidence, a model, and the context of flows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from apptell.catalogue import Catalogue
+from apptell.errors import UsageError
+from apptell.models import Model, load_model
+from apptell.verdicts.context import ContextOptions
+from apptell.verdicts.evidence import Evidence, EvidenceOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+TCP, UDP = 6, 17
+_WINDOW: Final = "30s"
+"""The context of flows where evidence includes it and no window is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deciders:
+    """What decides."""
+
+    evidence: Evidence | None
+    """None: the model alone."""
+    model: Model | None
+    """None: evidence alone."""
+    context: ContextOptions | None
+    """How a client's flows are re-weighted; None for each flow alone."""
+    transports: tuple[int, ...]
+    """IP protocol numbers of the flows to read."""
+
+    @property
+    def apps(self) -> set[str]:
+        """The apps that a verdict can name."""
+        known = set() if self.model is None else set(self.model.apps)
+        return known if self.evidence is None else known.union(self.evidence.known_apps)
+
+    @property
+    def name(self) -> str:
+        """What decides, in a few words."""
+        names = "" if self.evidence is None else "names"
+        model = "" if self.model is None else f"{self.model.name}@{self.model.hash}"
+        return " and ".join(filter(None, (names, model)))
+
+
+def choose_deciders(
+    evidence: EvidenceOptions | str | None = None,
+    model: Model | str | Path | None = None,
+    catalogue: Sequence[str | Path] = (),
+    context: ContextOptions | str | None = None,
+    transports: Sequence[int] | None = None,
+) -> Deciders:
+    """Loads what is asked for.
+
+    Args:
+        evidence: kinds of evidence, separated by commas, or ``all`` (default: all but ``model`` and
+            ``context``; with a model, all but ``context``).
+        model: a model or its folder (default: the one that ships with apptell, where it is asked).
+        catalogue: files with rows that are added to the catalogue or override its own.
+        context: seconds of context, as in ``30s``.
+        transports: IP protocol numbers (default: both; of a model alone those that it learned).
+
+    Raises:
+        UsageError: arguments that do not fit together, or an unknown kind of evidence.
+        ModelError: the model cannot be loaded.
+        CatalogueError: a file of the catalogue cannot be read.
+    """
+    if isinstance(evidence, EvidenceOptions):
+        options = evidence
+    elif evidence is not None:
+        options = EvidenceOptions.parse(evidence)
+    else:
+        options = EvidenceOptions()
+        if model is not None:
+            options = EvidenceOptions(options.kinds | {"model"})
+    asks_model = bool(options.kinds & {"model", "context"})
+    if model is not None and not asks_model:
+        raise UsageError("a model is given, and the evidence does not include it; add model")
+    if context is not None and not asks_model:
+        raise UsageError("context weighs a model's verdicts: give a model, or all evidence")
+    window = context or (_WINDOW if "context" in options.kinds else None)
+    around = ContextOptions.parse(window) if isinstance(window, str) else window
+    used = None
+    if asks_model:
+        used = model if isinstance(model, Model) else load_model(model)
+    found = None
+    if options.asks_names:
+        packets = {} if used is None else {"decision_packets": used.decision_packets}
+        found = Evidence(Catalogue.load([str(file) for file in catalogue]), options, **packets)
+    if transports is None:
+        learned = () if used is None else used.transports
+        transports = [t for t in (TCP, UDP) if found is not None or used is None or t in learned]
+    return Deciders(found, used, around, tuple(transports))
