@@ -1,11 +1,12 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from apptell.catalogue import Catalogue
 from apptell.catalogue.public_lists import Imported, import_list
-from apptell.errors import CatalogueError, UsageError
+from apptell.errors import CatalogueError, MissingError, UsageError
 
 
 def _write(folder: Path, files: dict[str, str]) -> Path:
@@ -196,3 +197,13 @@ def test_unknown_forms_and_lists_are_named(tmp_path: Path) -> None:
         import_list("hosts", tmp_path / "nowhere")
     with pytest.raises(CatalogueError, match="0 lists"):
         import_list("adguard", _write(tmp_path / "empty", {}))
+
+
+def test_yaml_without_its_library_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.yml"
+    path.write_text("name: A\nrules: []\n")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(MissingError, match=r"pip install 'apptell\[yaml\]'"):
+        import_list("adguard", path)
