@@ -91,18 +91,7 @@ def paper_sections(
         ),
         _threshold("threshold", "Section 4.2: the threshold 0.85", beside, cnn,
                    paper.AT_THRESHOLD, paper.COVERAGE),
-        Section(
-            "coverage", "What a threshold costs and brings", one,
-            ("threshold", "coverage", "right among the accepted"),
-            [
-                (f"{point['threshold']:.2f}", point["coverage"], point["precision"])
-                for point in first.coverage_precision
-                if round(point["threshold"], 2) in _THRESHOLDS
-            ],
-            coverage_figure(
-                first.coverage_precision, first.coverage, first.at_threshold.accuracy
-            ),
-        ),
+        _coverage(first, one),
     ]  # fmt: skip
     if with_other:
         sections += [
@@ -141,6 +130,22 @@ def paper_sections(
         ),
     ]  # fmt: skip
     return sections
+
+
+def _coverage(result: Evaluation, words: str) -> Section:
+    rows = [
+        (f"{point['threshold']:.2f}", point["coverage"], point["precision"])
+        for point in result.coverage_precision
+        if round(point["threshold"], 2) in _THRESHOLDS
+    ]
+    return Section(
+        "coverage",
+        "What a threshold costs and brings",
+        words,
+        ("threshold", "coverage", "right among the accepted"),
+        rows,
+        coverage_figure(result.coverage_precision, result.coverage, result.at_threshold.accuracy),
+    )
 
 
 def _table_1(flows: Mapping[str, int], n_background: int) -> Section:
