@@ -1,10 +1,10 @@
 """A function over arrays in, its compiled form out, from a cache that is keyed by all that it is made of.
 
-``kernel`` declares a function that Python calls, ``inlined`` one that only kernels call. A kernel's cached
-form is used while the sources of its module and of the apptell modules that it imports are unchanged
-(``source``), for the same numba, Python, processor and compiler flags. It is read from wherever it is found
-and written to the first folder that may be written to (``folders``); where there is none, it is compiled for
-this process alone.
+``kernel`` declares a function that Python calls, ``inlined`` and ``subroutine`` functions that kernels call. A
+kernel's cached form is used while the sources of its module and of the apptell modules that it imports are
+unchanged (``source``), for the same numba, Python, processor and compiler flags. It is read from wherever it is
+found and written to the first folder that may be written to (``folders``); where there is none, it is compiled
+for this process alone.
 """
 
 from __future__ import annotations
@@ -34,24 +34,36 @@ _DAMAGE: Final = (EOFError, ValueError, LookupError, TypeError, AttributeError, 
 _EXTENSIONS: Final[set[str]] = set()
 
 
-def kernel(function: Any = None, *, fastmath: bool = False) -> Any:
+def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = True) -> Any:
     """Declares a kernel: compiled at its first call, without the interpreter lock, and cached.
 
     Args:
         function: takes arrays and numbers alone.
         fastmath: whether sums of floating-point numbers may be reordered.
+        allocates: whether it makes arrays or hands out views; without, references are not counted, which
+            costs more than the work in a loop over packets.
     """
     if function is None:
-        return partial(kernel, fastmath=fastmath)
-    compiled: Any = njit(nogil=True, fastmath=fastmath)(function)
+        return partial(kernel, fastmath=fastmath, allocates=allocates)
+    compiled: Any = njit(nogil=True, fastmath=fastmath, _nrt=allocates)(function)
     compiled._cache = KernelCache(function)  # noqa: SLF001 (as numba's own ``cache=True`` does)
     KERNELS.append(compiled)
     return compiled
 
 
 def inlined(function: Any) -> Any:
-    """Declares a function that becomes part of every kernel that calls it."""
-    return njit(forceinline=True)(function)
+    """Declares a function that becomes part of each kernel that calls it; it makes and returns no arrays."""
+    return njit(forceinline=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(
+        function
+    )
+
+
+def subroutine(function: Any) -> Any:
+    """Declares a function that kernels call and that stays apart from them, for work that is seldom needed.
+
+    It makes and returns no arrays.
+    """
+    return njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def extended_by(module: str) -> None:

@@ -1,21 +1,24 @@
 """Frames in, headers out: link layers, tunnels, IPv4/IPv6, TCP and UDP, one compiled pass.
 
-Sources: RFC 791, 8200, 9293, 768; IEEE 802.1Q; RFC 2003 (IP in IP), 4213 (6in4), 3378 (EtherIP). Other
-link layers are ``link_layers``', tunnels over UDP (CAPWAP among them) and GRE ``tunnels``'.
+``layers`` opens link layers, ``tunnels`` what IP and UDP carry, ``ip`` and ``transport`` their own headers. A
+frame that aggregates several packets (A-MSDU of IEEE 802.11) gives a row for each.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from apptell.kernels.compiled import kernel
-from apptell.packets import links
-from apptell.packets.fields import be16, be32, be64
+from apptell.kernels.compiled import inlined, kernel
 from apptell.packets.headers import HEADER, HeaderBatch, Status
-from apptell.packets.link_layers import open_layer
-from apptell.packets.tunnels import gre_tunnel, udp_tunnel
+from apptell.packets.ip import open_ip
+from apptell.packets.layers import table
+from apptell.packets.layers.numbers import AMSDU, IP, LINK_TYPE, LLC, UNKNOWN
+from apptell.packets.layers.table import open_layer
+from apptell.packets.layers.wifi import open_subframe
+from apptell.packets.transport import open_tcp, open_udp
+from apptell.packets.tunnels import open_ip_tunnel, open_udp_tunnel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,297 +27,181 @@ if TYPE_CHECKING:
 
 MAX_DEPTH: Final = 4
 """Tunnels within tunnels that are opened."""
-
-_UNKNOWN, _ETHERNET, _ETHERTYPE, _IP = links.UNKNOWN, links.ETHERNET, links.ETHERTYPE, links.IP
-_LLC, _PPP, _PPPOE, _MPLS = links.LLC, links.PPP, links.PPPOE, links.MPLS
+_MAX_LAYERS: Final = 64
+"""Every layer takes at least a byte off; 64 layers are no traffic."""
+_TCP, _UDP = 6, 17
 
 _OK, _NOT_IP, _CUT = int(Status.OK), int(Status.NOT_IP), int(Status.CUT_IN_HEADERS)
-_ENCRYPTED, _BAD_IP = int(Status.ENCRYPTED_LINK), int(Status.BAD_IP)
-_BAD_TRANSPORT, _FRAGMENT = int(Status.BAD_TRANSPORT), int(Status.FRAGMENT)
-_OTHER, _TOO_DEEP = int(Status.OTHER_PROTOCOL), int(Status.TOO_DEEP)
+_FRAGMENT, _OTHER = int(Status.FRAGMENT), int(Status.OTHER_PROTOCOL)
+_TOO_DEEP = int(Status.TOO_DEEP)
 
 
-@kernel
-def decode_frames(
-    buffer,
-    offset,
-    captured,
-    wire,
-    time_ns,
-    link_type,
-    direction,
-    owner,
-    layer_of_link,
-    max_depth,
-    fragments_apart,
-    rows,
-):
-    """Decodes n frames into ``rows``; of fragments set apart, no transport header is read.
+class Frames(NamedTuple):
+    """The columns of a PacketBatch that decoding takes."""
 
-    ``end`` is where the captured bytes end, ``wire_end`` where the frame ended on the wire; both shrink
-    with every length field on the way in, so that padding and trailers never count as payload.
+    buffer: NDArray[np.uint8]
+    offset: NDArray[np.int64]
+    captured: NDArray[np.int32]
+    wire: NDArray[np.int32]
+    time_ns: NDArray[np.int64]
+    link_type: NDArray[np.uint16]
+    direction: NDArray[np.uint8]
+    owner: NDArray[np.int32]
+
+
+class Rules(NamedTuple):
+    """What is opened."""
+
+    layer_of_link: NDArray[np.uint8]
+    """The first layer by LINKTYPE_ value."""
+    max_depth: int
+    """Tunnels within tunnels that are opened."""
+    fragments_apart: bool
+    """Whether no transport header is read of first fragments either."""
+
+
+@kernel(allocates=False)
+def decode_frames(frames, first_frame, rules, rows, n_rows):
+    """Decodes ``frames[first_frame:]`` into ``rows[n_rows:]``; (next frame, rows filled).
+
+    It returns before the end where a frame's packets find no room in ``rows``: then that frame is next.
     """
+    buffer, layer_of_link = frames.buffer, rules.layer_of_link
+    max_depth, fragments_apart = rules.max_depth, rules.fragments_apart
+    offset, captured, wire = frames.offset, frames.captured, frames.wire
+    time_ns, link_type = frames.time_ns, frames.link_type
+    direction, owner = frames.direction, frames.owner
     size = len(buffer)
-    for row in range(len(offset)):
-        out = rows[row]
-        at = offset[row]
-        end = min(at + np.int64(captured[row]), size)
-        wire_end = max(at + np.int64(wire[row]), end)
-        out.time_ns = time_ns[row]
-        out.direction = direction[row]
-        out.owner = owner[row]
-        out.status = _NOT_IP
-        out.ip_version = 0
-        out.protocol = 0
-        out.is_fragment = 0
-        out.tunnels = 0
-        out.flags = 0
-        out.payload = 0
-        out.payload_captured = 0
-        out.ip_bytes = 0
-        out.sequence = 0
-        out.acknowledgement = 0
-        out.checksum = 0
-        out.is_whole = 0
-        if at < 0 or captured[row] < 0:
-            out.status = _CUT
-            continue
-        layer = np.int64(0)
-        if link_type[row] < len(layer_of_link):
-            layer = np.int64(layer_of_link[link_type[row]])
-        ethertype = np.int64(0)
-        depth = 0
-        for _step in range(64):  # every layer takes at least a byte off; 64 layers are no traffic
-            if layer == _ETHERNET:
-                if at + 14 > end:
-                    out.status = _CUT
-                    break
-                ethertype = be16(buffer, at + 12)
-                at += 14
-                layer = _ETHERTYPE
-            elif layer == _ETHERTYPE:
-                if ethertype == 0x0800 or ethertype == 0x86DD:
-                    layer = _IP
-                elif (
-                    ethertype == 0x8100
-                    or ethertype == 0x88A8
-                    or ethertype == 0x9100
-                    or ethertype == 0x9200
-                ):
-                    if at + 4 > end:
-                        out.status = _CUT
-                        break
-                    ethertype = be16(buffer, at + 2)
-                    at += 4
-                elif ethertype <= 1500:  # IEEE 802.3: a length
-                    wire_end = min(wire_end, at + ethertype) if ethertype else wire_end
-                    end = min(end, wire_end)
-                    layer = _LLC
-                elif ethertype == 0x8847 or ethertype == 0x8848:
-                    layer = _MPLS
-                elif ethertype == 0x8864:
-                    layer = _PPPOE
-                elif ethertype == 0x880B:
-                    layer = _PPP
-                elif ethertype == 0x6558:
-                    layer = _ETHERNET
-                elif (
-                    ethertype == 0x88E7
-                ):  # provider backbone bridging: service tag, then the inner frame
-                    at += 4
-                    layer = _ETHERNET
-                elif ethertype == 0x8903:  # Cisco FabricPath: its tag, then the inner frame
-                    at += 2
-                    layer = _ETHERNET
-                elif ethertype == 0x8926:  # VN-Tag
-                    if at + 6 > end:
-                        out.status = _CUT
-                        break
-                    ethertype = be16(buffer, at + 4)
-                    at += 6
-                elif ethertype == 0x88E5:
-                    out.status = _ENCRYPTED
-                    break
-                else:
-                    out.status = _NOT_IP
-                    break
-            elif layer == _IP:
-                if at + 20 > end:
-                    out.status = _CUT
-                    break
-                version = np.int64(buffer[at]) >> 4
-                ip_at = at
-                if version == 4:
-                    header = (np.int64(buffer[at]) & 15) * 4
-                    total = be16(buffer, at + 2)
-                    if header < 20 or (total != 0 and total < header):
-                        out.status = _BAD_IP
-                        break
-                    if total != 0:  # 0: the network card was to cut the segment (offload)
-                        wire_end = min(wire_end, at + total)
-                    fragment = be16(buffer, at + 6)
-                    out.is_fragment = 1 if fragment & 0x3FFF else 0
-                    protocol = np.int64(buffer[at + 9])
-                    out.ttl = buffer[at + 8]
-                    out.source_high = 0
-                    out.source_low = np.uint64(be32(buffer, at + 12))
-                    out.target_high = 0
-                    out.target_low = np.uint64(be32(buffer, at + 16))
-                    at += header
-                    later_fragment = fragment & 0x1FFF != 0
-                elif version == 6:
-                    if at + 40 > end:
-                        out.status = _CUT
-                        break
-                    total = be16(buffer, at + 4)
-                    if total != 0:  # 0: a jumbogram or offload
-                        wire_end = min(wire_end, at + 40 + total)
-                    protocol = np.int64(buffer[at + 6])
-                    out.ttl = buffer[at + 7]
-                    out.source_high = be64(buffer, at + 8)
-                    out.source_low = be64(buffer, at + 16)
-                    out.target_high = be64(buffer, at + 24)
-                    out.target_low = be64(buffer, at + 32)
-                    out.is_fragment = 0
-                    at += 40
-                    later_fragment = False
-                else:
-                    out.status = _BAD_IP
-                    break
+    for frame in range(first_frame, len(offset)):
+        before = n_rows
+        at = offset[frame]
+        end = min(at + np.int64(captured[frame]), size)
+        wire_end = max(at + np.int64(wire[frame]), end)
+        kind = np.int64(link_type[frame])
+        layer = _first_layer(kind, layer_of_link)
+        is_bad = at < 0 or captured[frame] < 0
+        while True:
+            if n_rows == len(rows):
+                return frame, before
+            out = rows[n_rows]
+            n_rows += 1
+            _clear(out, time_ns[frame], direction[frame], owner[frame])
+            out.is_further = n_rows > before + 1
+            if is_bad:
+                out.status = _CUT
+                break
+            at, end, wire_end = _decode(
+                buffer,
+                at,
+                end,
+                wire_end,
+                layer,
+                kind,
+                layer_of_link,
+                max_depth,
+                fragments_apart,
+                out,
+            )
+            if at == 0:
+                break
+            layer = AMSDU
+    return len(offset), n_rows
+
+
+@inlined
+def _first_layer(link_type, layer_of_link):
+    """The layer that frames of a link type begin with; ``UNKNOWN`` for those that are not known."""
+    return np.int64(layer_of_link[link_type]) if link_type < len(layer_of_link) else UNKNOWN
+
+
+@inlined
+def _clear(out, time_ns, direction, owner):
+    """A row with what the capture says of a packet, and nothing else."""
+    out.time_ns = time_ns
+    out.direction = direction
+    out.owner = owner
+    out.status = _NOT_IP
+    out.ip_version = 0
+    out.protocol = 0
+    out.is_fragment = 0
+    out.tunnels = 0
+    out.flags = 0
+    out.payload = 0
+    out.payload_captured = 0
+    out.ip_bytes = 0
+    out.sequence = 0
+    out.acknowledgement = 0
+    out.checksum = 0
+    out.is_whole = 0
+
+
+@inlined
+def _decode(buffer, at, end, wire_end, layer, kind, layer_of_link, max_depth, fragments_apart, out):
+    """Decodes one packet; (next subframe of a frame that aggregates packets or 0, the frame's end, wire end).
+
+    ``end`` is where the captured bytes end, ``wire_end`` where the frame ended on the wire; both shrink with
+    every length field on the way in, so that padding and trailers never count as payload. ``kind`` is the
+    EtherType or link type that the layer before announced.
+    """
+    status = _NOT_IP
+    depth = 0
+    following, following_end, following_wire_end = 0, 0, 0
+    for _layer in range(_MAX_LAYERS):
+        if layer == IP:
+            status, protocol, at, wire_end = open_ip(buffer, at, end, wire_end, out)
+            end = min(end, wire_end)
+            if status == _FRAGMENT or (status == _OK and fragments_apart and out.is_fragment):
+                out.payload_at = at
+                out.payload = wire_end - at
+                out.payload_captured = end - at
+                status = _FRAGMENT
+            if status != _OK:
+                break
+            if protocol == _TCP:
+                status = open_tcp(buffer, at, end, wire_end, out)
+                break
+            if protocol == _UDP:
+                status, at, wire_end = open_udp(buffer, at, end, wire_end, out)
                 end = min(end, wire_end)
-                out.ip_version = version
-                out.ip_at = ip_at
-                out.ip_bytes = wire_end - ip_at
-                cut = False
-                # Extension headers (IPv6) and the authentication header (both versions).
-                while not later_fragment:
-                    if protocol == 51:
-                        if at + 2 > end:
-                            cut = True
-                            break
-                        protocol, at = np.int64(buffer[at]), at + (np.int64(buffer[at + 1]) + 2) * 4
-                    elif version == 6 and protocol == 44:
-                        if at + 8 > end:
-                            cut = True
-                            break
-                        fragment = be16(buffer, at + 2)
-                        out.is_fragment = 1 if fragment & 0xFFF9 else 0
-                        later_fragment = fragment & 0xFFF8 != 0
-                        protocol = np.int64(buffer[at])
-                        at += 8
-                    elif version == 6 and (
-                        protocol == 0
-                        or protocol == 43
-                        or protocol == 60
-                        or protocol == 135
-                        or protocol == 139
-                        or protocol == 140
-                    ):
-                        if at + 2 > end:
-                            cut = True
-                            break
-                        protocol, at = np.int64(buffer[at]), at + (np.int64(buffer[at + 1]) + 1) * 8
-                    else:
-                        break
-                out.protocol = protocol
-                if cut:
-                    out.status = _CUT
+                if status != _OK or depth >= max_depth or out.is_fragment:
                     break
-                if later_fragment or (fragments_apart and out.is_fragment):
-                    out.payload_at = at
-                    out.payload = wire_end - at
-                    out.payload_captured = end - at
-                    out.status = _FRAGMENT
+                layer, at, kind = open_udp_tunnel(
+                    buffer, at, end, wire_end, out.source_port, out.target_port
+                )
+                if layer == UNKNOWN:
                     break
-                if protocol == 6:
-                    if wire_end - at < 20:
-                        out.status = _BAD_TRANSPORT
-                        break
-                    if at + 20 > end:
-                        out.status = _CUT
-                        break
-                    header = (np.int64(buffer[at + 12]) >> 4) * 4
-                    if header < 20 or at + header > wire_end:
-                        out.status = _BAD_TRANSPORT
-                        break
-                    out.source_port = be16(buffer, at)
-                    out.target_port = be16(buffer, at + 2)
-                    out.sequence = be32(buffer, at + 4)
-                    out.acknowledgement = be32(buffer, at + 8)
-                    out.flags = buffer[at + 13]
-                    out.checksum = be16(buffer, at + 16)
-                    at += header
-                    out.payload_at = at
-                    out.payload = wire_end - at
-                    out.payload_captured = max(end - at, 0)
-                    out.status = _OK
+            else:
+                status = _OTHER
+                if out.is_fragment:  # what is inside a fragment cannot be read
                     break
-                if protocol == 17:
-                    if wire_end - at < 8:
-                        out.status = _BAD_TRANSPORT
-                        break
-                    if at + 8 > end:
-                        out.status = _CUT
-                        break
-                    source_port = be16(buffer, at)
-                    target_port = be16(buffer, at + 2)
-                    length = be16(buffer, at + 4)
-                    if length != 0 and length < 8:
-                        out.status = _BAD_TRANSPORT
-                        break
-                    out.source_port = source_port
-                    out.target_port = target_port
-                    out.checksum = be16(buffer, at + 6)
-                    if length != 0:
-                        wire_end = min(wire_end, at + length)
-                        end = min(end, wire_end)
-                    at += 8
-                    out.payload_at = at
-                    out.payload = wire_end - at
-                    out.payload_captured = max(end - at, 0)
-                    out.status = _OK
-                    if depth >= max_depth or out.is_fragment:
-                        break
-                    layer, at, ethertype = udp_tunnel(
-                        buffer, at, end, wire_end, source_port, target_port
-                    )
-                    if layer == _UNKNOWN:
-                        break
-                    depth += 1
-                    out.tunnels = depth
-                    out.status = _NOT_IP
-                    continue
-                # Tunnels directly over IP; what is inside a fragment cannot be read.
-                out.status = _OTHER
-                if out.is_fragment:
-                    break
-                if protocol == 4 or protocol == 41:
-                    layer = _IP
-                elif protocol == 47:
-                    layer, at, ethertype = gre_tunnel(buffer, at, end)
-                    if layer == _UNKNOWN:
-                        break
-                elif protocol == 97:
-                    at += 2
-                    layer = _ETHERNET
-                elif protocol == 137:
-                    layer = _MPLS
-                else:
+                layer, at, kind = open_ip_tunnel(protocol, buffer, at, end, wire_end)
+                if layer == UNKNOWN:
                     break
                 if depth >= max_depth:
-                    out.status = _TOO_DEEP
+                    status = _TOO_DEEP
                     break
-                depth += 1
-                out.tunnels = depth
-                out.status = _NOT_IP
-            else:
-                layer, at, end, wire_end, ethertype = open_layer(
-                    layer, ethertype, buffer, at, end, wire_end, layer_of_link
-                )
-                if layer < 0:
-                    out.status = -layer
-                    break
-        out.tunnels = depth
+            depth += 1
+            status = _NOT_IP
+        elif layer == AMSDU:
+            start, stop, place = open_subframe(buffer, at, end)
+            if start == 0:
+                status = _CUT
+                break
+            if place:
+                following, following_end, following_wire_end = place, end, wire_end
+            wire_end = min(wire_end, stop)
+            end, at, layer = min(end, wire_end), start, LLC
+        elif layer == LINK_TYPE:
+            layer = _first_layer(kind, layer_of_link)
+        else:
+            layer, at, wire_end, kind = open_layer(layer, buffer, at, end, wire_end, kind)
+            end = min(end, wire_end)
+            if layer < 0:
+                status = -layer
+                break
+    out.status = status
+    out.tunnels = depth
+    return following, following_end, following_wire_end
 
 
 class Decoder:
@@ -326,17 +213,16 @@ class Decoder:
     """
 
     def __init__(self, max_tunnels: int = MAX_DEPTH, *, fragments_apart: bool = False) -> None:
+        table.use_table()
         self.max_tunnels = max_tunnels
         self.fragments_apart = fragments_apart
         self._rows: NDArray[Any] = np.zeros(0, dtype=HEADER)
 
     def __call__(self, batch: PacketBatch) -> HeaderBatch:
         """Headers of a batch; valid until the next call."""
-        n = len(batch)
-        if len(self._rows) < n:
-            self._rows = np.zeros(n, dtype=HEADER)
-        rows = self._rows[:n]
-        decode_frames(
+        if len(self._rows) < len(batch):
+            self._rows = np.zeros(len(batch), dtype=HEADER)
+        frames = Frames(
             batch.buffer,
             batch.offset,
             batch.captured,
@@ -345,12 +231,13 @@ class Decoder:
             batch.link_type,
             batch.direction,
             batch.owner,
-            links.LAYER_OF_LINK,
-            self.max_tunnels,
-            self.fragments_apart,
-            rows,
         )
-        return HeaderBatch(rows, batch.buffer)
+        rules = Rules(table.LAYER_OF_LINK, self.max_tunnels, self.fragments_apart)
+        frame, n_rows = decode_frames(frames, 0, rules, self._rows, 0)
+        while frame < len(batch):  # more packets than frames
+            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
+            frame, n_rows = decode_frames(frames, frame, rules, self._rows, n_rows)
+        return HeaderBatch(self._rows[:n_rows], batch.buffer)
 
 
 def decode(batch: PacketBatch, max_tunnels: int = MAX_DEPTH) -> HeaderBatch:

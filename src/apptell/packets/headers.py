@@ -74,7 +74,7 @@ HEADER = np.dtype(
             "is_whole",
             np.uint8,
         ),  # 1: a datagram put together, its bytes are in ``HeaderBatch.whole``
-        ("padding", np.uint8),
+        ("is_further", np.uint8),  # 1: from the same captured frame as the row before (A-MSDU)
     ],
     align=True,
 )
@@ -83,7 +83,7 @@ HEADER = np.dtype(
 
 @dataclass(slots=True)
 class HeaderBatch:
-    """Decoded headers of a PacketBatch, row by row the same packets."""
+    """Decoded headers of a PacketBatch, in its order: a row for each packet, several where a frame holds more."""
 
     rows: NDArray[Any]
     """Shape (n,), dtype ``HEADER``. Addresses and ports hold only where ``status`` is ``OK``."""

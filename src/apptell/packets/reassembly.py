@@ -262,6 +262,11 @@ class Reassembler:
                 rows["owner"][at],
             )
         )
-        rows[at] = headers_of_whole.rows
-        rows["is_whole"][at] = 1
+        whole = headers_of_whole.rows
+        whole["is_whole"] = 1
+        is_first = whole["is_further"] == 0
+        rows[at] = whole[is_first]
+        if len(whole) > n:  # a tunnel whose datagram carried an aggregate
+            further = np.flatnonzero(~is_first)
+            rows = np.insert(rows, at[np.cumsum(is_first)[further] - 1] + 1, whole[further])
         return HeaderBatch(rows, headers.buffer, self._whole)

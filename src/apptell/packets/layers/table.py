@@ -1,0 +1,108 @@
+"""Functions that open one link layer each in, one function that opens whichever layer a packet is at out.
+
+Such a function takes ``(buffer, at, end, wire_end, ethertype)``: the layer's first byte is ``buffer[at]``,
+the captured bytes end at ``end``, those on the wire at ``wire_end``, and ``ethertype`` says what the layer
+before announced. It returns ``(layer, at, wire_end, ethertype)``: the layer within, where that begins, where
+its bytes on the wire end, and what is announced; or minus a ``Status`` in place of the layer where the
+packet goes no further. It checks that a byte lies before ``end`` before it reads it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numba.extending import overload
+
+from apptell.errors import UsageError
+from apptell.kernels.compiled import extended_by, inlined, subroutine
+from apptell.packets.headers import Status
+from apptell.packets.layers.numbers import FIRST_FREE, IP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+LAYERS: Final[dict[int, Any]] = {}
+"""The function that opens each layer."""
+LAYER_OF_LINK: Final[NDArray[np.uint8]] = np.zeros(512, dtype=np.uint8)
+"""The first layer of a frame by LINKTYPE_ value; 0 for link types that are not known, or beyond."""
+LAYER_OF_LINK[[12, 14, 101, 228, 229]] = IP  # 12 and 14 are DLT_RAW of most systems and of OpenBSD
+_MAX_LAYERS: Final = 256
+_COMMON: Final[set[int]] = set()
+_in_use = False
+
+
+def link_layer(
+    number: int | None = None, *, link_types: Sequence[int] = (), is_common: bool = False
+) -> Callable[[Any], Any]:
+    """Declares the function that opens a layer; see the module for what it takes and returns.
+
+    Args:
+        number: the layer's number, where other layers lead to it.
+        link_types: LINKTYPE_ values, 0 to 511, of captures whose frames begin with the layer.
+        is_common: whether most packets have it: then it is compiled into the decoder's loop.
+
+    Raises:
+        UsageError: a decoder was made before, the number is taken, or a link type is not 0 to 511.
+    """
+
+    def declare(function: Any) -> Any:
+        if _in_use:
+            raise UsageError("a link layer has to be declared before the first packet is decoded")
+        layer = max({FIRST_FREE - 1, *LAYERS}) + 1 if number is None else number
+        if layer in LAYERS or not 0 < layer < _MAX_LAYERS:
+            raise UsageError(f"layer number {layer} is taken or not 1 to {_MAX_LAYERS - 1}")
+        for link_type in link_types:
+            if not 0 <= link_type < len(LAYER_OF_LINK):
+                raise UsageError(f"link type {link_type} is not 0 to {len(LAYER_OF_LINK) - 1}")
+        if not function.__module__.startswith(f"{__name__.partition('.')[0]}."):
+            extended_by(function.__module__)
+        LAYERS[layer] = inlined(function) if is_common else subroutine(function)
+        if is_common:
+            _COMMON.add(layer)
+        LAYER_OF_LINK[list(link_types)] = layer
+        return LAYERS[layer]
+
+    return declare
+
+
+def use_table() -> None:
+    """From now on the table is final: a decoder may have been compiled from it."""
+    global _in_use
+    _in_use = True
+
+
+def open_layer(
+    layer: int, buffer: NDArray[np.uint8], at: int, end: int, wire_end: int, ethertype: int
+) -> tuple[int, int, int, int]:
+    """Opens one layer; what a kernel runs instead is compiled from the same table."""
+    if layer not in LAYERS:
+        return -int(Status.UNKNOWN_LINK_TYPE), at, wire_end, ethertype
+    opened: tuple[int, int, int, int] = LAYERS[layer].py_func(buffer, at, end, wire_end, ethertype)
+    return opened
+
+
+@overload(open_layer, jit_options={"forceinline": True, "_nrt": False})
+def _open_layer(layer, buffer, at, end, wire_end, ethertype):  # noqa: ARG001
+    rare = subroutine(_ladder([number for number in LAYERS if number not in _COMMON]))
+    return _ladder(sorted(_COMMON), otherwise=rare)
+
+
+def _ladder(numbers: Sequence[int], otherwise: Any = None) -> Any:
+    """A function that compares the layer with each number: compiled code calls nothing by its number alone."""
+    lines = ["def ladder(layer, buffer, at, end, wire_end, ethertype):"]
+    for number in numbers:
+        lines += [
+            f"    if layer == {number}:",
+            f"        return open_{number}(buffer, at, end, wire_end, ethertype)",
+        ]
+    if otherwise is None:
+        lines.append(f"    return -{int(Status.UNKNOWN_LINK_TYPE)}, at, wire_end, ethertype")
+    else:
+        lines.append("    return otherwise(layer, buffer, at, end, wire_end, ethertype)")
+    names: dict[str, Any] = {f"open_{number}": LAYERS[number] for number in numbers}
+    names["otherwise"] = otherwise
+    exec("\n".join(lines), names)  # every line of it stands above
+    return names["ladder"]
