@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 KERNELS: Final[list[Any]] = []
 """Every kernel of the modules that are imported, as numba's dispatchers."""
+INNER: Final[dict[str, Any]] = {"_nrt": False, "no_cfunc_wrapper": True}
+"""Options of functions that only kernels call: they count no references to arrays."""
+_njit: Any = njit
 _DAMAGE: Final = (EOFError, ValueError, LookupError, TypeError, AttributeError, PickleError)
 """What reading a cache file raises that was cut short, or written by another program."""
 _EXTENSIONS: Final[set[str]] = set()
@@ -45,7 +48,7 @@ def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = Tr
     """
     if function is None:
         return partial(kernel, fastmath=fastmath, allocates=allocates)
-    compiled: Any = njit(nogil=True, fastmath=fastmath, _nrt=allocates)(function)
+    compiled: Any = _njit(nogil=True, fastmath=fastmath, _nrt=allocates)(function)
     compiled._cache = KernelCache(function)  # noqa: SLF001 (as numba's own ``cache=True`` does)
     KERNELS.append(compiled)
     return compiled
@@ -53,9 +56,7 @@ def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = Tr
 
 def inlined(function: Any) -> Any:
     """Declares a function that becomes part of each kernel that calls it; it makes and returns no arrays."""
-    return njit(forceinline=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(
-        function
-    )
+    return _njit(forceinline=True, **INNER)(function)
 
 
 def subroutine(function: Any) -> Any:
@@ -63,7 +64,7 @@ def subroutine(function: Any) -> Any:
 
     It makes and returns no arrays.
     """
-    return njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return _njit(**INNER)(function)
 
 
 def extended_by(module: str) -> None:

@@ -83,7 +83,7 @@ HEADER = np.dtype(
 
 @dataclass(slots=True)
 class HeaderBatch:
-    """Decoded headers of a PacketBatch, in its order: a row for each packet, several where a frame holds more."""
+    """Decoded headers of a PacketBatch, in its order: a row for each packet of each frame."""
 
     rows: NDArray[Any]
     """Shape (n,), dtype ``HEADER``. Addresses and ports hold only where ``status`` is ``OK``."""

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba.extending import overload
+from numba import extending
 
 from apptell.errors import UsageError
-from apptell.kernels.compiled import extended_by, inlined, subroutine
+from apptell.kernels.compiled import INNER, extended_by, inlined, subroutine
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import FIRST_FREE, IP
 
@@ -32,6 +32,7 @@ LAYER_OF_LINK[[12, 14, 101, 228, 229]] = IP  # 12 and 14 are DLT_RAW of most sys
 _MAX_LAYERS: Final = 256
 _COMMON: Final[set[int]] = set()
 _in_use = False
+_overload: Any = extending.overload
 
 
 def link_layer(
@@ -84,7 +85,7 @@ def open_layer(
     return opened
 
 
-@overload(open_layer, jit_options={"forceinline": True, "_nrt": False})
+@_overload(open_layer, jit_options={"forceinline": True, **INNER})
 def _open_layer(layer, buffer, at, end, wire_end, ethertype):  # noqa: ARG001
     rare = subroutine(_ladder([number for number in LAYERS if number not in _COMMON]))
     return _ladder(sorted(_COMMON), otherwise=rare)
