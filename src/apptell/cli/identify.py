@@ -59,7 +59,7 @@ def identify(
     max_flows: MaxFlows = None,
     context: ContextText = None,
 ) -> None:
-    """Tells which app made each flow: one record for each flow with at least two payload packets.
+    """Tells which app made each flow: one record for each flow with payload.
 
     With --out the records are those of live instead.
 
@@ -184,6 +184,6 @@ class Counts:
     def __str__(self) -> str:
         total = self.verdicts.total
         return (
-            f"{total:,} flows: {self.verdicts}; {self.flows - total:,} more with fewer than two "
-            "payload packets passed over."
+            f"{total:,} flows: {self.verdicts}; {self.flows - total:,} more passed over: "
+            "too few packets with payload."
         )

@@ -20,7 +20,7 @@ from apptell.service.work import DECIDED, EARLY
 from apptell.verdicts import RollingContext, VerdictBatch, choose_threshold, identify_flows
 from apptell.verdicts.decide import decide_without_model
 from apptell.verdicts.evidence import BY_NAME
-from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
+from apptell.verdicts.pipeline import least_payload_packets
 from apptell.verdicts.schema import NAMED, OVERLOADED, SCHEMA
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Decisions:
         if model is not None:
             choose_threshold(threshold, model)
         self._evidence = evidence
+        self._least = least_payload_packets(evidence)
         self._options = context
         self._context: RollingContext | None = None
         self._context_of: Model | None = None
@@ -129,8 +130,8 @@ class Decisions:
         """Records of some flows: first the verdicts, then the ends.
 
         A flow that was decided early is decided again when its verdict is due, or when it ends before that;
-        where the app differs this is a verdict of its own, ``revised``. Flows that end with fewer than two
-        payload packets and without a verdict are passed over, as they are in files.
+        where the app differs this is a verdict of its own, ``revised``. Flows that end with too few payload
+        packets (``least_payload_packets``) and without a verdict are passed over, as they are in files.
 
         Args:
             works: flows in the order in which they came.
@@ -209,7 +210,7 @@ class Decisions:
             elif work.kind == DECIDED:
                 due = np.ones(len(flows), dtype=bool)
             else:
-                enough = flows.payload_packets >= MIN_PAYLOAD_PACKETS
+                enough = flows.payload_packets >= self._least
                 is_final = _flags(before is not None and not before.is_early for before in known)
                 due = enough & ~is_final & _flags(key not in settled for key in keys)
                 _add(found.ended, flows, enough | is_known)

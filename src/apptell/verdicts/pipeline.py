@@ -46,7 +46,7 @@ NEEDED: Final = frozenset(
 )
 """Columns of a flow that a verdict and its records need once the model has seen the flow."""
 MIN_PAYLOAD_PACKETS: Final = 2
-"""Flows with fewer packets with payload are passed over (Section 3.1)."""
+"""A model is not asked about flows with fewer packets with payload (Section 3.1)."""
 
 
 def choose_threshold(wished: float | None, model: Model) -> float:
@@ -59,6 +59,11 @@ def choose_threshold(wished: float | None, model: Model) -> float:
     if wished is not None:
         return wished
     return DEFAULT_THRESHOLD if model.threshold is None else model.threshold
+
+
+def least_payload_packets(evidence: Evidence | None, *, early: bool = False) -> int:
+    """Packets with payload that a flow must have for a verdict: names need one, a model needs more."""
+    return 1 if early or evidence is not None else MIN_PAYLOAD_PACKETS
 
 
 def check_threshold(wished: float | None) -> None:
@@ -140,7 +145,7 @@ def identify_flows(
     context: Context | None = None,
     evidence: Evidence | None = None,
 ) -> Iterator[VerdictBatch]:
-    """Verdicts on all flows with at least two payload packets, in batches.
+    """Verdicts on all flows with at least two payload packets, with evidence at least one, in batches.
 
     Args:
         batches: flows with the groups *core* and *segments*, and *names* for evidence; an error raised while
@@ -220,7 +225,8 @@ def _scored(
 
     The model is asked about those that no name decides.
     """
-    least = 1 if early else MIN_PAYLOAD_PACKETS
+    least_of_model = 1 if early else MIN_PAYLOAD_PACKETS
+    least = least_payload_packets(evidence, early=early)
     for batch in batches:
         enough = batch.payload_packets >= least
         flows = batch if enough.all() else batch.filter(enough)
@@ -234,6 +240,7 @@ def _scored(
             yield whole
             continue
         is_asked = np.isin(flows.numpy("protocol"), model.transports)
+        is_asked &= flows.payload_packets >= least_of_model
         if whole.found is not None:
             is_asked &= ~whole.found.is_app
         if not is_asked.all():
