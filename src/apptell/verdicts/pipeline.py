@@ -66,6 +66,11 @@ def least_payload_packets(evidence: Evidence | None, *, early: bool = False) -> 
     return 1 if early or evidence is not None else MIN_PAYLOAD_PACKETS
 
 
+def least_payload_packets(evidence: Evidence | None, *, early: bool = False) -> int:
+    """Packets with payload that a flow must have for a verdict: names need one, a model needs more."""
+    return 1 if early or evidence is not None else MIN_PAYLOAD_PACKETS
+
+
 def check_threshold(wished: float | None) -> None:
     """Refuses a threshold that no probability can be.
 
@@ -103,8 +108,9 @@ def identify(
         transports: IP protocol numbers, 6 and 17 (default: both; of a model alone those that it learned).
 
     Returns:
-        An iterator over a verdict on each flow with at least two payload packets. Where the capture is damaged
-        it raises CaptureError after the verdicts on all flows before the damage.
+        An iterator over a verdict on each flow with payload (of a model alone: with at least two packets with
+        payload). Where the capture is damaged it raises CaptureError after the verdicts on all flows before the
+        damage.
 
     Raises:
         CaptureError: the capture cannot be opened.
@@ -240,6 +246,7 @@ def _scored(
             yield whole
             continue
         is_asked = np.isin(flows.numpy("protocol"), model.transports)
+        is_asked &= flows.payload_packets >= least_of_model
         is_asked &= flows.payload_packets >= least_of_model
         if whole.found is not None:
             is_asked &= ~whole.found.is_app
