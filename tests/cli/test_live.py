@@ -26,8 +26,8 @@ def test_named_flows_run_a_command_and_are_counted(tmp_path, capture):
     script = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read())"
     command = shlex.join([sys.executable, "-c", script, str(told)])
     done = run(
-        "live", "--replay", capture, "--speed", "max", "--threshold", "0", "--out",
-        f"jsonl:{tmp_path}/all.jsonl", "--on-verdict", command,
+        "live", "--replay", capture, "--speed", "max", "--evidence", "model", "--threshold", "0",
+        "--out", f"jsonl:{tmp_path}/all.jsonl", "--on-verdict", command,
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
     records = [json.loads(line) for line in told.read_text().splitlines()]
@@ -38,10 +38,10 @@ def test_named_flows_run_a_command_and_are_counted(tmp_path, capture):
     assert f"on-verdict: {len(records)} called, 0 failed, 0 left out by the rate" in done.stderr
 
 
-def test_an_app_that_the_model_does_not_know_is_refused(capture):
-    done = run("live", "--replay", capture, "--on-verdict", "true", "--on-app", "irc, telegraph")
+def test_an_app_that_no_verdict_can_name_is_refused(capture):
+    done = run("live", "--replay", capture, "--on-verdict", "true", "--on-app", "signal, telegramm")
     assert done.exit_code == 2
-    assert "--on-app: the model knows no 'telegraph': irc, " in done.stderr
+    assert "--on-app: no verdict can name 'telegramm'; there are telegram" in done.stderr
 
 
 @pytest.mark.parametrize(

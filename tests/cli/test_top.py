@@ -75,11 +75,11 @@ def test_in_a_pipe_the_last_view_is_json_lines():
     assert sizes == sorted(sizes, reverse=True)
     summary = CliRunner().invoke(app, ["identify", str(PHONE), "--summary", "--format", "jsonl"])
     expected = {
-        row["app"]: (row["flows"], row["bytes"])
+        (row["app"], row["service"]): (row["flows"], row["bytes"])
         for row in map(json.loads, summary.stdout.splitlines())
         if row["client"] is None
     }
-    assert {row["app"]: (row["flows"], row["bytes"]) for row in found} == expected
+    assert {(row["app"], row["service"]): (row["flows"], row["bytes"]) for row in found} == expected
 
 
 def test_an_order_that_is_none_is_refused():

@@ -41,8 +41,6 @@ class Row:
     """None: all clients together."""
     app: str | None
     """None: no app is named."""
-    service: str | None = None
-    """Where no app is named, what is known; None for nothing."""
     flows: int = 0
     open_flows: int = 0
     packets: int = 0
@@ -50,7 +48,9 @@ class Row:
     rate: float = 0.0
     """Bytes a second since rows were last asked for."""
     confidence: float | None = None
-    """The mean of the flows' confidences; None where no flow was identified."""
+    """The mean of the flows' confidences; None where no model was asked."""
+    service: str | None = None
+    """Where no app is named, what is known; None for nothing."""
 
 
 @dataclass(slots=True)
@@ -140,7 +140,7 @@ class AppTally:
         identified: defaultdict[_Who, int] = defaultdict(int)
         for who, total in sums.items():
             key = who if per_client else (None, *who[1:])
-            row = rows.setdefault(key, Row(*key))
+            row = rows.setdefault(key, Row(key[0], key[1], service=key[2]))
             row.flows += total.flows
             row.open_flows += total.open_flows
             row.packets += total.packets
