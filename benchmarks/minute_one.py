@@ -12,11 +12,11 @@ Each set of captures is ``KIND=FOLDER``. The kind says where truth comes from:
   phone's own traffic is among them. Flows are told apart by what they are named as alone.
 
 Of each flow with truth: right; related (another app of the same provider is named); wrong (an app of another
-provider is named); service (its name is known and names no app); nothing. Teams and Skype count as one app: they
-share servers. Shares come with 95 % intervals from a bootstrap over sources. ``before`` is the embedded model
-alone on TCP, which is what ``apptell identify`` did before it knew names. The shipped catalogue must not be
-changed because of what is seen here; ``--listed`` writes the contradictions between names and truth outside the
-project, for a person to look at.
+provider is named); service (its name is known and names no app); nothing. Teams and Skype count as one app:
+they share servers. Shares come with 95 % intervals from a bootstrap over sources. ``before`` is the embedded
+model alone on TCP, which is what ``apptell identify`` did before it knew names. The shipped catalogue must not
+be changed because of what is seen here; ``--listed`` writes the contradictions between names and truth outside
+the project, for a person to look at.
 """
 
 from __future__ import annotations

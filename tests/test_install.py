@@ -27,7 +27,15 @@ def test_an_install_without_extras_identifies_a_sample(tmp_path):
         pytest.skip("the package index is out of reach")
     assert pip.returncode == 0, pip.stderr
     run = subprocess.run(
-        [tmp_path / "venv/bin/apptell", "identify", SAMPLE, "--format", "jsonl"],
+        [
+            tmp_path / "venv/bin/apptell",
+            "identify",
+            SAMPLE,
+            "--evidence",
+            "all",
+            "--format",
+            "jsonl",
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -66,11 +66,6 @@ def least_payload_packets(evidence: Evidence | None, *, early: bool = False) -> 
     return 1 if early or evidence is not None else MIN_PAYLOAD_PACKETS
 
 
-def least_payload_packets(evidence: Evidence | None, *, early: bool = False) -> int:
-    """Packets with payload that a flow must have for a verdict: names need one, a model needs more."""
-    return 1 if early or evidence is not None else MIN_PAYLOAD_PACKETS
-
-
 def check_threshold(wished: float | None) -> None:
     """Refuses a threshold that no probability can be.
 
@@ -246,7 +241,6 @@ def _scored(
             yield whole
             continue
         is_asked = np.isin(flows.numpy("protocol"), model.transports)
-        is_asked &= flows.payload_packets >= least_of_model
         is_asked &= flows.payload_packets >= least_of_model
         if whole.found is not None:
             is_asked &= ~whole.found.is_app
