@@ -114,11 +114,30 @@ def test_a_command_that_fails_or_does_not_end_is_counted_and_the_next_is_run(bat
         ("false", "false: status 1"),
         ("sleep 60", "sleep: not done after 0.3 s"),
         ("sh -c 'kill -9 $$'", "sh: status -9"),
+        ("sh -c 'echo one; echo two >&2; exit 3'", "sh: status 3: two"),
+        ("sh -c 'echo waiting; sleep 60'", "sh: not done after 0.3 s: waiting"),
     ):
         output = OnVerdict(Command(text))
         output.write(batches[0])
         assert output.extra == {"called": 2, "failed": 2, "limited": 0}
         assert output.fault == words
+
+
+def test_a_process_that_a_command_leaves_behind_is_not_waited_for(batches, monkeypatch):
+    monkeypatch.setattr(on_verdict, "CALL_S", 5.0)
+    output = OnVerdict(Command("sh -c 'sleep 20 & echo started'"))
+    begin = time.monotonic()
+    output.write(batches[0].slice(0, 1))
+    assert time.monotonic() - begin < 4
+    assert output.extra["failed"] == 0
+
+
+def test_what_a_command_prints_goes_to_standard_error_its_end_alone(batches, capsys):
+    output = OnVerdict(Command("sh -c 'yes | head -5000; echo end'"))
+    output.write(batches[0].slice(0, 1))
+    said = capsys.readouterr().err
+    assert said.endswith("y\nend\n")
+    assert len(said) <= on_verdict.PRINTED_BYTES
 
 
 def test_a_command_that_reads_nothing_is_no_failure(batches):
@@ -156,7 +175,7 @@ def test_a_server_that_does_not_answer_or_is_not_there_is_a_failure(server, monk
 
 @pytest.mark.parametrize("what", ["", "no-such-command x", "ftp://host/x", "http://", "echo 'x"])
 def test_what_is_neither_a_command_nor_a_url_is_refused_at_once(what):
-    with pytest.raises(UsageError, match="--on-verdict"):
+    with pytest.raises(UsageError, match=r"^(command|URL) "):
         open_on_verdict(what)
 
 

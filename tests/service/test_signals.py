@@ -89,7 +89,29 @@ def test_sigterm_hands_out_what_is_open_within_two_seconds(tmp_path, packets):
         process.communicate()
     assert len(records(out)) == 4 * N
     assert sum(pq.read_table(path).num_rows for path in tables.glob("*.parquet")) == 4 * N
+    assert {record["end_reason"] for record in records(out)} == {None, "closed"}
     assert took < 10  # 2 s are shown by a trial; a busy machine must not fail a test
+
+
+def test_flows_that_are_open_at_sigterm_end_as_shutdown_and_not_as_the_capture_s_end(
+    tmp_path, packets
+):
+    out = tmp_path / "apps.jsonl"
+    process = live("--out", f"jsonl:{out}")
+    try:
+        # without the three packets that close each flow
+        opened = [packet for packet in packets if packet[1][14 + 20 + 13] & 0x01 == 0]
+        process.stdin.write(pcap_bytes(opened))
+        process.stdin.flush()
+        assert wait_for(lambda: n_verdicts(out), 2 * N) == 2 * N
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    ends = [record["end_reason"] for record in records(out) if record["event"] == "end"]
+    assert "shutdown" in ends
+    assert set(ends) <= {"shutdown", "idle"}
 
 
 def test_what_was_written_before_a_kill_can_be_read_and_continued(tmp_path, packets):

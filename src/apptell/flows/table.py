@@ -162,11 +162,16 @@ class FlowTable:
         self._sweep(now_ns, self._timeout_ns)
         yield from self.take()
 
-    def finish(self) -> Iterator[FlowBatch]:
-        """Ends all flows: the capture is over. Those that were silent by then end as idle."""
+    def finish(self, *, is_shutdown: bool = False) -> Iterator[FlowBatch]:
+        """Ends all flows: the capture is over. Those that were silent by then end as idle.
+
+        Args:
+            is_shutdown: whether a sensor was asked to end while packets still came.
+        """
         memory = self._memory
         self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
-        turnover.end_all(turnover.BY_CAPTURE, memory.arrays())
+        reason = turnover.BY_SHUTDOWN if is_shutdown else turnover.BY_CAPTURE
+        turnover.end_all(reason, memory.arrays())
         yield from self.take()
 
     def take(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:

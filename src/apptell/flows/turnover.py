@@ -19,7 +19,7 @@ from apptell.flows.state import (
 )
 from apptell.kernels.compiled import inlined, kernel
 
-BY_IDLE, BY_HANDSHAKE, BY_CAPTURE, BY_EVICTION = 0, 1, 2, 3
+BY_IDLE, BY_HANDSHAKE, BY_CAPTURE, BY_EVICTION, BY_SHUTDOWN = 0, 1, 2, 3, 6
 """Why a flow ended, places in ``schema.END_REASONS``."""
 
 

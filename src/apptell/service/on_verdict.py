@@ -12,10 +12,12 @@ import shlex
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -34,7 +36,8 @@ CALL_S: Final = 5.0
 """How long a call may take."""
 RATE: Final = 10.0
 """Calls a second (default)."""
-_STDERR: Final = 2
+PRINTED_BYTES: Final = 4096
+"""Of what a command prints, the last that is shown."""
 
 
 class OnVerdict:
@@ -103,10 +106,10 @@ class CallError(Exception):
 
 
 class Command:
-    """Runs a command with the record on its stdin; what it prints goes to stderr.
+    """Runs a command with the record on its stdin; the end of what it prints goes to stderr.
 
     Args:
-        text: the command and its arguments as a shell would part them; no shell runs it.
+        text: the command and its arguments as a shell would split them; no shell runs it.
 
     Raises:
         UsageError: there is no such command.
@@ -116,35 +119,55 @@ class Command:
         try:
             self._words = shlex.split(text)
         except ValueError as error:
-            raise UsageError(f"--on-verdict {text!r}: {error}") from error
+            raise UsageError(f"command {text!r}: {error}") from error
         if not self._words or shutil.which(self._words[0]) is None:
-            raise UsageError(f"--on-verdict {text!r}: no such command")
+            raise UsageError(f"command {text!r}: no such command")
 
     def __call__(self, record: bytes) -> None:
         """Runs it and waits for its end.
 
         Raises:
-            CallError: it could not be run, took too long or ended with another status than 0.
+            CallError: it could not be run, took too long or ended with a status other than 0; with the last
+                line that it printed.
         """
-        # a command of its own, which may announce what it compiles
-        environment = {k: v for k, v in os.environ.items() if k != COMPILING}
         try:
-            with subprocess.Popen(
-                self._words,
-                stdin=subprocess.PIPE,
-                stdout=_STDERR,
-                env=environment,
-                start_new_session=True,
-            ) as running:
-                try:
-                    running.communicate(record, timeout=CALL_S)
-                except subprocess.TimeoutExpired:
-                    os.killpg(running.pid, signal.SIGKILL)
-                    raise CallError(f"{self._words[0]}: not done after {CALL_S:g} s") from None
+            # a file and not a pipe, which a process that the command leaves behind would keep open
+            with tempfile.TemporaryFile() as output:
+                status = self._run(record, output)
+                printed = _end_of(output)
         except OSError as error:
             raise CallError(f"{self._words[0]}: {error.strerror}") from error
-        if running.returncode:
-            raise CallError(f"{self._words[0]}: status {running.returncode}")
+        sys.stderr.write(printed)
+        if status != 0:
+            how = f"not done after {CALL_S:g} s" if status is None else f"status {status}"
+            raise CallError(": ".join([self._words[0], how, *printed.splitlines()[-1:]]))
+
+    def _run(self, record: bytes, output: IO[bytes]) -> int | None:
+        """Its status; None when it was not done in time."""
+        # a command of its own, which may announce what it compiles
+        environment = {k: v for k, v in os.environ.items() if k != COMPILING}
+        with subprocess.Popen(
+            self._words,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        ) as running:
+            try:
+                running.communicate(record, timeout=CALL_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(running.pid, signal.SIGKILL)
+                return None
+        return running.returncode
+
+
+def _end_of(output: IO[bytes]) -> str:
+    """The last of what a command printed, as whole lines."""
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(size - PRINTED_BYTES, 0))
+    text = output.read().decode(errors="replace")
+    return text if not text or text.endswith("\n") else text + "\n"
 
 
 class Webhook:
@@ -160,7 +183,7 @@ class Webhook:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(f"--on-verdict {url!r} is neither http:// nor https:// with a host")
+            raise UsageError(f"URL {url!r} is neither http:// nor https:// with a host")
         self._url = url
         self._open = urllib.request.build_opener(_NoRedirection).open
 

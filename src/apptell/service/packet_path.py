@@ -106,7 +106,7 @@ class PacketPath:
                     break
         finally:
             self._bring_open()
-            for flows in self._table.finish():
+            for flows in self._table.finish(is_shutdown=self.ending is not None):
                 self._bring([flows], ENDED)
                 if self.ending is not None and time.monotonic() > self.ending.tell_s:
                     self.unreported = self._table.n_ready
