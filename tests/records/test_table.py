@@ -1,5 +1,6 @@
 import io
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -12,6 +13,7 @@ from apptell.records.table import (
     human_bytes,
 )
 from apptell.testing import flow_batch
+from apptell.verdicts import decide
 
 from .fakes import verdicts
 
@@ -30,7 +32,8 @@ def test_a_table_has_one_heading_and_one_line_for_each_record() -> None:
     assert len(lines) == 5
     assert lines[0].split()[-3:] == ["category", "evidence", "confidence"]
     assert lines[1].split() == [
-        "22:13:20.000",
+        "2023-11-14",
+        "22:13:20",
         "192.168.1.2:40000",
         "tcp",
         "203.0.113.10:443",
@@ -39,7 +42,7 @@ def test_a_table_has_one_heading_and_one_line_for_each_record() -> None:
         "0.900",
     ]
     # A flow that no app is named of shows the best guess, with a question mark.
-    assert lines[2].split()[4:] == ["(signal?)", "0.500"]
+    assert lines[2].split()[5:] == ["(signal?)", "0.500"]
 
 
 def test_the_server_s_name_is_shown_where_it_is_known() -> None:
@@ -75,6 +78,26 @@ def test_long_text_loses_its_middle(text: str, width: int, shown: str) -> None:
 )
 def test_bytes_are_shown_in_decimal_units(n_bytes: float, shown: str) -> None:
     assert human_bytes(n_bytes) == shown
+
+
+@pytest.mark.parametrize("columns", [VERDICT_COLUMNS, FLOW_COLUMNS])
+def test_addresses_are_whole_and_columns_stay_in_line(columns: tuple) -> None:
+    long = "2001:db8:1234:5678:9abc:def0:1234:5678"
+    flows = flow_batch(["zoom"] * 2).with_columns(
+        client_address=["10.0.0.1", long], server_address=[long, "192.0.2.1"]
+    )
+    if columns is FLOW_COLUMNS:
+        batch = flow_records(flows, ["core"])
+    else:
+        verdict = decide(flows, np.array([[0.9, 0.1]] * 2, np.float32), ["zoom", "x"], 0.5, "m@1")
+        batch = verdict_records(verdict)
+    head, first, second = _table(columns, batch)
+    assert f"[{long}]:443" in first
+    assert f"[{long}]:40001" in second
+    at = head.index("server")
+    assert first[at - 1] == second[at - 1] == " "
+    assert first[at] == "["
+    assert second[at:].startswith("192.0.2.1")
 
 
 def test_ipv6_endpoints_have_brackets() -> None:

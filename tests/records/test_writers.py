@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apptell.errors import CaptureError, ModelError, OutputError, UsageError
+from apptell.records import writers
 from apptell.records.forms import BUILT_IN, form_of_name
 from apptell.records.forms.jsonl import json_lines
 from apptell.records.schema import (
@@ -21,7 +22,7 @@ from apptell.records.schema import (
     flow_records,
     verdict_records,
 )
-from apptell.records.table import VERDICT_COLUMNS
+from apptell.records.table import FLOW_COLUMNS, VERDICT_COLUMNS
 from apptell.records.writers import choose_form, open_writer
 from apptell.testing import flow_batch
 
@@ -231,7 +232,8 @@ from pathlib import Path
 from apptell.errors import OutputError
 from apptell.records.forms import BUILT_IN
 from apptell.records.schema import VERDICT_RECORD, verdict_records
-from apptell.records.table import VERDICT_COLUMNS
+from apptell.records import writers
+from apptell.records.table import FLOW_COLUMNS, VERDICT_COLUMNS
 from apptell.records.writers import open_writer
 from tests.records.fakes import verdicts
 
@@ -283,3 +285,60 @@ def test_a_file_of_records_is_private_and_never_behind_a_link(tmp_path: Path) ->
     (tmp_path / "link.csv").symlink_to(path)
     with pytest.raises(OutputError, match="is a symbolic link"):
         _write(tmp_path / "link.csv", "csv")
+
+
+def _at(*seconds: int) -> pa.RecordBatch:
+    flows = flow_batch(["zoom"] * len(seconds))
+    flows = flows.with_columns(start_ns=[s * 10**9 for s in seconds], part=range(len(seconds)))
+    return flow_records(flows, ["core"])
+
+
+@pytest.mark.parametrize("form", ["jsonl", "table", "parquet"])
+def test_a_file_is_in_order_of_time(tmp_path: Path, form: str) -> None:
+    path = tmp_path / "out"
+    schema = _at(1).schema
+    with open_writer(path, form_of_name(form), schema, FLOW_COLUMNS, order_by="start_ns") as writer:
+        for batch in (_at(5, 3), _at(4, 3, 9), _at(1)):
+            writer.write(batch)
+    if form == "parquet":
+        found = pq.read_table(path).select(["start_ns", "part"]).to_pylist()
+        starts = [(row["start_ns"] // 10**9, row["part"]) for row in found]
+        assert starts == [(1, 0), (3, 1), (3, 1), (4, 0), (5, 0), (9, 2)]
+    elif form == "jsonl":
+        starts = [json.loads(line)["start_ns"] // 10**9 for line in path.read_text().splitlines()]
+        assert starts == [1, 3, 3, 4, 5, 9]
+    else:
+        times = [line.split()[1] for line in path.read_text().splitlines()[1:]]
+        assert times == [f"00:00:0{s}" for s in (1, 3, 3, 4, 5, 9)]
+
+
+def test_more_records_than_are_held_back_come_in_several_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writers, "ORDERED_BYTES", 2 * _at(1, 2).nbytes)
+    path = tmp_path / "out"
+    with open_writer(path, form_of_name("jsonl"), _at(1).schema, order_by="start_ns") as writer:
+        for batch in (_at(5, 3), _at(4, 2), _at(1, 0)):
+            writer.write(batch)
+    starts = [json.loads(line)["start_ns"] // 10**9 for line in path.read_text().splitlines()]
+    assert starts == [2, 3, 4, 5, 0, 1]
+
+
+def test_standard_output_in_a_pipe_gets_records_as_they_come(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with open_writer(None, form_of_name("jsonl"), _at(1).schema, order_by="start_ns") as writer:
+        writer.write(_at(5))
+        assert len(capsys.readouterr().out.splitlines()) == 1
+
+    def damaged() -> None:
+        table = form_of_name("table")
+        with open_writer(None, table, _at(1).schema, FLOW_COLUMNS, order_by="start_ns") as writer:
+            writer.write(_at(5, 1))
+            assert capsys.readouterr().out == ""
+            raise CaptureError("cut")
+
+    with pytest.raises(CaptureError):
+        damaged()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines[1:]] == ["00:00:01", "00:00:05"]

@@ -256,6 +256,16 @@ def test_syslog_over_udp_is_one_message_a_record(batches):
     assert json.loads(line)["event"] == "verdict"
 
 
+def test_syslog_leaves_the_byte_order_mark_out_where_that_is_asked_for(batches):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(5)
+        through(f"syslog:127.0.0.1:{server.getsockname()[1]}?bom=no", batches)
+        message = server.recv(65_535)
+    assert b"\xef\xbb\xbf" not in message
+    assert json.loads(message.split(b" - ", 1)[1])["event"] == "verdict"
+
+
 def test_syslog_over_tcp_counts_octets(batches):
     with socket.create_server(("127.0.0.1", 0)) as server:
         got = []
@@ -327,7 +337,16 @@ def test_a_lossless_output_is_waited_for(batches):
 
 
 @pytest.mark.parametrize(
-    "text", ["jsonl", "table:-", "kafka:localhost:9092", "syslog:http://x", "unix:", "jsonl:"]
+    "text",
+    [
+        "jsonl",
+        "table:-",
+        "kafka:localhost:9092",
+        "syslog:http://x",
+        "syslog:h?bom=maybe",
+        "unix:",
+        "jsonl:",
+    ],
 )
 def test_what_is_no_output_is_refused(text):
     with pytest.raises(UsageError):

@@ -8,7 +8,7 @@ import typer
 from apptell.cli.dataset_build import build
 from apptell.cli.dataset_record import record
 from apptell.cli.labelling import Output, Shared
-from apptell.cli.options import DatasetFolder, Form, Json, Seed
+from apptell.cli.options import DatasetFolder, Form, Json, RawCsv, Seed
 from apptell.cli.screen import note, on_terminal, report
 from apptell.cli.verb import Verb, group
 
@@ -107,6 +107,7 @@ def export(
         str,
         typer.Option("--to", metavar="FORM", help="csv, arrays (NumPy files) or images (PNG)."),
     ] = "csv",
+    raw_csv: RawCsv = False,
 ) -> None:
     """Writes a dataset as CSV, as arrays that PyTorch reads, or as the paper's flow images.
 
@@ -117,7 +118,7 @@ def export(
     from apptell.cli.dataset_export import export_dataset
     from apptell.dataset import Dataset
 
-    n = export_dataset(Dataset.open(dataset), output, form)
+    n = export_dataset(Dataset.open(dataset), output, form, raw_csv=raw_csv)
     note(f"{output}: {n:,} flows as {form}")
 
 
@@ -135,6 +136,7 @@ def services(
         ),
     ] = None,
     form: Form = None,
+    raw_csv: RawCsv = False,
 ) -> None:
     """Lists the servers each app talks to, the shared ones, and names that contradict a label.
 
@@ -159,7 +161,7 @@ def services(
     ]
     data = Dataset.open(dataset)
     table = service_table(data, least)
-    chosen = choose_form(form, None, terminal=on_terminal())
+    chosen = choose_form(form, None, terminal=on_terminal(), raw_csv=raw_csv)
     with open_writer(None, chosen, table.schema, columns) as writer:
         for batch in table.to_batches():
             writer.write(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 from apptell.encoding import STATISTICS, images, sequences, statistics
 from apptell.errors import OutputError, UsageError
 from apptell.files import new_file, new_folder, write_file
-from apptell.records.forms.csv import Csv
+from apptell.records.forms.csv import Csv, RawCsv
 from apptell.records.schema import flow_record_schema, flow_records
 from apptell.records.writers import open_writer
 from apptell.reports.png import png
@@ -31,7 +32,7 @@ SEQUENCE_LENGTH: Final = 32
 _WITHOUT_PAYLOAD: Final = frozenset({"fgnet", "mirage"})
 
 
-def export_dataset(data: Dataset, folder: Path, form: str) -> int:
+def export_dataset(data: Dataset, folder: Path, form: str, *, raw_csv: bool = False) -> int:
     """Writes a dataset into a new folder and says how many flows it wrote.
 
     Args:
@@ -39,13 +40,14 @@ def export_dataset(data: Dataset, folder: Path, form: str) -> int:
         folder: must not exist; appears whole or not at all.
         form: ``csv``: flows.csv without payload; ``arrays``: images.npy, statistics.npy,
             sequences.npy, labels.npy and arrays.json; ``images``: one PNG per flow, a folder per app.
+        raw_csv: whether text in CSV stays as it is, even if a spreadsheet would run it.
 
     Raises:
         UsageError: no such form.
         OutputError: the folder is there already, or cannot be written.
     """
     writers: dict[str, Callable[[Dataset, Path], None]] = {
-        "csv": _csv, "arrays": _arrays, "images": _images,
+        "csv": partial(_csv, form=RawCsv() if raw_csv else Csv()), "arrays": _arrays, "images": _images,
     }  # fmt: skip
     if form not in writers:
         raise UsageError(f"--to {form}: there are {', '.join(FORMS)}")
@@ -58,10 +60,10 @@ def export_dataset(data: Dataset, folder: Path, form: str) -> int:
     return len(data)
 
 
-def _csv(data: Dataset, folder: Path) -> None:
+def _csv(data: Dataset, folder: Path, form: Csv) -> None:
     groups = ("core", "names", "labels")
     schema = flow_record_schema(groups)
-    with open_writer(folder / "flows.csv", Csv(), schema) as writer:
+    with open_writer(folder / "flows.csv", form, schema) as writer:
         for batch in data.batches(groups):
             writer.write(flow_records(batch, groups))
 

@@ -13,6 +13,7 @@ from apptell.cli.options import (
     MaxFlows,
     Mode,
     OutputFile,
+    RawCsv,
     Transport,
     flow_options,
 )
@@ -30,6 +31,7 @@ def flows(
     ] = "core,names",
     form: Form = None,
     output: OutputFile = None,
+    raw_csv: RawCsv = False,
     mode: Mode = "clean",
     follow: Follow = False,
     transport: Transport = "tcp",
@@ -49,13 +51,16 @@ def flows(
 
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())
     options = flow_options(mode, groups, transport, max_flows=max_flows)
-    chosen = choose_form(form, output, terminal=on_terminal())
+    chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
     if chosen.has_own_fields:
         groups = tuple(dict.fromkeys(("core", *groups)))
+    order = "start_ns" if "core" in groups and not follow else None
     with (
         until_interrupted(follow=follow) as stop,
         read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
-        open_writer(output, chosen, flow_record_schema(groups), FLOW_COLUMNS) as writer,
+        open_writer(
+            output, chosen, flow_record_schema(groups), FLOW_COLUMNS, order_by=order
+        ) as writer,
     ):
         try:
             for batch in reader:

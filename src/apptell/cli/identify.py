@@ -20,10 +20,11 @@ from apptell.cli.options import (
     Mode,
     ModelFolder,
     OutputFile,
+    RawCsv,
     Threshold,
     flow_options,
 )
-from apptell.cli.outputs import Out, write_all
+from apptell.cli.outputs import Out, out_places, write_all
 from apptell.cli.screen import note, on_terminal, until_interrupted
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def identify(
     threshold: Threshold = None,
     form: Form = None,
     output: OutputFile = None,
+    raw_csv: RawCsv = False,
     out: Out = None,
     summary: Annotated[
         bool,
@@ -75,7 +77,7 @@ def identify(
     from apptell.records.writers import choose_form, open_writer
     from apptell.verdicts import check_threshold, identify_flows, whole_context
 
-    chosen = choose_form(form, output, terminal=on_terminal())
+    chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
     check_threshold(threshold)
     deciders = load_deciders(evidence, model, catalogue, context, transport)
     used = deciders.model
@@ -90,11 +92,13 @@ def identify(
             raise UsageError("--out is not for --output, --format or --summary")
         if around is not None:
             raise UsageError("--out and --context: live --replay CAPTURE --speed max has both")
-        _identify_as_live(captures, options, deciders, threshold, out, follow=follow, jobs=jobs)
+        places = out_places(out, raw_csv=raw_csv)
+        _identify_as_live(captures, options, deciders, threshold, places, follow=follow, jobs=jobs)
         return
     schema, columns = VERDICT_RECORD, VERDICT_COLUMNS
     if summary:
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
+    order = None if summary or follow else "time"
     counts, total = Counts(), Summary()
     asked = deciders.evidence
     with (
@@ -102,7 +106,7 @@ def identify(
         read_flows(
             captures, options, follow=follow, jobs=jobs, stop=stop, observer=asked
         ) as reader,
-        open_writer(output, chosen, schema, columns) as writer,
+        open_writer(output, chosen, schema, columns, order_by=order) as writer,
     ):
         try:
             for batch in identify_flows(

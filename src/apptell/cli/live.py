@@ -31,10 +31,11 @@ from apptell.cli.options import (
     EvidenceTransport,
     Mode,
     ModelFolder,
+    RawCsv,
     Threshold,
     flow_options,
 )
-from apptell.cli.outputs import Out, note_losses, refuse_losses
+from apptell.cli.outputs import Out, note_losses, out_places, refuse_losses
 from apptell.cli.screen import note
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def live(
     around: ContextText = None,
     early: Early = False,
     out: Out = None,
+    raw_csv: RawCsv = False,
     snap: Snap = None,
     expression: Expression = None,
     promiscuous: Promiscuous = False,
@@ -118,7 +120,7 @@ def live(
         for each in opened:
             stack.callback(each.close)
         lossless = all(each.is_lossless for each in opened)
-        outputs = open_outputs(out or ["jsonl:-"], is_lossless=lossless)
+        outputs = open_outputs(out_places(out, raw_csv=raw_csv), is_lossless=lossless)
         if on_verdict is not None:
             outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, deciders.apps))
         live_options = LiveOptions(

@@ -42,6 +42,12 @@ Form = Annotated[
         "output file, else a table on a terminal, else JSON lines.",
     ),
 ]
+RawCsv = Annotated[
+    bool,
+    typer.Option(
+        "--raw-csv", help="In CSV, leave text as it is, even if a spreadsheet would run it."
+    ),
+]
 OutputFile = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the records there.")
 ]

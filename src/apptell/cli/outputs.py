@@ -23,6 +23,12 @@ Out = Annotated[
 ]
 
 
+def out_places(out: "Sequence[str] | None", *, raw_csv: bool) -> list[str]:
+    """The outputs that are asked for, as ``open_outputs`` takes them; standard output where there are none."""
+    wanted = out or ["jsonl:-"]
+    return [f"raw-{text}" if raw_csv and text.startswith("csv:") else text for text in wanted]
+
+
 def write_all(records: "Iterable[pa.RecordBatch]", wanted: "Sequence[str]") -> None:
     """Writes records to some outputs, waiting for those that are slow.
 

@@ -1,4 +1,4 @@
-"""Record batches in, a table for a terminal out, row by row as they come."""
+"""Record batches in; a table for people out, a line a record."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ class Column:
     """What a record shows."""
     right: bool = False
     """Whether it stands at the right edge."""
+    is_whole: Callable[[_ROW], bool] = lambda _: False
+    """Whether a record's text is never cut; the column is as wide as such texts of the first records are."""
     style: Callable[[_ROW], str] = lambda _: ""
     """A Rich style for a record."""
 
@@ -49,12 +51,16 @@ class TableWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Writes some records."""
+        rows = batch.to_pylist()
         if not self._begun:
             self._begun = True
+            self._columns = [
+                (c, max([w, *(len(c.text(row)) for row in rows if c.is_whole(row))]))
+                for c, w in self._columns
+            ]
             self._line([(c.title, w, c.right, "bold") for c, w in self._columns])
-        needed = batch.to_pylist()
-        for row in needed:
-            self._line([(c.text(row), w, c.right, c.style(row)) for c, w in self._columns])
+        for row in rows:
+            self._line([_cell(c, w, row) for c, w in self._columns])
 
     def close(self) -> None:
         """Nothing is left to write."""
@@ -62,14 +68,19 @@ class TableWriter:
 
     def _line(self, cells: list[tuple[str, int, bool, str]]) -> None:
         line = Text()
-        for number, (value, width, right, style) in enumerate(cells):
-            shown = fit(value, width)
+        for number, (shown, width, right, style) in enumerate(cells):
             last = number == len(cells) - 1
             padded = shown.rjust(width) if right else shown if last else shown.ljust(width)
             line.append(padded, style)
             if not last:
                 line.append("  ")
         self._console.print(line)
+
+
+def _cell(column: Column, width: int, row: _ROW) -> tuple[str, int, bool, str]:
+    text = column.text(row)
+    shown = text if column.is_whole(row) else fit(text, width)
+    return shown, width, column.right, column.style(row)
 
 
 def fit(text: str, width: int) -> str:
@@ -90,10 +101,10 @@ def human_bytes(n_bytes: float) -> str:
     return f"{n_bytes:.1f} TB"
 
 
-def _clock(time: Any) -> str:
+def _time(time: Any) -> str:
     if isinstance(time, int):
-        time = datetime.fromtimestamp(time / 1e9, UTC)
-    return str(time.strftime("%H:%M:%S.%f")[:-3])
+        time = datetime.fromtimestamp(time // 1_000_000_000, UTC)
+    return str(time.strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def _endpoint(address: str, port: int) -> str:
@@ -105,9 +116,13 @@ def _app_style(row: _ROW) -> str:
 
 
 def _server(row: _ROW) -> str:
-    """The name that says most of a server, else its address."""
-    name = row["server_name"] or row["http_host"] or row["dns_name"]
-    return name or _endpoint(row["server_address"], row["server_port"])
+    return _server_name(row) or _endpoint(row["server_address"], row["server_port"])
+
+
+def _server_name(row: _ROW) -> str | None:
+    """The name that says most of a server."""
+    name: str | None = row["server_name"] or row["http_host"] or row["dns_name"]
+    return name
 
 
 def _app(row: _ROW) -> str:
@@ -116,11 +131,27 @@ def _app(row: _ROW) -> str:
     return row["app_name"] or row["app"] or row["service"] or guess
 
 
+def _flow_server(row: _ROW) -> str:
+    name: str | None = row.get("server_name")
+    return name or _endpoint(row["server_address"], row["server_port"])
+
+
+def _is_always(_: _ROW) -> bool:
+    return True
+
+
+_CLIENT: Final = Column(
+    "client",
+    21,
+    lambda r: _endpoint(r["client_address"], r["client_port"]),
+    is_whole=_is_always,
+)
+
 VERDICT_COLUMNS: Final[tuple[Column, ...]] = (
-    Column("time (UTC)", 12, lambda r: _clock(r["time"]), style=lambda _: "dim"),
-    Column("client", 21, lambda r: _endpoint(r["client_address"], r["client_port"])),
+    Column("time (UTC)", 19, lambda r: _time(r["time"]), style=lambda _: "dim"),
+    _CLIENT,
     Column("proto", 5, lambda r: r["protocol"], style=lambda _: "dim"),
-    Column("server", 0, _server),
+    Column("server", 0, _server, is_whole=lambda r: not _server_name(r)),
     Column("app or service", 20, _app, style=_app_style),
     Column("category", 12, lambda r: r["category"] or r["service_kind"] or "", style=_app_style),
     Column("evidence", 8, lambda r: r["evidence"] or "", style=lambda _: "dim"),
@@ -135,13 +166,9 @@ VERDICT_COLUMNS: Final[tuple[Column, ...]] = (
 """What ``identify`` shows on a terminal."""
 
 FLOW_COLUMNS: Final[tuple[Column, ...]] = (
-    Column("time (UTC)", 12, lambda r: _clock(r["start_ns"]), style=lambda _: "dim"),
-    Column("client", 21, lambda r: _endpoint(r["client_address"], r["client_port"])),
-    Column(
-        "server",
-        0,
-        lambda r: r.get("server_name") or _endpoint(r["server_address"], r["server_port"]),
-    ),
+    Column("time (UTC)", 19, lambda r: _time(r["start_ns"]), style=lambda _: "dim"),
+    _CLIENT,
+    Column("server", 0, _flow_server, is_whole=lambda r: not r.get("server_name")),
     Column(
         "packets", 8, lambda r: str(r["packets_to_server"] + r["packets_to_client"]), right=True
     ),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from apptell.errors import CaptureError, UsageError
 from apptell.files import PRIVATE, new_file
@@ -15,14 +18,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    import pyarrow as pa
-
     from apptell.records.forms import Form, RecordWriter
     from apptell.records.table import Column
 
 
-def choose_form(name: str | None, path: Path | None, *, terminal: bool) -> Form:
+ORDERED_BYTES: Final = 256 << 20
+"""Memory for records that are held back to be sorted."""
+
+
+def choose_form(
+    name: str | None, path: Path | None, *, terminal: bool, raw_csv: bool = False
+) -> Form:
     """The form of records: the one that is named, else the path's ending, else by the terminal.
+
+    Args:
+        name: as in ``form_of_name``.
+        path: the output file; None for standard output.
+        terminal: whether standard output is a terminal.
+        raw_csv: whether CSV is for programs, not for spreadsheets.
 
     Raises:
         UsageError: no form has that name or that ending, or it cannot go to standard output.
@@ -40,12 +53,17 @@ def choose_form(name: str | None, path: Path | None, *, terminal: bool) -> Form:
         form = found
     if path is None and not form.is_text:
         raise UsageError(f"{form.name} cannot go to standard output: name a file")
-    return form
+    return form_of_name("raw-csv") if raw_csv and form.name == "csv" else form
 
 
 @contextmanager
 def open_writer(
-    path: Path | None, form: Form, schema: pa.Schema, columns: Sequence[Column] = ()
+    path: Path | None,
+    form: Form,
+    schema: pa.Schema,
+    columns: Sequence[Column] = (),
+    *,
+    order_by: str | None = None,
 ) -> Iterator[RecordWriter]:
     """A writer to a file or to standard output.
 
@@ -57,26 +75,69 @@ def open_writer(
         form: how they are written.
         schema: of the records.
         columns: what the form ``table`` shows.
+        order_by: a column that records are sorted by in files and tables, while they fit into
+            ``ORDERED_BYTES``; more of them come in several runs, each in order. Records on their way to a
+            program through standard output are written as they come.
 
     Raises:
         OutputError: the file cannot be written.
     """
+
+    def ordered(writer: RecordWriter) -> RecordWriter:
+        return writer if order_by is None else _Ordered(writer, order_by)
+
     if path is None:
         writer = form.writer(sys.stdout, schema, columns)
-        yield writer
+        if form.name == "table":
+            writer = ordered(writer)
+        try:
+            yield writer
+        except (CaptureError, KeyboardInterrupt):
+            writer.close()
+            raise
         writer.close()
         return
     with new_file(path, mode=PRIVATE, keeps_on=(CaptureError,)) as file:
         text = (
             TextIOWrapper(file, "utf-8", "backslashreplace", newline="") if form.is_text else None
         )
-        writer = form.writer(text or file, schema, columns)
+        writer = ordered(form.writer(text or file, schema, columns))
         try:
             yield writer
         except CaptureError:
             _end(writer, text)
             raise
         _end(writer, text)
+
+
+class _Ordered:
+    """Holds records back and writes them sorted by a column, equal ones as they came."""
+
+    def __init__(self, writer: RecordWriter, column: str) -> None:
+        self._writer, self._column = writer, column
+        self._held: list[pa.RecordBatch] = []
+        self._n_bytes = 0
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Holds some records; writes all that are held when they are too many."""
+        self._held.append(batch)
+        self._n_bytes += batch.nbytes
+        if self._n_bytes >= ORDERED_BYTES:
+            self._write()
+
+    def close(self) -> None:
+        """Writes what is held and ends the output."""
+        self._write()
+        self._writer.close()
+
+    def _write(self) -> None:
+        if not self._held:
+            return
+        table = pa.Table.from_batches(self._held).unify_dictionaries()
+        self._held, self._n_bytes = [], 0
+        order = pc.sort_indices(table, [(self._column, "ascending")])  # stable
+        for batch in table.take(order).combine_chunks().to_batches():
+            self._writer.write(batch)
 
 
 def _end(writer: RecordWriter, text: TextIOWrapper | None) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from apptell._version import __version__
 from apptell.files import write_files
+from apptell.records.forms.csv import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -138,5 +139,11 @@ def csv_text(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(head)
     for row in rows:
-        writer.writerow([f"{c[0]}..{c[1]}" if isinstance(c, tuple) else c for c in row])
+        writer.writerow([_csv_cell(cell) for cell in row])
     return out.getvalue()
+
+
+def _csv_cell(cell: Cell) -> Cell:
+    if isinstance(cell, tuple):
+        return f"{cell[0]}..{cell[1]}"
+    return guarded(cell) if isinstance(cell, str) else cell

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import MissingError, UsageError
-from apptell.records.forms.csv import Csv
+from apptell.records.forms.csv import Csv, RawCsv
 from apptell.records.forms.ecs import Ecs
 from apptell.records.forms.eve import Eve
 from apptell.records.forms.form import EventForm, Form, LineForm, RecordWriter
@@ -34,6 +34,7 @@ BUILT_IN: Final[tuple[Form, ...]] = (
     Zeek(),
     ZeekJson(),
     Ecs(),
+    RawCsv(),
 )
 
 __all__ = [

@@ -1,27 +1,33 @@
 """Records in; CSV out (RFC 4180): a header, then a line a record.
 
-Null is an empty cell, lists and maps are JSON, times RFC 3339, bytes hexadecimal digits.
+Null is an empty cell, lists and maps are JSON, times RFC 3339, bytes hexadecimal digits. A text that a
+spreadsheet would take for a formula (OWASP, "CSV Injection") has an apostrophe before it, unless asked for raw.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from apptell.records.forms.form import LineForm
 from apptell.records.forms.jsonl import json_dump
 from apptell.records.values import plain_values
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
 
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+
+
 class Csv(LineForm):
-    """A header and one line a record."""
+    """A header and one line a record; no text is a formula."""
 
     name = "csv"
-    suffixes = (".csv",)
+    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
     def header(self, schema: pa.Schema) -> str:
         """The column names."""
@@ -29,14 +35,35 @@ class Csv(LineForm):
 
     def lines(self, batch: pa.RecordBatch) -> list[str]:
         """The cells of each record."""
-        columns = [plain_values(column) for column in batch.columns]
-        return [_line([_cell(value) for value in row]) for row in zip(*columns, strict=True)]
+        columns = [[self.cell(value) for value in plain_values(each)] for each in batch.columns]
+        return [_line(row) for row in zip(*columns, strict=True)]
+
+    def cell(self, value: Any) -> Any:
+        """A value as a cell."""
+        cell = _cell(value)
+        return guarded(cell) if isinstance(cell, str) else cell
 
 
-def _line(cells: list[Any]) -> str:
+class RawCsv(Csv):
+    """The same with every text as it is: for programs, not for spreadsheets."""
+
+    name = "raw-csv"
+    suffixes = ()
+
+    def cell(self, value: Any) -> Any:
+        """A value as a cell."""
+        return _cell(value)
+
+
+def guarded(text: str) -> str:
+    """A text that a spreadsheet shows and does not calculate."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def _line(cells: Sequence[Any]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(cells)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # which quotes both characters
+    return text.getvalue().removesuffix("\r\n")
 
 
 def _cell(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Records in; syslog messages out (RFC 5424), each with one record.
+"""Records in; syslog messages out (RFC 5424), each with one record; ``?bom=no`` leaves the mark of UTF-8 out.
 
 ``syslog:`` sends to this machine's /dev/log, ``syslog:HOST[:PORT]`` over UDP (RFC 5426),
 ``syslog:tcp://HOST[:PORT]`` over TCP with counted octets (RFC 6587, Section 3.4.1).
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from apptell.errors import OutputError, UsageError
 from apptell.records.values import plain_values
@@ -24,14 +24,22 @@ if TYPE_CHECKING:
 
 PORT: Final = 514
 _LOCAL: Final = "/dev/log"
+_MARK: Final = b"\xef\xbb\xbf"
 _PRIORITY: Final = 16 * 8 + 6  # local0, informational
 
 
-def message(line: str, time: str, event: str) -> bytes:
-    """One syslog message; the time is RFC 3339 text."""
+def message(line: str, time: str, event: str, *, has_mark: bool = True) -> bytes:
+    """One syslog message; the time is RFC 3339 text.
+
+    Args:
+        line: the text, which follows a mark that says UTF-8 (RFC 5424, Section 6.4).
+        time: of the record.
+        event: the message's id.
+        has_mark: whether it does; some readers take the mark for a part of the text.
+    """
     host = socket.gethostname() or "-"
     head = f"<{_PRIORITY}>1 {time} {host} apptell {os.getpid()} {event} - "
-    return head.encode() + b"\xef\xbb\xbf" + line.encode()  # the mark says UTF-8 (Section 6.4)
+    return head.encode() + (_MARK if has_mark else b"") + line.encode("utf-8", "backslashreplace")
 
 
 class Syslog:
@@ -41,6 +49,7 @@ class Syslog:
         connect: gives a connected socket.
         form: makes the text of a message.
         is_stream: whether it is a connection.
+        has_mark: whether the mark of UTF-8 stands before the text.
         name: for messages.
     """
 
@@ -51,10 +60,11 @@ class Syslog:
         name: str,
         *,
         is_stream: bool = False,
+        has_mark: bool = True,
     ) -> None:
         self.extra: dict[str, int] = {}
         self._connect, self._form, self._name = connect, form, name
-        self._is_stream = is_stream
+        self._is_stream, self._has_mark = is_stream, has_mark
         self._socket: socket.socket | None = None
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -88,7 +98,7 @@ class Syslog:
         times = plain_values(batch.column("end_time"))
         events = batch.column("event").to_pylist()
         return [
-            message(line, time, event)
+            message(line, time, event, has_mark=self._has_mark)
             for line, time, event in zip(self._form.lines(batch), times, events, strict=True)
         ]
 
@@ -99,9 +109,15 @@ def open_syslog(place: str, form: LineForm) -> Syslog:
     Raises:
         UsageError: the place is no address.
     """
+    place, _, query = place.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    bom = options.pop("bom", "yes")
+    if options or bom not in ("yes", "no"):
+        raise UsageError(f"syslog:{place}?{query}: the option is bom=yes or bom=no")
+    has_mark = bom == "yes"
     if not place:
         local = (socket.AF_UNIX, socket.SOCK_DGRAM, _LOCAL)
-        return Syslog(lambda: _connected(*local), form, _LOCAL)
+        return Syslog(lambda: _connected(*local), form, _LOCAL, has_mark=has_mark)
     try:
         parts = urlsplit(place if "://" in place else f"udp://{place}")
         host, port = parts.hostname, parts.port or PORT
@@ -118,7 +134,7 @@ def open_syslog(place: str, form: LineForm) -> Syslog:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=kind)[0]
         return _connected(family, kind, address)
 
-    return Syslog(connect, form, place, is_stream=is_stream)
+    return Syslog(connect, form, place, is_stream=is_stream, has_mark=has_mark)
 
 
 def _connected(family: int, kind: int, address: Any) -> socket.socket:
