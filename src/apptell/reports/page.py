@@ -5,8 +5,6 @@ Numbers are written once: the page rounds what CSV and JSON hold in full.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from html import escape
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from apptell._version import __version__
 from apptell.files import write_files
-from apptell.records.forms.csv import guarded
+from apptell.records.forms.csv import csv_line, guarded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,12 +133,8 @@ def _cell(section: Section, column: int, cell: Cell) -> str:
 
 def csv_text(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """A table as CSV: numbers in full, an interval as ``low..high``, nothing as nothing."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    for row in rows:
-        writer.writerow([_csv_cell(cell) for cell in row])
-    return out.getvalue()
+    lines = [csv_line(head), *(csv_line([_csv_cell(cell) for cell in row]) for row in rows)]
+    return "\n".join(lines) + "\n"
 
 
 def _csv_cell(cell: Cell) -> Cell:

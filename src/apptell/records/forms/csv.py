@@ -31,12 +31,12 @@ class Csv(LineForm):
 
     def header(self, schema: pa.Schema) -> str:
         """The column names."""
-        return _line(schema.names) + "\n"
+        return csv_line(schema.names) + "\n"
 
     def lines(self, batch: pa.RecordBatch) -> list[str]:
         """The cells of each record."""
         columns = [[self.cell(value) for value in plain_values(each)] for each in batch.columns]
-        return [_line(row) for row in zip(*columns, strict=True)]
+        return [csv_line(row) for row in zip(*columns, strict=True)]
 
     def cell(self, value: Any) -> Any:
         """A value as a cell."""
@@ -60,7 +60,8 @@ def guarded(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def _line(cells: Sequence[Any]) -> str:
+def csv_line(cells: Sequence[Any]) -> str:
+    """Cells as a line of CSV, without its line end."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(cells)  # which quotes both characters
     return text.getvalue().removesuffix("\r\n")

@@ -11,12 +11,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from apptell.names.text import unescape
 from apptell.records.forms.form import EventForm, LineForm
 from apptell.records.values import event_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_NAME: Final = "name"
+"""A string that the network sent."""
 FIELDS: Final = (
     ("ts", "time"),
     ("uid", "string"),
@@ -41,9 +44,9 @@ FIELDS: Final = (
     ("resp_pkts", "count"),
     ("orig_ip_bytes", "count"),
     ("resp_ip_bytes", "count"),
-    ("server_name", "string"),
-    ("http_host", "string"),
-    ("dns_name", "string"),
+    ("server_name", _NAME),
+    ("http_host", _NAME),
+    ("dns_name", _NAME),
     ("ja4", "string"),
     ("model", "string"),
     ("revised", "bool"),
@@ -66,7 +69,8 @@ class Zeek(LineForm):
         """Zeek's header: separators, names and types of the fields."""
         del schema
         opened = datetime.now(UTC).strftime("%Y-%m-%d-%H-%M-%S")
-        names, kinds = zip(*FIELDS, strict=True)
+        names = [name for name, _ in FIELDS]
+        kinds = ["string" if kind == _NAME else kind for _, kind in FIELDS]
         lines = (
             "#separator \\x09",
             "#set_separator\t,",
@@ -124,7 +128,9 @@ def _value(value: Any, kind: str) -> str:
         return f"{value:.6f}"
     if kind == "bool":
         return "T" if value else "F"
-    return _escaped(str(value))
+    # a name's text is its bytes, escaped (apptell.names.text): they are escaped once, as Zeek does it
+    data = unescape(value) if kind == _NAME else str(value).encode("utf-8", "surrogateescape")
+    return _escaped(data.decode("utf-8", "surrogateescape"))
 
 
 def _escaped(text: str) -> str:
@@ -140,4 +146,4 @@ def _escaped(text: str) -> str:
 
 
 def _escape(char: str) -> str:
-    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogatepass"))
+    return "".join(f"\\x{byte:02x}" for byte in char.encode("utf-8", "surrogateescape"))
