@@ -30,6 +30,7 @@ build: $(STAMP)  ## build the source distribution and the wheel into dist/
 	$(BIN)/python -m build
 
 docs: $(DOCS_STAMP)  ## build the documentation into docs/_build/html; a warning or a broken link is an error
+	$(BIN)/python docs/make_python_reference.py
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 

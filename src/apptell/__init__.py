@@ -13,6 +13,7 @@ from apptell._version import __version__
 from apptell.errors import (
     ApptellError,
     CaptureError,
+    CatalogueError,
     DatasetError,
     LabelError,
     MissingError,
@@ -49,6 +50,7 @@ __all__ = [
     "ByteClassifier",
     "CalibratedForest",
     "CaptureError",
+    "CatalogueError",
     "Comparison",
     "Dataset",
     "DatasetError",

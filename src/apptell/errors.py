@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 
 class ApptellError(Exception):
-    """The base of every error that apptell raises on purpose."""
+    """The base of every error that apptell raises on purpose.
+
+    Example:
+        >>> try:
+        ...     apptell.load_model("nowhere/")
+        ... except apptell.ApptellError as error:
+        ...     print(type(error).__name__, error.exit_code)
+        ModelError 1
+    """
 
     exit_code = 1
 
@@ -23,37 +31,83 @@ class CaptureError(ApptellError):
     """A capture cannot be read, or cannot be read any further.
 
     Whoever iterates a capture gets everything before the damage first.
+
+    Example:
+        >>> apptell.read_flows("nowhere.pcap")
+        Traceback (most recent call last):
+        apptell.errors.CaptureError: nowhere.pcap: No such file or directory
     """
 
 
 class LabelError(ApptellError):
-    """A source of ground truth cannot be read or does not fit its capture."""
+    """A source of ground truth cannot be read or does not fit its capture.
+
+    Example:
+        >>> apptell.Dataset.build("captures/", "other/", labels="nudt")
+        Traceback (most recent call last):
+        apptell.errors.LabelError: ...
+    """
 
 
 class CatalogueError(ApptellError):
-    """A table of the catalogue or a list to import cannot be read, or one of its rows is wrong."""
+    """A table of the catalogue or a list to import cannot be read, or one of its rows is wrong.
+
+    Example:
+        >>> apptell.identify("phone.pcap", catalogue=["nowhere.csv"])
+        Traceback (most recent call last):
+        apptell.errors.CatalogueError: ...
+    """
 
 
 class DatasetError(ApptellError):
-    """A dataset is missing, of another version, damaged or too small for what is asked."""
+    """A dataset is missing, of another version, damaged or too small for what is asked.
+
+    Example:
+        >>> apptell.Dataset.open("nowhere/")
+        Traceback (most recent call last):
+        apptell.errors.DatasetError: nowhere: no such dataset
+    """
 
 
 class ModelError(ApptellError):
-    """A model folder is missing, of another version or damaged, or does not fit its input."""
+    """A model folder is missing, of another version or damaged, or does not fit its input.
+
+    Example:
+        >>> apptell.load_model("nowhere/")
+        Traceback (most recent call last):
+        apptell.errors.ModelError: nowhere: there is no model folder
+    """
 
 
 class OutputError(ApptellError):
-    """A result cannot be written where it was asked for."""
+    """A result cannot be written where it was asked for.
+
+    Example:
+        >>> apptell.train("dataset/", "paper-rf", out="model/")
+        Traceback (most recent call last):
+        apptell.errors.OutputError: model: holds a model already; choose another folder or replace it
+    """
 
 
 class UsageError(ApptellError):
-    """The caller asked for something that does not exist or does not go together."""
+    """The caller asked for something that does not exist or does not go together.
+
+    Example:
+        >>> apptell.identify("phone.pcap", threshold=2)
+        Traceback (most recent call last):
+        apptell.errors.UsageError: threshold 2 is not between 0 and 1
+    """
 
     exit_code = 2
 
 
 class MissingError(ApptellError):
-    """Something that is needed is not installed or not permitted; the message says how to get it."""
+    """Something that is needed is not installed or not permitted; the message says how to get it.
+
+    Example:
+        >>> issubclass(apptell.MissingError, apptell.ApptellError), apptell.MissingError.exit_code
+        (True, 3)
+    """
 
     exit_code = 3
 

@@ -36,7 +36,13 @@ class StoredFlows(Protocol):
 
 
 class Selection:
-    """Some flows, in the order of their source."""
+    """Some flows, in the order of their source.
+
+    Example:
+        >>> learned, tested = apptell.Dataset.open("dataset/").split("source")
+        >>> len(learned), len(tested)
+        (32, 8)
+    """
 
     def __init__(self, source: StoredFlows, flows: FlowBatch, rows: NDArray[np.int64]) -> None:
         """``Selection.of`` makes one of all flows.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,13 +17,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from apptell.errors import DatasetError
+from apptell.errors import DatasetError, UsageError
 from apptell.flows.schema import GROUPS, SCHEMA, SCHEMA_VERSION, FlowBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from apptell.dataset.selection import Selection
+    from apptell.flows import FlowOptions
+    from apptell.labels import LabelOptions
 
 DATASET_VERSION: Final = 1
 """Version of ``dataset.json`` and of the folder's form."""
@@ -32,7 +37,13 @@ _READ_BYTES: Final = 1 << 20
 
 
 class Dataset:
-    """A dataset that is there: what it holds, and its flows batch by batch."""
+    """A dataset that is there: what it holds, and its flows batch by batch.
+
+    Example:
+        >>> data = apptell.Dataset.open("dataset/")
+        >>> data
+        <Dataset dataset: 40 flows of 2 apps>
+    """
 
     def __init__(self, path: Path, info: dict[str, Any]) -> None:
         self.path = path
@@ -58,6 +69,106 @@ class Dataset:
                     f"{file}: {size} bytes, not the {shard['bytes']} it was written with"
                 )
         return cls(folder, info)
+
+    @classmethod
+    def build(
+        cls,
+        captures: str | Path | Sequence[str | Path],
+        path: str | Path,
+        *,
+        labels: LabelOptions | str | None = None,
+        flows: FlowOptions | None = None,
+        system: str = "system",
+        shared: str = "keep",
+        mask_names: bool = False,
+        key_file: str | Path | None = None,
+        replace: bool = False,
+        jobs: int = 1,
+    ) -> Dataset:
+        """Makes a dataset of captures and whatever names their apps, or adds to the one that is there.
+
+        A damaged capture gives what precedes its damage, and a ``UserWarning`` that says where it is.
+
+        Args:
+            captures: captures, and folders of captures with their logs.
+            path: the dataset's folder.
+            labels: the name of a label format, or options (default: recognised by content).
+            flows: how packets become flows (default: TCP, every column group).
+            system: what the phone's own traffic is labelled: ``system``, ``other`` or ``drop``.
+            shared: flows to servers that many apps share: ``keep``, ``other`` or ``drop``.
+            mask_names: whether server names and hosts are overwritten in payload.
+            key_file: a file with 32 bytes of key: addresses are replaced, their prefixes kept.
+            replace: begin anew where a dataset is there.
+            jobs: processes that read captures, one each.
+
+        Raises:
+            DatasetError: the folder cannot be written, or is not a dataset.
+            LabelError: no label format fits, or a log does not fit its capture.
+            UsageError: an unknown word, or other edits than the dataset was built with.
+
+        Example:
+            >>> data = apptell.Dataset.build("captures/", "built/")
+            >>> data.apps, len(data)
+            (['signal', 'zoom'], 40)
+        """
+        from apptell.dataset.build import build
+        from apptell.dataset.edits import Edits
+        from apptell.dataset.services import move_shared
+        from apptell.flows import FlowOptions
+        from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
+
+        if shared not in ("keep", "other", "drop"):
+            raise UsageError(f"shared {shared!r} is none of keep, other and drop")
+        edits = Edits.of(
+            system=system,
+            key_file=None if key_file is None else Path(key_file),
+            mask_names=mask_names,
+        )
+        options = labels if isinstance(labels, LabelOptions) else LabelOptions(kind=labels)
+        named = [captures] if isinstance(captures, str | Path) else captures
+        reader = CaptureFlows(flows or FlowOptions(groups=tuple(GROUPS)))
+        done = build(
+            LabelSearch([Path(each) for each in named], reader, options),
+            path,
+            replace=replace,
+            change=edits if edits.applied else None,
+            applied_edits=edits.applied,
+            jobs=jobs,
+        )
+        for damage in done.damaged:
+            warnings.warn(damage, UserWarning, stacklevel=2)
+        data = done.dataset
+        return move_shared(data, data.path, shared) if shared != "keep" and done.n_added else data
+
+    def split(
+        self, method: str | Path = "paper", *, seed: int = 0, level: str = "app"
+    ) -> tuple[Selection, Selection]:
+        """The labelled flows to learn from, and those to measure on.
+
+        Args:
+            method: how the split is written: ``paper``, ``session``, ``source``, ``day``, ``time``,
+                ``group:COLUMN``, ``none``, ...; or a file that holds one.
+            seed: of the choice.
+            level: ``app`` or ``activity``: whose shares are kept alike on both sides.
+
+        Raises:
+            DatasetError: the flows have no such group, or the file does not fit.
+            UsageError: no such split.
+
+        Example:
+            >>> learned, tested = apptell.Dataset.open("dataset/").split("source", seed=1)
+            >>> trained = apptell.train(learned, "paper-rf", split="none")
+            >>> apptell.evaluate(trained.model, tested).accuracy > 0.5
+            True
+        """
+        from apptell.dataset.selection import Selection
+        from apptell.dataset.splits import split
+
+        whole = Selection.of(self)
+        labelled = whole.filter(whole.flows.column("label").is_valid().to_numpy(False))
+        place = Path(method) if Path(method).is_file() else str(method)
+        sides = split(labelled.flows, place, seed=seed, level=level)
+        return labelled.take(sides.train), labelled.take(sides.test)
 
     def __len__(self) -> int:
         return int(self.info["n_flows"])

@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How right a model is on n labelled flows."""
+    """How right a model is on n labelled flows.
+
+    Example:
+        >>> found = apptell.evaluate("model/", "dataset/").evaluation
+        >>> found.threshold, found.scores.n_flows, sorted(found.intervals)[0]
+        (0.85, 40, 'accuracy')
+    """
 
     scores: Scores
     """Over all flows, whatever the confidence (Tables 4 to 6)."""

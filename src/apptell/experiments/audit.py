@@ -43,7 +43,13 @@ HEAD: Final = ("field", "leak", "gain", "accuracy", "shared", "by chance", "what
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was found across one split."""
+    """What was found across one split.
+
+    Example:
+        >>> found = apptell.audit("dataset/", "source")
+        >>> found.n_train, found.n_test, found.findings[0].field != ""
+        (32, 8, True)
+    """
 
     findings: tuple[Finding, ...]
     """Every field that was probed, the most harmful first."""

@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Several models on one split, each with server names on and masked."""
+    """Several models on one split, each with server names on and masked.
+
+    Example:
+        >>> found = apptell.compare("dataset/", ["paper-rf"], only=True, folds=2, held_out=0)
+        >>> found.facts["split"], found["paper-rf", "on"].n_flows
+        ('source', 40)
+    """
 
     models: tuple[ComparedModel, ...]
     """The figures of each, in the order in which they were trained."""

@@ -44,7 +44,14 @@ SPLIT_FILE = "split.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedModel:
-    """One model, measured on n labelled flows."""
+    """One model, measured on n labelled flows.
+
+    Example:
+        >>> result = apptell.evaluate("model/", "dataset/", split="model/split.jsonl")
+        >>> table = result.verdicts().to_arrow()
+        >>> table.column("true_class")[0].as_py(), table.num_rows
+        ('signal', 8)
+    """
 
     model: str
     """Name and hash, ``fusion@1a2b3c4d``."""

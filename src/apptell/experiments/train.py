@@ -38,7 +38,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model, and how right it is on flows that it did not learn from."""
+    """A model, and how right it is on flows that it did not learn from.
+
+    Example:
+        >>> trained = apptell.train("dataset/", "paper-rf", split="source", hyperparameters={"n_trees": 10})
+        >>> trained.save("small/", replace=True)
+        >>> trained.test.accuracy > 0.5, trained.is_interrupted
+        (True, False)
+    """
 
     model: Model
     """The model, ready to run."""

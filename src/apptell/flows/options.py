@@ -16,6 +16,11 @@ class FlowOptions:
 
     Raises:
         UsageError: a value that cannot be.
+
+    Example:
+        >>> options = apptell.FlowOptions(transports=(6, 17), timeout_s=30)
+        >>> len(apptell.read_flows("phone.pcap", options).to_flows())
+        2
     """
 
     mode: Literal["clean", "paper"] = "clean"

@@ -78,6 +78,12 @@ class FlowReader:
 
     Iterating raises ``CaptureError`` where the capture is damaged, after every flow that precedes the
     damage was handed out.
+
+    Example:
+        >>> with apptell.read_flows("phone.pcap") as reader:
+        ...     flows = reader.to_flows()
+        >>> len(flows), reader.stats.packets
+        (2, 24)
     """
 
     def __init__(

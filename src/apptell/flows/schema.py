@@ -190,7 +190,13 @@ class Flow:
 
 
 class FlowBatch:
-    """Some flows: an Arrow record batch with the columns of ``SCHEMA`` or of some of its groups."""
+    """Some flows: an Arrow record batch with the columns of ``SCHEMA`` or of some of its groups.
+
+    Example:
+        >>> flows = apptell.read_flows("phone.pcap").to_flows()
+        >>> flows[0].server_name, flows.column("server_port").to_pylist()
+        ('signal.example', [443, 443])
+    """
 
     __slots__ = ("_batch",)
 

@@ -48,6 +48,13 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         network_: the trained network.
         history_: loss by epoch, the epoch kept, whether it was interrupted.
         n_features_in_: 7569.
+
+    Example:
+        >>> from apptell.encoding import encode
+        >>> flows = apptell.Dataset.open("dataset/").read()
+        >>> X, y = encode(flows, "image"), flows.column("label").to_pylist()
+        >>> apptell.AppClassifier(1, device="cpu", random_state=0).fit(X, y).classes_.tolist()
+        ['signal', 'zoom']
     """
 
     _kind: ClassVar[type[AppNetwork]] = PaperNetwork
@@ -152,6 +159,13 @@ class ByteClassifier(AppClassifier):
     """The one-dimensional network of Wang et al. (2017) on bytes of ``apptell.encoding.payloads``.
 
     It is trained as the paper's network is, and takes the same parameters; shape (n, 784).
+
+    Example:
+        >>> from apptell.encoding import encode
+        >>> flows = apptell.Dataset.open("dataset/").read()
+        >>> X, y = encode(flows, "payload"), flows.column("label").to_pylist()
+        >>> apptell.ByteClassifier(1, device="cpu", random_state=0).fit(X, y).classes_.tolist()
+        ['signal', 'zoom']
     """
 
     _kind = ByteNetwork

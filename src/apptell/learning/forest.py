@@ -55,6 +55,13 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
         feature_importances_: share of the information gain of each feature, as scikit-learn has it:
             the mean over the trees, shape (features,), sum 1.
         n_features_in_: features seen in ``fit``.
+
+    Example:
+        >>> from apptell.encoding import encode
+        >>> flows = apptell.Dataset.open("dataset/").read()
+        >>> X, y = encode(flows, "statistics"), flows.column("label").to_pylist()
+        >>> apptell.StatisticsForest(10, random_state=0).fit(X, y).classes_.tolist()
+        ['signal', 'zoom']
     """
 
     def __init__(
@@ -155,6 +162,13 @@ class CalibratedForest(StatisticsForest):
         mixed_: weight of the training shares, one of ``MIXED``.
         temperature_: below 1 where the votes were too modest.
         prior_: how common each class was, shape (classes,).
+
+    Example:
+        >>> from apptell.encoding import encode
+        >>> flows = apptell.Dataset.open("dataset/").read()
+        >>> X, y = encode(flows, "bursts"), flows.column("label").to_pylist()
+        >>> apptell.CalibratedForest(10, random_state=0).fit(X, y).classes_.tolist()
+        ['signal', 'zoom']
     """
 
     def _grow_all(self, X: NDArray[np.float32], targets: NDArray[np.int64]) -> Trees:

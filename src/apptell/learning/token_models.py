@@ -47,6 +47,13 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: the classes, sorted.
         vocabulary_: the number of each token, 0 for one that is not known, shape (65,536,).
+
+    Example:
+        >>> from apptell.encoding import encode
+        >>> flows = apptell.Dataset.open("dataset/").read()
+        >>> X, y = encode(flows, "structure"), flows.column("label").to_pylist()
+        >>> apptell.TokenLinear().fit(X, y).classes_.tolist()
+        ['signal', 'zoom']
     """
 
     def __init__(self, *, strength: float = STRENGTH, random_state: int = 0) -> None:
@@ -132,6 +139,13 @@ class TokenFusion(TokenLinear):
 
     Attributes:
         history_: the network's training.
+
+    Example:
+        >>> from apptell.encoding import encode
+        >>> flows = apptell.Dataset.open("dataset/").read()
+        >>> X, y = encode(flows, "structure"), flows.column("label").to_pylist()
+        >>> apptell.TokenFusion(1).fit(X, y).classes_.tolist()
+        ['signal', 'zoom']
     """
 
     def __init__(

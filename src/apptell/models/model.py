@@ -26,7 +26,13 @@ BATCH_FLOWS: Final = 64
 
 
 class Model:
-    """A trained model, ready to run. Use ``load_model`` to get one from a folder."""
+    """A trained model, ready to run. Use ``load_model`` to get one from a folder.
+
+    Example:
+        >>> model = apptell.load_model("model/")
+        >>> model.name, model.apps
+        ('paper-rf', ['signal', 'zoom'])
+    """
 
     def __init__(
         self, info: dict[str, Any], onnx_bytes: bytes, *, place: str, threads: int | None = None
@@ -194,6 +200,10 @@ def load_model(path: str | Path | None = None, *, threads: int | None = None) ->
 
     Raises:
         ModelError: a file is missing, of another version or damaged, or does not fit the others.
+
+    Example:
+        >>> apptell.load_model().name
+        'fast'
     """
     path = DEFAULT_MODEL if path is None else Path(path)
     info, onnx_bytes = read_model(path)

@@ -44,6 +44,12 @@ def read_flows(
     Raises:
         CaptureError: the source cannot be opened or is no capture; while iterating, where it is damaged.
         UsageError: several jobs were asked of something that is no file, that is followed or annotated.
+
+    Example:
+        >>> with apptell.read_flows("phone.pcap") as flows:
+        ...     for batch in flows:
+        ...         print(batch.column("server_name").to_pylist())
+        ['signal.example', 'zoom.example']
     """
     return read_nameless(
         source,

@@ -88,7 +88,13 @@ SCHEMA: Final = pa.schema(
 
 
 class Verdict:
-    """One verdict, for people at a prompt: a view of one row, columns as attributes."""
+    """One verdict, for people at a prompt: a view of one row, columns as attributes.
+
+    Example:
+        >>> verdict = next(apptell.identify("phone.pcap", "model/", evidence="model"))
+        >>> verdict.app, verdict.server_name, verdict.outcome
+        ('signal', 'signal.example', 'named')
+    """
 
     __slots__ = ("_row",)
 
@@ -115,7 +121,14 @@ class Verdict:
 
 
 class VerdictBatch:
-    """Some verdicts: an Arrow record batch with the columns of ``SCHEMA``."""
+    """Some verdicts: an Arrow record batch with the columns of ``SCHEMA``.
+
+    Example:
+        >>> flows = apptell.read_flows("phone.pcap")
+        >>> (batch,) = apptell.identify_flows(flows, apptell.load_model("model/"))
+        >>> len(batch), batch.column("app").to_pylist()
+        (2, ['signal', 'zoom'])
+    """
 
     __slots__ = ("_batch",)
 
