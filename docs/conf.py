@@ -17,7 +17,9 @@ myst_heading_anchors = 4
 html_theme = "furo"
 html_title = f"apptell {__version__}"
 html_static_path: list[str] = []
-nitpicky = False  # docstrings name types of NumPy and Arrow, whose inventories are not on this machine
+nitpicky = (
+    False  # docstrings name types of NumPy and Arrow, whose inventories are not on this machine
+)
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 suppress_warnings = ["myst.strikethrough"]

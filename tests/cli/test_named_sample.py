@@ -24,7 +24,9 @@ def verdicts(run, tmp_path_factory):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def test_each_connection_of_the_sample_gets_the_app_and_the_evidence_that_its_table_states(verdicts):
+def test_each_connection_of_the_sample_gets_the_app_and_the_evidence_that_its_table_states(
+    verdicts,
+):
     found = {
         (
             each["client_address"],
