@@ -29,13 +29,15 @@ def made(path, rows=ROWS, start=0):
                     "start_ns": list(range(len(rows))),
                     "server_name": [name for _, name in rows],
                     "server_address": ["192.0.2.7"] * len(rows),
+                    "payload_packets_to_server": [1] * len(rows),
+                    "payload_packets_to_client": [1] * len(rows),
                     "label": [label for label, _ in rows],
                     "label_from": ["table"] * len(rows),
                 }
             )
         )
         writer.end_source(
-            {"name": "x", "sha256": str(start), "labels": "table", "dropped": {"why": 1}}
+            {"name": "x", "sha256": f"{start:064x}", "labels": "table", "dropped": {"why": 1}}
         )
         return writer.commit()
 
@@ -61,7 +63,7 @@ def test_flows_to_shared_services_become_other_or_go(tmp_path):
     assert len(Dataset.open(tmp_path / "d")) == 9
     move_shared(data, tmp_path / "d", "drop")  # onto itself
     assert len(Dataset.open(tmp_path / "d").read()) == 5
-    with pytest.raises(UsageError, match="there are keep, other and drop"):
+    with pytest.raises(UsageError, match="choose keep, other or drop"):
         move_shared(data, tmp_path / "q", "sell")
 
 

@@ -26,7 +26,11 @@ def flows(n, app="chat", *, payload=3, start=0, source="home"):
             "payload_packets_to_server": [payload] * n,
             "payload_packets_to_client": [0] * n,
             "segment_bytes": [[b"x" * 20, b"\x00\xff"]] * n,
+            "segment_length": [[20, 2]] * n,
+            "segment_to_server": [[True, False]] * n,
+            "segment_time_ns": [[1, 2]] * n,
             "sequence_length": [[20, -2]] * n,
+            "sequence_gap_us": [[0, 1]] * n,
             "label": [app] * n,
             "label_from": ["folders"] * n,
             "groups": [[("source", source)]] * n,
@@ -110,11 +114,18 @@ def test_a_flow_without_a_label_is_refused_and_nothing_changes(tmp_path):
 
 def test_an_error_in_the_middle_leaves_the_old_dataset_alone(tmp_path):
     build([Source("a", [flows(4)])], tmp_path / "d")
+    before = sorted(file.name for file in (tmp_path / "d").iterdir())
     good_then_bad = [flows(5000), flows(1, None)]
     with pytest.raises(DatasetError, match="without a label"):
         build([Source("b", good_then_bad)], tmp_path / "d")
     assert len(Dataset.open(tmp_path / "d").read()) == 4
-    assert not list((tmp_path / "d").glob(".*.tmp"))
+    assert sorted(file.name for file in (tmp_path / "d").iterdir()) == before
+
+
+def test_an_error_in_a_first_build_leaves_no_folder(tmp_path):
+    with pytest.raises(DatasetError, match="without a label"):
+        build([Source("b", [flows(1, None)])], tmp_path / "d")
+    assert not (tmp_path / "d").exists()
 
 
 @pytest.mark.parametrize("call", ["fsync", "rename", "replace", "unlink"])
@@ -212,7 +223,7 @@ def test_a_missing_spoiled_or_foreign_dataset_is_said_in_one_line(tmp_path):
     with pytest.raises(DatasetError, match="flow_schema is 99"):
         Dataset.open(tmp_path / "d")
     (tmp_path / "d" / "dataset.json").write_text("{")
-    with pytest.raises(DatasetError, match="cannot be read"):
+    with pytest.raises(DatasetError, match="not valid JSON"):
         Dataset.open(tmp_path / "d")
 
 

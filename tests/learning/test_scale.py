@@ -35,7 +35,7 @@ def write_dataset(folder, n_flows):
                         "start_ns": rows,
                         "payload_packets_to_server": [6] * 500,
                         "payload_packets_to_client": [6] * 500,
-                        "segment_length": length.tolist(),
+                        "segment_length": (length + 4096).tolist(),
                         "segment_to_server": (signed > 0).tolist(),
                         "segment_time_ns": [list(range(12))] * 500,
                         "segment_bytes": [

@@ -7,7 +7,7 @@ import typer
 
 from apptell.cli.dataset_build import build
 from apptell.cli.dataset_record import record
-from apptell.cli.labelling import Output, Shared
+from apptell.cli.labelling import Output, Replace, Shared
 from apptell.cli.options import DatasetFolder, Form, Json, RawCsv, Seed
 from apptell.cli.screen import note, on_terminal, report
 from apptell.cli.verb import Verb, group
@@ -63,6 +63,7 @@ def merge(
         list[Path], typer.Argument(metavar="DATASET...", help="Two or more datasets.")
     ],
     output: Output,
+    replace: Replace = False,
 ) -> None:
     """Makes one dataset of several; flows that two of them have are taken once.
 
@@ -73,7 +74,7 @@ def merge(
     from apptell.dataset import Dataset
     from apptell.dataset.change import merge as merge_datasets
 
-    data = merge_datasets([Dataset.open(path) for path in datasets], output)
+    data = merge_datasets([Dataset.open(path) for path in datasets], output, replace=replace)
     note(f"{output}: {len(data):,} flows of {len(data.apps)} apps")
 
 
@@ -84,6 +85,7 @@ def sample(
         int, typer.Option("--per-app", "-n", metavar="N", help="Flows of each app, at most.", min=1)
     ] = 1000,
     seed: Seed = 0,
+    replace: Replace = False,
 ) -> None:
     """Makes a smaller dataset: some flows of each app, drawn at random.
 
@@ -94,7 +96,7 @@ def sample(
     from apptell.dataset import Dataset
     from apptell.dataset.change import sample as sample_dataset
 
-    data = sample_dataset(Dataset.open(dataset), output, per_app, seed)
+    data = sample_dataset(Dataset.open(dataset), output, per_app, seed, replace=replace)
     note(f"{output}: {len(data):,} flows of {len(data.apps)} apps")
 
 
@@ -132,9 +134,13 @@ def services(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="DATASET", help="The changed dataset; itself if absent."
+            "--output",
+            "-o",
+            metavar="DATASET",
+            help="The changed dataset (default: the same one, changed in place).",
         ),
     ] = None,
+    replace: Replace = False,
     form: Form = None,
     raw_csv: RawCsv = False,
 ) -> None:
@@ -166,7 +172,7 @@ def services(
         for batch in table.to_batches():
             writer.write(batch)
     if shared != "keep":
-        moved = move_shared(data, output or dataset, shared, least)
+        moved = move_shared(data, output or dataset, shared, least, replace=replace)
         note(f"{output or dataset}: {len(moved):,} of {len(data):,} flows ({shared})")
 
 
@@ -183,8 +189,8 @@ def _print_info(console: "Console", data: "Dataset") -> None:
         console.print(f"group {name}: {len(counts)} values")
     for reason, n in data.info["dropped"].items():
         console.print(f"dropped {n:,}: {reason}")
-    for deed in data.info["done"]:
-        console.print(f"done: {deed}")
+    for edit in data.info["done"]:
+        console.print(f"done: {edit}")
 
 
 app = typer.Typer(

@@ -9,6 +9,7 @@ from apptell.cli.labelling import (
     Groups,
     Output,
     Rename,
+    Replace,
     Shared,
     pairs,
     pattern_of,
@@ -72,9 +73,7 @@ def build(
         bool, typer.Option("--mask-names", help="Overwrite server names and hosts in payload.")
     ] = False,
     transport: Transport = "tcp",
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Begin anew though a dataset is there.")
-    ] = False,
+    replace: Replace = False,
     jobs: Annotated[
         int, typer.Option(metavar="N", help="Processes that read captures, one each.", min=1)
     ] = 1,

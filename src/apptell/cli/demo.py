@@ -64,7 +64,7 @@ def demo(
             data,
             model,
             out=output / "model",
-            replace=True,
+            replace=_was_trained_on(output / "model", data.hash),
             split="source",
             epochs=passes,
             seed=seed,
@@ -112,6 +112,18 @@ def demo(
         "  Teach it your own apps: a folder for each recording, in it a capture for each app:\n"
         "    apptell dataset build CAPTURES/ -o DATASET/"
     )
+
+
+def _was_trained_on(model: Path, dataset_hash: str) -> bool:
+    """Whether a folder has a model of this dataset: only that one is the demonstration's to replace."""
+    from apptell.errors import ModelError
+    from apptell.models import read_model
+
+    try:
+        info, _ = read_model(model)
+    except ModelError:
+        return False
+    return bool(info["data"].get("dataset_hash") == dataset_hash)
 
 
 def _recording_of(flows: "FlowBatch") -> list[str]:

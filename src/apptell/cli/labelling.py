@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="DATASET", help="The dataset's folder.")
 ]
+Replace = Annotated[
+    bool,
+    typer.Option("--replace", help="Replace a dataset that is there, once the new one is whole."),
+]
 Shared = Annotated[
     str,
     typer.Option(

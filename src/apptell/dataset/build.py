@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apptell.dataset.reading import Reading
+from apptell.dataset.manifest import INFO_FILE, read_info
+from apptell.dataset.reading import Reading, content_hash
 from apptell.dataset.spool import Spooled, spool
 from apptell.dataset.store import Dataset
 from apptell.dataset.writer import DatasetWriter
-from apptell.errors import UsageError
+from apptell.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from apptell.dataset.reading import LabelledSource
     from apptell.flows.schema import FlowBatch
@@ -39,6 +40,7 @@ def build(
     path: str | Path,
     *,
     replace: bool = False,
+    only_same: bool = False,
     change: Callable[[FlowBatch], FlowBatch] | None = None,
     applied_edits: Sequence[str] = (),
     jobs: int = 1,
@@ -50,6 +52,7 @@ def build(
         sources: where labelled flows come from, one after the other.
         path: the dataset's folder.
         replace: drop what is there; the old dataset stays whole until the new one is.
+        only_same: with ``replace``, only a dataset that was made of these sources and no others.
         change: applied to every batch before it is written (anonymising); may drop flows.
         applied_edits: lines for ``dataset.json`` that say what ``change`` did to these sources.
         jobs: processes that read sources, a whole source each; sources and ``change`` are then pickled.
@@ -60,13 +63,16 @@ def build(
         LabelError: a source of ground truth does not fit its capture; nothing was changed.
         UsageError: something was done to the dataset's flows that would not be done to the new ones.
     """
-    with DatasetWriter(path, replace=replace) as writer:
+    if only_same:
+        sources = list(sources)
+        _refuse_other_sources(Path(path), sources)
+    with DatasetWriter(path, "replace" if replace else "add") as writer:
         _check_edits(writer, applied_edits)
         before = writer.n_flows
         added, skipped, damaged = [], [], []
         found: Iterator[tuple[LabelledSource, Reading | Spooled]]
         if jobs > 1:
-            found = spool(sources, writer.path, jobs, change, writer.known)
+            found = spool(sources, writer.folder, jobs, change, writer.known)
         else:
             found = ((source, Reading(source, change)) for source in sources)
         for source, reading in found:
@@ -85,6 +91,18 @@ def build(
             return BuildReport(Dataset.open(path), 0, added, skipped, damaged)
         n_added = writer.n_flows - before
         return BuildReport(writer.commit(), n_added, added, skipped, damaged)
+
+
+def _refuse_other_sources(path: Path, sources: Sequence[LabelledSource]) -> None:
+    if not (path / INFO_FILE).exists():
+        return
+    ours = {content_hash(source.files) for source in sources}
+    for source in read_info(path, any_version=True)["sources"]:
+        if source["sha256"] not in ours:
+            raise DatasetError(
+                f"{path}: holds a dataset of other sources ({source['name']}), which is not replaced; "
+                "choose another folder"
+            )
 
 
 def _check_edits(writer: DatasetWriter, applied_edits: Sequence[str]) -> None:

@@ -11,11 +11,11 @@ _ROWS = 200
 """Rows of one table at most; ``dataset.json`` has them all."""
 
 
-def card(name: str, info: Mapping[str, Any]) -> str:
+def card(info: Mapping[str, Any]) -> str:
     """A Markdown page: what the dataset holds, where it came from, what was left out and done to it."""
     apps = {label.split("/", 1)[0] for label in info["apps"]}
     lines = [
-        f"# {name}",
+        f"# Labelled flows of {len(apps)} apps",
         "",
         (
             f"{info['n_flows']:,} labelled flows of {len(apps)} apps from {len(info['sources'])} sources, in "
@@ -62,7 +62,7 @@ def card(name: str, info: Mapping[str, Any]) -> str:
             "",
             "## What was done to the flows",
             "",
-            *(f"- {_plain(deed)}" for deed in info["done"]),
+            *(f"- {_plain(edit)}" for edit in info["done"]),
         ]
     limits = info["encoding"]
     lines += [

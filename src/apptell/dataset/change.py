@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from apptell.dataset.store import Dataset, dataset_hash, file_sha256
+from apptell.dataset.manifest import dataset_hash
+from apptell.dataset.store import Dataset, file_sha256
 from apptell.dataset.writer import DatasetWriter
 from apptell.errors import DatasetError, UsageError
 from apptell.flows.schema import GROUPS, SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -59,39 +60,50 @@ def rewrite(
     data: Dataset,
     path: str | Path,
     change: Callable[[FlowBatch], FlowBatch],
-    deed: str,
+    edit: str,
+    *,
+    replace: bool = False,
 ) -> Dataset:
-    """The dataset with every batch changed, written elsewhere or over itself, by one rename.
+    """The dataset with every batch changed, in another folder or in its own, by one rename.
 
     Args:
         data: what is changed.
         path: the folder of the result; may be the dataset's own.
         change: may drop flows; keeps order.
-        deed: the line that says so in ``dataset.json``.
+        edit: the line that says so in ``dataset.json``.
+        replace: replace a dataset that is there, also the one that is changed.
+
+    Raises:
+        DatasetError: there is a dataset already, and it is not replaced.
     """
-    with DatasetWriter(path, replace=True) as writer:
-        for old in data.info.get("steps", ()):
+    with DatasetWriter(path, "replace" if replace else "refuse") as writer:
+        for old in data.info["steps"]:
             writer.note(old)
         for batch in data.batches(ALL_GROUPS):
             writer.write(change(batch))
         _take_over(writer, data)
-        writer.note(deed)
+        writer.note(edit)
         return writer.commit()
 
 
-def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
+def merge(datasets: Sequence[Dataset], path: str | Path, *, replace: bool = False) -> Dataset:
     """Several datasets as one; a source that two of them have comes from the first alone.
 
     A flow is known by its connection, part and beginning. The result's folder may be one of them.
 
+    Args:
+        datasets: two or more.
+        path: the folder of the result.
+        replace: replace a dataset that is there and is none of those that are merged.
+
     Raises:
-        DatasetError: fewer than two datasets.
+        DatasetError: fewer than two datasets, or there is another dataset already.
         UsageError: something was done to the flows of one (anonymised, masked) and not to another's.
     """
     if len(datasets) < 2:
         raise DatasetError("merge: two datasets at least are needed")
     edits_of = [
-        {deed for source in data.info["sources"] for deed in source.get("done", ())}
+        {edit for source in data.info["sources"] for edit in source.get("done", ())}
         for data in datasets
     ]
     for data, done in zip(datasets, edits_of, strict=True):
@@ -99,7 +111,8 @@ def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
             raise UsageError(
                 f"merge: to the flows of {data.path} was not done what was to others: {min(missing)}"
             )
-    with DatasetWriter(path, replace=True) as writer:
+    replace = replace or any(is_same_folder(data.path, path) for data in datasets)
+    with DatasetWriter(path, "replace" if replace else "refuse") as writer:
         seen = np.zeros(0, dtype=np.uint64)
         for data in datasets:
             n_twice = 0
@@ -111,8 +124,8 @@ def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
                 n_twice += int((~fresh).sum())
                 writer.write(batch.filter(fresh))
             seen = np.unique(np.concatenate([seen, *own]))
-            for deed in data.info.get("steps", ()):
-                writer.note(f"{data.path.name}: {deed}")
+            for edit in data.info["steps"]:
+                writer.note(f"{data.path.name}: {edit}")
             _take_over(writer, data)
             writer.note(
                 f"merged {data.path.name} ({len(data)} flows, {n_twice} of them there already)"
@@ -120,11 +133,13 @@ def merge(datasets: Sequence[Dataset], path: str | Path) -> Dataset:
         return writer.commit()
 
 
-def sample(data: Dataset, path: str | Path, per_app: int, seed: int = 0) -> Dataset:
+def sample(
+    data: Dataset, path: str | Path, per_app: int, seed: int = 0, *, replace: bool = False
+) -> Dataset:
     """At most ``per_app`` flows of each label, drawn at random over the whole dataset, in its order.
 
     Raises:
-        DatasetError: ``per_app`` is below 1.
+        DatasetError: ``per_app`` is below 1, or there is a dataset already and it is not replaced.
     """
     if per_app < 1:
         raise DatasetError(f"sample: {per_app} flows per app; at least 1")
@@ -145,8 +160,13 @@ def sample(data: Dataset, path: str | Path, per_app: int, seed: int = 0) -> Data
         at += len(batch)
         return batch.filter(keep[at - len(batch) : at])
 
-    deed = f"sampled at most {per_app} flows per label of {data.path.name}, seed {seed}"
-    return rewrite(data, path, some, deed)
+    edit = f"sampled at most {per_app} flows per label of {data.path.name}, seed {seed}"
+    return rewrite(data, path, some, edit, replace=replace)
+
+
+def is_same_folder(one: Path, other: str | Path) -> bool:
+    """Whether two paths lead to one folder that exists."""
+    return Path(other).exists() and one.samefile(other)
 
 
 def _keys(flows: FlowBatch) -> NDArray[np.uint64]:

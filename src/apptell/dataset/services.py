@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow as pa
 
-from apptell.dataset.change import rewrite
+from apptell.dataset.change import is_same_folder, rewrite
 from apptell.dataset.classes import OTHER, SYSTEM, app_of
 from apptell.dataset.groups import domains, servers
 from apptell.errors import UsageError
@@ -102,15 +102,28 @@ def shared_services(data: Dataset, least: int = DEFAULT_LEAST) -> set[str]:
 
 
 def move_shared(
-    data: Dataset, path: str | Path, shared: str, least: int = DEFAULT_LEAST
+    data: Dataset,
+    path: str | Path,
+    shared: str,
+    least: int = DEFAULT_LEAST,
+    *,
+    replace: bool = False,
 ) -> Dataset:
     """The dataset with the flows to shared services moved to ``other``, or left out.
 
+    Args:
+        data: what is changed.
+        path: the folder of the result; may be the dataset's own.
+        shared: ``keep``, ``other`` or ``drop``.
+        least: apps that make a service a shared one.
+        replace: replace another dataset that is there.
+
     Raises:
+        DatasetError: there is another dataset already.
         UsageError: ``shared`` is none of keep, other and drop.
     """
     if shared not in ("keep", "other", "drop"):
-        raise UsageError(f"--shared {shared}: there are keep, other and drop")
+        raise UsageError(f"shared services {shared!r}: choose keep, other or drop")
     services = set() if shared == "keep" else shared_services(data, least)
 
     def change(batch: FlowBatch) -> FlowBatch:
@@ -119,8 +132,9 @@ def move_shared(
         return batch.filter(~hit) if shared == "drop" else relabel(batch, hit, OTHER)
 
     listed = ", ".join(sorted(services)[:20])
-    deed = f"flows to {len(services)} services that {least} apps or more share: {shared} ({listed})"
-    return rewrite(data, path, change, deed)
+    edit = f"flows to {len(services)} services that {least} apps or more share: {shared} ({listed})"
+    replace = replace or is_same_folder(data.path, path)
+    return rewrite(data, path, change, edit, replace=replace)
 
 
 def system_as(flows: FlowBatch, kind: str) -> FlowBatch:

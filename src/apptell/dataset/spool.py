@@ -1,7 +1,8 @@
 """Sources enter, several processes read them; what each source gave leaves, in the sources' order.
 
-A process reads a whole source, labels it and writes its flows beside the dataset as an Arrow stream, which
-the next writer sweeps away if nobody takes it. So a dataset is the same, however many processes made it.
+A process reads a whole source, labels it and writes its flows beside the dataset as an Arrow stream. The
+folder's record lists that file, so that the next writer deletes it if nobody takes it. A dataset is the same,
+however many processes made it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
+    from apptell.dataset.folder import DatasetFolder
     from apptell.dataset.reading import LabelledSource
 
 _AHEAD: Final = 2
@@ -56,7 +58,7 @@ class Spooled:
 
 def spool(
     sources: Iterable[LabelledSource],
-    folder: Path,
+    folder: DatasetFolder,
     jobs: int,
     change: Callable[[FlowBatch], FlowBatch] | None,
     known: frozenset[str],
@@ -65,7 +67,7 @@ def spool(
 
     Args:
         sources: what to read; picklable.
-        folder: the dataset's, for files that are on their way.
+        folder: the dataset's, locked, for files that are on their way.
         jobs: processes.
         change: as for ``build``; picklable.
         known: digests of the dataset's content, which is not read again.
@@ -103,11 +105,13 @@ def spool(
 class _Pool:
     """Some processes, each with a pipe; one that finds its pipe closed ends."""
 
-    def __init__(self, jobs: int, folder: Path, *settings: Any) -> None:
+    def __init__(self, jobs: int, folder: DatasetFolder, *settings: Any) -> None:
         self._jobs = jobs
         self._folder = folder
         self._settings = settings
         self._workers: list[tuple[BaseProcess, Connection]] = []
+        self._files: list[Path] = []
+        """What the processes may have written."""
         self._busy: dict[Connection, int] = {}
         self.done: dict[int, Spooled | ApptellError] = {}
         """What has come back, by number."""
@@ -123,12 +127,14 @@ class _Pool:
         if idle is None:
             context = multiprocessing.get_context("spawn")
             idle, theirs = context.Pipe()
-            arguments = (theirs, self._folder, *self._settings)
+            arguments = (theirs, *self._settings)
             worker = context.Process(target=_work, args=arguments, daemon=True)
             worker.start()
             theirs.close()
             self._workers.append((worker, idle))
-        idle.send(item)
+        file = self._folder.scratch("spool")
+        self._files.append(file)
+        idle.send((*item, file))
         self._busy[idle] = item[0]
 
     def wait(self, name: str) -> None:
@@ -150,13 +156,12 @@ class _Pool:
             if pipe in self._busy:
                 worker.terminate()
             worker.join()
-        for file in self._folder.glob("spool-*.tmp"):
-            file.unlink()
+        for file in self._files:
+            self._folder.delete(file.name)
 
 
 def _work(
     pipe: Connection,
-    folder: Path,
     change: Callable[[FlowBatch], FlowBatch] | None,
     known: frozenset[str],
 ) -> None:
@@ -164,9 +169,9 @@ def _work(
     answer: Spooled | ApptellError
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:
-            number, source = pipe.recv()
+            _, source, file = pipe.recv()
             try:
-                answer = _one(Reading(source, change), folder / f"spool-{number}.tmp", known)
+                answer = _one(Reading(source, change), file, known)
             except ApptellError as error:
                 answer = error
             pipe.send(answer)

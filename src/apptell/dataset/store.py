@@ -8,7 +8,6 @@ is replaced by one rename: whoever dies at any moment leaves the old dataset or 
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,8 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apptell.dataset.checks import checked_flows
+from apptell.dataset.manifest import INFO_FILE, check_shard_file, dataset_hash, read_info
 from apptell.errors import DatasetError, UsageError
-from apptell.flows.schema import GROUPS, SCHEMA, SCHEMA_VERSION, FlowBatch
+from apptell.flows.schema import GROUPS, SCHEMA, FlowBatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from apptell.flows import FlowOptions
     from apptell.labels import LabelOptions
 
-DATASET_VERSION: Final = 1
-"""Version of ``dataset.json`` and of the folder's form."""
-INFO_FILE: Final = "dataset.json"
 DEFAULT_GROUPS: Final = ("core", "segments", "names", "labels")
 _READ_BYTES: Final = 1 << 20
 
@@ -55,19 +53,15 @@ class Dataset:
         """Opens the dataset in a folder; reads ``dataset.json`` alone.
 
         Raises:
-            DatasetError: no dataset is there, it is of another version, or a shard is missing.
+            DatasetError: no dataset is there, it is of another version or form, or a shard is missing or no
+                regular file.
         """
         folder = Path(path)
         info = read_info(folder)
+        if info["hash"] != dataset_hash(info["shards"]):
+            raise DatasetError(f"{folder}: the content hash is not that of its shards")
         for shard in info["shards"]:
-            file = folder / shard["file"]
-            if not file.is_file():
-                raise DatasetError(f"{folder}: shard {shard['file']} is missing")
-            if file.stat().st_size != shard["bytes"]:
-                size = file.stat().st_size
-                raise DatasetError(
-                    f"{file}: {size} bytes, not the {shard['bytes']} it was written with"
-                )
+            check_shard_file(folder, shard)
         return cls(folder, info)
 
     @classmethod
@@ -209,7 +203,8 @@ class Dataset:
             end = begin + shard["n_flows"]
             if rows is None or len(_between(rows, begin, end)):
                 at = begin
-                for batch in _read_shard(self.path / shard["file"], columns, batch_flows):
+                file = check_shard_file(self.path, shard)
+                for batch in _read_shard(file, shard["n_flows"], columns, batch_flows):
                     if rows is None:
                         yield batch
                     elif len(wanted := _between(rows, at, at + len(batch))):
@@ -234,42 +229,6 @@ def _between(rows: NDArray[np.int64], begin: int, end: int) -> NDArray[np.int64]
     return rows[low:high]
 
 
-def read_info(folder: Path) -> dict[str, Any]:
-    """``dataset.json`` of a folder, its versions checked.
-
-    Raises:
-        DatasetError: it is missing, damaged or of another version.
-    """
-    file = folder / INFO_FILE
-    if not folder.is_dir():
-        raise DatasetError(f"{folder}: no such dataset")
-    if not file.is_file():
-        raise DatasetError(f"{folder}: not a dataset ({INFO_FILE} is missing)")
-    try:
-        info = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"{file}: cannot be read: {error}") from error
-    wanted = (
-        "dataset_version",
-        "flow_schema",
-        "n_flows",
-        "shards",
-        "apps",
-        "groups",
-        "sources",
-        "hash",
-    )
-    missing = [key for key in wanted if not isinstance(info, dict) or key not in info]
-    if missing:
-        raise DatasetError(f"{file}: {missing[0]!r} is missing")
-    for key, mine in (("dataset_version", DATASET_VERSION), ("flow_schema", SCHEMA_VERSION)):
-        if info[key] != mine:
-            raise DatasetError(
-                f"{file}: {key} is {info[key]}, this program reads {mine}; build it anew"
-            )
-    return dict(info)
-
-
 def columns_of(groups: Sequence[str]) -> list[str]:
     """Names of the columns in some groups, in schema order."""
     for name in groups:
@@ -284,23 +243,26 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def dataset_hash(shards: Sequence[dict[str, Any]]) -> str:
-    """What ``Dataset.hash`` is made of."""
-    digest = hashlib.sha256(f"apptell flows {SCHEMA_VERSION}".encode())
-    for shard in shards:
-        digest.update(shard["sha256"].encode())
-    return digest.hexdigest()
-
-
-def _read_shard(file: Path, columns: list[str], batch_flows: int) -> Iterator[FlowBatch]:
+def _read_shard(
+    file: Path, n_flows: int, columns: list[str], batch_flows: int
+) -> Iterator[FlowBatch]:
+    """The flows of a shard, each batch checked: what it holds is indexed without further checks."""
+    n_read = 0
     try:
         # Read ahead, Arrow would keep all of a shard's compressed bytes until its end.
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BYTES) as parquet:
+            if parquet.metadata.num_rows != n_flows:
+                raise DatasetError(
+                    f"{file}: {parquet.metadata.num_rows} flows, and {INFO_FILE} says {n_flows}"
+                )
             for batch in parquet.iter_batches(batch_flows, columns=columns):
                 if batch.num_rows:
-                    yield FlowBatch(batch.select(columns))
-    except (pa.ArrowException, OSError, KeyError) as error:
+                    n_read += batch.num_rows
+                    yield checked_flows(batch, columns, f"{file}: damaged shard")
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         raise DatasetError(f"{file}: damaged shard: {error}") from error
+    if n_read != n_flows:
+        raise DatasetError(f"{file}: damaged shard: {n_read} flows, not {n_flows}")
 
 
 def _join(batches: list[pa.RecordBatch]) -> pa.RecordBatch:

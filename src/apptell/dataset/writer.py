@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
-import os
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,16 +14,17 @@ import pyarrow.parquet as pq
 
 from apptell._version import __version__
 from apptell.dataset.card import card
-from apptell.dataset.store import (
+from apptell.dataset.checks import checked_flows
+from apptell.dataset.folder import DatasetFolder
+from apptell.dataset.manifest import (
     DATASET_VERSION,
     INFO_FILE,
-    Dataset,
+    check_form,
     dataset_hash,
-    file_sha256,
     read_info,
 )
+from apptell.dataset.store import Dataset, file_sha256
 from apptell.errors import DatasetError
-from apptell.files import NewFile, write_file
 from apptell.flows.schema import (
     DECISION_SEGMENTS,
     MAX_SEGMENT_BYTES,
@@ -32,7 +32,6 @@ from apptell.flows.schema import (
     MAX_SEQUENCE,
     SCHEMA,
     SCHEMA_VERSION,
-    FlowBatch,
 )
 
 if TYPE_CHECKING:
@@ -40,11 +39,17 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from apptell.files import NewFile
+    from apptell.flows.schema import FlowBatch
+
+Existing = Literal["add", "replace", "refuse"]
+"""What a writer does with a dataset that is there."""
+
 SHARD_FLOWS: Final = 131_072
 """Flows of one shard at most."""
 ROW_GROUP_FLOWS: Final = 1024
 """Flows of one Parquet row group: what a reader holds in memory at least (at most 75 MB)."""
-_LOCK: Final = ".lock"
+_CARD: Final = "README.md"
 # Columns whose values repeat; a dictionary for payload bytes would only cost time.
 _REPEATING: Final = [
     "capture", "protocol", "client_address", "client_port", "server_address", "server_port", "client_by",
@@ -56,22 +61,21 @@ _REPEATING: Final = [
 class DatasetWriter:
     """Writes a new dataset, or appends to one. Use as a context manager; ``commit`` makes it real.
 
-    Leaving the ``with`` block without ``commit`` (an error, a kill) leaves the folder's dataset as it was;
-    shards already written are swept away by the next writer.
+    Leaving the ``with`` block without ``commit`` leaves the folder as it was; what a killed process leaves is
+    deleted by the next writer. Files that apptell did not make are never touched, a README.md that was edited
+    neither.
     """
 
-    def __init__(self, path: str | Path, *, replace: bool = False) -> None:
-        """Opens the folder for writing and locks it.
+    def __init__(self, path: str | Path, existing: Existing = "add") -> None:
+        """Opens no file yet; entering the ``with`` block locks the folder.
 
         Args:
             path: the dataset's folder; made when absent.
-            replace: start from nothing though a dataset is there.
-
-        Raises:
-            DatasetError: the folder holds something else, another version, or another writer is at it.
+            existing: what happens to a dataset that is there: it is added to (``add``), replaced once the new
+                one is whole (``replace``), or nothing is done (``refuse``).
         """
         self.path = Path(path)
-        self._replace = replace
+        self._existing = existing
         self._shards: list[dict[str, Any]] = []
         self._sources: list[dict[str, Any]] = []
         self._known: set[str] = set()
@@ -83,30 +87,20 @@ class DatasetWriter:
         self._file: NewFile | None = None
         self._pending: list[pa.RecordBatch] = []
         self._n_pending = self._n_shard = self._n_source = 0
-        self._lock: int | None = None
+        self._current: dict[str, Any] | None = None
+        """The content of the ``dataset.json`` that is in force; None: none is."""
 
     def __enter__(self) -> Self:
-        if self.path.exists() and not self.path.is_dir():
-            raise DatasetError(f"{self.path}: is a file, not a dataset's folder")
-        if self.path.is_dir() and not (self.path / INFO_FILE).exists():
-            strange = [f.name for f in self.path.iterdir() if not _is_ours(f.name)]
-            if strange:
-                raise DatasetError(f"{self.path}: not empty and not a dataset ({strange[0]})")
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise DatasetError(f"{self.path}: cannot be written: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(self._lock)
-            self._lock = None
-            raise DatasetError(f"{self.path}: another build is writing it") from error
+        """Locks the folder.
+
+        Raises:
+            DatasetError: the folder holds something else, another version, or another writer is at it.
+        """
+        self.folder = DatasetFolder(self.path)
         try:
             self._resume()
-        except DatasetError:
-            self._unlock()
+        except BaseException:
+            self.folder.close()
             raise
         return self
 
@@ -121,7 +115,8 @@ class DatasetWriter:
         if self._parquet is not None:
             self._parquet.close()
             self._parquet = None
-        self._unlock()
+        self.folder.settle(_files_of(self._current))
+        self.folder.close()
 
     @property
     def n_flows(self) -> int:
@@ -131,7 +126,7 @@ class DatasetWriter:
     @property
     def is_old(self) -> bool:
         """Whether the folder holds a dataset already."""
-        return (self.path / INFO_FILE).exists()
+        return self._current is not None
 
     @property
     def known(self) -> frozenset[str]:
@@ -143,10 +138,10 @@ class DatasetWriter:
         return sha256 in self._known
 
     def write(self, flows: FlowBatch) -> None:
-        """Adds flows of the source that ``end_source`` will name.
+        """Adds flows of the source that ``end_source`` will name; columns that they lack become nulls.
 
         Raises:
-            DatasetError: a flow has no label.
+            DatasetError: a flow has no label, or its lists do not fit each other.
         """
         if not len(flows):
             return
@@ -154,10 +149,8 @@ class DatasetWriter:
         if label.null_count:
             raise DatasetError(f"{self.path}: {label.null_count} flows without a label")
         self._count(flows)
-        full = FlowBatch.from_columns(
-            {n: flows.column(n) for n in flows.columns}, len(flows)
-        ).to_arrow()
-        self._pending.append(full)
+        full = checked_flows(flows.to_arrow(), SCHEMA.names, self.path)
+        self._pending.append(full.to_arrow().cast(SCHEMA))
         self._n_pending += len(flows)
         self._n_source += len(flows)
         if self._n_pending >= ROW_GROUP_FLOWS:
@@ -196,34 +189,52 @@ class DatasetWriter:
         self._flush()
         self._close_shard()
         info = self._info()
-        write_file(self.path / "README.md", card(self.path.resolve().name, info))
-        write_file(self.path / INFO_FILE, json.dumps(info, indent=1, ensure_ascii=False) + "\n")
+        check_form(self.path / INFO_FILE, info)
+        text = card(info)
+        if self._owns_card():
+            info["readme_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+            self.folder.record(_CARD)
+            self._write_file(_CARD, text)
+        self._write_file(INFO_FILE, json.dumps(info, indent=1, ensure_ascii=False) + "\n")
         # Whoever replaces a dataset by an anonymised one wants the old one gone.
-        self._sweep({shard["file"] for shard in self._shards})
+        for name in _files_of(self._current) - _files_of(info):
+            self.folder.delete(name)
+        self._current = info
         return Dataset(self.path, info)
 
+    def _write_file(self, name: str, text: str) -> None:
+        file = self.folder.new_file(name)
+        try:
+            file.write(text.encode())
+            file.place()
+        finally:
+            file.abandon()
+
+    def _owns_card(self) -> bool:
+        """Whether the README is apptell's to write: absent, or as it was written last; not a user's."""
+        file = self.path / _CARD
+        if not file.exists() or _CARD in self.folder.made:
+            return True
+        known = (self._current or {}).get("readme_sha256")
+        return file.is_file() and file_sha256(file) == known
+
     def _resume(self) -> None:
-        """Takes up what is there, and sweeps away what no ``dataset.json`` names."""
-        keep: set[str] = set()
-        if (self.path / INFO_FILE).exists():
-            old = read_info(self.path)
-            # A dataset that is being replaced stays whole until the commit.
-            keep = {shard["file"] for shard in old["shards"]}
-            if not self._replace:
+        """Takes up what is there, and deletes what a killed build left."""
+        if self.folder.has_dataset:
+            if self._existing == "refuse":
+                raise DatasetError(
+                    f"{self.path}: there is a dataset already, and it is not replaced"
+                )
+            old = self._current = read_info(self.path, any_version=self._existing == "replace")
+            if self._existing == "add":
                 self._shards, self._sources = list(old["shards"]), list(old["sources"])
                 self._known = {source["sha256"] for source in old["sources"] if source["sha256"]}
-                self._done = list(old.get("steps", ()))
+                self._done = list(old["steps"])
                 self._apps.update(old["apps"])
-                self._label_from.update(old.get("label_from", {}))
+                self._label_from.update(old["label_from"])
                 self._groups = {name: Counter(counts) for name, counts in old["groups"].items()}
-        self._sweep(keep)
-
-    def _sweep(self, keep: set[str]) -> None:
-        """Deletes shards that no ``dataset.json`` names, and what a killed build left half done."""
-        for file in self.path.iterdir():
-            loose = file.name.startswith("flows-") and file.name not in keep
-            if loose or file.name.endswith(".tmp"):
-                file.unlink()
+        # A dataset that is being replaced stays whole until the commit.
+        self.folder.settle(_files_of(self._current))
 
     def _count(self, flows: FlowBatch) -> None:
         for name, into in (("label", self._apps), ("label_from", self._label_from)):
@@ -243,7 +254,7 @@ class DatasetWriter:
         table = pa.Table.from_batches(self._pending, schema=SCHEMA)
         self._pending, self._n_pending = [], 0
         if self._parquet is None:
-            self._file = NewFile(self.path / f"flows-{len(self._shards):05d}.parquet")
+            self._file = self.folder.new_file(f"flows-{len(self._shards):05d}.parquet")
             self._parquet = pq.ParquetWriter(
                 self._file, SCHEMA, compression="zstd", use_dictionary=_REPEATING
             )
@@ -261,6 +272,7 @@ class DatasetWriter:
         # The content is in the name, so that no new shard can ever overwrite one that counts.
         name = f"flows-{len(self._shards):05d}-{digest[:12]}.parquet"
         size = self._file.tell()
+        self.folder.record(name)
         self._file.place(self.path / name)
         self._shards.append(
             {"file": name, "n_flows": self._n_shard, "bytes": size, "sha256": digest}
@@ -277,6 +289,7 @@ class DatasetWriter:
             "flow_schema": SCHEMA_VERSION,
             "written_by": f"apptell {__version__}",
             "hash": dataset_hash(self._shards),
+            "readme_sha256": "",
             "n_flows": sum(shard["n_flows"] for shard in self._shards),
             "apps": dict(sorted(self._apps.items())),
             "groups": {n: dict(sorted(c.items())) for n, c in sorted(self._groups.items())},
@@ -302,11 +315,7 @@ class DatasetWriter:
             "shards": self._shards,
         }
 
-    def _unlock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
-
-def _is_ours(name: str) -> bool:
-    return name.startswith("flows-") or name.endswith(".tmp") or name in (_LOCK, "README.md")
+def _files_of(info: Mapping[str, Any] | None) -> set[str]:
+    """The files that a ``dataset.json`` names, and the card."""
+    return set() if info is None else {_CARD, *(shard["file"] for shard in info["shards"])}

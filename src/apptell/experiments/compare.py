@@ -25,6 +25,7 @@ from apptell.experiments.plan import plan_seeds, save_plans
 from apptell.experiments.verdict_table import VerdictTable
 from apptell.reports.comparison import ComparedModel, model_text, models_json, write_overview
 from apptell.reports.evaluation import write_report
+from apptell.reports.folder import check_report_folder
 from apptell.verdicts import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def compare(
     """
     classes = Classes(level, system)
     models_of(models, only=only)  # an unknown name is refused before a dataset is read
+    if out is not None:
+        check_report_folder(Path(out), ("report.html", "metrics.json"))
     opened = open_flows(dataset)
     chosen = labelled_flows(opened, classes, apps)
     n_elsewhere = 0

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from apptell.dataset.splits import Split, folds, method_of, save_split
+from apptell.dataset.splits import Split, folds, method_of, split_bytes
 from apptell.dataset.splits.methods import Elsewhere
 from apptell.errors import DatasetError, UsageError
 from apptell.experiments.labelled import split_of
-from apptell.files import make_folder
+from apptell.reports.folder import write_report_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -77,13 +77,13 @@ def save_plans(plans: Sequence[Plan], flows: FlowBatch, folder: Path) -> None:
     """Writes every fold as a file, in a folder for each seed where there are several.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds files of these names that are not a report's.
     """
     for plan in plans:
         place = folder / f"seed-{plan.seed}" if len(plans) > 1 else folder
-        make_folder(place)
-        for number, each in enumerate(plan.splits, 1):
-            save_split(each, flows, place / f"fold-{number}.jsonl")
+        folds_of = enumerate(plan.splits, 1)
+        files = {f"fold-{number}.jsonl": split_bytes(each, flows) for number, each in folds_of}
+        write_report_files(place, files)
 
 
 def plan_of(
@@ -92,8 +92,7 @@ def plan_of(
     """The folds of a seed with ``n_inner`` folds within each training side; 0 for none.
 
     A training side is divided by its own split; where that has no units within it, by source, session or
-    connection.
-    Where its groups are too few to be parted, nothing is held out of any.
+    connection. Where its groups are too few to be parted, nothing is held out of any.
     """
     if not n_inner:
         return Plan(seed, tuple(splits))

@@ -23,13 +23,14 @@ def embedded_recordings() -> list[Path]:
 
 
 def embedded_dataset(folder: Path, progress: Callable[[str], None] | None = None) -> Dataset:
-    """Builds the dataset of the embedded samples; one that is there is replaced.
+    """Builds the dataset of the embedded samples; an earlier one of the same samples is replaced.
 
     Args:
         folder: the dataset's.
         progress: called with the name of each capture before it is read.
 
     Raises:
+        DatasetError: the folder holds a dataset of something else.
         OutputError: the folder cannot be written.
     """
     labelled = LabelSearch(
@@ -38,4 +39,4 @@ def embedded_dataset(folder: Path, progress: Callable[[str], None] | None = None
         LabelOptions(kind="folders"),
     )
     step = None if progress is None else (lambda source: progress(source.name))
-    return build(labelled, folder, replace=True, progress=step).dataset
+    return build(labelled, folder, replace=True, only_same=True, progress=step).dataset

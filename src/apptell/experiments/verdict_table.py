@@ -15,6 +15,7 @@ import pyarrow as pa
 from apptell.records.forms import form_of_name
 from apptell.records.schema import VERDICT_RECORD, verdict_records
 from apptell.records.writers import open_writer
+from apptell.reports.folder import report_file
 from apptell.verdicts import decide
 
 if TYPE_CHECKING:
@@ -95,6 +96,6 @@ class VerdictTable:
         Raises:
             OutputError: the file cannot be written.
         """
-        with open_writer(path, form_of_name("parquet"), self.schema) as writer:
+        with report_file(path), open_writer(path, form_of_name("parquet"), self.schema) as writer:
             for batch in self.batches():
                 writer.write(batch)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from apptell.files import write_files
+from apptell.reports.folder import write_report_files
 from apptell.reports.html import ReportText, evaluation_page
 from apptell.reports.page import csv_text
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def write_report(
     folder: Path, result: Evaluation, text: ReportText, about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Writes a report; files of an earlier one are replaced.
+    """Writes a report; files of an earlier report are replaced, a user's are not.
 
     Args:
         folder: made when it is not there.
@@ -34,7 +34,7 @@ def write_report(
         The content of ``metrics.json``.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds files of these names that no report wrote.
     """
     metrics = {**about, **result.to_json()}
     apps = metrics["apps"]
@@ -45,7 +45,7 @@ def write_report(
         + [metrics["at_threshold"]["per_app"][app][figure] for figure in figures]
         for app in apps
     ]
-    write_files(
+    write_report_files(
         folder,
         {
             "report.html": evaluation_page(result, text),

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apptell._version import __version__
-from apptell.files import write_files
 from apptell.records.forms.csv import csv_line, guarded
+from apptell.reports.folder import write_report_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def write_page(
     metrics: Mapping[str, Any],
     command: str = "",
 ) -> None:
-    """Writes the report; files of an earlier one are replaced.
+    """Writes the report; files of an earlier report are replaced, a user's are not.
 
     Args:
         folder: made when it is not there.
@@ -59,14 +59,14 @@ def write_page(
         command: what makes this report again.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds files of these names that no report wrote.
     """
     files = {
         "report.html": _page(title, words, sections, command),
         "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n",
         **{f"{s.name}.csv": csv_text(s.head, s.rows) for s in sections if s.rows},
     }
-    write_files(folder, files)
+    write_report_files(folder, files)
 
 
 def shown(cell: Cell) -> str:

@@ -7,7 +7,7 @@ apptell; another distribution adds its own by an entry point of the group ``appt
 from __future__ import annotations
 
 from apptell.dataset.splits.division import Split, folds, split
-from apptell.dataset.splits.files import save_split, training_rows
+from apptell.dataset.splits.files import save_split, split_bytes, training_rows
 from apptell.dataset.splits.method import SplitMethod
 from apptell.dataset.splits.registry import method_of, split_names
 
@@ -18,6 +18,7 @@ __all__ = [
     "method_of",
     "save_split",
     "split",
+    "split_bytes",
     "split_names",
     "training_rows",
 ]

@@ -35,18 +35,28 @@ def save_split(split: Split, flows: FlowBatch, path: str | Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    keys = _keys(flows)
     with new_file(Path(path)) as file:
-        for side, rows in (("train", split.train), ("test", split.test)):
-            for row in rows:
-                connection, part, capture = keys[row]
-                record = {
-                    "connection_id": str(connection),  # JSON's numbers are exact to 53 bits
-                    "part": part,
-                    "capture": capture,
-                    "side": side,
-                }
-                file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
+        file.writelines(_records(split, flows))
+
+
+def split_bytes(split: Split, flows: FlowBatch) -> bytes:
+    """The content of a split's file."""
+    return b"".join(_records(split, flows))
+
+
+def _records(split: Split, flows: FlowBatch) -> Iterator[bytes]:
+    """A line for each flow of both sides."""
+    keys = _keys(flows)
+    for side, rows in (("train", split.train), ("test", split.test)):
+        for row in rows:
+            connection, part, capture = keys[row]
+            record = {
+                "connection_id": str(connection),  # JSON's numbers are exact to 53 bits
+                "part": part,
+                "capture": capture,
+                "side": side,
+            }
+            yield json.dumps(record, ensure_ascii=False).encode() + b"\n"
 
 
 def training_rows(flows: FlowBatch, path: Path) -> NDArray[np.bool_]:
