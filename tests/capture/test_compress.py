@@ -1,8 +1,13 @@
 import gzip
 import io
+import lzma
 import struct
+import subprocess
+import sys
+import time
 
 import pytest
+import zstandard
 
 from apptell.capture import open_capture
 from apptell.capture.streams import ObjectStream, Stop
@@ -148,3 +153,73 @@ def test_a_stream_reads_file_objects_that_only_know_read():
     stream = ObjectStream(OnlyRead(), Stop(None), owned=False)
     view = memoryview(bytearray(8))
     assert [stream.readinto(view) for _ in range(3)] == [2, 1, 0]
+
+
+def test_a_dictionary_or_window_beyond_the_limit_is_refused_in_one_line():
+    data = crafted.pcap(MANY)
+    options = [{"id": lzma.FILTER_LZMA2, "dict_size": 256 << 20, "preset": 0}]
+    header = bytearray(lzma.compress(data, lzma.FORMAT_XZ, filters=options))
+    window = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters(
+            window_log=28, hash_log=10, chain_log=10, strategy=1, write_content_size=0
+        )
+    ).compressobj()
+    wide = window.compress(data) + window.flush()
+    for compressed in (bytes(header), wide):
+        batches, stats, message = read(compressed)
+        assert stats.packets == sum(map(len, batches)) == 0
+        assert message is not None
+        assert "more than 128 MiB of memory are needed to decompress it near byte" in message
+
+
+def test_what_swells_a_thousandfold_needs_little_memory():
+    """Peak memory of a fresh process; 128 MiB of zeros in one record beyond what any record may hold."""
+    program = (
+        "import io, resource, zstandard, gzip, bz2, lzma\n"
+        "from apptell.capture import open_capture\n"
+        "from apptell.errors import CaptureError\n"
+        "from tests.capture import crafted\n"
+        "head = crafted.pcap()\n"
+        "frame = zstandard.ZstdCompressor().compressobj()\n"
+        "bomb = frame.compress(head)\n"
+        "piece = bytes(1 << 20)\n"
+        "for _ in range(128): bomb += frame.compress(piece)\n"
+        "bomb += frame.flush()\n"
+        "begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "n = 0\n"
+        "with open_capture(io.BytesIO(bomb)) as reader:\n"
+        "    for batch in reader: n += len(batch)\n"
+        "print(len(bomb), n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - begin)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    size, n_packets, grown_kib = map(int, done.stdout.split())
+    assert size < 100_000
+    assert n_packets == len(FRAMES) + (128 << 20) // 16  # of zeros: records without bytes
+    assert grown_kib < 64 << 10
+
+
+@pytest.mark.parametrize(
+    ("member", "least"),
+    [(struct.pack("<II", 0x184D2A50, 0), 200_000), (gzip.compress(b""), 20_000)],
+    ids=["skippable", "empty gzip"],
+)
+def test_the_work_for_tiny_members_grows_with_their_number_alone(member, least):
+    def seconds(n: int) -> float:
+        data = COMPRESSORS["gzip" if n and member[:2] == b"\x1f\x8b" else "zstd"](crafted.pcap())
+        stream = member * n + data
+        begin = time.process_time()
+        assert frames_of(read(stream)[0]) == FRAMES
+        return time.process_time() - begin
+
+    once = min(seconds(least) for _ in range(2))
+    twice = min(seconds(2 * least) for _ in range(2))
+    assert twice < 4 * once + 0.5
+
+
+def test_a_frame_to_be_skipped_that_is_cut_short_is_damage():
+    skip = struct.pack("<II", 0x184D2A53, 500) + b"12345"
+    batches, _, message = read(COMPRESSORS["zstd"](crafted.pcap()) + skip)
+    assert frames_of(batches) == FRAMES
+    assert message is not None
+    assert "cut short" in message

@@ -24,12 +24,20 @@ if TYPE_CHECKING:
 
 MAGIC_BYTES: Final = 6
 """Bytes that tell every kind."""
+MEMORY_LIMIT: Final = 128 << 20
+"""What a decompressor may need for its dictionary or window: as much as ``zstd -d`` takes unasked, and twice
+what ``xz -9`` needs. Files that ask for more are refused."""
 _INPUT_BYTES: Final = 64 << 10
+_FIRST_INPUT_BYTES: Final = 512
+"""What a new member is given first. Members may be tiny, and what they leave is copied."""
 _OUTPUT_BYTES: Final = 256 << 10
-_ZSTD_INPUT_BYTES: Final = 2 << 10
-"""Four bytes of Zstandard can hold a block of 128 KiB: at most 64 MiB come out at a time."""
+_ZSTD_INPUT_BYTES: Final = (64, 2 << 10)
+"""Least and most bytes given to Zstandard: four of them may hold a block of 128 KiB."""
+_SKIPPABLE_HEADER: Final = 8
 _DAMAGE: Final = (zlib.error, lzma.LZMAError, zstandard.ZstdError, OSError, EOFError, RuntimeError)
 """What the libraries raise for bytes that they cannot decompress."""
+_NEEDS_MEMORY: Final = ("too much memory", "memory usage limit")
+"""Words of the libraries' messages for a dictionary or window above the limit."""
 
 
 class _Gzip:
@@ -83,8 +91,9 @@ class _Zstandard:
     """One Zstandard frame, with the interface of the standard library's decompressors."""
 
     def __init__(self) -> None:
-        self._decoder = zstandard.ZstdDecompressor().decompressobj()
+        self._decoder = zstandard.ZstdDecompressor(max_window_size=MEMORY_LIMIT).decompressobj()
         self._waiting = b""
+        self._step = _ZSTD_INPUT_BYTES[0]
 
     @property
     def eof(self) -> bool:
@@ -98,11 +107,15 @@ class _Zstandard:
     def needs_input(self) -> bool:
         return not self._waiting
 
-    def decompress(self, data: bytes, max_length: int) -> bytes:  # noqa: ARG002
-        # The output is bounded by the input: python-zstandard cannot bound it otherwise.
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        # The output is bounded by the input: python-zstandard cannot bound it otherwise. So a stream that
+        # swells is read in small steps.
         data = self._waiting + data
-        self._waiting = data[_ZSTD_INPUT_BYTES:]
-        return self._decoder.decompress(data[:_ZSTD_INPUT_BYTES])
+        self._waiting = data[self._step :]
+        output = self._decoder.decompress(data[: self._step])
+        least, most = _ZSTD_INPUT_BYTES
+        self._step = least if len(output) > max_length else min(2 * self._step, most)
+        return output
 
 
 def compression(head: bytes) -> tuple[str, Callable[[], Any]] | None:
@@ -112,14 +125,19 @@ def compression(head: bytes) -> tuple[str, Callable[[], Any]] | None:
     if head[:3] == b"BZh" and head[3:4].isdigit():
         return "bzip2", bz2.BZ2Decompressor
     if head[:6] == b"\xfd7zXZ\x00":
-        return "xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        return "xz", lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY_LIMIT)
     if head[:4] == b"\x28\xb5\x2f\xfd":
         return "zstd", _Zstandard
     if head[:4] == b"\x04\x22\x4d\x18":
         return "lz4", lz4.frame.LZ4FrameDecompressor
-    if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:
-        return "zstd", _Zstandard  # a frame to be skipped, the same in LZ4
+    if _is_skippable(head):
+        return "zstd", _Zstandard
     return None
+
+
+def _is_skippable(head: bytes) -> bool:
+    """Whether a frame to be skipped begins there, of Zstandard or LZ4 alike."""
+    return head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50
 
 
 class DecompressedStream:
@@ -130,10 +148,15 @@ class DecompressedStream:
         self._stream = stream
         self._name = name
         self._input = head
+        self._at = 0
+        """Where the bytes of ``_input`` begin that no decompressor has."""
         self._consumed = len(head)
         self._output = memoryview(b"")
         self._scratch = memoryview(bytearray(_INPUT_BYTES))
         self._decoder: Any = None
+        self._step = _FIRST_INPUT_BYTES
+        self._skip = 0
+        """Bytes left of a frame to be skipped."""
         self._ended = False
         self._damage: CaptureError | None = None
 
@@ -143,14 +166,18 @@ class DecompressedStream:
         return self._stream.stopped
 
     def close(self) -> None:
-        """Close the stream underneath."""
+        """Close the stream underneath, and give back what was decompressed."""
         self._stream.close()
+        self._decoder = None
+        self._input, self._at = b"", 0
+        self._output = memoryview(b"")
+        self._ended = True
 
     def readinto(self, view: memoryview, /) -> int:
         """Put decompressed bytes into ``view``; 0 at the end.
 
         Raises:
-            CaptureError: the compressed bytes are damaged or cut short.
+            CaptureError: the compressed bytes are damaged, cut short, or need more than ``MEMORY_LIMIT``.
         """
         while not self._output:
             if self._damage is not None:
@@ -165,39 +192,68 @@ class DecompressedStream:
 
     def _advance(self, room: int) -> None:
         """Decompress once, or go on to the next member, or find the end."""
+        if self._skip:
+            self._skip_on()
+            return
         if self._decoder is None:
             self._next_member()
             return
         data = b""
         if self._decoder.needs_input:
-            if not self._input and not self._read():
-                self._ended = True
-                if self._damage is None and not self._stream.stopped:
-                    self._fail("compressed data is cut short")
+            if not self._left() and not self._read():
+                self._cut_short()
                 return
-            data, self._input = self._input, b""
+            data = self._input[self._at : self._at + self._step]
+            self._at += len(data)
+            self._step = min(2 * self._step, _INPUT_BYTES)
         try:
             self._output = memoryview(self._decoder.decompress(data, min(room, _OUTPUT_BYTES)))
         except _DAMAGE as error:
-            self._fail(f"compressed data is damaged ({error})")
+            if any(words in str(error).lower() for words in _NEEDS_MEMORY):
+                self._fail(
+                    f"more than {MEMORY_LIMIT >> 20} MiB of memory are needed to decompress it"
+                )
+            else:
+                self._fail(f"compressed data is damaged ({error})")
             return
         if self._decoder.eof:
-            self._input = (self._decoder.unused_data or b"") + self._input  # lz4 says None for none
+            unused = self._decoder.unused_data or b""  # lz4 says None for none
+            if len(unused) <= len(data):
+                self._at -= len(unused)
+            else:
+                self._input, self._at = unused + self._input[self._at :], 0
             self._decoder = None
 
     def _next_member(self) -> None:
         """Begin what follows a member: another one, or the end. Zeros between them are padding."""
-        self._input = self._input.lstrip(b"\0")
-        while len(self._input) < MAGIC_BYTES and self._read():
-            self._input = self._input.lstrip(b"\0")
-        if not self._input:
+        while True:
+            if self._left() and not self._input[self._at]:
+                self._at = len(self._input) - len(self._input[self._at :].lstrip(b"\0"))
+            if self._left() >= _SKIPPABLE_HEADER or not self._read():
+                break
+        head = self._input[self._at : self._at + _SKIPPABLE_HEADER]
+        if not head:
             self._ended = True
-            return
-        found = compression(self._input)
-        if found is None:
+        elif _is_skippable(head) and len(head) == _SKIPPABLE_HEADER:
+            self._at += _SKIPPABLE_HEADER
+            self._skip = int.from_bytes(head[4:], "little")
+        elif (found := compression(head)) is None:
             self._fail("what follows the compressed data is not compressed")
+        else:
+            self._decoder, self._step = found[1](), _FIRST_INPUT_BYTES
+
+    def _skip_on(self) -> None:
+        """Pass over a frame that holds nothing."""
+        if not self._left() and not self._read():
+            self._cut_short()
             return
-        self._decoder = found[1]()
+        count = min(self._skip, self._left())
+        self._at += count
+        self._skip -= count
+
+    def _left(self) -> int:
+        """Compressed bytes that no decompressor has."""
+        return len(self._input) - self._at
 
     def _read(self) -> bool:
         """More compressed bytes behind those that are there; False at the end."""
@@ -206,9 +262,16 @@ class DecompressedStream:
         except OSError as error:
             self._damage = CaptureError(f"{self._name}: {error.strerror or error}")
             return False
-        self._input += self._scratch[:count].tobytes()
+        self._input = self._input[self._at :] + self._scratch[:count].tobytes()
+        self._at = 0
         self._consumed += count
         return count > 0
 
+    def _cut_short(self) -> None:
+        self._ended = True
+        if self._damage is None and not self._stream.stopped:
+            self._fail("compressed data is cut short")
+
     def _fail(self, what: str) -> None:
         self._damage = CaptureError(f"{self._name}: {what} near byte {self._consumed}")
+        self._decoder = None
