@@ -1,19 +1,25 @@
+import gc
 import io
 import struct
+import time
 from fractions import Fraction
 from math import floor
 
 import numpy as np
 import pytest
-from benchmarks.fuzz_captures import mutants
 
 from apptell.capture import Owner, pcapng_scan
 from apptell.capture.columns import Columns
+from apptell.capture.window import Window
+from apptell.errors import CaptureError
+from apptell.flows.state import Memory
 from apptell.names import read_flows
 from apptell.testing import conversation
 from tests.capture import crafted, pcapng_twin
 from tests.capture.crafted import FRAMES, START_S
 from tests.capture.test_pcap import frames_of, read, times_of
+from tests.fuzz.runner import mutant
+from tests.fuzz.targets.captures import TARGET
 
 ORDERS = pytest.mark.parametrize("order", ["<", ">"])
 PREAMBLE = crafted.section() + crafted.interface()
@@ -157,6 +163,7 @@ def test_the_kernel_in_plain_python_reads_within_bounds_and_agrees(order):
     )
     interfaces = np.zeros(1, dtype=pcapng_scan.INTERFACE).view(np.recarray)
     interfaces[0]["unit"], interfaces[0]["largest"] = 1000, 262_144
+    uids = pcapng_scan.UidTable.empty(4, 1)
     empty, none = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
     for end in range(0, len(body) + 1, 4):
         columns = Columns(16)
@@ -174,8 +181,7 @@ def test_the_kernel_in_plain_python_reads_within_bounds_and_agrees(order):
                     0,
                     empty,
                     empty,
-                    empty,
-                    none,
+                    uids,
                     none,
                     1 << 24,
                     columns.offset,
@@ -203,7 +209,9 @@ def test_spoiled_captures_give_what_the_plain_twin_gives():
         "mixed": crafted.rich_pcapng() + crafted.rich_pcapng(">"),
     }
     n_with_packets = 0
-    for _, data in mutants(captures, 1500, 11):
+    seeds = {name: {"in": data} for name, data in captures.items()}
+    for number in range(1500):
+        data = mutant(TARGET, seeds, 11, number)[1]["in"]
         if data[:4] != b"\n\r\r\n":
             continue
         batches, _, _ = read(data)
@@ -231,3 +239,71 @@ def test_a_process_id_has_a_sign_and_reaches_the_flows():
     data = crafted.section() + crafted.interface() + block + b"".join(packets)
     (flow,) = read_flows(io.BytesIO(data)).to_flows()
     assert (flow.owner_uid, flow.owner_name) == (-5, "kernel")
+
+
+def test_the_work_for_many_uids_grows_with_their_number_alone():
+    def seconds(n: int) -> float:
+        packets = [crafted.enhanced(b"x", options=crafted.comment(f"u-{uid}")) for uid in range(n)]
+        data = crafted.section() + crafted.interface() + b"".join(packets * 2)
+        begin = time.process_time()
+        batches, _, message = read(data)
+        took = time.process_time() - begin
+        assert message is None
+        owners = [batch.owners[index].uid for batch in batches for index in batch.owner.tolist()]
+        assert owners == [*range(n)] * 2
+        return took
+
+    few = min(seconds(15_000) for _ in range(2))
+    assert seconds(60_000) < 8 * few + 0.5
+
+
+def test_the_work_for_many_processes_grows_with_their_number_alone():
+    def seconds(n: int) -> float:
+        blocks = b"".join(crafted.darwin_process(number, "a") for number in range(n))
+        last = crafted.option(0x8001, struct.pack("<I", n - 1))
+        data = (
+            crafted.section() + crafted.interface() + blocks + crafted.enhanced(b"x", options=last)
+        )
+        begin = time.process_time()
+        (batch,), _, message = read(data)
+        took = time.process_time() - begin
+        assert message is None
+        assert batch.owners[batch.owner[0]].uid == n - 1
+        return took
+
+    few = min(seconds(15_000) for _ in range(2))
+    assert seconds(60_000) < 8 * few + 0.5
+
+
+def test_kinds_of_blocks_beyond_a_number_are_counted_together():
+    strange = b"".join(crafted.block(1000 + kind, b"") for kind in range(2000))
+    _, stats, message = read(crafted.section() + crafted.interface() + strange)
+    assert message is None
+    assert sum(stats.skipped_blocks.values()) == 2000
+    assert len(stats.skipped_blocks) < 400
+    assert stats.skipped_blocks["other"] > 1000
+
+
+def test_the_name_of_a_process_is_kept_up_to_a_length():
+    block = crafted.darwin_process(1, "n" * 60_000)
+    of_process = crafted.option(0x8001, struct.pack("<I", 0))
+    data = crafted.section() + crafted.interface() + block
+    (batch,), _, _ = read(data + crafted.enhanced(b"x", options=of_process))
+    assert batch.owners[0].name == "n" * 256
+
+
+def test_a_reader_that_has_ended_holds_neither_buffer_nor_flow_table():
+    damaged = crafted.pcap() + b"\xff" * 40
+    reader = read_flows(io.BytesIO(damaged))
+    with pytest.raises(CaptureError) as error:
+        list(reader)
+    held = [
+        value
+        for value in gc.get_objects()
+        if isinstance(value, Window | Memory) or type(value).__name__ == "Reassembler"
+    ]
+    for value in held:
+        arrays = [each for each in vars(value).values() if isinstance(each, np.ndarray)]
+        assert sum(each.nbytes for each in arrays) < 1 << 20, type(value)
+    assert error.value.__traceback__ is not None
+    assert reader.stats.packets == 8

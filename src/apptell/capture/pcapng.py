@@ -6,6 +6,7 @@ what changes the state of the reader (section headers, interfaces, owners) is ha
 
 from __future__ import annotations
 
+import secrets
 import struct
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,14 @@ _SECTION, _INTERFACE, _CUSTOM, _DARWIN_PROCESS = 0x0A0D0D0A, 1, 0x00000BAD, 0x80
 _PCAPDROID_PEN, _PCAPDROID_OWNER = 62652, (1, 1)
 _MAX_PER_SECTION: Final = 65_536
 """Interfaces, and owners, that a section may name."""
+_MAX_OWNERS: Final = 1 << 20
+"""Owners that all sections of all files together may name."""
+_MAX_NAME_BYTES: Final = 256
+"""Bytes of a process' name that are kept."""
+_MAX_KINDS: Final = 256
+"""Kinds of blocks that are counted apart."""
+_OTHER_KINDS: Final = -2
+_FIRST_UIDS: Final = 64
 _RESOLUTION, _TIME_OFFSET = 9, 14
 _PROCESS_NAME: Final = 2
 _MOST_OFFSET_S: Final = (2**63 - 1) // 10**9
@@ -43,6 +52,7 @@ BLOCK_NAMES: Final = {
     10: "decryption secrets",
     0x00000BAD: "custom",
     0x40000BAD: "custom",
+    _OTHER_KINDS: "other",
 }
 """Names of blocks that hold no packets."""
 
@@ -58,12 +68,14 @@ class PcapngParser:
         self._owners = owners
         self._owner_index = {owner: index for index, owner in enumerate(owners)}
         self._order = "<"
+        self._multiplier = secrets.randbits(63) | 1  # files cannot choose uids that collide
         self._interface_base = 0
         self._n_interfaces = 0
         self._interfaces = np.zeros(4, dtype=kernel.INTERFACE)
-        self._uids: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._uid_owners: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-        self._process_owners: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+        self._uids = kernel.UidTable.empty(_FIRST_UIDS, self._multiplier)
+        self._n_uids = 0
+        self._process_owners: NDArray[np.int32] = np.zeros(4, dtype=np.int32)
+        self._n_processes = 0
         self._quiet_types: NDArray[np.int64] = np.full(_QUIET_SLOTS, -1, dtype=np.int64)
         self._quiet_counts: NDArray[np.int64] = np.zeros(_QUIET_SLOTS, dtype=np.int64)
         self._skipped: dict[int, int] = {}
@@ -118,8 +130,7 @@ class PcapngParser:
                 self._quiet_types,
                 self._quiet_counts,
                 self._uids,
-                self._uid_owners,
-                self._process_owners,
+                self._process_owners[: self._n_processes],
                 RECORD_LIMIT,
                 columns.offset,
                 columns.captured,
@@ -194,8 +205,8 @@ class PcapngParser:
         self._interface_base += self._n_interfaces
         self._n_interfaces = 0
         self._order = order
-        self._uids, self._uid_owners = self._uids[:0], self._uid_owners[:0]
-        self._process_owners = self._process_owners[:0]
+        self._uids = kernel.UidTable.empty(_FIRST_UIDS, self._multiplier)
+        self._n_uids = self._n_processes = 0
         window.start += total
         return True
 
@@ -228,17 +239,23 @@ class PcapngParser:
 
     def _add_process(self, body: bytes) -> None:
         """Darwin's process block: a process id and options; packets name it by its number."""
-        if len(self._process_owners) == _MAX_PER_SECTION:
+        if self._n_processes == _MAX_PER_SECTION:
             self._skip(_DARWIN_PROCESS)
             return
+        if self._n_processes == len(self._process_owners):
+            self._process_owners = np.concatenate([self._process_owners] * 2)
         owner = Owner()
         if len(body) >= 4:
             (process,) = struct.unpack(self._order + "i", body[:4])  # pid_t has a sign
             names = [value for code, value in self._options(body[4:]) if code == _PROCESS_NAME]
-            name = names[0].rstrip(b"\0").decode("utf-8", "replace") if names else None
+            name = (
+                names[0][:_MAX_NAME_BYTES].rstrip(b"\0").decode("utf-8", "replace")
+                if names
+                else None
+            )
             owner = Owner(uid=process, name=name)
-        index = np.int32(self._index_of(owner))
-        self._process_owners = np.append(self._process_owners, index)
+        self._process_owners[self._n_processes] = self._index_of(owner)
+        self._n_processes += 1
 
     def _pcapdroid_owner(self, body: bytes) -> bool:
         """PCAPdroid's custom block: package and app of a uid; False when it is another's."""
@@ -260,18 +277,30 @@ class PcapngParser:
     def _name_uid(self, uid: int, owner: Owner) -> None:
         """Packets of ``uid`` belong to ``owner`` from here on."""
         index = self._index_of(owner)
-        slots = np.flatnonzero(self._uids == uid)
-        if len(slots):
-            self._uid_owners[slots[0]] = index
+        slot, is_there = kernel.find_uid(uid, self._uids)
+        if is_there:
+            self._uids.owners[slot] = index
             return
-        if len(self._uids) == _MAX_PER_SECTION:
+        if self._n_uids == _MAX_PER_SECTION:
             window = self._window
             place = window.at(window.start)
             raise CaptureError(f"{window.name}: more than {_MAX_PER_SECTION} owners {place}")
-        self._uids = np.append(self._uids, np.int64(uid))
-        self._uid_owners = np.append(self._uid_owners, np.int32(index))
+        if 2 * (self._n_uids + 1) > len(self._uids.uids):
+            self._uids = self._uids.doubled()
+            slot, _ = kernel.find_uid(uid, self._uids)
+        self._uids.uids[slot], self._uids.owners[slot] = uid, index
+        self._n_uids += 1
 
     def _index_of(self, owner: Owner) -> int:
+        """The owner's place in the side table.
+
+        Raises:
+            CaptureError: the file names more owners than there are processes and apps anywhere.
+        """
+        if len(self._owners) == _MAX_OWNERS and owner not in self._owner_index:
+            window = self._window
+            place = window.at(window.start)
+            raise CaptureError(f"{window.name}: more than {_MAX_OWNERS} owners in all {place}")
         index = self._owner_index.setdefault(owner, len(self._owners))
         if index == len(self._owners):
             self._owners.append(owner)
@@ -284,6 +313,8 @@ class PcapngParser:
             self._quiet_types[free[0]] = kind
             self._quiet_counts[free[0]] = 1
         else:
+            if kind not in self._skipped and len(self._skipped) >= _MAX_KINDS:
+                kind = _OTHER_KINDS
             self._skipped[kind] = self._skipped.get(kind, 0) + 1
 
     def _options(self, data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -7,7 +7,7 @@ pcapng.h of Apple's xnu.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from apptell.capture.columns import (
     WIRE_BYTES,
 )
 from apptell.kernels.compiled import inlined, kernel
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 INTERFACE: Final = np.dtype(
     [
@@ -75,6 +78,44 @@ def _u32(buffer, at, big_endian):  # type: ignore[no-untyped-def]
     if big_endian:
         return (a << 24) | (b << 16) | (c << 8) | d
     return a | (b << 8) | (c << 16) | (d << 24)
+
+
+class UidTable(NamedTuple):
+    """Owners of a section by uid: open addressing with linear probing, at most half full."""
+
+    uids: NDArray[np.int64]
+    """Shape (2^k,)."""
+    owners: NDArray[np.int32]
+    """Index of each uid's owner, -1 where there is no uid; shape (2^k,)."""
+    multiplier: np.uint64
+    """Odd and secret: which uids collide cannot be chosen."""
+
+    @classmethod
+    def empty(cls, size: int, multiplier: int) -> UidTable:
+        """A table of ``size`` places, a power of two, without uids."""
+        owners = np.full(size, -1, dtype=np.int32)
+        return cls(np.zeros(size, dtype=np.int64), owners, np.uint64(multiplier))
+
+    def doubled(self) -> UidTable:
+        """The same uids in twice the places."""
+        table = UidTable.empty(2 * len(self.uids), int(self.multiplier))
+        for slot in np.flatnonzero(self.owners >= 0):
+            free, _ = find_uid(int(self.uids[slot]), table)
+            table.uids[free], table.owners[free] = self.uids[slot], self.owners[slot]
+        return table
+
+
+@kernel
+def find_uid(uid, table):  # type: ignore[no-untyped-def]
+    """The place of a uid in a ``UidTable``, or a free one for it; whether it is there."""
+    mask = len(table.uids) - 1
+    mixed = np.uint64(uid) * table.multiplier
+    slot = np.int64(mixed >> np.uint64(32)) & mask
+    while table.owners[slot] >= 0:
+        if table.uids[slot] == uid:
+            return slot, True
+        slot = (slot + 1) & mask
+    return slot, False
 
 
 @kernel
@@ -176,7 +217,6 @@ def scan_blocks(  # type: ignore[no-untyped-def]
     quiet_types,
     quiet_counts,
     uids,
-    uid_owners,
     process_owners,
     largest_block,
     offset,
@@ -201,8 +241,7 @@ def scan_blocks(  # type: ignore[no-untyped-def]
         interface_base: interfaces of the sections before.
         quiet_types: int64 (q,), types of blocks that are only counted.
         quiet_counts: int64 (q,), added to.
-        uids: int64 (u,), uids that have an owner.
-        uid_owners: int32 (u,), their owners.
+        uids: the uids that have an owner.
         process_owners: int32 (p,), owner of each Darwin process of the section.
         largest_block: total length above which a block is damage.
         offset: int64 (capacity,), out, as a PacketBatch has it.
@@ -223,7 +262,7 @@ def scan_blocks(  # type: ignore[no-untyped-def]
     end = min(end, len(buffer))
     capacity = len(offset)
     at = start
-    last_uid_slot = 0
+    last_uid, last_owner = np.int64(0), np.int32(-1)
     while True:
         if n >= capacity:
             return n, at, FULL, np.int64(0)
@@ -296,19 +335,16 @@ def scan_blocks(  # type: ignore[no-untyped-def]
             return n, at, TOO_LARGE, length
         options = data + ((length + 3) & ~3)
         towards = 0
-        belongs = -1
+        belongs = np.int32(-1)
         if kind != _SIMPLE and stop - options >= 4:
             towards, has_uid, uid, process = packet_options(buffer, options, stop, big_endian)
             if has_uid:
-                if last_uid_slot >= len(uids) or uids[last_uid_slot] != uid:
-                    last_uid_slot = len(uids)
-                    for i in range(len(uids)):
-                        if uids[i] == uid:
-                            last_uid_slot = i
-                            break
-                    if last_uid_slot == len(uids):
+                if last_owner < 0 or uid != last_uid:
+                    slot, is_there = find_uid(uid, uids)
+                    if not is_there:
                         return n, at, NEW_UID, uid
-                belongs = uid_owners[last_uid_slot]
+                    last_uid, last_owner = uid, uids.owners[slot]
+                belongs = last_owner
             elif 0 <= process < len(process_owners):
                 belongs = process_owners[process]
         on_wire = min(on_wire, _INT32_MAX)

@@ -121,6 +121,7 @@ class CaptureReader:
 
     def _read_part(self, part: Part) -> Generator[PacketBatch, None, None]:
         stream = part.open()
+        reader = None
         try:
             reader = StreamReader(stream, part.name, self._owners)
             self._stats.formats[reader.format] = self._stats.formats.get(reader.format, 0) + 1
@@ -130,6 +131,8 @@ class CaptureReader:
                 yield batch
         finally:
             stream.close()
+            if reader is not None:
+                reader.close()
             if isinstance(stream, DatagramStream) and stream.dropped:
                 _add(self._skipped, {"datagram": stream.dropped})
             if self._current is not None:

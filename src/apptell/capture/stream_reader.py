@@ -125,5 +125,6 @@ class StreamReader:
         return None
 
     def close(self) -> None:
-        """Give back the stream."""
+        """Give back the stream and its buffer; batches that were handed out keep theirs."""
         self._stream.close()
+        self._window.release()

@@ -70,6 +70,11 @@ class Window:
         self.start = self.end = self.position = 0
         self.damage = None
 
+    def release(self) -> None:
+        """Give the buffer back: the stream is done with."""
+        self.buffer = np.empty(0, dtype=np.uint8)
+        self.start = self.end = 0
+
     def peek(self, size: int) -> bytes:
         """The first unread bytes, at most ``size`` of them."""
         return self.buffer[self.start : min(self.start + size, self.end)].tobytes()

@@ -59,6 +59,12 @@ class Assembly:
             self._watch(headers)
         return self.table.add(headers, capture, packets.owners)
 
+    def release(self) -> None:
+        """Gives the memory back; the counters stay, and nothing may be added any more."""
+        self.table.release()
+        if self._reassembler is not None:
+            self._reassembler.release()
+
     @property
     def n_reassembled(self) -> int:
         """Datagrams put together again from their fragments."""

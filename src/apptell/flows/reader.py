@@ -123,6 +123,12 @@ class FlowReader:
         self._reader.close()
 
     def __iter__(self) -> Iterator[FlowBatch]:
+        try:
+            yield from self._read()
+        finally:  # who handles what was raised, or keeps the reader for its counters, keeps no table
+            self._assembly.release()
+
+    def _read(self) -> Iterator[FlowBatch]:
         damage: CaptureError | None = None
         table = self._assembly.table
         due = 0.0

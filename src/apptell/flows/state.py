@@ -194,6 +194,14 @@ class Memory:
         self.counters["free_blocks"] = -1
         self._secret = new_key()
 
+    def release(self) -> None:
+        """Gives everything back but the counters."""
+        self.records, self.ready = self.records[:0].copy(), self.ready[:0].copy()
+        self.buckets, self.free_records = self.buckets[:0].copy(), self.free_records[:0].copy()
+        self.arena = self.arena[:0].copy()
+        self.arena32, self.arena64 = self.arena.view(np.int32), self.arena.view(np.int64)
+        self.young, self.early = self.young[:0].copy(), self.early[:0].copy()
+
     def arrays(self) -> Arrays:
         """All of it, for the kernels; until ``list_more`` or ``grow_buckets`` is called."""
         return Arrays(

@@ -73,6 +73,10 @@ class FlowTable:
         self._captures: list[str] = []
         self._owners: Sequence[Owner] = ()
 
+    def release(self) -> None:
+        """Gives the memory back; the counters stay, and nothing may be added any more."""
+        self._memory.release()
+
     @property
     def n_ready(self) -> int:
         """Finished flows that wait to be taken."""

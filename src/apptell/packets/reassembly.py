@@ -218,6 +218,14 @@ class Reassembler:
         self.n_datagrams = 0
         """Datagrams put together so far."""
 
+    def release(self) -> None:
+        """Gives the memory back; nothing may be put together any more."""
+        self._bodies, self._units, self._whole = (
+            np.empty((0, 0), dtype=np.uint8),
+            np.empty((0, 0), dtype=np.uint8),
+            np.empty(0, dtype=np.uint8),
+        )
+
     def __call__(self, headers: HeaderBatch) -> HeaderBatch:
         """The same rows; that of the fragment which completes a datagram becomes the datagram's.
 

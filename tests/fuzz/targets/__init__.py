@@ -1,0 +1,1 @@
+"""Kinds of input: a module each, with its ``TARGET``."""
