@@ -55,7 +55,7 @@ def test_on_a_terminal_it_is_text(capture: Path) -> None:
         env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"},
     )
     assert "packets" in done.stdout
-    assert re.search(r"client told by +handshake 8", done.stdout)
+    assert re.search(r"client determined by +handshake 8", done.stdout)
     assert not done.stdout.startswith("{")
 
 

@@ -1,4 +1,4 @@
-"""A command line in; its verb's work and an exit code out: one module per verb, as in docs/cli.md."""
+"""The command line: one module per verb, as documented in docs/reference/cli.md."""
 
 from __future__ import annotations
 

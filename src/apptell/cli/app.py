@@ -1,6 +1,6 @@
-"""The verbs in, one command line out.
+"""Builds the command line from its verbs.
 
-A verb's module imports nothing heavy at its top: ``apptell --help`` must not wait for NumPy.
+A verb's module imports nothing heavy at its top, so that ``apptell --help`` need not load NumPy.
 """
 
 from typing import Annotated
@@ -56,10 +56,10 @@ def _apptell(
     ] = False,
     config: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Settings; else apptell.toml where there is one."),
+        typer.Option(metavar="FILE", help="Settings file. [default: apptell.toml]"),
     ] = None,
 ) -> None:
-    """Tells which app made each flow of a phone's network traffic, also when it is encrypted."""
+    """Identifies the app behind each network flow, even when the traffic is encrypted."""
 
 
 app.command("identify", cls=Verb)(identify.identify)

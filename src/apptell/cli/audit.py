@@ -1,4 +1,4 @@
-"""``apptell audit``: a dataset and a split in, what a model could cheat with out."""
+"""``apptell audit``: reports the shortcuts that a model could learn from a dataset."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,17 +18,24 @@ def audit(
     dataset: DatasetFolder,
     split: SplitOption = "paper",
     limit: Annotated[
-        float, typer.Option(metavar="GAIN", min=0.0, max=1.0, help="A gain above this is a leak.")
+        float,
+        typer.Option(
+            metavar="GAIN", min=0.0, max=1.0, help="Gain in accuracy above which a field is a leak."
+        ),
     ] = 0.05,
     apps: Apps = None,
     seed: Seed = 0,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="REPORT", help="Write a report's folder there."),
+        typer.Option(
+            "--output", "-o", metavar="REPORT", help="Folder of the report. [default: no report]"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Says in order of harm what a model could cheat with; exit code 1 when there is a leak.
+    """Reports shortcuts that a model could learn, the most harmful first.
+
+    Exit code 1 means that a leak above the limit was found.
 
     Examples:
         apptell audit dataset/

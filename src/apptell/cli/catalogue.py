@@ -1,4 +1,4 @@
-"""``apptell catalogue``: what the catalogue says of an app or a name; what it lacks; public lists into it."""
+"""``apptell catalogue``: looks up apps and names, finds missing names and imports public lists."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -35,13 +35,14 @@ def show(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="APP|DOMAIN", help="An app's id, name or package; a server's name or address."
+            metavar="APP|DOMAIN",
+            help="An app's id, name or package, or a server's name or address.",
         ),
     ],
     catalogue: CatalogueFiles = None,
     as_json: Json = False,
 ) -> None:
-    """Shows an app with its domains and address ranges, or what a server's name or address says.
+    """Shows an app with its domains and address ranges, or the owner of a server's name or address.
 
     Examples:
         apptell catalogue show whatsapp
@@ -77,7 +78,9 @@ def check(
     catalogue: CatalogueFiles = None,
     top: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Only the N domains with the most flows."),
+        typer.Option(
+            metavar="N", min=1, help="List only the N domains with the most flows. [default: all]"
+        ),
     ] = None,
     form: Form = None,
     output: OutputFile = None,
@@ -85,9 +88,9 @@ def check(
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
 ) -> None:
-    """Lists the domains seen in captures that the catalogue lacks: what to add next.
+    """Lists domains in captures that the catalogue lacks, those with the most flows first.
 
-    A domain comes with its flows, bytes, clients and most frequent name, those with the most flows first.
+    Each domain has its number of flows, bytes, clients and names, and its most frequent name.
 
     Examples:
         apptell catalogue check phone.pcap
@@ -135,20 +138,23 @@ def import_(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="What the domains are: app, platform, cdn, sdk or ads. "
+            help="Kind of the domains: app, platform, cdn, sdk or ads. "
             "[default: app for adguard and plain, ads for hosts, platform for domain-list-community]",
         ),
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Only these lists or services, by commas."),
+        typer.Option(
+            metavar="NAMES",
+            help="Import only these lists or services, separated by commas. [default: all]",
+        ),
     ] = None,
     catalogue: CatalogueFiles = None,
     known: Annotated[
-        bool, typer.Option("--known", help="Also domains that the catalogue has already.")
+        bool, typer.Option("--known", help="Also import domains that the catalogue already has.")
     ] = False,
 ) -> None:
-    """Turns a public list of domains into a file for --catalogue.
+    """Converts a public list of domains into a file for --catalogue.
 
     Examples:
         apptell catalogue import adguard services.json -o services.csv
@@ -184,7 +190,7 @@ def _summary(tally: "Coverage") -> str:
 
 
 def _app(catalogue: "Catalogue", app: "App") -> dict[str, Any]:
-    """Everything of an app, as JSON values."""
+    """An app's entry in the catalogue, as JSON values."""
     return {
         "app": app.id,
         "app_name": app.name,
@@ -211,7 +217,7 @@ def _row(row: Any) -> dict[str, Any]:
 
 
 def _print(found: dict[str, Any], console: "Console") -> None:
-    """A report as lines of a name and a value; lists below each other."""
+    """Prints a report as lines of a name and a value; the items of a list are on lines of their own."""
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -233,7 +239,7 @@ app = typer.Typer(
     cls=group(EXAMPLES),
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Apps by the names and addresses of their servers: look up, find what is missing, import.",
+    help="Look up and extend the catalogue of apps and their servers.",
 )
 for _name, _verb in (("show", show), ("check", check), ("import", import_)):
     app.command(_name, cls=Verb)(_verb)

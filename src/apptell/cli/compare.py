@@ -1,4 +1,4 @@
-"""``apptell compare``: a dataset and a split in, several models side by side out."""
+"""``apptell compare``: trains and tests several models on the same folds."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,15 +36,16 @@ def compare(
     test: TestDataset = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model", "-m", metavar="NAME", help="A model beside the three; may be repeated."
-        ),
+        typer.Option("--model", "-m", metavar="NAME", help="An additional model; repeatable."),
     ] = None,
     only: Annotated[
-        bool, typer.Option("--only", help="Only the models asked for, without the three.")
+        bool, typer.Option("--only", help="Train only the models given with --model.")
     ] = False,
     n_folds: Annotated[
-        int, typer.Option("--folds", metavar="K", min=2, help="Folds of a split by name.")
+        int,
+        typer.Option(
+            "--folds", metavar="K", min=2, help="Number of folds, at most the number of groups."
+        ),
     ] = 5,
     epochs: Annotated[
         int, typer.Option(metavar="N", min=1, help="Passes over the training flows.")
@@ -54,7 +55,7 @@ def compare(
     n_seeds: Annotated[
         int,
         typer.Option(
-            "--seeds", metavar="N", min=1, help="Seeds, one after the other, folds and all."
+            "--seeds", metavar="N", min=1, help="Number of seeds, each with its own folds."
         ),
     ] = 1,
     n_inner: Annotated[
@@ -63,7 +64,7 @@ def compare(
             "--held-out",
             metavar="K",
             min=0,
-            help="Folds within each training side that thresholds are chosen on; 0 for none.",
+            help="Folds within each training side on which thresholds are chosen; 0 for none.",
         ),
     ] = 3,
     packets: Packets = None,
@@ -73,10 +74,10 @@ def compare(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Trains and tests several models on one split, server names on and masked.
+    """Trains and tests several models on the same folds, with server names and with masked names.
 
-    The paper's network, its forest without ports and a nearest neighbour always stand beside the
-    models asked for. Interrupted, it goes on where it stopped when it is called again.
+    The paper's network, its forest without ports and a nearest neighbour are always included,
+    unless --only is given. An interrupted comparison continues where it stopped.
 
     Examples:
         apptell compare dataset/ --split source -o report/

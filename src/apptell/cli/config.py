@@ -1,4 +1,4 @@
-"""``apptell config``: the effective settings out, each with where it came from; kernels made ready."""
+"""``apptell config``: shows the effective settings and their origin, and compiles kernels."""
 
 import os
 import time
@@ -28,7 +28,7 @@ class _Config(group(EXAMPLES)):  # type: ignore[misc]
     """``apptell config`` alone is ``apptell config show``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
-        """What names none of the two verbs is for ``show``."""
+        """Passes arguments that begin with neither verb to ``show``."""
         if not args or (args[0] not in self.commands and args[0] not in ("--help", "-h")):
             args = ["show", *args]
         return super().parse_args(ctx, args)
@@ -39,12 +39,12 @@ def show(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[VERB [OPTION...]]", help="A verb, and what would be typed behind it."
+            metavar="[VERB [OPTION...]]", help="A verb and its options. [default: every verb]"
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Says what the settings are and where each came from.
+    """Shows the effective settings and the origin of each.
 
     Examples:
         apptell config show
@@ -62,11 +62,13 @@ def show(
 def compile_kernels(
     cache: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where compiled kernels are kept."),
+        typer.Option(
+            metavar="FOLDER", help="Folder for compiled kernels. [default: the package's folder]"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compiles every kernel and keeps it, so that an install may be read-only.
+    """Compiles every kernel and caches it, so that apptell can run from a read-only installation.
 
     Examples:
         apptell config compile
@@ -86,8 +88,8 @@ def compile_kernels(
 def _sentence(found: dict[str, Any]) -> str:
     where = "\n  ".join(found["folders"])
     return (
-        f"{found['compiled']} kernels compiled, {found['cached']} were there, "
-        f"in {found['seconds']} s; kept in\n  {where}"
+        f"{found['compiled']} kernels compiled, {found['cached']} already cached, "
+        f"in {found['seconds']} s. Cache:\n  {where}"
     )
 
 
@@ -97,7 +99,7 @@ def _of_all(root: Any) -> Iterator[dict[str, Any]]:
 
 
 def _of_verb(root: Any, words: Any) -> Iterator[dict[str, Any]]:
-    """What a verb would run with.
+    """The settings that a verb would use.
 
     Raises:
         UsageError: there is no such verb.
@@ -150,7 +152,9 @@ def _show(console: "Console", file: Path | None, rows: list[dict[str, Any]]) -> 
 
 
 app = typer.Typer(
-    cls=_Config, rich_markup_mode=None, help="What the settings are, and kernels made ready."
+    cls=_Config,
+    rich_markup_mode=None,
+    help="Show the effective settings and compile kernels in advance.",
 )
 app.command(
     "show",

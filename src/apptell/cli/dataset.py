@@ -1,4 +1,4 @@
-"""``apptell dataset``: a dataset in; what is in it, another dataset, or other forms of it out."""
+"""``apptell dataset``: builds, describes, checks, changes and exports datasets."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +24,7 @@ EXAMPLES = """
 
 
 def info(dataset: DatasetFolder, as_json: Json = False) -> None:
-    """Prints a dataset's flows per app and group, where labels came from, what was dropped and why.
+    """Prints the flows per app and group, where labels came from, and what was dropped and why.
 
     Examples:
         apptell dataset info dataset/
@@ -37,7 +37,9 @@ def info(dataset: DatasetFolder, as_json: Json = False) -> None:
 
 
 def validate(dataset: DatasetFolder, as_json: Json = False) -> None:
-    """Reads every shard and checks schema, hashes and counts; exit code 1 when something is broken.
+    """Reads every shard and checks its schema, hashes and counts.
+
+    Exit code 1 means that something is damaged.
 
     Examples:
         apptell dataset validate dataset/
@@ -65,7 +67,7 @@ def merge(
     output: Output,
     replace: Replace = False,
 ) -> None:
-    """Makes one dataset of several; flows that two of them have are taken once.
+    """Merges datasets into one; a flow that occurs in two of them is kept once.
 
     Examples:
         apptell dataset merge home/ office/ -o both/
@@ -82,12 +84,15 @@ def sample(
     dataset: DatasetFolder,
     output: Output,
     per_app: Annotated[
-        int, typer.Option("--per-app", "-n", metavar="N", help="Flows of each app, at most.", min=1)
+        int,
+        typer.Option(
+            "--per-app", "-n", metavar="N", help="Maximum number of flows per app.", min=1
+        ),
     ] = 1000,
     seed: Seed = 0,
     replace: Replace = False,
 ) -> None:
-    """Makes a smaller dataset: some flows of each app, drawn at random.
+    """Makes a smaller dataset from randomly chosen flows of each app.
 
     Examples:
         apptell dataset sample dataset/ -n 1000 --seed 1 -o small/
@@ -103,7 +108,7 @@ def sample(
 def export(
     dataset: DatasetFolder,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where it goes.")
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The new folder.")
     ],
     form: Annotated[
         str,
@@ -111,7 +116,7 @@ def export(
     ] = "csv",
     raw_csv: RawCsv = False,
 ) -> None:
-    """Writes a dataset as CSV, as arrays that PyTorch reads, or as the paper's flow images.
+    """Exports a dataset as CSV, as NumPy arrays, or as the paper's flow images.
 
     Examples:
         apptell dataset export dataset/ --to images -o images/
@@ -129,7 +134,12 @@ def services(
     shared: Shared = "keep",
     least: Annotated[
         int,
-        typer.Option("--least", metavar="N", help="Apps that make a server a shared one.", min=2),
+        typer.Option(
+            "--least",
+            metavar="N",
+            help="Number of apps from which a server counts as shared.",
+            min=2,
+        ),
     ] = 3,
     output: Annotated[
         Path | None,
@@ -137,16 +147,16 @@ def services(
             "--output",
             "-o",
             metavar="DATASET",
-            help="The changed dataset (default: the same one, changed in place).",
+            help="The changed dataset. [default: in place]",
         ),
     ] = None,
     replace: Replace = False,
     form: Form = None,
     raw_csv: RawCsv = False,
 ) -> None:
-    """Lists the servers each app talks to, the shared ones, and names that contradict a label.
+    """Lists the servers of each app, shared servers, and names that contradict a label.
 
-    Moves flows to shared servers where asked.
+    With --shared, flows to shared servers are relabelled or dropped.
 
     Examples:
         apptell dataset services dataset/
@@ -197,7 +207,7 @@ app = typer.Typer(
     cls=group(EXAMPLES),
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Labelled flows on disk: build a dataset, look into it.",
+    help="Build, check and change datasets of labelled flows.",
 )
 for _verb in (build, info, validate, merge, sample, export, services, record):
     app.command(_verb.__name__, cls=Verb)(_verb)

@@ -1,4 +1,4 @@
-"""``apptell dataset build``: captures and their ground truth in, a labelled dataset out."""
+"""``apptell dataset build``: builds a labelled dataset from captures and their labels."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,60 +26,69 @@ if TYPE_CHECKING:
 def build(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SOURCE...", help="Folders or captures, with their logs."),
+        typer.Argument(metavar="SOURCE...", help="Captures or folders, with their label files."),
     ],
     output: Output,
     labels: Annotated[
         str | None,
-        typer.Option(
-            metavar="KIND", help="Where labels come from (default: recognised and printed)."
-        ),
+        typer.Option(metavar="KIND", help="Kind of labels. [default: detected and printed]"),
     ] = None,
     mode: Mode = "clean",
     columns: Annotated[
         str,
         typer.Option(
-            "--map", metavar="COLUMNS", help="Columns of a label table: time=ts,app=package,..."
+            "--map",
+            metavar="COLUMNS",
+            help="Column names of a label table: time=ts,app=package,...",
         ),
     ] = "",
     tolerance: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="How far a log line may be from its flow.", min=0.0),
+        typer.Option(
+            metavar="SECONDS", help="Maximum time between a log line and its flow.", min=0.0
+        ),
     ] = 3.0,
     zone: Annotated[
         str | None,
-        typer.Option(metavar="ZONE", help="Time zone of a log that names none, as Europe/Berlin."),
+        typer.Option(metavar="ZONE", help="Time zone of a log that has none, as in Europe/Berlin."),
     ] = None,
     rename: Rename = None,
     pattern: Annotated[
         str | None,
         typer.Option(
-            metavar="REGEX", help="How captures are named: (?P<app>...), (?P<version>...), ..."
+            metavar="REGEX", help="Pattern of capture names: (?P<app>...), (?P<version>...), ..."
         ),
     ] = None,
     groups: Groups = None,
     system: Annotated[
         str,
         typer.Option(
-            metavar="KIND", help="What system traffic is labelled: system, other or drop."
+            metavar="KIND", help="Label of system traffic: system or other; drop leaves it out."
         ),
     ] = "system",
     shared: Shared = "keep",
     anonymize: Annotated[
         Path | None,
-        typer.Option(metavar="KEYFILE", help="Replace addresses, prefixes kept; 32 bytes of key."),
+        typer.Option(
+            metavar="KEYFILE", help="Replace addresses and keep prefixes; file with a 32-byte key."
+        ),
     ] = None,
     mask_names: Annotated[
-        bool, typer.Option("--mask-names", help="Overwrite server names and hosts in payload.")
+        bool, typer.Option("--mask-names", help="Overwrite server names and hosts in the payload.")
     ] = False,
     transport: Transport = "tcp",
     replace: Replace = False,
     jobs: Annotated[
-        int, typer.Option(metavar="N", help="Processes that read captures, one each.", min=1)
+        int,
+        typer.Option(
+            metavar="N", help="Number of processes; each one reads whole captures.", min=1
+        ),
     ] = 1,
     as_json: Json = False,
 ) -> None:
-    """Makes a dataset from captures and whatever names their apps, or adds to the one that is there.
+    """Builds a dataset from captures and their labels, or adds them to an existing dataset.
+
+    Exit code 1 means that a capture was damaged; the flows before the damage are kept.
 
     Examples:
         apptell dataset build captures/ -o dataset/
@@ -159,7 +168,7 @@ def build(
 def _print(console: "Console", found: dict[str, Any]) -> None:
     console.print(
         f"{found['dataset']}: {found['flows']:,} flows, {found['added']:,} of them new "
-        f"from {found['sources']} sources ({found['skipped']} were there already)"
+        f"from {found['sources']} sources ({found['skipped']} sources were already in it)"
     )
     for reason, n in found["dropped"].items():
         console.print(f"  dropped {n:,}: {reason}")

@@ -1,4 +1,4 @@
-"""A dataset enters; CSV, arrays or pictures leave, for people and programs that read no Parquet."""
+"""Exports a dataset as CSV, arrays or images, for people and programs that do not read Parquet."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _WITHOUT_PAYLOAD: Final = frozenset({"fgnet", "mirage"})
 
 
 def export_dataset(data: Dataset, folder: Path, form: str, *, raw_csv: bool = False) -> int:
-    """Writes a dataset into a new folder and says how many flows it wrote.
+    """Writes a dataset into a new folder and returns the number of flows written.
 
     Args:
         data: the dataset.
-        folder: must not exist; appears whole or not at all.
+        folder: must not exist; it appears whole or not at all.
         form: ``csv``: flows.csv without payload; ``arrays``: images.npy, statistics.npy,
             sequences.npy, labels.npy and arrays.json; ``images``: one PNG per flow, a folder per app.
         raw_csv: whether text in CSV stays as it is, even if a spreadsheet would run it.

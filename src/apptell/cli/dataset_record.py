@@ -1,4 +1,4 @@
-"""``apptell dataset record``: a phone's live stream in, a dataset out when the recording is stopped."""
+"""``apptell dataset record``: records a phone's live stream into a dataset."""
 
 import signal
 from collections.abc import Iterator
@@ -22,11 +22,18 @@ def record(
     rename: Rename = None,
     transport: Transport = "tcp",
     seconds: Annotated[
-        float | None, typer.Option(metavar="S", help="Stop after so long.", min=0.001)
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Stop after this many seconds. [default: record until Ctrl-C]",
+            min=0.001,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Records a phone that names the owner of each packet, until Ctrl-C, and adds it to a dataset.
+    """Records a phone until Ctrl-C and adds its flows to a dataset.
+
+    The phone's stream must name the owner of each packet.
 
     Examples:
         apptell dataset record pcapdroid+udp://:1234 -o dataset/
@@ -40,7 +47,7 @@ def record(
     live = LiveReader(
         source,
         options,
-        lambda: note(f"Recording {source}. Ctrl-C ends it and keeps what is there."),
+        lambda: note(f"Recording {source}. Press Ctrl-C to stop and keep the flows."),
     )
     with _until_stopped(live, seconds):
         done = build([PhoneRecording.of(live, pairs(groups or []), renames(rename))], output)

@@ -1,4 +1,4 @@
-"""The options of a verb in, what decides its verdicts out; what it knows is said on stderr."""
+"""Loads the evidence and the model that a verb's options select, and reports them on stderr."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,13 +19,13 @@ def load_deciders(
     context: str | None,
     transports: str | None,
 ) -> "Deciders":
-    """Loads what the options ask for, and says on stderr what it knows.
+    """Loads the evidence and the model that the options select, and reports on stderr what they know.
 
     Args:
-        kinds: of evidence, as ``--evidence`` takes them.
-        model: the folder of a model.
+        kinds: kinds of evidence, as in ``--evidence``.
+        model: folder of a model.
         catalogue: files with rows for the catalogue.
-        context: seconds, as ``--context`` takes them.
+        context: a window, as in ``--context``.
         transports: names of transport protocols, separated by commas.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``apptell demo``: the embedded samples in; a dataset, a model, a report and plain words out."""
+"""``apptell demo``: trains, evaluates and identifies on the embedded samples, and writes a report."""
 
 import sys
 from pathlib import Path
@@ -22,18 +22,26 @@ def demo(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FOLDER", help="Where dataset, model and report go."
+            "--output", "-o", metavar="FOLDER", help="Folder for dataset, model and report."
         ),
     ] = Path("apptell-demo"),
     model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME", help="fusion, paper-cnn, paper-rf, ...")
+        str,
+        typer.Option(
+            "--model", "-m", metavar="NAME", help="Name of a model: fusion, paper-cnn, ..."
+        ),
     ] = "fusion",
     epochs: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Passes over the training flows.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Passes over the training flows. [default: 100, or 20 for paper-cnn]",
+        ),
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Shows the whole way on embedded samples: learn, measure, identify, report.
+    """Runs every step on embedded samples: train, evaluate, identify and report.
 
     Examples:
         apptell demo
@@ -58,7 +66,7 @@ def demo(
     apps = data.apps
     note(f"      {len(data):,} flows of {len(apps)} classes: {', '.join(apps)}.")
 
-    note(f"[2/4] Training {model} for {passes} epochs; some recordings are never shown to it.")
+    note(f"[2/4] Training {model} for {passes} epochs; some recordings are kept for testing.")
     with progress(f"training {model}") as show:
         trained = train(
             data,
@@ -82,14 +90,14 @@ def demo(
     n_flows = _identify(sorted(folder.glob("*.pcap.xz")), used, output / "verdicts.jsonl")
 
     text = ReportText(
-        title=f"{model} on recordings it never saw",
+        title=f"{model} on recordings that were kept out of training",
         paragraphs=[
             (
-                f"The model {model} learned for {passes} epochs from {n_learned:,} flows of "
-                f"{len(recordings) - len(held_out)} recordings, and was then measured on "
-                f"{len(tested.flows):,} flows of {', '.join(held_out)}, another network on another day."
+                f"The model {model} was trained for {passes} epochs on {n_learned:,} flows of "
+                f"{len(recordings) - len(held_out)} recordings and then measured on "
+                f"{len(tested.flows):,} flows of {', '.join(held_out)}: another network on another day."
             ),
-            "Each flow is known by the first bytes of at most its first five packets with payload.",
+            "The model sees the first bytes of at most the first five payload packets of each flow.",
         ],
         command="apptell demo",
         examples=tested.example_images(),
@@ -97,19 +105,19 @@ def demo(
     tested.write_report(output / "report", text=text)
     note(
         f"[4/4] The report: {output / 'report' / 'report.html'}\n\n"
-        f"What was done: {n_learned:,} flows of {len(recordings) - len(held_out)} recordings "
-        f"were read by their first packets with payload, and {model} learned the apps from them. "
-        f"On {held_out[0]}, which it never saw, it names "
-        f"{result.scores.accuracy:.1%} of the flows rightly; of the {result.coverage:.1%} that it "
-        f"is at least {result.threshold:.0%} sure of, {result.at_threshold.accuracy:.1%}. "
+        f"Summary: {model} was trained on the first payload packets of {n_learned:,} flows of "
+        f"{len(recordings) - len(held_out)} recordings. On {held_out[0]}, which was kept out of training, "
+        f"it identifies {result.scores.accuracy:.1%} of the flows correctly. Its confidence is at least "
+        f"{result.threshold:.0%} for {result.coverage:.1%} of them; of these, "
+        f"{result.at_threshold.accuracy:.1%} are correct. "
         f"All {n_flows:,} verdicts are in {output / 'verdicts.jsonl'}.\n\n"
         "What to try next:\n"
-        "  Name the flows of a capture of your own:\n"
+        "  Identify the flows of your own capture:\n"
         f"    apptell identify YOUR.pcap -m {output / 'model'}\n"
-        "  Train the paper's network, or its forest (paper-rf), on the same flows and the same split:\n"
+        "  Train the paper's network, or its forest (paper-rf), on the same flows and split:\n"
         f"    apptell train {output / 'dataset'} -o network/ --model paper-cnn --epochs 20 "
         "--split source\n"
-        "  Teach it your own apps: a folder for each recording, in it a capture for each app:\n"
+        "  Train on your own apps: one folder per recording, with one capture per app:\n"
         "    apptell dataset build CAPTURES/ -o DATASET/"
     )
 
@@ -132,7 +140,7 @@ def _recording_of(flows: "FlowBatch") -> list[str]:
 
 
 def _identify(captures: list[Path], model: "Model", path: Path) -> int:
-    """Writes the verdicts on a recording, prints a few of each capture; how many there are."""
+    """Writes the verdicts on a recording, prints a few for each capture, and returns their number."""
     from apptell.names import read_flows
     from apptell.records.forms.jsonl import JsonLines
     from apptell.records.schema import VERDICT_RECORD, verdict_records

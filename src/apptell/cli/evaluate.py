@@ -1,4 +1,4 @@
-"""``apptell evaluate``: a model and a dataset in, how right the model is out."""
+"""``apptell evaluate``: measures a model on a dataset."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from apptell.cli.screen import command_line, note, report
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A trained model's folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model.")],
     dataset: DatasetFolder,
     threshold: Threshold = None,
     split: SplitOption = None,
@@ -20,11 +20,13 @@ def evaluate(
     system: System = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="REPORT", help="Write a report's folder there."),
+        typer.Option(
+            "--output", "-o", metavar="REPORT", help="Folder of the report. [default: no report]"
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measures one model on one dataset: figures per app, means, confusion, also at the threshold.
+    """Measures one model on one dataset, over all flows and over those accepted at the threshold.
 
     Examples:
         apptell evaluate model/ dataset/
@@ -38,11 +40,11 @@ def evaluate(
     )
     if found.seen_share:
         note(
-            f"The model learned from {found.seen_share:.1%} of the flows that it is measured on: these "
-            f"figures flatter it. Measure what it did not see: --split {model / SPLIT_FILE}"
+            f"The model was trained on {found.seen_share:.1%} of the measured flows, so these figures "
+            f"flatter it. To measure flows that it has not seen: --split {model / SPLIT_FILE}"
         )
     if unknown := found.evaluation.unknown_apps:
-        note(f"The model does not know {', '.join(unknown)}: their flows count as wrong.")
+        note(f"The model does not know {', '.join(unknown)}: their flows count as errors.")
     if output is not None:
         found.write_report(output, command=command_line())
         note(f"Report: {output / 'report.html'}")

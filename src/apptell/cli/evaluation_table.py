@@ -1,4 +1,4 @@
-"""An evaluation in, its table of apps and its means on a terminal out."""
+"""Prints an evaluation on a terminal: a table of apps and their means."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def print_evaluation(result: "Evaluation", console: "Console") -> None:
-    """The per-app table and the means of an evaluation, on a terminal."""
+    """Prints the per-app table and the means of an evaluation."""
     from rich.table import Table
 
     scores, accepted = result.scores, result.at_threshold
@@ -50,5 +50,5 @@ def print_evaluation(result: "Evaluation", console: "Console") -> None:
     console.print(table)
     console.print(
         f"accuracy {scores.accuracy:.1%}; at threshold {limit}: {accepted.accuracy:.1%} of the "
-        f"accepted flows right, coverage {result.coverage:.1%}"
+        f"accepted flows correct, coverage {result.coverage:.1%}"
     )

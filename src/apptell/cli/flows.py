@@ -1,4 +1,4 @@
-"""``apptell flows``: captures in, a table of flows out."""
+"""``apptell flows``: assembles packets into flows and writes them as records."""
 
 from typing import Annotated
 
@@ -26,7 +26,7 @@ def flows(
         str,
         typer.Option(
             metavar="GROUPS",
-            help="Column groups by commas: core, segments (payload bytes), names, labels, audit.",
+            help="Column groups, separated by commas: core, segments (payload bytes), names, labels, audit.",
         ),
     ] = "core,names",
     form: Form = None,
@@ -38,7 +38,7 @@ def flows(
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
 ) -> None:
-    """Puts packets together into bidirectional flows by 5-tuple and 90 s of silence.
+    """Assembles packets into bidirectional flows, by 5-tuple and 90 s of silence.
 
     Examples:
         apptell flows phone.pcap
@@ -69,8 +69,8 @@ def flows(
             stats = reader.stats
             note(
                 f"{stats.flows:,} flows of {stats.in_flows:,} packets; of the {stats.packets:,} "
-                f"packets {stats.packets - stats.in_flows:,} are no part of a flow "
-                "(apptell inspect says why)."
+                f"packets, {stats.packets - stats.in_flows:,} are not part of a flow "
+                "(apptell inspect shows why)."
             )
             note_evicted(stats)
     refuse_no_flows(stats)

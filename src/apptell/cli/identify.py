@@ -1,4 +1,4 @@
-"""``apptell identify``: captures in, which app made each flow and what says so out."""
+"""``apptell identify``: identifies the app behind each flow of a capture."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
@@ -51,7 +51,7 @@ def identify(
         bool,
         typer.Option(
             "--summary",
-            help="Instead: flows, packets and bytes by app, category, service and client.",
+            help="Write flows, packets and bytes by app, category, service and client instead.",
         ),
     ] = False,
     mode: Mode = "clean",
@@ -61,9 +61,9 @@ def identify(
     max_flows: MaxFlows = None,
     context: ContextText = None,
 ) -> None:
-    """Tells which app made each flow: one record for each flow with payload.
+    """Identifies the app behind each flow and writes one record per flow.
 
-    With --out the records are those of live instead.
+    With --out, the records are those of live.
 
     Examples:
         apptell identify phone.pcap
@@ -85,7 +85,7 @@ def identify(
     around = None
     if deciders.context is not None and used is not None:
         if follow:
-            raise UsageError("--context waits for the last flow: leave out --follow, or take live")
+            raise UsageError("--context waits for the last flow: leave out --follow, or use live")
         around = whole_context(deciders.context, used)
     if out:
         if form is not None or output is not None or summary:
@@ -135,7 +135,7 @@ def _identify_as_live(
     follow: bool,
     jobs: int,
 ) -> None:
-    """The records that ``live`` would give of the captures, to its outputs."""
+    """Writes the records that ``live`` would give for the captures to its outputs."""
     from apptell.names import read_flows
     from apptell.service.decisions import ended_records
     from apptell.verdicts import flows_and_verdicts
@@ -170,7 +170,7 @@ def _flow_counts() -> "FlowCounts":
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the flows."""
+    """How many flows were read, and what the verdicts on them say."""
 
     flows: int = 0
     verdicts: "FlowCounts" = field(default_factory=_flow_counts)
@@ -188,6 +188,6 @@ class Counts:
     def __str__(self) -> str:
         total = self.verdicts.total
         return (
-            f"{total:,} flows: {self.verdicts}; {self.flows - total:,} more passed over: "
-            "too few packets with payload."
+            f"{total:,} flows: {self.verdicts}; {self.flows - total:,} more were skipped, with "
+            "too few payload packets."
         )

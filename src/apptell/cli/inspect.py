@@ -1,4 +1,4 @@
-"""``apptell inspect``: captures in, what is in them and what was passed over out."""
+"""``apptell inspect``: reports what a capture contains and what was skipped."""
 
 from collections import Counter
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ _IP_PROTOCOLS = {
     1: "ICMP", 2: "IGMP", 4: "IPv4", 6: "TCP", 17: "UDP", 41: "IPv6", 47: "GRE", 50: "ESP", 51: "AH",
     58: "ICMPv6", 88: "EIGRP", 89: "OSPF", 103: "PIM", 112: "VRRP", 115: "L2TP", 132: "SCTP",
 }  # fmt: skip
-"""The commoner ones of https://www.iana.org/assignments/protocol-numbers."""
+"""The most common ones of https://www.iana.org/assignments/protocol-numbers."""
 _SUMS = (
     "flows",
     "with_handshake",
@@ -36,7 +36,7 @@ def inspect(
     max_flows: MaxFlows = None,
     as_json: Json = False,
 ) -> None:
-    """Says what is in a capture: packets, flows, servers, and what was passed over and why.
+    """Reports what a capture contains: packets, flows and servers, and what was skipped and why.
 
     Examples:
         apptell inspect phone.pcap
@@ -162,7 +162,7 @@ def _show(found: dict[str, Any], console: "Console") -> None:
     names_of = {n: _IP_PROTOCOLS.get(int(n), f"protocol {n}") for n in packets["by_ip_protocol"]}
     row("protocols", counts({names_of[n]: v for n, v in packets["by_ip_protocol"].items()}))
     row("in flows", f"{packets['in_flows']:,}")
-    row("passed over", counts(packets["passed_over"]))
+    row("skipped", counts(packets["passed_over"]))
     also = ("cut_by_snap_length", "fragments", "reassembled", "in_tunnels")
     row("also", counts({name: packets[name] for name in also if packets[name]}))
     row(
@@ -171,7 +171,7 @@ def _show(found: dict[str, Any], console: "Console") -> None:
         f"{flows['with_two_payload_packets']:,} with payload twice",
     )
     row("payload", counts({n: flows[n] for n in ("payload_packets", *_SUMS[4:])}))
-    row("client told by", counts(flows["client_by"]))
+    row("client determined by", counts(flows["client_by"]))
     row("ended by", counts(flows["ended_by"]))
     if found["blocks_passed_over"]:
         row("blocks skipped", counts(found["blocks_passed_over"]))

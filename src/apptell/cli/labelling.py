@@ -1,4 +1,4 @@
-"""The options of verbs that label flows, and what their words mean."""
+"""The options of verbs that label flows, and functions that parse them."""
 
 import re
 from pathlib import Path
@@ -10,25 +10,28 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DATASET", help="The dataset's folder.")
+    Path, typer.Option("--output", "-o", metavar="DATASET", help="Folder of the dataset.")
 ]
 Replace = Annotated[
     bool,
-    typer.Option("--replace", help="Replace a dataset that is there, once the new one is whole."),
+    typer.Option("--replace", help="Replace an existing dataset, once the new one is complete."),
 ]
 Shared = Annotated[
     str,
     typer.Option(
-        metavar="KIND", help="Flows to servers that many apps share: keep, other or drop."
+        metavar="KIND",
+        help="What to do with flows to servers that many apps share: keep, other or drop.",
     ),
 ]
 Groups = Annotated[
     list[str] | None,
-    typer.Option("--group", metavar="NAME=VALUE", help="A group of every flow; may be repeated."),
+    typer.Option("--group", metavar="NAME=VALUE", help="A group for every flow; repeatable."),
 ]
 Rename = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Lines of OLD,NEW: packages or titles and their labels."),
+    typer.Option(
+        metavar="FILE", help="File with lines of OLD,NEW: packages or titles and their labels."
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""``apptell live``: an interface or a stream and a model in, verdicts while the flows are young out."""
+"""``apptell live``: identifies the apps of flows while they are open, from an interface or a stream."""
 
 import signal
 import threading
@@ -70,26 +70,32 @@ def live(
     on_verdict: Annotated[
         str | None,
         typer.Option(
-            metavar="COMMAND|URL", help="Run or call for each named flow, with its record as JSON."
+            metavar="COMMAND|URL",
+            help="For each named flow, run a command or POST to a URL, with the record as JSON.",
         ),
     ] = None,
     on_app: Annotated[
         str | None,
-        typer.Option(metavar="NAMES", help="Of --on-verdict: only these apps, by commas."),
+        typer.Option(
+            metavar="NAMES",
+            help="Call --on-verdict only for these apps, separated by commas. [default: all]",
+        ),
     ] = None,
     on_rate: Annotated[
         float,
-        typer.Option(metavar="N", help="Of --on-verdict: calls a second at most.", min=0.01),
+        typer.Option(
+            metavar="N", help="Maximum number of --on-verdict calls per second.", min=0.01
+        ),
     ] = 10.0,
     metrics: Annotated[
         str | None,
         typer.Option(
             metavar="[HOST:]PORT",
-            help="Serve /metrics, /healthz and /readyz, on loopback unless given.",
+            help="Serve /metrics, /healthz and /readyz; default host: loopback. [default: no metrics]",
         ),
     ] = None,
 ) -> None:
-    """Names the app of each flow at its fifth payload packet, and says its totals when it ends.
+    """Identifies the app of each flow at its fifth payload packet, and reports its totals at its end.
 
     Examples:
         apptell live -i wlan0 --out eve:eve.json --metrics 9109
@@ -142,7 +148,7 @@ def live(
 def _open_on_verdict(
     what: str, names: str | None, rate: float, known: "Collection[str]"
 ) -> "QueuedOutput":
-    """What is called with verdicts.
+    """Opens the command or URL that is called with verdicts.
 
     Raises:
         UsageError: it is neither a command nor a URL, or no verdict can name such an app.
@@ -163,7 +169,7 @@ def _open_on_verdict(
 def _listen(
     stop: threading.Event, pipeline: "LivePipeline", folder: Path | None, used: "Model | None"
 ) -> threading.Event:
-    """SIGTERM and Ctrl-C end, SIGHUP loads the model in use again; says whether it was Ctrl-C."""
+    """Handles SIGTERM and Ctrl-C (end) and SIGHUP (reload the model); returns the event that Ctrl-C sets."""
     interrupted = threading.Event()
 
     def end(number: int, _: Any) -> None:
@@ -176,12 +182,12 @@ def _listen(
         from apptell.models import load_model
 
         if used is None:
-            note("No model is in use: there is none to load again.")
+            note("No model is in use, so there is nothing to reload.")
             return
         try:
             model = load_model(folder)
         except ApptellError as error:
-            note(f"The model stays as it is: {error}")
+            note(f"The model was not reloaded: {error}")
             return
         pipeline.replace_model(model)
         note(f"The model is now {model.name}@{model.hash}")

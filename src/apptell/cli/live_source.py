@@ -1,4 +1,4 @@
-"""A source by name in, what ``live`` and ``top`` read from out: its options and how it is opened."""
+"""The source of ``live`` and ``top``: its options and how it is opened."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,34 +22,54 @@ Stream = Annotated[
 ]
 Interface = Annotated[
     str | None,
-    typer.Option("--interface", "-i", metavar="NAME", help="An interface, or any."),
+    typer.Option("--interface", "-i", metavar="NAME", help="Network interface, or any for all."),
 ]
-Replay = Annotated[Path | None, typer.Option(metavar="FILE", help="A capture as if it were live.")]
-Speed = Annotated[str, typer.Option(metavar="FACTOR", help="Of --replay: 1x, 10x, ... or max.")]
+Replay = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Read a capture as if it were live.")
+]
+Speed = Annotated[
+    str, typer.Option(metavar="FACTOR", help="Speed of --replay: 1x, 10x, ... or max.")
+]
 DecideAfter = Annotated[
     float | None,
-    typer.Option(metavar="SECONDS", help="Decide after this time with what there is.", min=0.0),
+    typer.Option(
+        metavar="SECONDS", help="Decide after this time with the packets seen so far.", min=0.0
+    ),
 ]
 Early = Annotated[
     bool,
-    typer.Option("--early", help="Decide before the fifth packet where the model is sure enough."),
+    typer.Option(
+        "--early",
+        help="Decide before the fifth payload packet if the confidence reaches the threshold.",
+    ),
 ]
-Snap = Annotated[int | None, typer.Option(metavar="BYTES", help="Bytes captured of each packet.")]
+Snap = Annotated[
+    int | None,
+    typer.Option(
+        metavar="BYTES", help="Bytes captured of each packet. [default: 2048] [default: 2048]"
+    ),
+]
 Expression = Annotated[
-    str | None, typer.Option("--filter", metavar="BPF", help="A capture filter; needs libpcap.")
+    str | None,
+    typer.Option(
+        "--filter", metavar="BPF", help="Capture filter in tcpdump's syntax; requires libpcap."
+    ),
 ]
 Promiscuous = Annotated[
-    bool, typer.Option("--promiscuous", help="Also what is not for this machine.")
+    bool,
+    typer.Option(
+        "--promiscuous", help="Also capture packets that are not addressed to this machine."
+    ),
 ]
 Workers = Annotated[
-    int, typer.Option(metavar="N", help="Threads that share an interface's packets.", min=1)
+    int, typer.Option(metavar="N", help="Threads that share the packets of an interface.", min=1)
 ]
 _RING = ("snap", "expression", "promiscuous", "workers")
 
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """What the options say of a source; one is named when it is opened."""
+    """The options of a source; exactly one source is named when it is opened."""
 
     source: str | None
     interface: str | None
@@ -62,15 +82,15 @@ class SourceOptions:
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name, for people."""
         return str(self.interface or self.replay or self.source)
 
     def open(self) -> "Sequence[PacketSource]":
-        """Opens it: several where workers share an interface.
+        """Opens it; several sources if workers share an interface.
 
         Raises:
-            UsageError: the speed is none.
-            CaptureError: it is not there, or damaged.
+            UsageError: the speed is invalid.
+            CaptureError: it does not exist or is damaged.
             MissingError: it may not be read.
         """
         from apptell.service.sources import (
@@ -97,10 +117,10 @@ class SourceOptions:
 
 
 def choose_source(context: typer.Context, given: SourceOptions) -> SourceOptions:
-    """The one source that a verb is to read, of what was typed and set.
+    """The one source that a verb reads: from the flags, otherwise from the settings.
 
     Raises:
-        UsageError: none was named, or several, or an option is not for it.
+        UsageError: none or several were named, or an option does not apply to it.
     """
     from apptell.errors import UsageError
 

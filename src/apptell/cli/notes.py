@@ -1,4 +1,4 @@
-"""What several verbs report on stderr about the captures that they read and the model that they use."""
+"""Notes on stderr that several verbs share, about captures and models."""
 
 from typing import TYPE_CHECKING
 
@@ -19,35 +19,35 @@ _KINDS = {
 
 
 def note_known_apps(model: "Model", *, embedded: bool) -> None:
-    """Which apps a model knows, that it knows no others, and how to train one's own model."""
+    """Reports which apps a model knows, that it knows no others, and how to train another model."""
     known = [app for app in model.apps if app != "other"]
     other = " and background traffic (other)" if "other" in model.apps else ""
     which = "The embedded model" if embedded else "The model"
     note(
         f"{which} {model.name}@{model.hash} knows {', '.join(known)}{other}; it knows no other app "
-        "and may take one for these.\n"
-        "Your own: apptell dataset build CAPTURES/ -o DATASET, then "
+        "and may mistake others for these.\n"
+        "To train your own model: apptell dataset build CAPTURES/ -o DATASET, then "
         "apptell train DATASET -o MODEL, then apptell identify -m MODEL."
     )
 
 
 def note_evidence(evidence: "Evidence") -> None:
-    """How apps are told without a model, and how many of them can be."""
+    """Reports how apps are identified without a model, and how many the catalogue lists."""
     kinds = [words for kind, words in _KINDS.items() if kind in evidence.options.kinds]
     note(
-        f"Apps are told by {', '.join(kinds)}: the catalogue lists {len(evidence.known_apps):,} apps. "
-        "What it lacks: apptell catalogue check CAPTURE."
+        f"Apps are identified by {', '.join(kinds)}. The catalogue lists {len(evidence.known_apps):,} apps. "
+        "To list names that it lacks: apptell catalogue check CAPTURE."
     )
 
 
 def note_evicted(stats: "FlowStats") -> None:
-    """How many flows ended early because the table was full, if any did."""
+    """Reports how many flows ended early because the table was full, if any did."""
     if stats.evicted:
         note(f"{stats.evicted:,} flows ended early: the table was full (--max-flows).")
 
 
 def refuse_no_flows(stats: "FlowStats") -> None:
-    """Refuses a capture in which there was nothing to make flows of.
+    """Refuses a capture without flows.
 
     Raises:
         CaptureError: no packet became part of a flow.

@@ -1,4 +1,4 @@
-"""The options that several verbs share, so that each means one thing everywhere (docs/reference/cli.md)."""
+"""Options that several verbs share, so that each has one meaning (docs/reference/cli.md)."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,19 +18,22 @@ Captures = Annotated[
         metavar="CAPTURE", help="Captures, folders of captures, or - for standard input."
     ),
 ]
-DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="A dataset's folder.")]
+DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of the dataset.")]
 ModelFolder = Annotated[
     Path | None,
     typer.Option(
-        "--model", "-m", metavar="FOLDER", help="A trained model, asked where no name names an app."
+        "--model",
+        "-m",
+        metavar="FOLDER",
+        help="Trained model, asked about flows that no name identifies.",
     ),
 ]
 Threshold = Annotated[
     float | None,
     typer.Option(
         metavar="P",
-        help="Decline a model's verdicts whose confidence is below P; default: the model's own, "
-        "else 0.85.",
+        help="Decline the model's verdicts whose confidence is below P. [default: the model's own "
+        "threshold, or 0.85]",
     ),
 ]
 Form = Annotated[
@@ -38,42 +41,45 @@ Form = Annotated[
     typer.Option(
         "--format",
         metavar="FORM",
-        help="table, jsonl, csv, parquet, eve, zeek, zeek-json or ecs. Default: the ending of the "
-        "output file, else a table on a terminal, else JSON lines.",
+        help="table, jsonl, csv, parquet, eve, zeek, zeek-json or ecs. [default: the suffix of the "
+        "output file, otherwise table on a terminal and jsonl elsewhere]",
     ),
 ]
 RawCsv = Annotated[
     bool,
     typer.Option(
-        "--raw-csv", help="In CSV, leave text as it is, even if a spreadsheet would run it."
+        "--raw-csv", help="Write text to CSV unchanged, even if a spreadsheet would run it."
     ),
 ]
 OutputFile = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the records there.")
+    Path | None,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Write the records to this file. [default: stdout]"
+    ),
 ]
 Mode = Annotated[
     str,
     typer.Option(
         "--flows",
         metavar="MODE",
-        help="clean: retransmissions and probes are not payload; paper: 5-tuple and 90 s alone.",
+        help="clean: retransmissions and probes do not count as payload packets; paper: only 5-tuple and 90 s.",
     ),
 ]
 Follow = Annotated[
-    bool, typer.Option("--follow", help="Go on reading while the capture is being written.")
+    bool, typer.Option("--follow", help="Keep reading while the capture is being written.")
 ]
 Transport = Annotated[
     str, typer.Option(metavar="NAMES", help="Transport protocols, separated by commas: tcp, udp.")
 ]
 Jobs = Annotated[
-    int, typer.Option(metavar="N", help="Processes that share the work, on files alone.", min=1)
+    int, typer.Option(metavar="N", help="Number of processes; only for files and folders.", min=1)
 ]
 MaxFlows = Annotated[
     int | None,
     typer.Option(
         metavar="N",
         min=64,
-        help="Flows in memory at once; beyond that the oldest end early, counted.",
+        help="Maximum number of flows in memory; beyond it, the oldest end early. [default: 262144]",
     ),
 ]
 ContextText = Annotated[
@@ -81,7 +87,7 @@ ContextText = Annotated[
     typer.Option(
         "--context",
         metavar="SECONDS",
-        help="Re-weight a client's recent flows by what it runs, as in 30s.",
+        help="Re-weight verdicts by the client's other flows in this window, as in 30s.",
     ),
 ]
 CatalogueFiles = Annotated[
@@ -89,8 +95,8 @@ CatalogueFiles = Annotated[
     typer.Option(
         "--catalogue",
         metavar="FILE",
-        help="Rows to add to the catalogue of apps or to put in place of its own, as in "
-        "example.com,My App; repeatable.",
+        help="File with rows such as example.com,My App that are added to the catalogue of apps or "
+        "replace its rows; repeatable.",
     ),
 ]
 EvidenceText = Annotated[
@@ -98,8 +104,8 @@ EvidenceText = Annotated[
     typer.Option(
         "--evidence",
         metavar="KINDS",
-        help="What verdicts rest on, separated by commas: name, dns, address, range, model, context, "
-        "or all; default: all but the last two, with -m all but context.",
+        help="Kinds of evidence, separated by commas: name, dns, address, range, model, context, or all. "
+        "[default: name,dns,address,range, with -m also model]",
     ),
 ]
 EvidenceTransport = Annotated[
@@ -107,45 +113,43 @@ EvidenceTransport = Annotated[
     typer.Option(
         "--transport",
         metavar="NAMES",
-        help="Transport protocols, separated by commas: tcp, udp; default: both, of a model alone "
-        "those that it learned.",
+        help="Transport protocols, separated by commas: tcp, udp. [default: tcp,udp, or with --evidence "
+        "model the protocols of the model]",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Seed = Annotated[int, typer.Option(metavar="N", help="The one seed of every random choice.", min=0)]
+Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every random choice.", min=0)]
 SplitOption = Annotated[
     str | None,
     typer.Option(
         "--split",
         metavar="SPLIT|FILE",
-        help="Which flows train and which test: paper, session, source, device, network, day, "
-        "version, time, time:DATE, capture-point, domain, group:COLUMN, none, or a file of splits.",
+        help="Flows for training and for testing: paper, session, source, device, network, day, "
+        "version, time, time:DATE, capture-point, domain, group:COLUMN, none, or a file with a split.",
     ),
 ]
 TestDataset = Annotated[
     Path | None,
-    typer.Option(
-        "--test", metavar="DATASET", help="Learn from all flows, and test on this dataset."
-    ),
+    typer.Option("--test", metavar="DATASET", help="Train on all flows, and test on this dataset."),
 ]
 Apps = Annotated[
     str | None,
     typer.Option(
-        metavar="NAMES", help="Only flows of these apps, separated by commas. [default: all]"
+        metavar="NAMES", help="Use only flows of these apps, separated by commas. [default: all]"
     ),
 ]
 Level = Annotated[
     str | None,
     typer.Option(
         metavar="LEVEL",
-        help="app, or activity: classes are app/activity where a label has one.",
+        help="app, or activity: classes are app/activity where a label has an activity.",
     ),
 ]
 System = Annotated[
     str | None,
     typer.Option(
         metavar="KIND",
-        help="What the phone's own traffic is: other (background), system (a class), drop.",
+        help="How the phone's own traffic is treated: other (background), system (a class), drop.",
     ),
 ]
 Cache = Annotated[
@@ -153,7 +157,7 @@ Cache = Annotated[
     typer.Option(
         "--cache",
         metavar="FOLDER",
-        help="Where trainings are kept by their hash; below the report unless said.",
+        help="Folder where finished trainings are kept. [default: cache/ in the report's folder]",
     ),
 ]
 Packets = Annotated[
@@ -162,10 +166,12 @@ Packets = Annotated[
         metavar="N",
         min=1,
         max=32,
-        help="Payload packets that models on lengths look at; their own number unless said.",
+        help="Number of payload packets that models on lengths look at. [default: the model's own]",
     ),
 ]
-Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
+Device = Annotated[
+    str, typer.Option(metavar="NAME", help="Where training runs: auto, cpu or cuda.")
+]
 
 
 def app_names(text: str | None) -> list[str] | None:
@@ -196,7 +202,7 @@ def flow_options(
     model: "Model | None" = None,
     max_flows: int | None = None,
 ) -> "FlowOptions":
-    """How packets become flows, by the options that verbs share and what a model needs.
+    """How packets become flows, from the options that verbs share and the needs of a model.
 
     Raises:
         UsageError: no such mode, column group or transport protocol.

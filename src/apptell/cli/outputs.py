@@ -1,4 +1,4 @@
-"""``--out FORM:PLACE`` in; outputs that take live records out, with a report of what they lost."""
+"""The outputs of ``--out FORM:PLACE``, and reports of what they lost."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,20 +17,20 @@ Out = Annotated[
     list[str] | None,
     typer.Option(
         metavar="FORM:PLACE",
-        help="An output, repeatable. FORM: jsonl, csv, parquet, eve, zeek, zeek-json, ecs. PLACE: a file, -, "
+        help="An output; repeatable. FORM: jsonl, csv, parquet, eve, zeek, zeek-json, ecs. PLACE: a file, -, "
         "kafka:HOST:PORT/TOPIC, syslog:HOST, unix:PATH.",
     ),
 ]
 
 
 def out_places(out: "Sequence[str] | None", *, raw_csv: bool) -> list[str]:
-    """The outputs that are asked for, as ``open_outputs`` takes them; standard output where there are none."""
+    """The requested outputs, in the form that ``open_outputs`` takes; default: standard output."""
     wanted = out or ["jsonl:-"]
     return [f"raw-{text}" if raw_csv and text.startswith("csv:") else text for text in wanted]
 
 
 def write_all(records: "Iterable[pa.RecordBatch]", wanted: "Sequence[str]") -> None:
-    """Writes records to some outputs, waiting for those that are slow.
+    """Writes records to outputs, and waits for slow ones.
 
     Raises:
         UsageError: no such form, or a place that does not fit it.
@@ -70,9 +70,9 @@ def refuse_losses(outputs: "Sequence[QueuedOutput]") -> None:
 
 
 def note_losses(outputs: "Sequence[QueuedOutput]") -> None:
-    """A line for each output that dropped records or had errors, unless its reader has gone.
+    """Reports each output that dropped records or had errors, unless its reader has gone.
 
-    An output that makes calls with verdicts has a line with their numbers.
+    For an output that makes calls, the numbers of calls are reported.
     """
     for output in outputs:
         counts, fault = output.counts(), output.fault

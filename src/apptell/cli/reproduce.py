@@ -1,4 +1,4 @@
-"""``apptell reproduce paper``: flows in, the paper's Section 4 beside its own numbers out."""
+"""``apptell reproduce paper``: repeats the paper's Section 4 and compares the numbers."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from apptell.experiments.reproduce import Reproduction
 
 _LAB = Path("lab-out/dataset")
-"""Where ``make lab-dataset`` leaves the traffic lab's dataset."""
+"""Where ``make lab-dataset`` writes the traffic lab's dataset."""
 
 
 def reproduce(
@@ -25,31 +25,37 @@ def reproduce(
     ],
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DATASET", help="The apps; the traffic lab's dataset by default."),
+        typer.Option(
+            metavar="DATASET", help="Dataset with the flows of apps. [default: the traffic lab's]"
+        ),
     ] = None,
     background: Annotated[
         Path | None,
-        typer.Option(metavar="DATASET", help="All its flows are the class Other (Section 4.3)."),
+        typer.Option(
+            metavar="DATASET", help="Dataset whose flows are all of the class Other (Section 4.3)."
+        ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Use the embedded samples.")] = False,
     epochs: Annotated[
         int | None,
         typer.Option(
-            metavar="N", min=1, help="Passes; 100 on a GPU, 15 on a CPU, 10 with --quick."
+            metavar="N",
+            min=1,
+            help="Passes over the training flows. [default: 100 with a GPU, 15 on a CPU, 10 with --quick]",
         ),
     ] = None,
     seeds: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Seeds, one after the other; 5, or 2 with --quick."),
+        typer.Option(metavar="N", min=1, help="Number of seeds. [default: 5, or 2 with --quick]"),
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     cache: Cache = None,
     as_json: Json = False,
 ) -> None:
-    """Runs all of the paper's Section 4 and puts each table and figure beside the paper's numbers.
+    """Repeats the experiments of the paper's Section 4 and shows them beside the paper's numbers.
 
-    Interrupted, it goes on where it stopped when it is called again.
+    An interrupted run continues where it stopped.
 
     Examples:
         apptell reproduce paper -o report/

@@ -1,4 +1,4 @@
-"""A verb's messages in; text on the right stream out: data to stdout, the rest to stderr."""
+"""Writes a verb's output: data to stdout, everything else to stderr."""
 
 import json
 import shlex
@@ -16,17 +16,17 @@ _SAY_S: Final = 60.0
 
 
 def note(text: str) -> None:
-    """A line for people, on stderr."""
+    """Writes a note to stderr."""
     sys.stderr.write(text + "\n")
 
 
 def complain(error: object) -> None:
-    """What went wrong, in one line on stderr."""
+    """Writes an error to stderr, in one line."""
     sys.stderr.write(clean_line(f"apptell: {error}") + "\n")
 
 
 def command_line() -> str:
-    """The command that is running, as it can be typed again."""
+    """The command that is running, in a form that can be run again."""
     return shlex.join(["apptell", *sys.argv[1:]])
 
 
@@ -38,7 +38,7 @@ def on_terminal() -> bool:
 def report(
     found: Mapping[str, Any], text: Callable[[TerminalConsole], None], *, as_json: bool
 ) -> None:
-    """A report on stdout: text for a terminal, one JSON object for a pipe or when asked for."""
+    """Writes a report to stdout: text on a terminal, one JSON object in a pipe or when requested."""
     if as_json or not on_terminal():
         sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
     else:
@@ -47,10 +47,10 @@ def report(
 
 @contextmanager
 def until_interrupted(*, follow: bool) -> Iterator[threading.Event | None]:
-    """While a capture is followed: an event that the first SIGINT or SIGTERM sets; the next acts as ever.
+    """While a capture is followed: an event that the first SIGINT or SIGTERM sets; later ones act as usual.
 
     Yields:
-        None where nothing is followed.
+        None if nothing is followed.
     """
     if not follow:
         yield None
@@ -74,10 +74,10 @@ def until_interrupted(*, follow: bool) -> Iterator[threading.Event | None]:
 
 @contextmanager
 def progress(words: str) -> Iterator[Callable[[float, str], None]]:
-    """A bar on stderr while the block runs; where stderr is no terminal, a line a minute.
+    """A progress bar on stderr while the block runs; one line a minute if stderr is not a terminal.
 
     Yields:
-        A function of the share done, 0 to 1 (-1: not known), and of words beside the bar.
+        A function that takes the share done, 0 to 1 (-1: unknown), and a text beside the bar.
     """
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -98,7 +98,7 @@ def progress(words: str) -> Iterator[Callable[[float, str], None]]:
         def show(done: float, beside: str) -> None:
             nonlocal said
             if not console.is_terminal:
-                # For whoever looks into the log of a night.
+                # so that a log shows the progress of a long run
                 if time.monotonic() - said >= _SAY_S and beside:
                     said = time.monotonic()
                     note(f"{words}: {f'{done:.0%}, ' if done >= 0 else ''}{beside}")

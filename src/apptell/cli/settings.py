@@ -1,7 +1,7 @@
-"""A verb's options in; what the environment and a file say of them out, and where each value came from.
+"""Settings from the environment and a file, and the origin of each value.
 
 A flag overrides the environment, and the environment overrides the file (docs/reference/cli.md, Settings).
-Both reach a verb as defaults, so that a value is checked and converted in one way wherever it comes from.
+Both are applied as defaults, so that every value is checked and converted in the same way.
 """
 
 import os
@@ -22,10 +22,10 @@ _NAME: Final = "apptell.toml"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What was said about an option."""
+    """A value for an option, from the environment or the file."""
 
     value: Any
-    """A text, number or truth, or a list of them."""
+    """A text, number or boolean, or a list of them."""
     origin: str
     """A variable's name or a file's path."""
 
@@ -51,7 +51,7 @@ def read_file(path: Path | None) -> dict[str, Any]:
     """The sections of a file.
 
     Raises:
-        UsageError: it cannot be read or is no TOML.
+        UsageError: it cannot be read or is not TOML.
     """
     if path is None:
         return {}
@@ -130,7 +130,7 @@ def unknown_variables(root: Any) -> list[str]:
 def settings(
     command: Any, path: tuple[str, ...], file: Path | None, sections: Mapping[str, Any]
 ) -> dict[str, Setting]:
-    """What environment and file say of a verb's options, by long name."""
+    """The settings of a verb's options from environment and file, by long name."""
     section: Any = sections
     for word in path:
         section = section.get(word, {})
@@ -146,10 +146,10 @@ def settings(
 
 
 def apply(context: Any) -> None:
-    """Makes what environment and file say the defaults of the verb that a context is for.
+    """Makes the settings of environment and file the defaults of a context's verb.
 
     Raises:
-        UsageError: the file cannot be used, or a value does not fit its option.
+        UsageError: the file cannot be used, or a value is invalid for its option.
     """
     root = context.find_root()
     path = tuple(context.command_path.split()[1:])
@@ -176,16 +176,16 @@ def origin(context: Any, name: str) -> str:
 
 
 def one_of(context: Any, *names: str) -> list[Any]:
-    """Of parameters that exclude each other those typed, or else those set; None for the others."""
+    """Values of parameters that exclude each other: flags override settings; None for the others."""
     typed = {name for name in names if origin(context, name) == "flag"}
     return [context.params[name] if name in (typed or names) else None for name in names]
 
 
 def _converted(context: Any, option: Any, name: str, setting: Setting) -> Any:
-    """A setting's value as the option has it.
+    """Converts a setting's value to the type of its option.
 
     Raises:
-        UsageError: it does not fit.
+        UsageError: the value is invalid.
     """
     place = f"{setting.origin}: {name}"
     value = setting.value

@@ -1,4 +1,4 @@
-"""The standard streams in; streams that show data safely, and that fail in one line, out.
+"""Standard streams that show data safely and report a write error in one line.
 
 Standard error is always cleaned (``apptell.records.terminal``): people read it, in a terminal or in a log.
 Standard output is cleaned where it is a terminal; a pipe or a file gets the data as it is.
@@ -150,7 +150,7 @@ class _Drawn(io.TextIOBase):
 
 
 def install() -> None:
-    """Puts such streams in the places of ``sys.stdout`` and ``sys.stderr``, unless others stand there."""
+    """Replaces ``sys.stdout`` and ``sys.stderr`` with such streams, unless they were replaced already."""
     if sys.stdout is sys.__stdout__:
         sys.stdout = cast("TextIO", StandardStream("standard output", 1))
     if sys.stderr is sys.__stderr__:

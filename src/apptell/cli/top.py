@@ -1,4 +1,4 @@
-"""``apptell top``: a live source and a model in, a terminal view of apps by bytes, flows and confidence out."""
+"""``apptell top``: shows apps by bytes, flows and confidence in the terminal."""
 
 import json
 import signal
@@ -59,9 +59,11 @@ def top(
     interface: Interface = None,
     replay: Replay = None,
     speed: Speed = "1x",
-    per_client: Annotated[bool, typer.Option("--per-client", help="By client as well.")] = False,
+    per_client: Annotated[
+        bool, typer.Option("--per-client", help="Show apps separately for each client.")
+    ] = False,
     sort: Annotated[
-        str, typer.Option(metavar="NAME", help="bytes, rate, flows or confidence.")
+        str, typer.Option(metavar="NAME", help="Sort by bytes, rate, flows or confidence.")
     ] = "bytes",
     model: ModelFolder = None,
     evidence: EvidenceText = None,
@@ -75,7 +77,7 @@ def top(
     promiscuous: Promiscuous = False,
     workers: Workers = 1,
 ) -> None:
-    """Shows apps by bytes, flows and confidence, anew every second; q or Ctrl-C ends it.
+    """Shows apps by bytes, flows and confidence, updated every second; q or Ctrl-C ends it.
 
     Examples:
         apptell top -i wlan0
@@ -116,7 +118,7 @@ def top(
 def _watch(
     pipeline: Any, tally: "AppTally", counts: "Metrics", view: "View", stop: threading.Event
 ) -> None:
-    """Draws until the source ends, a key or a signal comes.
+    """Draws the view until the source ends, or a key or a signal ends it.
 
     Raises:
         ApptellError: what ended the pipeline.
@@ -153,7 +155,7 @@ def _keys(stop: threading.Event) -> Iterator[Callable[[float, Callable[[], bool]
     """The terminal's keys while the block runs: q sets ``stop``.
 
     Yields:
-        A function that waits so many seconds, or until something is so, or a key or signal comes.
+        A function that waits for a number of seconds, or until a condition holds or q is pressed.
     """
     tick_s = 0.05
     try:

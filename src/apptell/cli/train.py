@@ -1,4 +1,4 @@
-"""``apptell train``: a dataset in, a model and its figures on flows that it did not learn from out."""
+"""``apptell train``: trains a model and measures it on flows that were kept out of training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,20 +24,20 @@ from apptell.cli.verb import INTERRUPTED
 def train(
     dataset: DatasetFolder,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="MODEL", help="The model's folder.")
+        Path, typer.Option("--output", "-o", metavar="MODEL", help="Folder of the model.")
     ],
     model: Annotated[
         str,
         typer.Option(
-            "--model", "-m", metavar="NAME", help="fusion, fast, paper-cnn, paper-rf, ..."
+            "--model", "-m", metavar="NAME", help="Name of a model: fusion, fast, paper-cnn, ..."
         ),
     ] = "fusion",
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the model that is in the folder.")
+        bool, typer.Option("--replace", help="Replace the model in the folder.")
     ] = False,
     split: SplitOption = None,
     learn_all: Annotated[
-        bool, typer.Option("--all", help="Learn from every flow: --split none.")
+        bool, typer.Option("--all", help="Train on every flow; the same as --split none.")
     ] = False,
     test: TestDataset = None,
     epochs: Annotated[
@@ -52,7 +52,8 @@ def train(
     names: Annotated[
         str | None,
         typer.Option(
-            metavar="MODE", help="Server names in models that read them: on, masked, hashed."
+            metavar="MODE",
+            help="How fusion and fast use server names: on, masked or hashed. [default: on]",
         ),
     ] = None,
     hyperparameters: Annotated[
@@ -60,15 +61,15 @@ def train(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="A number of the model's recipe, such as lr=0.001; may be repeated.",
+            help="Set a hyperparameter, as in lr=0.001; repeatable.",
         ),
     ] = None,
     precision: Annotated[
         float | None,
         typer.Option(
             metavar="P",
-            help="Choose the threshold that promises this share of right verdicts, on held-out "
-            "groups; nothing changes where that cannot be promised.",
+            help="Choose the threshold so that at least this share of accepted verdicts is right. The "
+            "model does not change if this cannot be guaranteed.",
         ),
     ] = None,
     level: Level = None,
@@ -119,13 +120,13 @@ def train(
     report(
         found,
         lambda console: (
-            console.print(f"{len(trained.split.train):,} flows were learned from.")
+            console.print(f"{len(trained.split.train):,} flows were used for training.")
             if test_result is None
             else print_evaluation(test_result.evaluation, console)
         ),
         as_json=as_json,
     )
-    note(f"The model is in {output}. Try: apptell identify CAPTURE -m {output}")
+    note(f"The model is in {output}. To use it: apptell identify CAPTURE -m {output}")
     if trained.is_interrupted:
         note("Interrupted: this is the best model so far.")
         raise typer.Exit(INTERRUPTED)

@@ -1,7 +1,7 @@
-"""A verb's function in; its help and its exit code out, the same way for every verb.
+"""Help and exit codes, in the same way for every verb.
 
-``--help`` opens with the examples that a verb's docstring ends with. The user's mistakes are one line
-on stderr and the error's exit code; a reader that closes the pipe ends a verb quietly.
+``--help`` begins with the examples at the end of a verb's docstring. A user's mistake gives one line
+on stderr and the error's exit code. A verb ends quietly if the reader of its pipe closes it.
 """
 
 import sys
@@ -23,21 +23,21 @@ class Verb(TyperCommand):
     """One verb of the command line."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Examples first, then usage, words and options."""
+        """Writes examples, usage, description and options."""
         words, _, examples = (self.help or "").partition("Examples:\n")
         formatter.write(f"{_indented(examples)}\n\n")
         self.help = words.rstrip()
         super().format_help(ctx, formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Options that are not on the command line, from the environment and the settings file."""
+        """Fills in options that are not on the command line, from environment and settings file."""
         if not {"--help", "-h"}.intersection(args):
             with exit_codes():
                 settings.apply(ctx)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs the verb and turns what may go wrong into an exit code."""
+        """Runs the verb and turns errors into an exit code."""
         with exit_codes():
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -46,7 +46,7 @@ class Verb(TyperCommand):
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turns what may go wrong into one line on stderr and an exit code.
+    """Turns errors into one line on stderr and an exit code.
 
     Raises:
         typer.Exit: something went wrong, or the reader of standard output has gone.
@@ -64,13 +64,13 @@ def exit_codes() -> Iterator[None]:
 
 
 def group(examples: str) -> type[TyperGroup]:
-    """A group of verbs whose help opens with these lines."""
+    """A group of verbs whose help begins with these examples."""
 
     class Group(TyperGroup):
         """A group of verbs."""
 
         def format_help(self, ctx: Any, formatter: Any) -> None:
-            """Examples first, then usage and verbs."""
+            """Writes examples, usage and verbs."""
             formatter.write(f"{_indented(examples)}\n\n")
             super().format_help(ctx, formatter)
 
