@@ -16,7 +16,7 @@ import csv
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from apptell.learning.task import Task
 from models import is_mid_session, read_flows_of, verdicts_by_level
 
 if TYPE_CHECKING:
+    from apptell.dataset import Selection
     from apptell.flows import FlowBatch
 
 LATER = [("skip", n) for n in range(1, 7)]
@@ -97,7 +98,14 @@ def main() -> None:
             print(f"| {way.name} | {said} | {best.count(way.name)} |")
 
 
-def measure(chosen, truth, inputs, way, names, given) -> list[dict[str, object]]:
+def measure(
+    chosen: Selection,
+    truth: np.ndarray,
+    inputs: Inputs,
+    way: Way,
+    names: str,
+    given: argparse.Namespace,
+) -> list[dict[str, Any]]:
     """A line for each outer training side: the pooled verdicts of its inner folds."""
     apps = tuple(sorted(set(truth.tolist())))
     origin, is_late = origins(chosen.flows), is_mid_session(chosen)
@@ -128,7 +136,7 @@ def measure(chosen, truth, inputs, way, names, given) -> list[dict[str, object]]
 class Inputs:
     """Tokens of every view, each made once."""
 
-    def __init__(self, chosen, is_masked: bool) -> None:
+    def __init__(self, chosen: Selection, is_masked: bool) -> None:
         self.chosen, self.is_masked = chosen, is_masked
         self.kept = chosen.gather(
             lambda batch: np.diff(batch.segments().first), ("core", "segments")

@@ -197,7 +197,7 @@ def compare_ranges(catalogue: Catalogue, path: Path) -> dict[str, Any]:
     confirmed, foreign = set(), []
     for ours in catalogue.ranges:
         for owner, network in published:
-            if network.version == ours.network.version and network.overlaps(ours.network):  # type: ignore[arg-type]
+            if network.version == ours.network.version and network.overlaps(ours.network):
                 if plain(owner) in names_of(catalogue.apps[ours.app]):
                     confirmed.add(ours.network)
                 else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +37,9 @@ WINDOWS = {
 }
 
 
-def figures(truth: list[str], p: np.ndarray, apps: list[str], sources: np.ndarray) -> dict:
+def figures(
+    truth: list[str], p: np.ndarray, apps: list[str], sources: np.ndarray
+) -> dict[str, Any]:
     number = np.searchsorted(apps, truth)
     guess, confidence = p.argmax(axis=1), p.max(axis=1)
     right = guess == number

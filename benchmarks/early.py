@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--learn-early", action="store_true", help="learn from young flows too")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    rows: list[dict] = []
+    rows: list[dict[str, Any]] = []
     for path in sorted(options.captures.glob("*/*.pcap*")):
         app = path.name.split(".")[0]
         if path.parent.name == "pcapdroid" or app == options.without:
@@ -80,8 +80,8 @@ def main() -> None:
         )
         for n in (*numbers, 0):
             held = [i for i in np.flatnonzero(out) if n == 0 or n in rows[i]["seen"]]
-            inputs = np.stack([rows[i]["final"] if n == 0 else rows[i]["seen"][n] for i in held])
-            found[n][np.ix_(held, forest.classes_)] = forest.predict_proba(inputs)
+            tested = np.stack([rows[i]["final"] if n == 0 else rows[i]["seen"][n] for i in held])
+            found[n][np.ix_(held, forest.classes_)] = forest.predict_proba(tested)
     there = {n: ~np.isnan(found[n]).all(axis=1) for n in found}
     for n in found:
         found[n] = np.nan_to_num(found[n])
@@ -111,7 +111,7 @@ def _by_id(flows: FlowBatch) -> dict[tuple[int, int], np.ndarray]:
     return dict(zip(_ids(flows), statistics(flows, ports=False), strict=True))
 
 
-def _figures(probabilities: np.ndarray, truth: np.ndarray, threshold: float) -> dict:
+def _figures(probabilities: np.ndarray, truth: np.ndarray, threshold: float) -> dict[str, Any]:
     right = probabilities.argmax(axis=1) == truth
     accepted = probabilities.max(axis=1) >= threshold
     return {
@@ -122,8 +122,12 @@ def _figures(probabilities: np.ndarray, truth: np.ndarray, threshold: float) -> 
 
 
 def _policy(
-    found: dict, there: dict, truth: np.ndarray, threshold: float, fold: np.ndarray | None
-) -> dict:
+    found: dict[int, np.ndarray],
+    there: dict[int, np.ndarray],
+    truth: np.ndarray,
+    threshold: float,
+    fold: np.ndarray | None,
+) -> dict[str, Any]:
     """Each flow named at the first number of packets at which it is clear."""
     numbers = [n for n in found if n]
     final = np.where(found[0].max(axis=1) >= threshold, found[0].argmax(axis=1), -1)

@@ -16,6 +16,7 @@ import argparse
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +30,11 @@ from apptell.learning.task import Task
 from apptell.verdicts import ContextOptions
 from apptell.verdicts.context import reweigh_all
 from interleave import Phones, interleave
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from apptell.flows import FlowBatch
 
 ROWS = {
     "sequence": Task("sequence"),
@@ -44,7 +50,7 @@ ROWS = {
 class Data:
     """All flows and what the splits go by."""
 
-    flows: object
+    flows: FlowBatch
     apps: np.ndarray
     session: np.ndarray
     month: np.ndarray
@@ -81,7 +87,9 @@ def load(path: Path) -> Data:
     return Data(flows, apps, session, month, day, version, times)
 
 
-def figures(truth: np.ndarray, guess: np.ndarray, apps: list[str], groups: np.ndarray) -> dict:
+def figures(
+    truth: np.ndarray, guess: np.ndarray, apps: list[str], groups: np.ndarray
+) -> dict[str, Any]:
     matrix = score(confusion_matrix(truth, guess, len(apps)), apps)
     ends = bootstrap_intervals(truth, guess, len(apps), groups, n_draws=300)
     return {
@@ -123,11 +131,11 @@ class Results:
             json.dumps(row["what"], sort_keys=True) for row in map(json.loads, text.splitlines())
         }
 
-    def has(self, what: dict) -> bool:
+    def has(self, what: dict[str, Any]) -> bool:
         """Whether a row is there."""
         return json.dumps(what, sort_keys=True) in self._known
 
-    def add(self, what: dict, found: dict) -> None:
+    def add(self, what: dict[str, Any], found: dict[str, Any]) -> None:
         """Keeps a row and prints it."""
         line = json.dumps({"what": what, **found})
         with self._file.open("a", encoding="utf-8") as out:
@@ -142,7 +150,7 @@ def contexts(
     prior: np.ndarray,
     seed: int,
     at_once: tuple[int, ...] = (1, 2, 3),
-):
+) -> Iterator[tuple[dict[str, Any], np.ndarray, Any]]:
     """Every way of context: how many apps at once, in which window; the re-weighted probabilities."""
     for n_apps in at_once:
         phones: Phones = interleave(
@@ -175,7 +183,11 @@ def main() -> None:
                 inputs = task.encode(data.flows)
 
                 def run(
-                    rows: np.ndarray, labels: np.ndarray, tested: np.ndarray, task=task, x=inputs
+                    rows: np.ndarray,
+                    labels: np.ndarray,
+                    tested: np.ndarray,
+                    task: Task = task,
+                    x: np.ndarray = inputs,
                 ) -> np.ndarray:
                     cache = args.output / "cache"
                     return run_trial(task, x[rows], labels, x[tested], cache).spread(tuple(apps))
@@ -216,11 +228,11 @@ def main() -> None:
                     continue
                 if not results.has(said):
                     p = run(learned, data.apps[learned], tested)
-                    found = figures(number[tested], p.argmax(1), apps, data.session[tested])
+                    row = figures(number[tested], p.argmax(1), apps, data.session[tested])
                     if split == "month":
                         right = p.argmax(1) == number[tested]
-                        found |= by_version(data, learned, tested, right)
-                    results.add(said, found)
+                        row |= by_version(data, learned, tested, right)
+                    results.add(said, row)
                 last = {**said, "apps_at_once": 3, "window_s": 30, "both": True}
                 if name in ("sequence", "lengths-rf") and not results.has(last):
                     p = run(learned, data.apps[learned], tested)

@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +27,11 @@ from apptell.learning.registry import all_recipes
 from apptell.learning.train import train_model
 from apptell.models import load_model, write_model
 from machine import machine, network_mflop, random_images, timed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apptell.models import Model
 
 APPS = ["a", "b", "c", "d", "e", "f"]
 
@@ -49,10 +55,10 @@ def random_flows(n: int) -> FlowBatch:
     )
 
 
-def speed(work, n: int, repeats: int = 3) -> float:
+def speed(work: Callable[[], object], n: int, repeats: int = 3) -> float:
     """Flows a second, the best of some repeats."""
     work()
-    return n / min(timed(work) for _ in range(repeats))
+    return n / min(float(timed(work)) for _ in range(repeats))
 
 
 def save(folder: Path, onnx_bytes: bytes, inputs: str) -> Path:
@@ -148,7 +154,7 @@ def every_model(folder: Path, n: int) -> dict[str, object]:
     return {model: one(model) for model in all_recipes()}
 
 
-def run_in(network, pictures: np.ndarray, size: int) -> None:
+def run_in(network: Model, pictures: np.ndarray, size: int) -> None:
     for start in range(0, len(pictures), size):
         network.predict_inputs(pictures[start : start + size])
 

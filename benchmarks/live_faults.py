@@ -216,6 +216,7 @@ def broker(folder: Path) -> tuple[bool, str]:
     cluster = subprocess.Popen(
         [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+    assert cluster.stdout is not None
     servers = cluster.stdout.readline().strip()
     name = f"kafka:{servers}/apps"
 

@@ -129,7 +129,7 @@ def measure(folder: Path, flows: FlowBatch) -> dict[str, Any]:
             decisions = Decisions(model)
             return [record for work in works for record in decisions.records([work])]
 
-        def json_too(batch: FlowBatch) -> list[str]:
+        def json_too(batch: FlowBatch) -> list[list[str]]:
             return [json_lines(each) for each in records(batch)]
 
         for n in BATCHES:

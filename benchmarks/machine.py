@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from apptell.experiments.arithmetic import gemm_rate, network_mflop
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["gemm_rate", "machine", "network_mflop", "random_images", "timed"]
 
@@ -33,7 +37,7 @@ def machine() -> dict[str, object]:
     return {"processor": name, "gemm_gflop_per_s": rates, "torch": torch.__version__}
 
 
-def timed(work) -> float:
+def timed(work: Callable[[], object]) -> float:
     """Seconds that it takes; of processor time where APPTELL_CPU_TIME is set.
 
     Processor time is what to compare on a machine that others are using, and with one thread alone.

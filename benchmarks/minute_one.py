@@ -243,14 +243,14 @@ def figures(kind: str, flows: list[Seen], missed: int) -> dict[str, Any]:
     """The figures of one set of captures."""
     if kind in ("android", "ndpi"):
         known = [flow for flow in flows if flow.truth]
-        named = Counter()
+        outcomes: Counter[str] = Counter()
         for flow in known:
-            named[LABEL_WORDS.get(flow.outcome, flow.outcome)] += 1
+            outcomes[LABEL_WORDS.get(flow.outcome, flow.outcome)] += 1
         return {
             "flows": len(flows),
             "of_captures_with_an_app_in_their_name": {
                 what: {"flows": n, "share": round(n / max(len(known), 1), 4)}
-                for what, n in sorted(named.items())
+                for what, n in sorted(outcomes.items())
             },
             "by_evidence": by_evidence(known),
         }

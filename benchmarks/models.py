@@ -77,7 +77,9 @@ def is_mid_session(chosen: Selection) -> np.ndarray:
     return next(np.asarray(v == "mid-session") for k, v in hello.items() if "hello" in k)
 
 
-def measure(chosen, truth, model, names, given) -> dict[str, object]:
+def measure(
+    chosen: Selection, truth: np.ndarray, model: str, names: str, given: argparse.Namespace
+) -> dict[str, object]:
     """One line of the table."""
     task = Task(model, given.epochs)
     inputs = task.encode(chosen, mask_server_names if names == "masked" else None, views=True)
@@ -119,7 +121,9 @@ class Verdicts:
         return score(matrix, self.columns).macro_f1
 
 
-def verdicts_by_level(pooled, truth, apps, level) -> Verdicts:
+def verdicts_by_level(
+    pooled: np.ndarray, truth: np.ndarray, apps: tuple[str, ...], level: str
+) -> Verdicts:
     """What pooled probabilities say at one level."""
     columns: tuple[str, ...] = apps
     if level == "provider":
@@ -129,7 +133,14 @@ def verdicts_by_level(pooled, truth, apps, level) -> Verdicts:
     return Verdicts(target, pooled.argmax(axis=1), pooled.max(axis=1), columns)
 
 
-def figures(found, truth, apps, origin, is_late, level) -> dict[str, object]:
+def figures(
+    found: list[np.ndarray],
+    truth: np.ndarray,
+    apps: tuple[str, ...],
+    origin: np.ndarray,
+    is_late: np.ndarray,
+    level: str,
+) -> dict[str, object]:
     """Figures of all seeds' pooled verdicts at one level."""
     seeds = [verdicts_by_level(each, truth, apps, level) for each in found]
     n = int(COVERAGE * len(truth))

@@ -101,7 +101,7 @@ class Tshark:
             part.rename(kept)
         with gzip.open(kept, "rt") as file:
             said, _, out = file.read().partition("\n")
-        return Answer(said, self._fields, out.splitlines())
+        return Answer(said, list(self._fields), out.splitlines())
 
     def _ask(self, path: Path) -> tuple[str, str]:
         command = [self.command, "-n", "-r", str(path), "-T", "fields"]

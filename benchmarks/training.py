@@ -46,16 +46,18 @@ def plain_loop(images: np.ndarray, targets: np.ndarray, *, compiled: bool) -> fl
             optimizer.step()
 
     epoch()  # warm up, compile
-    return len(x) // BATCH * BATCH / timed(epoch)
+    return float(len(x) // BATCH * BATCH / timed(epoch))
 
 
 def ours(images: np.ndarray, targets: np.ndarray, precision: str) -> float:
     """Flows a second of apptell's training: what two more epochs take."""
 
     def train(epochs: int) -> float:
-        return timed(
-            lambda: train_network(
-                images, targets, 6, epochs=epochs, device="cpu", precision=precision
+        return float(
+            timed(
+                lambda: train_network(
+                    images, targets, 6, epochs=epochs, device="cpu", precision=precision
+                )
             )
         )
 

@@ -46,7 +46,7 @@ def weka(jar: Path, train: Path, test: Path, seed: int) -> list[str]:
 
 def main() -> None:
     """Runs both forests on five splits."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("dataset", type=Path)
     parser.add_argument("--jar", type=Path, default=Path("/usr/share/java/weka.jar"))
     arguments = parser.parse_args()
@@ -61,11 +61,10 @@ def main() -> None:
         forest = StatisticsForest(random_state=seed).fit(features[parts.train], labels[parts.train])
         mine = forest.predict(features[parts.test])
         with tempfile.TemporaryDirectory() as folder:
-            files = []
-            for name, rows in (("train", parts.train), ("test", parts.test)):
-                files.append(Path(folder) / f"{name}.arff")
-                write_arff(files[-1], features[rows], labels[rows].tolist(), apps)
-            other = np.array(weka(arguments.jar, *files, seed + 1))
+            train, test = (Path(folder) / f"{name}.arff" for name in ("train", "test"))
+            for file, rows in ((train, parts.train), (test, parts.test)):
+                write_arff(file, features[rows], labels[rows].tolist(), apps)
+            other = np.array(weka(arguments.jar, train, test, seed + 1))
         truth = labels[parts.test]
         ours.append(float((mine == truth).mean()))
         theirs.append(float((other == truth).mean()))

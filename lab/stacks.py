@@ -14,7 +14,7 @@ import ssl
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 
@@ -55,11 +55,11 @@ class Context(ssl.SSLContext):
         context.start, context.protocols = start, protocols
         return context
 
-    def set_alpn_protocols(self, alpn_protocols: Sequence[str]) -> None:
+    def set_alpn_protocols(self, alpn_protocols: Iterable[str]) -> None:
         """What to offer."""
         self.protocols = tuple(alpn_protocols)
 
-    def wrap_bio(
+    def wrap_bio(  # type: ignore[override]
         self,
         incoming: Any,
         outgoing: Any,

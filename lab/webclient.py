@@ -38,7 +38,7 @@ class Aiohttp:
     ) -> bytes:
         """One request."""
         async with self.session.request(method, url, data=data or None, headers=headers) as answer:
-            body = await answer.read()
+            body: bytes = await answer.read()
             if answer.status >= 400:
                 raise ConnectionError(f"{method} {url}: {answer.status} {body[:80]!r}")
             return body

@@ -49,7 +49,8 @@ class Client:
 
     @property
     def extra(self) -> dict[str, Any]:
-        return self.spec["apps"][self.app]["extra"]
+        extra: dict[str, Any] = self.spec["apps"][self.app]["extra"]
+        return extra
 
     @property
     def ca(self) -> str:

@@ -99,8 +99,8 @@ class World:
             if k in ("delay_ms", "jitter_ms", "loss", "reorder")
         }
         python = str(sandbox.lab_python())
-        ends = [f"{self.holders['radio']}:up0", f"{self.holders['gateway']}:cell0"]
-        self.spawn(None, [python, "-m", "lab.link", json.dumps(settings), *ends], log="link")
+        both_ends = [f"{self.holders['radio']}:up0", f"{self.holders['gateway']}:cell0"]
+        self.spawn(None, [python, "-m", "lab.link", json.dumps(settings), *both_ends], log="link")
         rate = self.network.rate_mbit
         for place, name, mbit in (("radio", "up0", rate / 2), ("gateway", "cell0", rate)):
             rule = f"tc qdisc add dev {name} root tbf rate {mbit}mbit burst 64k latency 200ms"

@@ -76,7 +76,10 @@ async def session(client: Client, plan: list[str]) -> None:
         core = Core()
         await core.start()
         account = client.account
-        way = {"imapServer": client.name("imap"), "smtpServer": client.name("smtp")}
+        way: dict[str, str | int] = {
+            "imapServer": client.name("imap"),
+            "smtpServer": client.name("smtp"),
+        }
         way |= {"imapPort": 443, "smtpPort": 443, "imapSecurity": "ssl", "smtpSecurity": "ssl"}
         way |= {"imapUser": account["user"], "smtpUser": account["user"]}
         way |= {"addr": account["address"], "password": account["password"]}

@@ -122,15 +122,20 @@ class Chat(slixmpp.ClientXMPP):
             "xep_0363",
         ):
             self.register_plugin(plugin)
-        self.add_event_handler(
-            "session_start", lambda _: self.ready.done() or self.ready.set_result(True)
-        )
+        self.add_event_handler("session_start", lambda _: self._settle(None))
         self.add_event_handler(
             "failed_auth",
-            lambda _: (
-                self.ready.done() or self.ready.set_exception(PermissionError("sign-in refused"))
-            ),
+            lambda _: self._settle(PermissionError("sign-in refused")),
         )
+
+    def _settle(self, error: Exception | None) -> None:
+        """Says once whether the session has begun."""
+        if self.ready.done():
+            return
+        if error is None:
+            self.ready.set_result(True)
+        else:
+            self.ready.set_exception(error)
 
 
 async def session(client: Client, plan: list[str]) -> None:

@@ -58,8 +58,9 @@ def _send(client: Client) -> None:
     message["Subject"] = person.text()[:70]
     message.set_content("\n".join(person.text() for _ in range(person.random.randint(1, 12))))
     if person.random.random() < 0.35:
-        kind = {"maintype": "application", "subtype": "pdf", "filename": "a.pdf"}
-        message.add_attachment(person.file()[:300_000], **kind)
+        message.add_attachment(
+            person.file()[:300_000], maintype="application", subtype="pdf", filename="a.pdf"
+        )
     name = client.name("smtp")
     with smtplib.SMTP_SSL(name, 465, context=client.context(), timeout=25) as post:
         post.login(account["user"], account["password"])
