@@ -3,8 +3,11 @@ import json
 
 import pytest
 
+from apptell.dataset.card import card
 from apptell.errors import OutputError
+from apptell.learning.card import model_card
 from apptell.reports.page import Section, shown, write_page
+from apptell.reports.svg import confusion_figure
 
 
 @pytest.mark.parametrize(
@@ -39,3 +42,40 @@ def test_a_place_that_cannot_be_written_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file"):
         write_page(tmp_path / "file" / "r", "t", [], [], {})
+
+
+def test_no_name_in_a_page_is_markup_and_no_name_in_a_csv_a_formula(tmp_path):
+    name = "=<script>alert(1)</script>\"'&"
+    figure = confusion_figure([name, "b"], [[1, 0], [0, 1]])
+    rows = [(name, 0.5), ("b", None)]
+    section = Section("s", name, name, (name, "x"), rows, figure, {"b": "b&c/report.html"})
+    write_page(tmp_path, name, [name], [section], {"app": name}, name)
+    page = (tmp_path / "report.html").read_text()
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 8
+    assert '<a href="b&amp;c/report.html">b</a>' in page
+    with (tmp_path / "s.csv").open(newline="") as file:
+        cells = [cell for row in csv.reader(file) for cell in row]
+    assert cells.count(f"'{name}") == 2
+    assert not any(cell.startswith("=") for cell in cells)
+
+
+def test_cards_show_hostile_names_as_text():
+    counts = {"<img src=x>|a": 3}
+    info = {
+        "n_flows": 3, "apps": counts, "groups": {"<b>": counts}, "label_from": counts,
+        "dropped": counts, "sources": [{"damage": "[x](y)\n# z"}], "flow_schema": 1,
+        "written_by": "apptell", "hash": "ab" * 20, "done": ["<i>"],
+        "encoding": {"segments": 1, "segment_bytes": 2000, "sequence": 3},
+    }  # fmt: skip
+    model = {
+        "name": "<m>", "apps": ["<img>|x"], "inputs": "i", "encoding": 1, "options": {},
+        "threshold": None, "seed": 0, "created": "now", "versions": {"numpy": "1", "x": "2"},
+        "data": {"flows": 3, "hash": "ab", "per_app": {"<img>|x": 3}}, "metrics": {"<u>": 0.5},
+    }  # fmt: skip
+    for text in (card(info), model_card(model, "<p> *x*")):
+        assert "<" not in text
+        assert "\n# z" not in text
+        assert "*x*" not in text
+    assert "| &lt;img&gt;\\|x | 3 |" in model_card(model, "")
+    assert "numpy 1, x 2" in model_card(model, "")

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from dataclasses import dataclass, field
-from html import escape
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from apptell._version import __version__
-from apptell.reports.page import Section, section_html
+from markupsafe import Markup
+
+from apptell.reports.page import Section, page_html
 from apptell.reports.png import paint, png
 from apptell.reports.svg import (
     confusion_figure,
@@ -19,7 +18,7 @@ from apptell.reports.svg import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -46,64 +45,72 @@ class ReportText:
 def evaluation_page(result: Evaluation, text: ReportText) -> str:
     """The report of one evaluation as an HTML page."""
     scores, accepted = result.scores, result.at_threshold
-    style = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
-    sections = [
-        f"<h1>{escape(text.title)}</h1>",
-        "".join(f"<p>{escape(line)}</p>" for line in text.paragraphs),
-        f"<pre>{escape(text.command)}</pre>" if text.command else "",
-        _tiles(result),
-        _figure_of(
-            "Per app",
-            "Precision: how many of the flows given to the app are its own. Recall: how many of "
-            "its flows were found. F: the harmonic mean of both. On the right the same over the "
-            f"flows accepted at confidence {result.threshold:g} or more.",
-            _per_app(scores, accepted),
-        ),
-        _figure_of(
+    figures = [
+        Figure(
             "Confusion",
             "True app by row, given app by column; blue is right, orange is wrong, the shade is "
             "the share of the row.",
-            confusion_figure(scores.apps, scores.confusion.tolist()),
+            Markup(confusion_figure(scores.apps, scores.confusion.tolist())),
         ),
-        '<div class="pair">',
-        _figure_of(
+        Figure(
             "Confidence of right and wrong verdicts",
             "Right verdicts should stand at the right, wrong ones to their left: then a threshold "
             "can tell them apart.",
-            histogram_figure(result.histogram),
+            Markup(histogram_figure(result.histogram)),
         ),
-        _figure_of(
+        Figure(
             "What a threshold costs and brings",
             f"The dot is the threshold in use, {result.threshold:g}: it accepts "
             f"{result.coverage:.1%} of the flows and is right on {accepted.accuracy:.1%} of them.",
-            coverage_figure(result.coverage_precision, result.coverage, accepted.accuracy),
+            Markup(coverage_figure(result.coverage_precision, result.coverage, accepted.accuracy)),
         ),
-        _figure_of(
+        Figure(
             "Can the confidence be believed?",
             "On the diagonal the model is as often right as it says. Expected calibration error: "
             f"{result.calibration_error:.3f}.",
-            reliability_figure(result.reliability),
-        ),
-        _figure_of(
-            "Where it is right", "Accuracy by what was seen of the flow.", _slices(result.slices)
-        ),
-        "</div>",
-        *map(section_html, text.sections),
-        _examples(text.examples),
-        (
-            f"<footer>apptell {escape(__version__)}. The same numbers, for programs: metrics.json and "
-            "the CSV files.</footer>"
+            Markup(reliability_figure(result.reliability)),
         ),
     ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(text.title)}</title><style>{style}</style></head>"
-        f"<body><main>{''.join(sections)}</main></body></html>\n"
+    return page_html(
+        "evaluation.html",
+        text.title,
+        text.paragraphs,
+        text.sections,
+        text.command,
+        tiles=_tiles(result),
+        per_app=_per_app(scores, accepted),
+        per_app_words=(
+            "Precision: how many of the flows given to the app are its own. Recall: how many of "
+            "its flows were found. F: the harmonic mean of both. On the right the same over the "
+            f"flows accepted at confidence {result.threshold:g} or more."
+        ),
+        confusion=figures[0],
+        figures=[figure for figure in figures[1:] if figure.content],
+        slices=_slices(result.slices),
+        examples=[
+            (caption, b64encode(png(paint(image))).decode()) for caption, image in text.examples
+        ],
+        examples_words=(
+            "A flow of each app as the paper's 87 × 87 image: the first five packets with payload, "
+            "one after the other, 1,500 bytes each. Blue: client to server. Orange: server to "
+            "client. The darker, the higher the byte; white is padding."
+        ),
     )
 
 
-def _tiles(result: Evaluation) -> str:
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a page."""
+
+    title: str
+    words: str
+    """What it shows."""
+    content: Markup
+    """Inline SVG."""
+
+
+def _tiles(result: Evaluation) -> list[tuple[str, str, str]]:
+    """Name, value and note of the figures that a page begins with."""
     scores, accepted = result.scores, result.at_threshold
     drawn = f"{result.n_groups} groups" if result.n_groups else "flows"
 
@@ -113,7 +120,7 @@ def _tiles(result: Evaluation) -> str:
         low, high = result.intervals[name]
         return f"95 % interval over {drawn}: {low:.1%} to {high:.1%}"
 
-    tiles: Iterable[tuple[str, str, str]] = (
+    return [
         ("accuracy", f"{scores.accuracy:.1%}", interval("accuracy")),
         ("mean F-measure", f"{scores.macro_f1:.1%}", interval("macro_f1")),
         (
@@ -129,85 +136,44 @@ def _tiles(result: Evaluation) -> str:
                 f"apps found per capture: {result.app_coverage:.1%}"
             ),
         ),
-    )
-    return (
-        '<div class="tiles">'
-        + "".join(
-            f'<div class="tile"><b>{value}</b><span>{name}</span><small>{note}</small></div>'
-            for name, value, note in tiles
+    ]
+
+
+_Half = tuple[int, float, float, float]
+"""Flows, precision, recall and F-measure."""
+
+
+def _per_app(scores: Scores, accepted: Scores) -> list[tuple[str, list[_Half]]]:
+    """Each app, then the mean, with its figures over all flows and over the accepted ones."""
+    both = (scores, accepted)
+    rows: list[tuple[str, list[_Half]]] = [
+        (
+            app,
+            [(int(s.confusion[i].sum()), s.precision[i], s.recall[i], s.f1[i]) for s in both],
         )
-        + "</div>"
-    )
+        for i, app in enumerate(scores.apps)
+    ]
+    means = [(s.n_flows, s.macro_precision, s.macro_recall, s.macro_f1) for s in both]
+    return [*rows, ("mean", means)]
 
 
-def _per_app(scores: Scores, accepted: Scores) -> str:
-    rows = []
-    for i, app in enumerate(scores.apps):
-        flows, kept = int(scores.confusion[i].sum()), int(accepted.confusion[i].sum())
-        rows.append(
-            f"<tr><th>{escape(app)}</th><td>{flows:,}</td>"
-            f"{_share(scores.precision[i])}{_share(scores.recall[i])}{_share(scores.f1[i])}"
-            f"<td>{kept:,}</td>{_share(accepted.precision[i])}{_share(accepted.recall[i])}"
-            f"{_share(accepted.f1[i])}</tr>"
-        )
-    rows.append(
-        f'<tr class="mean"><th>mean</th><td>{scores.n_flows:,}</td>'
-        f"{_share(scores.macro_precision)}{_share(scores.macro_recall)}{_share(scores.macro_f1)}"
-        f"<td>{accepted.n_flows:,}</td>{_share(accepted.macro_precision)}"
-        f"{_share(accepted.macro_recall)}{_share(accepted.macro_f1)}</tr>"
-    )
-    head = "<td>flows</td><td>precision</td><td>recall</td><td>F</td>"
-    return (
-        f'<table><thead><tr><td></td><td colspan="4">all flows</td><td colspan="4">accepted flows'
-        f"</td></tr><tr><td></td>{head}{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _share(value: float) -> str:
-    return f'<td class="share" style="--share:{value:.4f}">{value:.1%}</td>'
-
-
-def _slices(slices: dict[str, dict[str, dict[str, float]]]) -> str:
+def _slices(
+    slices: dict[str, dict[str, dict[str, float]]],
+) -> list[tuple[str, list[tuple[str, float, float]]]]:
+    """What was seen of flows: for each of its values the flows and the accuracy."""
     titles = {
         "payload_packets": "payload packets seen",
         "client_by": "client told by",
         "hello": "the client begins with",
     }
     said = {"hello": "a TLS hello", "mid-session": "TLS in mid-session", "none": "no TLS"}
-    rows = []
-    for name, values in slices.items():
-        rows.append(
-            f'<tr class="mean"><th>{titles.get(name, name)}</th><td>flows</td><td></td></tr>'
+    return [
+        (
+            titles.get(name, name),
+            [
+                (said.get(value, value), row["flows"], row["accuracy"])
+                for value, row in values.items()
+            ],
         )
-        rows += [
-            f"<tr><th>{escape(said.get(value, value))}</th><td>{row['flows']:,}</td>"
-            f"{_share(row['accuracy'])}</tr>"
-            for value, row in values.items()
-        ]
-    return f"<table><tbody>{''.join(rows)}</tbody></table>" if rows else ""
-
-
-def _examples(examples: Sequence[tuple[str, NDArray[np.uint8]]]) -> str:
-    if not examples:
-        return ""
-    pictures = "".join(
-        f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,'
-        f'{b64encode(png(paint(image))).decode()}"><figcaption>{escape(caption)}</figcaption></figure>'
-        for caption, image in examples
-    )
-    return _figure_of(
-        "What the network sees",
-        "A flow of each app as the paper's 87 × 87 image: the first five packets with payload, one "
-        "after the other, 1,500 bytes each. Blue: client to server. Orange: server to client. The "
-        "darker, the higher the byte; white is padding.",
-        f'<div class="images">{pictures}</div>',
-    )
-
-
-def _figure_of(title: str, words: str, content: Any) -> str:
-    if not content:
-        return ""
-    return (
-        f"<section><h2>{escape(title)}</h2><p>{escape(words)}</p>"
-        f'<div class="scroll">{content}</div></section>'
-    )
+        for name, values in slices.items()
+    ]

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from markupsafe import Markup
 
 from apptell._version import __version__
 from apptell.records.forms.csv import csv_line, guarded
 from apptell.reports.folder import write_report_files
+from apptell.templates import render
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_TEMPLATES: Final = Path(__file__).parent / "templates"
 Cell = str | int | float | tuple[float, float] | None
 """A text, a count, a share (0 to 1), an interval of shares, or nothing."""
 
@@ -62,7 +65,7 @@ def write_page(
         OutputError: the folder cannot be written, or holds files of these names that no report wrote.
     """
     files = {
-        "report.html": _page(title, words, sections, command),
+        "report.html": page_html("page.html", title, words, sections, command),
         "metrics.json": json.dumps(metrics, indent=2, ensure_ascii=False) + "\n",
         **{f"{s.name}.csv": csv_text(s.head, s.rows) for s in sections if s.rows},
     }
@@ -84,56 +87,51 @@ def shown(cell: Cell) -> str:
     return cell
 
 
-def _page(title: str, words: Sequence[str], sections: Sequence[Section], command: str) -> str:
+def page_html(
+    template: str,
+    title: str,
+    words: Sequence[str],
+    sections: Sequence[Section],
+    command: str = "",
+    **more: Any,
+) -> str:
+    """A page that needs no other file.
+
+    Args:
+        template: its name in ``templates``: ``page.html`` or one that extends it.
+        title: the heading.
+        words: paragraphs.
+        sections: in order.
+        command: what makes the page again.
+        more: what the template takes besides.
+    """
     style = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
-    body = [
-        f"<h1>{escape(title)}</h1>",
-        *(f"<p>{escape(line)}</p>" for line in words),
-        f"<pre>{escape(command)}</pre>" if command else "",
-        *map(section_html, sections),
-        (
-            f"<footer>apptell {escape(__version__)}. The same numbers, for programs: metrics.json and "
-            "the CSV files.</footer>"
-        ),
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{style}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+    return render(
+        _TEMPLATES / template,
+        title=title,
+        words=words,
+        sections=[_shown_section(section) for section in sections],
+        command=command,
+        version=__version__,
+        style=Markup(style),
+        **more,
     )
 
 
-def section_html(section: Section) -> str:
-    """A section of a page."""
-    table = ""
-    if section.rows:
-        head = "".join(f"<td>{escape(name)}</td>" for name in section.head)
-        rows = "".join(
-            "<tr>" + "".join(_cell(section, i, cell) for i, cell in enumerate(row)) + "</tr>"
-            for row in section.rows
-        )
-        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    words = f"<p>{escape(section.words)}</p>" if section.words else ""
-    return (
-        f"<section><h2>{escape(section.title)}</h2>{words}"
-        f'<div class="scroll">{section.figure}{table}</div></section>'
-    )
-
-
-def _cell(section: Section, column: int, cell: Cell) -> str:
-    text = escape(shown(cell))
-    if column == 0:
-        page = (section.link or {}).get(text)
-        return f'<th><a href="{escape(page)}">{text}</a></th>' if page else f"<th>{text}</th>"
-    # Sentences wrap; numbers stand in line.
-    long = ' style="white-space:normal;text-align:left"' if len(text) > 32 else ""
-    return f"<td{long}>{text}</td>"
+def _shown_section(section: Section) -> dict[str, Any]:
+    return {
+        "title": section.title,
+        "words": section.words,
+        "head": section.head,
+        "rows": [[shown(cell) for cell in row] for row in section.rows],
+        "figure": Markup(section.figure),
+        "link": section.link or {},
+    }
 
 
 def csv_text(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """A table as CSV: numbers in full, an interval as ``low..high``, nothing as nothing."""
-    lines = [csv_line(head), *(csv_line([_csv_cell(cell) for cell in row]) for row in rows)]
+    lines = [csv_line([_csv_cell(cell) for cell in row]) for row in (head, *rows)]
     return "\n".join(lines) + "\n"
 
 
