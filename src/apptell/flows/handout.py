@@ -23,8 +23,10 @@ from apptell.flows.schema import (
     SCHEMA,
     FlowBatch,
 )
+from apptell.flows.segments import NO_BLOCK, block_at
 from apptell.flows.slabs import Slab, Slabs
 from apptell.flows.state import BLOCK_HEADER, DECIDED, STORED_MASK, UNIT, Memory
+from apptell.flows.tcp import signed_difference
 from apptell.kernels.compiled import kernel
 from apptell.packets.fields import copy_bytes
 
@@ -50,8 +52,10 @@ def measure(ready, n, records, arena32, segment_ends, sequence_ends):
         flow = records[ready[index]]
         segment_ends[index + 1] = segment_ends[index] + flow.n_segments
         sequence_ends[index + 1] = sequence_ends[index] + flow.n_sequence
+        block = np.int64(NO_BLOCK)
         for segment in range(flow.n_segments):
-            size += arena32[np.int64(flow.segment[segment]) * (UNIT // 4) + 3] & STORED_MASK
+            block = block_at(flow, segment, block, arena32)
+            size += arena32[block * (UNIT // 4) + 3] & STORED_MASK
     return size
 
 
@@ -67,6 +71,7 @@ def write_lists(
     length,
     to_server,
     time_ns,
+    offset,
     ends,
     data,
     signed,
@@ -75,35 +80,48 @@ def write_lists(
     """Kept segments and the longer sequence of signed lengths, seen from the client."""
     ends[0] = 0
     row, at, entry = 0, 0, 0
+    sent = np.zeros(2, dtype=np.int64)
+    first_sequence = np.zeros(2, dtype=np.int64)
     for index in range(n):
         flow = records[ready[index]]
         flip = -1 if client[index] else 1
         before = np.int64(0)
-        for place in range(flow.n_sequence):
+        sent[:] = 0
+        block = np.int64(NO_BLOCK)
+        for place in range(max(flow.n_sequence, flow.n_segments)):
             if place < flow.n_segments:
-                block = np.int64(flow.segment[place])
+                block = block_at(flow, place, block, arena32)
                 when = arena64[block * (UNIT // 8)]
                 value = flip * arena32[block * (UNIT // 4) + 2]
                 stored = arena32[block * (UNIT // 4) + 3] & STORED_MASK
                 length[row] = abs(value)
                 to_server[row] = value > 0
                 time_ns[row] = when
+                side = 0 if value > 0 else 1
+                offset[row] = sent[side]
+                if flow.protocol == 6:
+                    sequence = np.int64(arena32[block * (UNIT // 4) + 4])
+                    if sent[side] == 0:
+                        first_sequence[side] = sequence
+                    offset[row] = signed_difference(sequence - first_sequence[side])
+                sent[side] += abs(value)
                 start = block * UNIT + BLOCK_HEADER
                 copy_bytes(arena, start, data, at, stored)
                 at += stored
                 ends[row + 1] = at
                 row += 1
             else:
-                block = np.int64(flow.more_sequence)
+                more = np.int64(flow.more_sequence)
                 beyond = place - flow.n_segments
-                when = arena64[block * (UNIT // 8) + beyond]
+                when = arena64[more * (UNIT // 8) + beyond]
                 value = (
-                    flip * arena32[block * (UNIT // 4) + (MAX_SEQUENCE - MAX_SEGMENTS) * 2 + beyond]
+                    flip * arena32[more * (UNIT // 4) + (MAX_SEQUENCE - MAX_SEGMENTS) * 2 + beyond]
                 )
-            signed[entry] = value
-            gap_us[entry] = (when - before) // 1000 if place else 0
-            before = when
-            entry += 1
+            if place < flow.n_sequence:
+                signed[entry] = value
+                gap_us[entry] = (when - before) // 1000 if place else 0
+                before = when
+                entry += 1
 
 
 # Rows of the matrix that ``write_totals`` fills.
@@ -323,7 +341,7 @@ class _Ends:
         )
         self.n_segments, self.n_sequence = int(self.segments[-1]), int(self.sequences[-1])
         self.sizes = (
-            *((self.n_segments, width) for width in (4, 8)),
+            *((self.n_segments, width) for width in (4, 4, 8)),
             (self.n_segments + 1, 4),
             (self.payload_bytes, 1),
             *((self.n_sequence, width) for width in (4, 8)),
@@ -336,6 +354,7 @@ def _segments(
     m, k = lists.n_segments, lists.n_sequence
     length, lengths = slab.column(m, np.int32, pa.int32())
     time_ns, times = slab.column(m, np.int64, pa.int64())
+    offset, offsets = slab.column(m, np.int32, pa.int32())
     ends, starts = slab.cut(m + 1, np.int32)
     data, payload = slab.cut(lists.payload_bytes, np.uint8)
     signed, signed_lengths = slab.column(k, np.int32, pa.int32())
@@ -352,6 +371,7 @@ def _segments(
         length,
         to_server,
         time_ns,
+        offset,
         ends,
         data,
         signed,
@@ -363,6 +383,7 @@ def _segments(
         "segment_length": pa.ListArray.from_arrays(by_segment, lengths),
         "segment_to_server": pa.ListArray.from_arrays(by_segment, _bits(to_server)),
         "segment_time_ns": pa.ListArray.from_arrays(by_segment, times),
+        "segment_offset": pa.ListArray.from_arrays(by_segment, offsets),
         "segment_bytes": pa.ListArray.from_arrays(by_segment, blobs),
         "sequence_length": pa.ListArray.from_arrays(by_entry, signed_lengths),
         "sequence_gap_us": pa.ListArray.from_arrays(by_entry, gaps),

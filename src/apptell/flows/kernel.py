@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from apptell.flows.hashing import mix, stable_hash, tuple_of_packet
+from apptell.flows.heads import block_needed, is_compared, new_in_head
 from apptell.flows.lookup import find_flow
 from apptell.flows.segments import (
     NO_BLOCK,
-    block_needed,
     give_block,
     keep_bytes,
     keep_length,
@@ -116,7 +116,9 @@ def add_packets(packets, first_row, rules, memory):
         if is_new and not (record >= 0 and records[record].state == DORMANT):
             if counters.n_free_records == 0 and counters.n_records >= len(records):
                 return row, FULL_FLOWS
-        keeps_bytes, kind = block_needed(header, records[record], is_new, rules.max_segments)
+        keeps_bytes, kind = block_needed(
+            header, records[record], way, is_new, rules.max_segments, arena, arena32
+        )
         block = np.int64(NO_BLOCK)
         if kind >= 0:
             block = take_block(kind, arena32, counters)
@@ -137,7 +139,21 @@ def add_packets(packets, first_row, rules, memory):
         count_packet(flow, header, way, counters)
         skip, length = np.int64(0), np.int64(header.payload)
         if is_tcp:
-            skip, length = read_tcp(flow, header, way, rules.clean)
+            skip, length, is_late = read_tcp(flow, header, way, rules.clean)
+            if rules.clean and header.payload > 0 and header.flags & _RST == 0:
+                if length < header.payload and is_compared(flow):
+                    if header.is_whole:
+                        skip, length, is_late = new_in_head(
+                            header, whole, flow, way, arena, arena32
+                        )
+                    else:
+                        skip, length, is_late = new_in_head(
+                            header, buffer, flow, way, arena, arena32
+                        )
+                if length == 0:
+                    flow.retransmissions += 1
+                elif is_late:
+                    flow.out_of_order += 1
         if length <= 0:
             if block >= 0:
                 give_block(block, kind, arena32, counters)
@@ -305,8 +321,8 @@ def count_packet(flow, header, way, counters):
 
 @inlined
 def read_tcp(flow, header, way, clean):
-    """Takes a TCP packet's flags and sequence number; returns its payload's seen bytes and new ones."""
-    skip, length = np.int64(0), np.int64(header.payload)
+    """Takes a TCP packet's flags and sequence number; returns what ``new_data`` does."""
+    skip, length, is_late = np.int64(0), np.int64(header.payload), False
     flags = header.flags
     sequence = np.int64(header.sequence)
     if flags & _SYN:
@@ -328,9 +344,5 @@ def read_tcp(flow, header, way, clean):
     elif flags & _FIN:
         flow.finished |= 1 + way
     if clean and length > 0:
-        skip, length, filled = new_data(flow, way, sequence & 0xFFFFFFFF, length)
-        if length == 0:
-            flow.retransmissions += 1
-        elif filled:
-            flow.out_of_order += 1
-    return skip, length
+        skip, length, is_late = new_data(flow, way, sequence & 0xFFFFFFFF, length)
+    return skip, length, is_late

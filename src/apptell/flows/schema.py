@@ -23,9 +23,13 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION: Final = 1
 MAX_SEGMENTS: Final = 12
-"""Payload segments whose bytes a flow keeps."""
+"""Payload segments whose bytes a flow keeps, and more only of a hello that is cut into more (``heads``)."""
 MAX_SEGMENT_BYTES: Final = 4096
 """Bytes kept of each segment: a packet's 1,500, and of longer ones (offload) enough for a whole hello."""
+MAX_HEAD_BYTES: Final = 1 << 14
+"""A hello or request that goes on beyond those segments is kept until a flow has so many payload bytes ..."""
+MAX_HEAD_SEGMENTS: Final = 1024
+"""... or so many segments."""
 MAX_SEQUENCE: Final = 32
 """Payload packets whose signed length and gap a flow keeps."""
 DECISION_SEGMENTS: Final = 5

@@ -1,7 +1,7 @@
 """Payload in, blocks of the arena out: the first payload bytes, times and lengths that a flow keeps.
 
-The first segments keep their bytes, each in a block of its own; of later ones the time and the length alone
-are kept, all in one block.
+The first segments (``heads`` says which) keep their bytes and sequence numbers, each in a block of its own; of
+later ones the time and the length alone are kept, all in one block.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import numpy as np
 from apptell.flows.schema import MAX_SEGMENT_BYTES, MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.flows.state import (
     BLOCK_HEADER,
-    CLASS_OF_UNITS,
     CLASS_UNITS,
     KIND_SHIFT,
-    SEQUENCE_BLOCK,
     SEQUENCE_KIND,
     UNIT,
 )
@@ -23,6 +21,7 @@ from apptell.packets.fields import copy_bytes
 
 NO_BLOCK = -1
 """In place of a block or of its size class: none is needed, or none is free."""
+_SYN = 2
 
 
 @inlined
@@ -48,28 +47,26 @@ def give_block(block, kind, arena32, counters):
 
 
 @inlined
-def block_needed(header, flow, is_new, max_segments):
-    """Whether a packet's payload is kept with its bytes, and the size class of the block that it needs.
+def block_at(flow, index, before, arena32):
+    """Block of a kept segment.
 
     Args:
-        header: the packet's.
-        flow: its flow's record; of a flow that begins (``is_new``) nothing is read.
-        is_new: whether the packet begins a flow.
-        max_segments: segments whose bytes a flow keeps.
+        flow: its flow.
+        index: its number.
+        before: block of the segment before it; read from the 14th on.
+        arena32: the table's.
     """
-    n_segments, n_sequence, more_sequence = np.int64(0), np.int64(0), np.int64(-1)
-    if not is_new:
-        n_segments = np.int64(flow.n_segments)
-        n_sequence = np.int64(flow.n_sequence)
-        more_sequence = np.int64(flow.more_sequence)
-    keeps_bytes = n_segments < max_segments and n_segments == n_sequence
-    kind = np.int64(NO_BLOCK)
-    if header.payload > 0 and (keeps_bytes or (n_sequence < MAX_SEQUENCE and more_sequence < 0)):
-        size = SEQUENCE_BLOCK
-        if keeps_bytes:
-            size = BLOCK_HEADER + min(np.int64(header.payload_captured), MAX_SEGMENT_BYTES)
-        kind = CLASS_OF_UNITS[(size + UNIT - 1) // UNIT]
-    return keeps_bytes, kind
+    if index < MAX_SEGMENTS:
+        return np.int64(flow.segment[index])
+    if index == MAX_SEGMENTS:
+        return np.int64(flow.first_more)
+    return np.int64(arena32[before * (UNIT // 4) + 5])
+
+
+@inlined
+def payload_sequence(header):
+    """The sequence number of a TCP packet's first payload byte (a SYN takes one, RFC 9293, section 3.4)."""
+    return np.int64(header.sequence) + (1 if header.flags & _SYN else 0)
 
 
 @inlined
@@ -94,12 +91,23 @@ def keep_bytes(header, source, flow, skip, signed, block, kind, arena, arena32, 
     if start < 0 or start + stored > len(source):
         stored = np.int64(0)
     arena64[block * (UNIT // 8)] = header.time_ns
-    arena32[block * (UNIT // 4) + 2] = signed
-    arena32[block * (UNIT // 4) + 3] = stored | (kind << KIND_SHIFT)
+    word = block * (UNIT // 4)
+    arena32[word + 2] = signed
+    arena32[word + 3] = stored | (kind << KIND_SHIFT)
+    arena32[word + 4] = payload_sequence(header) + skip
     copy_bytes(source, start, arena, block * UNIT + BLOCK_HEADER, stored)
-    flow.segment[flow.n_segments] = block
-    flow.n_segments += 1
-    flow.n_sequence += 1
+    n_segments = np.int64(flow.n_segments)
+    if n_segments < MAX_SEGMENTS:
+        flow.segment[n_segments] = block
+    elif n_segments == MAX_SEGMENTS:
+        flow.first_more = block
+        flow.last_more = block
+    else:
+        arena32[np.int64(flow.last_more) * (UNIT // 4) + 5] = block
+        flow.last_more = block
+    flow.n_segments = n_segments + 1
+    if flow.n_sequence < MAX_SEQUENCE:
+        flow.n_sequence += 1
 
 
 @inlined
@@ -119,8 +127,11 @@ def keep_length(header, flow, signed, block, arena32, arena64):
 @inlined
 def give_segments_back(flow, memory):
     """Hands all blocks of a flow back."""
+    block = np.int64(NO_BLOCK)
     for segment in range(flow.n_segments):
-        block = np.int64(flow.segment[segment])
+        block = block_at(
+            flow, segment, block, memory.arena32
+        )  # one given back still names the next
         kind = np.int64(memory.arena32[block * (UNIT // 4) + 3]) >> KIND_SHIFT
         give_block(block, kind, memory.arena32, memory.counters)
     if flow.more_sequence >= 0:

@@ -47,7 +47,6 @@ FLOW: Final = np.dtype(
         ("ip_version", np.uint8),
         ("state", np.uint8),
         ("decided", np.uint8),  # UNDECIDED, CANDIDATE, DECIDED, HANDED_OUT or REPORTED
-        ("n_segments", np.uint8),
         ("n_sequence", np.uint8),
         ("only_handshake", np.uint8),  # nothing but SYN and SYN-ACK so far
         ("finished", np.uint8),  # bits 1 and 2: FIN from A and B; 4: RST
@@ -60,6 +59,7 @@ FLOW: Final = np.dtype(
         ("end_reason", np.uint8),
         ("owner_conflict", np.uint8),
         ("owner", np.int32),
+        ("n_segments", np.uint16),
         ("last_ns", np.int64),
         ("clock_ns", np.int64),  # newest time of any packet when the flow's last one came
         ("next", np.uint32, (2,)),  # sequence number after the highest byte seen
@@ -74,7 +74,7 @@ FLOW: Final = np.dtype(
         ("bytes", np.int64, (2,)),
         ("payload_packets", np.int64, (2,)),
         ("payload_bytes", np.int64, (2,)),
-        ("segment", np.int32, (MAX_SEGMENTS,)),  # arena block of each kept segment
+        ("segment", np.int32, (MAX_SEGMENTS,)),  # arena block of each of the first kept segments
         ("retransmissions", np.int64),
         ("out_of_order", np.int64),
         ("hole_start", np.uint32, (2, MAX_HOLES)),
@@ -85,7 +85,11 @@ FLOW: Final = np.dtype(
         ("first_sequence", np.uint32, (2,)),
         ("checksum", np.uint16, (2,)),
         ("ttl", np.uint8, (2,)),
-        ("padding", np.uint8, (10,)),  # to six cache lines
+        (
+            "first_more",
+            np.int32,
+        ),  # block of the first kept segment beyond those, each names the next
+        ("last_more", np.int32),  # block of the last one
     ],
     align=True,
 )
@@ -93,9 +97,10 @@ FLOW: Final = np.dtype(
 
 UNIT: Final = 64
 """Arena blocks are multiples of this many bytes; an arena index counts units."""
-BLOCK_HEADER: Final = 16
-"""At the start of a segment's block: time (int64), wire length (int32, + from A, - from B), stored
-bytes with the block's size class above ``KIND_SHIFT`` (int32)."""
+BLOCK_HEADER: Final = 24
+"""At the start of a segment's block: time (int64), wire length (int32, + from A, - from B), stored bytes with
+the block's size class above ``KIND_SHIFT`` (int32), TCP sequence number of the first byte (uint32), and for a
+segment beyond ``segment`` the block of the next one (int32)."""
 KIND_SHIFT: Final = 16
 STORED_MASK: Final = (1 << KIND_SHIFT) - 1
 """The stored bytes in that word."""

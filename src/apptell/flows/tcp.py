@@ -20,8 +20,8 @@ _FAR: Final = 1 << 26
 
 
 @inlined
-def _signed(difference):
-    """Difference of two sequence numbers modulo 2**32, as a signed number."""
+def signed_difference(difference):
+    """The difference of two sequence numbers, given as any number, modulo 2**32 as a signed one."""
     value = np.int64(difference) & 0xFFFFFFFF
     return value - 0x100000000 if value >= 0x80000000 else value
 
@@ -36,7 +36,7 @@ def new_data(flow, way, sequence, length):
         flow.has_next[way] = 1
         flow.next[way] = np.uint32((sequence + length) & 0xFFFFFFFF)
         return np.int64(0), length, False
-    ahead = _signed(sequence - np.int64(flow.next[way]))
+    ahead = signed_difference(sequence - np.int64(flow.next[way]))
     if ahead >= 0:
         if ahead > 0:
             if ahead >= _FAR:
@@ -61,8 +61,8 @@ def new_data(flow, way, sequence, length):
         flow.next[way] = np.uint32((sequence + length) & 0xFFFFFFFF)
         return -ahead, ahead + length, False
     for index in range(np.int64(flow.n_holes[way])):
-        start = _signed(np.int64(flow.hole_start[way, index]) - sequence)
-        end = _signed(np.int64(flow.hole_end[way, index]) - sequence)
+        start = signed_difference(np.int64(flow.hole_start[way, index]) - sequence)
+        end = signed_difference(np.int64(flow.hole_end[way, index]) - sequence)
         skip = max(start, 0)
         stop = min(end, length)
         if skip < stop:
