@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 SYN, RST, ACK = 2, 4, 16
@@ -28,9 +29,13 @@ class Stream:
     initial: int | None = None
     next: int | None = None
     holes: list[list[int]] = field(default_factory=list)
+    skipped: int = 0
+    """Bytes of the last segment before those that ``new_bytes`` gave."""
 
     def new_bytes(self, sequence: int, payload: bytes) -> tuple[bytes, bool]:
+        """The part of a segment that is new, and whether it filled a gap."""
         length = len(payload)
+        self.skipped = 0
         if self.next is None:
             self.next = (sequence + length) % 2**32
             return payload, False
@@ -46,6 +51,7 @@ class Stream:
             return payload, False
         if ahead + length > 0:
             self.next = (sequence + length) % 2**32
+            self.skipped = -ahead
             return payload[-ahead:], False
         for index, (first, last) in enumerate(self.holes):
             start = (first - sequence + 2**31) % 2**32 - 2**31
@@ -59,8 +65,25 @@ class Stream:
                     self.holes = [*self.holes, *right][:4]
                 else:
                     self.holes[index : index + 1] = left or right
+                self.skipped = skip
                 return payload[skip:stop], True
         return b"", False
+
+
+@dataclass
+class Segment:
+    """What a payload packet brought."""
+
+    time_ns: int
+    source: tuple[str, int]
+    payload: bytes
+    sequence: int
+    kept: bytes | None
+    """Its bytes as far as they are kept; None for a segment of which only time and length are."""
+
+    def place(self, sequence: int) -> int:
+        """Where it begins, seen from a sequence number."""
+        return (self.sequence - sequence + 2**31) % 2**32 - 2**31
 
 
 @dataclass
@@ -73,10 +96,54 @@ class Flow:
     first: tuple[str, int]
     streams: dict[tuple[str, int], Stream]
     only_handshake: bool = True
-    segments: list[tuple[int, tuple[str, int], bytes]] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
     packets: int = 0
     retransmissions: int = 0
     out_of_order: int = 0
+
+    def keeps_next(self, source: tuple[str, int]) -> bool:
+        """Whether the next payload packet is kept with its bytes, if it comes from there."""
+        if any(segment.kept is None for segment in self.segments):
+            return False
+        n, n_bytes = len(self.segments), sum(len(segment.payload) for segment in self.segments)
+        if n < 12:
+            return True
+        last = self.segments[-1]
+        if n >= 1024 or n_bytes >= 2**14 or last.source != source:
+            return False
+        if len(last.kept) < len(last.payload) or n > 12:
+            return len(last.kept) == len(last.payload)
+        turn = list(itertools.takewhile(lambda each: each.source == source, self.segments[::-1]))
+        first = min(reversed(turn), key=lambda each: each.place(last.sequence))
+        before = sum(len(each.payload) for each in self.segments if each.source == source)
+        before -= sum(len(each.payload) for each in turn)
+        initial = self.streams[source].initial
+        if initial is not None and first.place(initial + 1 + before) > 0:
+            return True
+        data = first.kept
+        if data[:1] == b"\x16":
+            return data[1:2] in (b"", b"\3") and data[5:6] in (b"", b"\1")
+        return data[:1] == b"\r" or (data[:1].isupper() and data[:4] != b"HTTP")
+
+    def new_in_head(self, packet: Packet, sequence: int) -> tuple[int, int, bool]:
+        """First new byte of a segment and what follows the last; whether later ones were seen before."""
+        mine = [each for each in self.segments if each.source == packet.source]
+        is_probe = len(packet.payload) == 1 and (
+            (self.streams[packet.source].next - sequence) % 2**32 == 1
+        )
+        missing = set(range(len(packet.payload)))
+        reach = 0
+        for segment in mine:
+            at = segment.place(sequence)
+            reach = max(reach, at + len(segment.payload))
+            missing -= set(range(at, at + len(segment.payload)))
+            for place in range(max(at, 0), min(at + len(segment.kept), len(packet.payload))):
+                if segment.kept[place - at] != packet.payload[place] and not is_probe:
+                    segment.kept = segment.kept[: place - at]
+                    break
+        if not missing:
+            return 0, 0, False
+        return min(missing), max(missing) + 1, min(missing) < reach
 
 
 def flows_of(packets: list[Packet], *, clean: bool, timeout_ns: int = 90 * 10**9) -> list[Flow]:
@@ -129,11 +196,23 @@ def flows_of(packets: list[Packet], *, clean: bool, timeout_ns: int = 90 * 10**9
             flow.only_handshake = False
         if clean and packet.flags & RST:
             payload = b""
+        keeps = flow.keeps_next(packet.source)
         if clean and payload:
-            new, filled = stream.new_bytes(sequence, payload)
+            new, is_late = stream.new_bytes(sequence, payload)
+            skip = stream.skipped
+            if len(new) < len(payload):
+                n_again = flow.retransmissions + flow.out_of_order
+                kept = [segment.kept for segment in flow.segments]
+                if kept and None not in kept and not flow.part and n_again < 256:
+                    skip, stop, is_late = flow.new_in_head(packet, sequence)
+                    new = payload[skip:stop]
             flow.retransmissions += not new
-            flow.out_of_order += filled
-            payload = new
+            flow.out_of_order += bool(new) and is_late
+            payload, sequence = new, (sequence + skip) % 2**32
         if payload:
-            flow.segments.append((packet.time_ns, packet.source, payload))
+            flow.segments.append(
+                Segment(
+                    packet.time_ns, packet.source, payload, sequence, payload if keeps else None
+                )
+            )
     return done

@@ -115,12 +115,16 @@ def assert_same(flows, expected):
         assert row.out_of_order == wanted.out_of_order
         assert row.payload_packets_to_server + row.payload_packets_to_client == len(wanted.segments)
         client = (row.client_address, row.client_port)
-        kept = wanted.segments[:12]
-        assert row.segment_bytes == [payload for _, _, payload in kept]
-        assert row.segment_time_ns == [time_ns for time_ns, _, _ in kept]
-        assert row.segment_to_server == [source == client for _, source, _ in kept]
-        signs = [len(p) if source == client else -len(p) for _, source, p in wanted.segments[:32]]
-        assert row.sequence_length == signs
+        kept = [segment for segment in wanted.segments if segment.kept is not None]
+        assert row.segment_bytes == [segment.kept for segment in kept]
+        assert row.segment_time_ns == [segment.time_ns for segment in kept]
+        assert row.segment_to_server == [segment.source == client for segment in kept]
+        firsts = {each.source: each.sequence for each in reversed(kept)}
+        assert row.segment_offset == [each.place(firsts[each.source]) for each in kept]
+        assert row.sequence_length == [
+            len(each.payload) if each.source == client else -len(each.payload)
+            for each in wanted.segments[:32]
+        ]
         assert connections.setdefault(wanted.connection, row.connection_id) == row.connection_id
     assert len(set(connections.values())) == len(connections)
 

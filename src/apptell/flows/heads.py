@@ -33,7 +33,7 @@ from apptell.flows.state import (
 from apptell.flows.tcp import signed_difference
 from apptell.kernels.compiled import inlined, kernel
 
-_MAX_STEPS = 8
+_MAX_STEPS = 16
 """How often the kept segments are gone through for the new bytes of one that overlaps several of them."""
 _MAX_COMPARED = 256
 """Segments of a flow that are compared with the kept ones; so many never overlap in earnest."""
