@@ -27,6 +27,7 @@ def host(*conversation, lengths=None, offsets=None):
         (b"GET http://abs.org/path HTTP/1.1\r\nAccept: */*\r\n\r\n", "abs.org"),
         (b"GET http://abs.org/path HTTP/1.1\r\nHost: field.org\r\n\r\n", "field.org"),
         (b"CONNECT c.org:443 HTTP/1.1\r\n\r\n", "c.org:443"),
+        (b"PROPFIND / HTTP/1.1\r\nHost: dav.org\r\n\r\n", "dav.org"),
         (b"GET / HTTP/1.0\r\n\r\n", None),
         (b"GET / HTTP/1.1\r\nX-Host: a.org\r\n\r\n", None),
         (b"GET / HTTP/1.1\r\nAccept: b\r\n\r\nHost: body.org\r\n", None),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.kernels.compiled import kernel
-from apptell.names.streams import MAX_STREAM
+from apptell.names.streams import MAX_STREAM, begins_with
 from apptell.names.tls import Messages
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from apptell.flows.schema import SegmentColumns
 
+_BEGINNINGS: Final = np.zeros(256, dtype=np.bool_)
+_BEGINNINGS[22] = True  # a record of a handshake
 _MAX_FRAGMENTS: Final = 1024
 """Fragments of one flow's hellos that are looked at."""
 _MAX_MESSAGES: Final = 4
@@ -85,6 +87,7 @@ def list_fragments(
 @kernel
 def collect_dtls_hellos(
     wanted: NDArray[np.bool_],
+    beginnings: NDArray[np.bool_],
     first: NDArray[np.int64],
     to_server: NDArray[np.bool_],
     start: NDArray[np.int64],
@@ -109,6 +112,10 @@ def collect_dtls_hellos(
         if not wanted[flow]:
             continue
         for side in range(2):
+            if not begins_with(
+                first[flow], first[flow + 1], side == 0, to_server, start, data, beginnings
+            ):
+                continue
             n = list_fragments(
                 first[flow], first[flow + 1], side == 0, to_server, start, data, fragments
             )
@@ -189,6 +196,7 @@ def find_dtls_hellos(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> Mes
     out = np.empty(len(segments.data), dtype=np.uint8)
     count = collect_dtls_hellos(
         wanted,
+        _BEGINNINGS,
         segments.first,
         segments.to_server,
         segments.start,

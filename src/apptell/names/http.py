@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from apptell.kernels.compiled import kernel
 from apptell.names.hello import arrow_text
-from apptell.names.streams import MAX_STREAM, extend_stream, list_side, paint_stream
+from apptell.names.streams import MAX_STREAM, begins_with, extend_stream, list_side, paint_stream
 from apptell.names.text import NO_SEPARATOR, escape_into, escaped_room
 from apptell.names.tls import skip_prefix
 
@@ -40,6 +40,9 @@ _METHODS: Final = np.array(
     ],
     dtype=np.int64,
 )
+_BEGINNINGS: Final = np.zeros(256, dtype=np.bool_)
+"""First bytes of requests: letters of methods, and those of PROXY prefixes."""
+_BEGINNINGS[13] = _BEGINNINGS[65:91] = True
 _MAX_BEGINNING: Final = 256
 """Bytes that are joined before they are looked at: a PROXY prefix and a method."""
 
@@ -144,6 +147,7 @@ def _has_whole_head(head: NDArray[np.uint8], begin: int, end: int) -> bool:
 def find_hosts(
     wanted: NDArray[np.bool_],
     methods: NDArray[np.int64],
+    beginnings: NDArray[np.bool_],
     first: NDArray[np.int64],
     length: NDArray[np.int32],
     to_server: NDArray[np.bool_],
@@ -166,14 +170,16 @@ def find_hosts(
         if not wanted[flow]:
             continue
         for side in range(2):
+            if not begins_with(
+                first[flow], first[flow + 1], side == 0, to_server, start, data, beginnings
+            ):
+                continue
             n_rows, is_ordered = list_side(
                 first[flow], first[flow + 1], side == 0, to_server, offset, length, listed
             )
-            if n_rows == 0 or start[listed[0] + 1] == start[listed[0]]:
+            row = listed[0]
+            if start[row + 1] == start[row] or not beginnings[data[start[row]]]:
                 continue
-            letter = data[start[listed[0]]]
-            if letter != 13 and not 65 <= letter <= 90:
-                continue  # neither a method nor a PROXY prefix
             n = 0
             if is_ordered:
                 follows, n = extend_stream(
@@ -232,6 +238,7 @@ def read_hosts(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> pa.Array:
     find_hosts(
         wanted,
         _METHODS,
+        _BEGINNINGS,
         segments.first,
         segments.length,
         segments.to_server,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import inlined, kernel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,7 +21,25 @@ MAX_STREAM: Final = 18 << 10
 """Bytes of a stream that are joined: more than a TLS record holds (RFC 8446, section 5.1)."""
 
 
-@kernel
+@inlined
+def begins_with(
+    first: int,
+    stop: int,
+    direction: bool,
+    to_server: NDArray[np.bool_],
+    start: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    wanted: NDArray[np.bool_],
+) -> bool:
+    """Whether any of one side's segments begins with a byte of ``wanted``, shape (256,)."""
+    for segment in range(first, stop):
+        if to_server[segment] == direction and start[segment] < start[segment + 1]:
+            if wanted[data[start[segment]]]:
+                return True
+    return False
+
+
+@inlined
 def list_side(
     first: int,
     stop: int,
@@ -67,7 +85,7 @@ def list_side(
     return n, is_ordered
 
 
-@kernel
+@inlined
 def extend_stream(
     rows: NDArray[np.int64],
     n: int,

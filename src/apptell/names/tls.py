@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.kernels.compiled import kernel
-from apptell.names.streams import MAX_STREAM, extend_stream, list_side, paint_stream
+from apptell.names.streams import MAX_STREAM, begins_with, extend_stream, list_side, paint_stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.flows.schema import SegmentColumns
 
+_BEGINNINGS: Final = np.zeros(256, dtype=np.bool_)
+"""First bytes of segments with which a hello may begin: records (RFC 8446, section 5.1) and PROXY prefixes."""
+_BEGINNINGS[[13, 20, 21, 22, 23, 80]] = True
 _MAX_PREFIX: Final = 16 + 216
 """Bytes of a PROXY prefix of either version (its addresses at most those of Unix sockets)."""
 
@@ -62,7 +65,7 @@ def skip_prefix(data: NDArray[np.uint8], at: Any, end: int) -> Any:
     """What follows the PROXY prefix that data[at:end] begins with; ``at`` where it begins with none."""
     if end - at < 16:
         return at
-    if data[at] == 80 and data[at + 1] == 82 and data[at + 2] == 79:
+    if data[at] == 80 and data[at + 1] == 82 and data[at + 2] == 79 and data[at + 3] == 88:
         # "PROXY TCP4 ...\r\n", 107 bytes at most
         for index in range(at, min(end - 1, at + 107)):
             if data[index] == 13 and data[index + 1] == 10:
@@ -120,6 +123,7 @@ def _unwrap(
 @kernel
 def collect_hellos(
     wanted: NDArray[np.bool_],
+    beginnings: NDArray[np.bool_],
     first: NDArray[np.int64],
     length: NDArray[np.int32],
     to_server: NDArray[np.bool_],
@@ -147,6 +151,10 @@ def collect_hellos(
             continue
         found = False
         for side in range(2):
+            if not begins_with(
+                first[flow], first[flow + 1], side == 0, to_server, start, data, beginnings
+            ):
+                continue
             n_rows, is_ordered = list_side(
                 first[flow], first[flow + 1], side == 0, to_server, offset, length, listed
             )
@@ -226,6 +234,7 @@ def find_hellos(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> Messages
     out = np.empty(len(segments.data), dtype=np.uint8)
     count = collect_hellos(
         wanted,
+        _BEGINNINGS,
         segments.first,
         segments.length,
         segments.to_server,
