@@ -5,9 +5,9 @@ sent again. The first segments are kept (``FlowOptions.segments``), then those t
 beginning of a TLS or DTLS hello or of an HTTP request, until the other side answers: a hello can be cut into
 any number of segments.
 
-Bytes that were sent in two versions are not kept from the first difference on. A receiver trims what it has
-seen (RFC 9293, section 3.10.7.4), but implementations differ in which version they take, so neither is
-certainly what the flow said.
+Bytes that were sent in two versions before a verdict is due are not kept from the first difference on. A
+receiver trims what it has seen (RFC 9293, section 3.10.7.4), but implementations differ in which version they
+take, so neither is certainly what the flow said. Once a verdict is due, what it rests on stays as it is.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from apptell.flows.segments import NO_BLOCK, block_at, payload_sequence
 from apptell.flows.state import (
     BLOCK_HEADER,
     CLASS_OF_UNITS,
+    DECIDED,
     KIND_SHIFT,
     SEQUENCE_KIND,
     STORED_MASK,
@@ -153,8 +154,8 @@ def _begins_head(arena, at, stored, is_tcp):
 def new_in_head(header, source, flow, way, arena, arena32):
     """What a TCP segment adds to the kept segments of its side, some of whose bytes it may bring again.
 
-    Where kept bytes differ from it, they are given up from there on. A keep-alive probe is not compared: its
-    byte may be anything (RFC 9293, section 3.8.4).
+    Where kept bytes differ from it, they are given up from there on, unless a verdict is due already. A
+    keep-alive probe is not compared: its byte may be anything (RFC 9293, section 3.8.4).
 
     Args:
         header: the packet's.
@@ -174,7 +175,8 @@ def new_in_head(header, source, flow, way, arena, arena32):
     captured = min(np.int64(header.payload_captured), payload)
     if start < 0 or start + captured > len(source):
         captured = np.int64(0)
-    if payload == 1 and signed_difference(np.int64(flow.next[way]) - sequence) == 1:
+    is_probe = payload == 1 and signed_difference(np.int64(flow.next[way]) - sequence) == 1
+    if is_probe or flow.decided >= DECIDED:
         captured = np.int64(0)
     first, last, reach = np.int64(0), payload, np.int64(0)
     for step in range(_MAX_STEPS):
