@@ -70,6 +70,7 @@ def test_wrong_usage_is_said_in_one_line_with_code_2(tmp_path):
 
 def test_options_of_a_build_reach_the_flows(tmp_path):
     (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "key").chmod(0o600)
     (tmp_path / "names").write_text("# old,new\nchat,Talk/Text\n")
     run(
         "build", captures(tmp_path / "c"), "-o", tmp_path / "d", "--anonymize", tmp_path / "key",
@@ -155,6 +156,7 @@ def test_flows_without_payload_have_arrays_but_no_pictures(tmp_path):
 
 def test_a_build_by_two_processes_is_the_same_dataset(tmp_path):
     (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "key").chmod(0o600)
     words = ("--anonymize", tmp_path / "key", "--mask-names", "--system", "drop")
     run("build", captures(tmp_path / "c"), "-o", tmp_path / "d", *words)
     run("build", tmp_path / "c", "-o", tmp_path / "e", "--jobs", 2, *words)
@@ -163,6 +165,7 @@ def test_a_build_by_two_processes_is_the_same_dataset(tmp_path):
 
 def test_flows_as_they_are_do_not_join_anonymised_ones(tmp_path):
     (tmp_path / "key").write_bytes(bytes(range(32)))
+    (tmp_path / "key").chmod(0o600)
     folder, key = captures(tmp_path / "c"), ("--anonymize", tmp_path / "key")
     run("build", folder / "home", "-o", tmp_path / "d", *key)
     said = run("build", folder / "work", "-o", tmp_path / "d", code=2).stderr

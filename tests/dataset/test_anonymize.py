@@ -1,4 +1,5 @@
 import ipaddress
+import os
 import struct
 from itertools import chain
 
@@ -137,14 +138,40 @@ def test_flows_without_payload_can_be_masked():
     )
 
 
+def key_file(path, content=KEY, mode=0o600):
+    path.write_bytes(content)
+    path.chmod(mode)
+    return path
+
+
 def test_a_key_file_holds_32_bytes_or_64_digits(tmp_path):
     path = tmp_path / "key"
     for content in (KEY, KEY.hex().encode() + b"\n"):
-        path.write_bytes(content)
-        assert Anonymizer.from_file(path)._pan.address("128.11.68.132") == "135.242.180.132"
-    for content in (b"short", b"z" * 64):
-        path.write_bytes(content)
+        anonymizer = Anonymizer.from_file(key_file(path, content))
+        assert anonymizer._pan.address("128.11.68.132") == "135.242.180.132"
+    for content in (b"short", b"z" * 64, b"0" * 5000):
         with pytest.raises(UsageError, match="key"):
-            Anonymizer.from_file(path)
+            Anonymizer.from_file(key_file(path, content))
     with pytest.raises(UsageError, match="cannot be read"):
         Anonymizer.from_file(tmp_path / "none")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602, 0o610])
+def test_a_key_file_that_others_can_use_is_refused(tmp_path, mode):
+    path = key_file(tmp_path / "key", mode=mode)
+    with pytest.raises(UsageError, match=f"mode 0{mode:o}.*chmod 600"):
+        Anonymizer.from_file(path)
+
+
+def test_a_key_file_of_another_user_a_link_and_a_pipe_are_refused(tmp_path, monkeypatch):
+    path = key_file(tmp_path / "key")
+    (tmp_path / "link").symlink_to(path)
+    with pytest.raises(UsageError, match="cannot be read"):
+        Anonymizer.from_file(tmp_path / "link")
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    with pytest.raises(UsageError, match="regular file"):
+        Anonymizer.from_file(tmp_path / "pipe")
+    mine = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+    with pytest.raises(UsageError, match="belongs to another user"):
+        Anonymizer.from_file(path)

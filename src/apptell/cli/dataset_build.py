@@ -70,7 +70,8 @@ def build(
     anonymize: Annotated[
         Path | None,
         typer.Option(
-            metavar="KEYFILE", help="Replace addresses and keep prefixes; file with a 32-byte key."
+            metavar="KEYFILE",
+            help="Replace addresses and keep prefixes; a private file (mode 600) with a 32-byte key.",
         ),
     ] = None,
     mask_names: Annotated[

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 import re
+import stat
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -18,6 +20,7 @@ import pyarrow as pa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from apptell.errors import UsageError
+from apptell.files import open_without_links
 from apptell.flows.community_id import community_id
 from apptell.names.text import unescape
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES: Final = 32
 """16 of AES-128, 16 that the padding is made of."""
+_MAX_KEY_FILE_BYTES: Final = 1024
 # Names in payload: host names of two parts or more, and DNS' form of them, a length before each part.
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)+[A-Za-z]{2,24}")
 _HTTP_HOST: Final = re.compile(rb"(?im)^(?:host|:authority):[ \t]*([^\r\n]+)")
@@ -84,13 +88,28 @@ class Anonymizer:
     def from_file(cls, path: Path) -> Anonymizer:
         """With the key in a file: 32 bytes, or 64 hexadecimal digits.
 
+        Whoever has the key can undo the replacement, so the file must be this user's and nobody else's.
+
         Raises:
-            UsageError: the file cannot be read, or holds no key.
+            UsageError: the file cannot be read, is a link or no regular file, belongs to another user, can be
+                read or written by others, or holds no key.
         """
         try:
-            key = path.read_bytes()
+            handle = open_without_links(path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
-            raise UsageError(f"{path}: cannot be read: {error}") from error
+            raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+        with os.fdopen(handle, "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise UsageError(f"{path}: the key must be in a regular file")
+            if found.st_uid != os.geteuid():
+                raise UsageError(f"{path}: the key's file belongs to another user")
+            if found.st_mode & 0o077:
+                raise UsageError(
+                    f"{path}: other users can use the key (mode {stat.S_IMODE(found.st_mode):04o}); "
+                    "make the file private: chmod 600"
+                )
+            key = file.read(_MAX_KEY_FILE_BYTES)
         if len(key) != KEY_BYTES:
             try:
                 key = bytes.fromhex(key.decode("ascii").strip())
