@@ -1,11 +1,15 @@
 import csv
 import json
+import re
 
+import numpy as np
 import pytest
 
 from apptell.dataset.card import card
 from apptell.errors import OutputError
+from apptell.evaluation import evaluate_predictions
 from apptell.learning.card import model_card
+from apptell.reports.html import ReportText, evaluation_page
 from apptell.reports.page import Section, shown, write_page
 from apptell.reports.svg import confusion_figure
 
@@ -79,3 +83,23 @@ def test_cards_show_hostile_names_as_text():
         assert "*x*" not in text
     assert "| &lt;img&gt;\\|x | 3 |" in model_card(model, "")
     assert "numpy 1, x 2" in model_card(model, "")
+
+
+def test_the_page_of_an_evaluation_shows_hostile_app_names_as_text():
+    apps = ["<b>a</b>", "c&d"]
+    truth = np.array(apps * 20)
+    probabilities = np.tile([[0.9, 0.1], [0.3, 0.7]], (20, 1))
+    slices = {"hello": np.array(["<i>", "none"] * 20)}
+    result = evaluate_predictions(truth, probabilities, apps, slices=slices)
+    image = np.zeros((87, 87), np.uint8)
+    section = Section("s", "More", "", ("app",), [("<u>",)])
+    text = ReportText("<h1>", ["<p>"], "a < b", [("<em>", image)], [section])
+    page = evaluation_page(result, text)
+    tags = set(re.findall(r"<([a-z0-9]+)", page))
+    assert not tags & {"b>a", "i", "u", "em"}
+    assert "<b>a" not in page
+    assert "&lt;b&gt;a&lt;/b&gt;" in page
+    for words in ("Per app", "Confusion", "What a threshold costs", "Where it is right", "More"):
+        assert f"<h2>{words}" in page
+    assert page.count("<section>") == page.count("</section>") >= 7
+    assert page.count("<div") == page.count("</div>")
