@@ -1,4 +1,4 @@
-"""The walk of docs/reference/datasets.md, command by command."""
+"""The commands on the samples in docs/reference/datasets.md."""
 
 import json
 import re
@@ -13,9 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_every_command_of_the_walk_on_the_samples_runs(run: Run, tmp_path: Path) -> None:
+def test_every_documented_command_on_the_samples_runs(run: Run, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "reference" / "datasets.md").read_text(encoding="utf-8")
-    section = text.split("## The walk on the samples\n")[1].split("\n## ")[0]
+    section = text.split("## Try it on the embedded samples\n")[1].split("\n## ")[0]
     commands = re.findall(r"^    apptell (.+)$", section, re.MULTILINE)
     assert len(commands) == 8
     apps = ("irc", "matrix", "mqtt", "mumble", "other", "websocketchat", "xmpp")
