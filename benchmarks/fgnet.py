@@ -162,14 +162,18 @@ def contexts(
             yield {"apps_at_once": n_apps, "window_s": seconds, "both": both}, found, phones
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("dataset", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--rows", default="sequence,lengths-rf", help=", ".join(ROWS))
     parser.add_argument("--splits", default="month,inner,adapted")
     parser.add_argument("--seeds", type=int, default=1)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = _arguments()
     data, results = load(args.dataset), Results(args.output)
     apps = sorted(set(data.apps.tolist()))
     number = np.searchsorted(apps, data.apps)

@@ -17,8 +17,6 @@ _STEPS = "one pass over bytes whose steps share a dozen local variables, which N
 LONG_FUNCTIONS: dict[str, str] = {
     "src/apptell/encoding/streams.py:read_streams": _STEPS,
     "src/apptell/names/hello.py:parse_hellos": _STEPS,
-    "src/apptell/packets/decode.py:decode_frames": _STEPS,
-    "src/apptell/packets/link_layers.py:open_layer": "one branch a link layer, chosen by its number",
 }
 """``path:function`` to the reason why the function is longer."""
 

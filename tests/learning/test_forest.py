@@ -128,3 +128,24 @@ def test_a_calibrated_forest_learns_its_temperature_from_what_each_tree_did_not_
     new = random.normal(size=(50, 4)).astype(np.float32)
     softened = calibrate(mixed(theirs.predict_proba(new)), expected)
     np.testing.assert_allclose(ours.predict_proba(new), softened, atol=1e-3)
+
+
+def test_importances_are_scikit_learns_and_point_at_what_tells_the_classes_apart():
+    random = np.random.default_rng(0)
+    X = random.normal(size=(200, 4)).astype(np.float32)
+    y = (X[:, 2] > 0).astype(int)
+    forest = StatisticsForest(20, random_state=0).fit(X, y)
+    importances = forest.feature_importances_
+    assert importances.shape == (4,)
+    assert importances.sum() == pytest.approx(1)
+    assert importances.argmax() == 2
+    same = RandomForestClassifier(
+        20, criterion="entropy", max_features=int(np.log2(4)) + 1, random_state=0
+    ).fit(X, y)
+    np.testing.assert_allclose(importances, same.feature_importances_, rtol=1e-6)
+
+
+def test_importances_of_a_forest_without_splits_are_zero():
+    X = np.ones((20, 3), dtype=np.float32)
+    forest = StatisticsForest(3, random_state=0).fit(X, [0, 1] * 10)
+    assert forest.feature_importances_.tolist() == [0, 0, 0]
