@@ -227,6 +227,24 @@ def test_a_missing_spoiled_or_foreign_dataset_is_said_in_one_line(tmp_path):
         Dataset.open(tmp_path / "d")
 
 
+def test_flows_with_many_segments_and_without_places_are_read_back(tmp_path):
+    """A hello may be cut into more segments than other flows keep; earlier datasets have no places."""
+    n = 300
+    many = FlowBatch.from_columns(
+        {name: flows(2).column(name) for name in SCHEMA.names if not name.startswith("segment_")}
+        | {
+            "segment_length": [[1] * n] * 2,
+            "segment_to_server": [[True] * n] * 2,
+            "segment_time_ns": [[5] * n] * 2,
+            "segment_bytes": [[b"x"] * n] * 2,
+            "segment_offset": [list(range(n))[::-1], None],
+        }
+    )
+    build([Source("home", [many])], tmp_path / "d")
+    (read,) = Dataset.open(tmp_path / "d").batches(("segments",))
+    assert read.segments().offset.tolist() == [*range(n)[::-1], *range(n)]
+
+
 def test_only_the_groups_asked_for_are_read(tmp_path):
     data = build([Source("a", [flows(4)])], tmp_path / "d").dataset
     assert next(data.batches(("labels",))).columns[0] == "label"

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from apptell.errors import DatasetError
 from apptell.flows.schema import (
+    MAX_HEAD_SEGMENTS,
     MAX_SEGMENT_BYTES,
-    MAX_SEGMENTS,
     MAX_SEQUENCE,
     SCHEMA,
     FlowBatch,
@@ -30,9 +30,9 @@ _PARALLEL: Final = (
     ("sequence_length", "sequence_gap_us"),
 )
 """Lists of one length each; where a flow has none of the first, nothing is indexed."""
-_MOST: Final = (MAX_SEGMENTS, MAX_SEQUENCE)
+_MOST: Final = (MAX_HEAD_SEGMENTS, MAX_SEQUENCE)
 _MAY_BE_ABSENT: Final = "segment_offset"
-"""Absent in every flow of a dataset that was built before it was kept."""
+"""Absent in flows of a dataset that was built before it was kept."""
 
 
 def checked_flows(batch: pa.RecordBatch, columns: Sequence[str], place: object) -> FlowBatch:
@@ -75,9 +75,10 @@ def _check_lists(flows: FlowBatch, names: Sequence[str], most: int, place: objec
         raise DatasetError(f"{place}: {names[0]!r} has more than {most} elements")
     for name in names:
         column = flows.column(name)
-        if name == _MAY_BE_ABSENT and column.null_count == len(column):
-            continue
-        if not pc.list_value_length(column).fill_null(0).equals(lengths):
+        found = pc.list_value_length(column)
+        if name == _MAY_BE_ABSENT:
+            found = pc.coalesce(found, lengths)
+        if not found.fill_null(0).equals(lengths):
             raise DatasetError(f"{place}: {name!r} differs from {names[0]!r} in length")
         if column.flatten().null_count:
             raise DatasetError(f"{place}: {name!r} lacks a value")
