@@ -1,5 +1,6 @@
 """Loads the evidence and the model that a verb's options select, and reports them on stderr."""
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,4 +42,7 @@ def load_deciders(
         note_evidence(found.evidence)
     if found.model is not None:
         note_known_apps(found.model, embedded=model is None)
+    # garbage collection would walk through the catalogue's objects time and again
+    gc.collect()
+    gc.freeze()
     return found

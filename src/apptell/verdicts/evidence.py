@@ -71,6 +71,7 @@ LATE_NS: Final = 120_000_000_000
 """How long after its last packet a flow is known to have ended at the latest: the timeout and some more."""
 _SECOND: Final = 1_000_000_000
 _DAY_S: Final = 86_400
+_DNS_PORT: Final = 53
 _MAX_NAMES: Final = 1 << 16
 _NAME, _DNS, _ADDRESS, _RANGE = range(4)
 
@@ -140,9 +141,7 @@ class Evidence:
         self._catalogue = catalogue
         self._decision_packets = decision_packets
         n, keep_ns = self.options.max_keys, int(self.options.keep_s * _SECOND)
-        self._answers_to: Memory[str] = Memory(keep_ns, n)
         self._answers: Memory[str] = Memory(keep_ns, n)
-        self._reached_by: Memory[Identity] = Memory(keep_ns, n)
         self._reached: Memory[Identity] = Memory(keep_ns, n)
         self._names: dict[str, Identity | None] = {}
         self.known_apps = {
@@ -162,13 +161,12 @@ class Evidence:
         if "dns" not in self.options.kinds:
             return
         columns = ("client", "address", "name", "ttl_s", "time_ns")
-        keep_ns = self._answers.keep_ns
+        add, keep_ns = self._answers.add, self._answers.keep_ns
         for client, address, name, ttl_s, time_ns in zip(
             *(answers.column(column).to_pylist() for column in columns), strict=True
         ):
             until_ns = time_ns + max(min(ttl_s, _DAY_S) * _SECOND - keep_ns, 0)
-            self._answers_to.add((client, address), name, time_ns, until_ns)
-            self._answers.add(address, name, time_ns, until_ns)
+            add(address, client, name, time_ns, until_ns)
 
     def observe(self, flows: FlowBatch | None, until_ns: int) -> None:
         """Remembers which addresses open flows reach under which names.
@@ -257,12 +255,23 @@ class Evidence:
             found.kind[is_new] = _NAME
 
     def _ask_dns(self, found: Found, table: Table) -> None:
-        names = self._names_of(found.flows)
-        for row in np.flatnonzero(found.code < 0).tolist():
-            if names[row]:
-                self._settle(found, row, table, map(self._identity, names[row]), _DNS)
-        latest = [said[0] if said else None for said in names]
-        found.flows = found.flows.with_columns(dns_name=pa.array(latest, pa.string()))
+        flows = found.flows
+        names = flows.column("dns_name").to_pylist()
+        rows = np.flatnonzero(flows.numpy("server_port") != _DNS_PORT)
+        starts = flows.numpy("start_ns")[rows].tolist()
+        is_open = (found.code[rows] < 0).tolist()
+        at = self._answers.at
+        for row, client, server, start, opened in zip(
+            rows.tolist(), *_ends(flows, rows)[:2], starts, is_open, strict=True
+        ):
+            said, _ = at(server, client, start)
+            if said:
+                names[row] = said[0]
+            elif names[row]:  # flows of a dataset know the name that was asked
+                said = [names[row]]
+            if said and opened:
+                self._settle(found, row, table, map(self._identity, said), _DNS)
+        found.flows = flows.with_columns(dns_name=pa.array(names, pa.string()))
 
     @staticmethod
     def _settle(
@@ -275,20 +284,6 @@ class Evidence:
         elif several:
             found.code[row] = table.place(several.pop())
             found.kind[row] = kind
-
-    def _names_of(self, flows: FlowBatch) -> list[list[str]]:
-        """The names that the clients had asked for the servers' addresses, the latest first."""
-        known = flows.column("dns_name")
-        names = [[name] if name else [] for name in known.to_pylist()]
-        if not len(self._answers_to):
-            return names
-        ends = zip(*(_texts(flows, f"{who}_address") for who in ("client", "server")), strict=True)
-        at, starts = self._answers_to.at, flows.column("start_ns").to_pylist()
-        if known.null_count == len(known):
-            return [at(pair, start) for pair, start in zip(ends, starts, strict=True)]
-        return [
-            at(pair, start) or name for pair, start, name in zip(ends, starts, names, strict=True)
-        ]
 
     def _remember(self, found: Found) -> None:
         """Which addresses the named flows reached, from when their names count for others."""
@@ -305,19 +300,21 @@ class Evidence:
             seen[key] = (min(first, time_ns), max(last, time_ns))
         for (client, server, port, code), (first, last) in seen.items():
             identity = found.identities[code] if code >= 0 else SHARED
-            self._reached.add((server, port), identity, first, last)
-            self._reached_by.add((client, server, port), identity, first, last)
+            self._reached.add((server, port), client, identity, first, last)
 
     def _ask_addresses(self, found: Found, table: Table) -> None:
-        rows = np.flatnonzero(found.is_open)
+        rows = np.flatnonzero(found.is_open & (found.flows.numpy("server_port") != _DNS_PORT))
         starts = found.flows.numpy("start_ns")[rows].tolist()
         for row, client, server, port, start in zip(
             rows.tolist(), *_ends(found.flows, rows), starts, strict=True
         ):
-            said: list[Identity | None] = [*self._reached_by.at((client, server, port), start)]
-            said = said or [*self._reached.at((server, port), start)]
-            said = said or [*map(self._identity, self._answers.at(server, start))]
-            self._settle(found, row, table, said, _ADDRESS)
+            own, others = self._reached.at((server, port), client, start)
+            said: Iterable[Identity | None] = own or others
+            if not said:
+                asked = self._answers.at(server, client, start)[1]
+                said = [self._identity(name) for name in asked]
+            if said:
+                self._settle(found, row, table, said, _ADDRESS)
 
     def _ask_ranges(self, found: Found, table: Table) -> None:
         rows = np.flatnonzero(~found.is_listed)
@@ -336,13 +333,6 @@ def _host(name: str) -> str:
     """A name without a port (``host:port`` of HTTP, ``[v6]:port`` included)."""
     head, colon, port = name.rpartition(":")
     return head if colon and port.isdigit() and (":" not in head or head.endswith("]")) else name
-
-
-def _texts(flows: FlowBatch, column: str) -> list[str | None]:
-    """A column of texts, each text one object: an address occurs in many flows."""
-    encoded = flows.column(column).dictionary_encode()
-    words = encoded.dictionary.to_pylist()
-    return [words[place] for place in encoded.indices.to_pylist()]
 
 
 def _ends(flows: FlowBatch, rows: NDArray[np.int64]) -> list[list[Any]]:
