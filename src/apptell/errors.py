@@ -126,8 +126,9 @@ def needs_extra(extra: str, what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "apptell":
+        library = (error.name or "apptell").partition(".")[0]
+        if library == "apptell":
             raise
         raise MissingError(
-            f"{what} needs {error.name}, which is not installed: pip install 'apptell[{extra}]'"
+            f"{what} needs {library}, which is not installed: pip install 'apptell[{extra}]'"
         ) from error

@@ -42,7 +42,7 @@ class Classes:
             ("system", self.system, SYSTEM_KINDS),
         ):
             if word not in known:
-                raise UsageError(f"--{name} {word}: there are {', '.join(known)}")
+                raise UsageError(f"{name} {word!r} is none of {', '.join(known)}")
 
     def kept(self, flows: FlowBatch) -> NDArray[np.bool_]:
         """Whether each flow has a class, shape (n,): all that have a label, or those not the system's."""

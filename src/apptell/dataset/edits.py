@@ -35,7 +35,7 @@ class Edits:
             UsageError: no such word, or the file holds no key.
         """
         if system not in SYSTEM_KINDS:
-            raise UsageError(f"--system {system}: there are {', '.join(SYSTEM_KINDS)}")
+            raise UsageError(f"system {system!r} is none of {', '.join(SYSTEM_KINDS)}")
         return cls(system, mask_names, None if key_file is None else Anonymizer.from_file(key_file))
 
     @property

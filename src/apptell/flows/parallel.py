@@ -211,7 +211,7 @@ class ParallelFlowReader(FlowReader):
         if in_one_process or not all(
             isinstance(path, str | os.PathLike) and Path(path).exists() for path in paths
         ):
-            raise UsageError("several jobs read files and folders, not streams; leave --jobs out")
+            raise UsageError("several jobs read files and folders, not streams: take one job")
         super().__init__(open_capture(source), options)
         super().close()
         self._source, self._jobs, self._names = source, jobs, add_names
