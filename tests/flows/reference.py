@@ -1,14 +1,24 @@
-"""The flow rules once more, written plainly from their sources: the twin that the kernel is held against."""
+"""The flow rules once more, written plainly from their sources: the twin that the kernel is held against.
+
+RFC 9293 (TCP), RFC 7413 (TCP Fast Open), and ``docs/explanation/flows.md``.
+"""
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
 
-SYN, RST, ACK = 2, 4, 16
+FIN, SYN, RST, ACK = 1, 2, 4, 16
 FAR = 1 << 26
-SLACK_NS = 10 * 10**9
-FORGET_NS = 3600 * 10**9
+SECOND = 10**9
+SLACK_NS = 10 * SECOND
+LINGER_NS = SECOND
+FORGET_NS = 3600 * SECOND
+
+
+def ahead(number: int, other: int) -> int:
+    """How far one sequence number lies ahead of another, modulo 2**32."""
+    return (number - other + 2**31) % 2**32 - 2**31
 
 
 @dataclass
@@ -21,45 +31,65 @@ class Packet:
     flags: int = ACK
     payload: bytes = b""
 
+    @property
+    def data(self) -> int:
+        """Sequence number of the first payload byte: SYN takes one number."""
+        return (self.sequence + bool(self.flags & SYN)) % 2**32
+
 
 @dataclass
-class Stream:
-    """What one direction of a connection has shown of its sequence space."""
+class Side:
+    """What one side of a connection has shown of its sequence space."""
 
     initial: int | None = None
     next: int | None = None
     holes: list[list[int]] = field(default_factory=list)
     skipped: int = 0
     """Bytes of the last segment before those that ``new_bytes`` gave."""
+    acknowledged: int | None = None
+    end: int | None = None
+    """The number behind its FIN, or of its RST; the latest of them."""
+
+    def is_near(self, sequence: int) -> bool:
+        """Whether a number may be of this stream; one from far away is forged or damaged."""
+        return self.next is None or abs(ahead(sequence, self.next)) < FAR
+
+    def reaches_beyond(self, sequence: int, payload: bytes) -> bool:
+        """Whether a segment has bytes beyond the highest one that was seen."""
+        if not payload:
+            return False
+        if self.next is None:
+            return True
+        return ahead(sequence + len(payload), self.next) > 0 or ahead(sequence, self.next) < -FAR
 
     def new_bytes(self, sequence: int, payload: bytes) -> tuple[bytes, bool]:
         """The part of a segment that is new, and whether it filled a gap."""
         length = len(payload)
         self.skipped = 0
+        end = (sequence + length) % 2**32
         if self.next is None:
-            self.next = (sequence + length) % 2**32
+            self.next = end
             return payload, False
-        ahead = (sequence - self.next + 2**31) % 2**32 - 2**31
-        if ahead >= FAR or ahead < -FAR:
+        place = ahead(sequence, self.next)
+        if not -FAR <= place < FAR:
             self.holes = []
-            self.next = (sequence + length) % 2**32
+            self.next = end
             return payload, False
-        if ahead >= 0:
-            if ahead:
+        if place >= 0:
+            if place:
                 self.holes = [*self.holes, [self.next, sequence]][-4:]
-            self.next = (sequence + length) % 2**32
+            self.next = end
             return payload, False
-        if ahead + length > 0:
-            self.next = (sequence + length) % 2**32
-            self.skipped = -ahead
-            return payload[-ahead:], False
+        if place + length > 0:
+            self.next = end
+            self.skipped = -place
+            return payload[-place:], False
         for index, (first, last) in enumerate(self.holes):
-            start = (first - sequence + 2**31) % 2**32 - 2**31
-            end = (last - sequence + 2**31) % 2**32 - 2**31
-            skip, stop = max(start, 0), min(end, length)
+            start, stop = ahead(first, sequence), min(ahead(last, sequence), length)
+            skip = max(start, 0)
             if skip < stop:
                 left = [[first, (sequence + skip) % 2**32]] if skip > start else []
-                right = [[(sequence + stop) % 2**32, last]] if stop < end else []
+                right = [[(sequence + stop) % 2**32, last]] if stop < ahead(last, sequence) else []
                 if left and right:
                     self.holes[index] = left[0]
                     self.holes = [*self.holes, *right][:4]
@@ -83,7 +113,22 @@ class Segment:
 
     def place(self, sequence: int) -> int:
         """Where it begins, seen from a sequence number."""
-        return (self.sequence - sequence + 2**31) % 2**32 - 2**31
+        return ahead(self.sequence, sequence)
+
+
+@dataclass
+class Connection:
+    """What is known of a connection over all its parts."""
+
+    number: int
+    sides: dict[tuple[str, int], Side]
+    parts: int = 0
+    client: tuple[str, int] | None = None
+    """By its handshake."""
+    syn_ack: tuple[tuple[str, int], int] | None = None
+    """Who sent a SYN-ACK, and what it acknowledged."""
+    closed_ns: int | None = None
+    """The clock when it was closed."""
 
 
 @dataclass
@@ -91,15 +136,23 @@ class Flow:
     start_ns: int
     last_ns: int
     clock_ns: int
-    connection: int
+    connection: Connection
     part: int
-    first: tuple[str, int]
-    streams: dict[tuple[str, int], Stream]
+    client: tuple[str, int] | None = None
+    is_open: bool = True
+    end_reason: str = ""
     only_handshake: bool = True
+    has_syn: bool = False
     segments: list[Segment] = field(default_factory=list)
     packets: int = 0
     retransmissions: int = 0
     out_of_order: int = 0
+    resets: set[tuple[str, int]] = field(default_factory=set)
+    fins: set[tuple[str, int]] = field(default_factory=set)
+
+    def end(self, reason: str) -> None:
+        self.is_open = False
+        self.end_reason = "reset" if self.resets else "closed" if len(self.fins) == 2 else reason
 
     def keeps_next(self, source: tuple[str, int]) -> bool:
         """Whether the next payload packet is kept with its bytes, if it comes from there."""
@@ -117,7 +170,7 @@ class Flow:
         first = min(reversed(turn), key=lambda each: each.place(last.sequence))
         before = sum(len(each.payload) for each in self.segments if each.source == source)
         before -= sum(len(each.payload) for each in turn)
-        initial = self.streams[source].initial
+        initial = self.connection.sides[source].initial
         if initial is not None and first.place(initial + 1 + before) > 0:
             return True
         data = first.kept
@@ -129,7 +182,7 @@ class Flow:
         """First new byte of a segment and what follows the last; whether later ones were seen before."""
         mine = [each for each in self.segments if each.source == packet.source]
         is_probe = len(packet.payload) == 1 and (
-            (self.streams[packet.source].next - sequence) % 2**32 == 1
+            (self.connection.sides[packet.source].next - sequence) % 2**32 == 1
         )
         is_compared = not is_probe and len(self.segments) < 5  # then a verdict is due
         missing = set(range(len(packet.payload)))
@@ -147,73 +200,195 @@ class Flow:
         return min(missing), max(missing) + 1, min(missing) < reach
 
 
-def flows_of(packets: list[Packet], *, clean: bool, timeout_ns: int = 90 * 10**9) -> list[Flow]:
-    """Flows in order of their first packet."""
-    done: list[Flow] = []
-    open_flows: dict[frozenset[tuple[str, int]], Flow] = {}
-    n_connections = 0
-    clock_ns = 0
-    for packet in packets:
-        clock_ns = max(clock_ns, packet.time_ns)
+class Twin:
+    """Flows of packets, one after the other."""
+
+    def __init__(self, *, clean: bool, idle_ns: int = 90 * SECOND, active_ns: int | None = None):
+        self.clean, self.idle_ns, self.active_ns = clean, idle_ns, active_ns
+        self.flows: list[Flow] = []
+        """In order of their first packet."""
+        self.strays = 0
+        """Packets that came after a closed connection's end and brought nothing new."""
+        self._latest: dict[frozenset[tuple[str, int]], Flow] = {}
+        self._n_connections = 0
+        self._clock_ns = 0
+
+    def add(self, packet: Packet) -> None:
+        self._clock_ns = max(self._clock_ns, packet.time_ns)
+        self._end_closed()
         key = frozenset((packet.source, packet.target))
-        flow = open_flows.get(key)
-        begins = flow is None
-        part = False
-        if flow is not None:
-            silence_ns = clock_ns - flow.clock_ns
-            part = packet.time_ns - flow.last_ns > timeout_ns or silence_ns > timeout_ns + SLACK_NS
-            begins = silence_ns > FORGET_NS
-        if flow is not None and clean and packet.flags & (SYN | RST) == SYN:
-            mine, other = flow.streams[packet.source], flow.streams[packet.target]
-            if mine.initial is not None:
-                begins |= mine.initial != packet.sequence
-            elif other.initial is not None:
-                if packet.flags & ACK:
-                    begins |= (other.initial + 1) % 2**32 != packet.acknowledgement
-                else:
-                    begins |= not flow.only_handshake
-            else:
-                begins = True
-        if begins or part:
-            streams = {packet.source: Stream(), packet.target: Stream()}
-            number, connection = 0, n_connections
-            if begins:
-                n_connections += 1
-            else:
-                streams, connection, number = flow.streams, flow.connection, flow.part + 1
-            now = packet.time_ns
-            flow = Flow(now, now, clock_ns, connection, number, packet.source, streams)
-            open_flows[key] = flow
-            done.append(flow)
+        flow = self._latest.get(key)
+        fate = "connection" if flow is None else self._fate(flow, packet)
+        if fate == "stray":
+            self.strays += 1
+            return
+        if fate != "stays":
+            flow = self._begin(flow if fate == "part" else None, packet)
+            self._latest[key] = flow
         flow.last_ns = max(flow.last_ns, packet.time_ns)
-        flow.clock_ns = clock_ns
+        flow.clock_ns = self._clock_ns
         flow.packets += 1
-        stream, sequence, payload = flow.streams[packet.source], packet.sequence, packet.payload
-        if packet.flags & SYN:
-            stream.initial = packet.sequence
-            sequence = (sequence + 1) % 2**32
-            stream.next, stream.holes = sequence, []
+        keeps = flow.keeps_next(packet.source)
+        payload, skip = self._tcp(flow, packet)
+        if payload:
+            sequence = (packet.data + skip) % 2**32
+            kept = payload if keeps else None
+            flow.segments.append(Segment(packet.time_ns, packet.source, payload, sequence, kept))
+
+    def finish(self) -> list[Flow]:
+        for flow in self.flows:
+            if flow.is_open:
+                silence_ns = self._clock_ns - flow.clock_ns
+                flow.end("idle" if silence_ns > self.idle_ns + SLACK_NS else "capture")
+        return self.flows
+
+    def _end_closed(self) -> None:
+        """A closed connection's flow ends a second later by the clock."""
+        for flow in self._latest.values():
+            closed_ns = flow.connection.closed_ns
+            if flow.is_open and closed_ns is not None and self._clock_ns - closed_ns > LINGER_NS:
+                flow.end("idle")
+
+    def _fate(self, flow: Flow, packet: Packet) -> str:
+        silence_ns = self._clock_ns - flow.clock_ns
+        is_over = (
+            not flow.is_open
+            or packet.time_ns - flow.last_ns > self.idle_ns
+            or silence_ns > self.idle_ns + SLACK_NS
+        )
+        if self._begins_connection(flow, packet, is_over=is_over):
+            if flow.is_open:
+                flow.end("idle" if is_over else "handshake")
+            return "connection"
+        is_closed = flow.connection.closed_ns is not None
+        if is_over:
+            if silence_ns > max(FORGET_NS, self.idle_ns + SLACK_NS) or (
+                is_closed and packet.flags & (SYN | ACK | RST) == SYN
+            ):
+                fate = "connection"
+            elif is_closed and (
+                packet.flags & RST
+                or not flow.connection.sides[packet.source].reaches_beyond(
+                    packet.data, packet.payload
+                )
+            ):
+                return "stray"
+            else:
+                fate = "part"
+            if flow.is_open:
+                flow.end("idle")
+            return fate
+        if self.active_ns and packet.time_ns - flow.start_ns > self.active_ns and not is_closed:
+            flow.end("active")
+            return "part"
+        return "stays"
+
+    def _begins_connection(self, flow: Flow, packet: Packet, *, is_over: bool) -> bool:
+        """Whether a SYN is another connection's than the flow's."""
+        if not self.clean or packet.flags & (SYN | RST) != SYN:
+            return False
+        connection = flow.connection
+        mine, other = connection.sides[packet.source], connection.sides[packet.target]
+        if mine.initial is not None:
+            return mine.initial != packet.sequence
+        if packet.flags & ACK:
+            if other.initial is None:
+                return True
+            # it acknowledges the SYN, and all, a part or nothing of the data that was sent with it
+            first, last = other.initial + 1, other.next
+            return not 0 <= ahead(packet.acknowledgement, first) <= ahead(last, first)
+        if connection.syn_ack is not None and connection.syn_ack[0] == packet.target:
+            acknowledged = connection.syn_ack[1]
+            return not 0 <= ahead(acknowledged, packet.data) <= len(packet.payload)
+        # both sides open at once
+        return other.initial is None or is_over or not flow.only_handshake
+
+    def _begin(self, earlier: Flow | None, packet: Packet) -> Flow:
+        now = packet.time_ns
+        if earlier is None:
+            sides = {packet.source: Side(), packet.target: Side()}
+            connection = Connection(self._n_connections, sides)
+            self._n_connections += 1
+        else:
+            connection = earlier.connection
+            connection.parts += 1
+        flow = Flow(now, now, self._clock_ns, connection, connection.parts, connection.client)
+        if earlier is not None:
+            flow.only_handshake = earlier.only_handshake
+            if connection.closed_ns is None:  # a side that has ended stays so
+                flow.fins = set(earlier.fins) if self.clean else set()
+            else:
+                connection.closed_ns = None
+        self.flows.append(flow)
+        return flow
+
+    def _tcp(self, flow: Flow, packet: Packet) -> tuple[bytes, int]:
+        """Takes a packet's flags and numbers; gives its new payload and the bytes before that."""
+        connection, flags, payload = flow.connection, packet.flags, packet.payload
+        mine, other = connection.sides[packet.source], connection.sides[packet.target]
+        if flags & SYN:
+            if mine.initial is None:
+                mine.initial = packet.sequence
+                if mine.next is None:
+                    mine.next = packet.data
+            if self.clean:
+                flow.resets.clear()  # another attempt
+            if flags & ACK and other.initial is None and connection.syn_ack is None:
+                connection.syn_ack = (packet.source, packet.acknowledgement)
+            if not flow.has_syn:
+                connection.client = packet.target if flags & ACK else packet.source
+                flow.client = connection.client
+            flow.has_syn = True
         else:
             flow.only_handshake = False
-        if clean and packet.flags & RST:
+        if flags & ACK and (
+            mine.acknowledged is None or ahead(packet.acknowledgement, mine.acknowledged) > 0
+        ):
+            mine.acknowledged = packet.acknowledgement
+        if not self.clean:
+            if flags & RST:
+                flow.resets.add(packet.source)
+            elif flags & FIN:
+                flow.fins.add(packet.source)
+            return payload, 0
+        if flags & RST:
+            if mine.is_near(packet.sequence):
+                flow.resets.add(packet.source)
+                mine.end = packet.sequence
             payload = b""
-        keeps = flow.keeps_next(packet.source)
-        if clean and payload:
-            new, is_late = stream.new_bytes(sequence, payload)
-            skip = stream.skipped
+        elif flags & FIN and mine.is_near(packet.data):
+            flow.fins.add(packet.source)
+            mine.end = (packet.data + len(payload) + 1) % 2**32
+        skip = 0
+        if payload:
+            new, is_late = mine.new_bytes(packet.data, payload)
+            skip = mine.skipped
             if len(new) < len(payload):
                 n_again = flow.retransmissions + flow.out_of_order
                 kept = [segment.kept for segment in flow.segments]
                 if kept and None not in kept and not flow.part and n_again < 256:
-                    skip, stop, is_late = flow.new_in_head(packet, sequence)
+                    skip, stop, is_late = flow.new_in_head(packet, packet.data)
                     new = payload[skip:stop]
             flow.retransmissions += not new
             flow.out_of_order += bool(new) and is_late
-            payload, sequence = new, (sequence + skip) % 2**32
-        if payload:
-            flow.segments.append(
-                Segment(
-                    packet.time_ns, packet.source, payload, sequence, payload if keeps else None
-                )
+            end = packet.data + len(payload)
+            if new and packet.source in flow.resets and ahead(end, mine.end) > 0:
+                flow.resets.discard(packet.source)  # it goes on: the RST was not its own
+            payload = new
+        self._close(flow)
+        return payload, skip
+
+    def _close(self, flow: Flow) -> None:
+        """Closed is a connection with a RST, or with a FIN of each side that the other has acknowledged."""
+        a, b = flow.connection.sides.values()
+        is_closed = bool(flow.resets) or (
+            len(flow.fins) == 2
+            and all(
+                peer.acknowledged is not None and 0 <= ahead(peer.acknowledged, side.end) < FAR
+                for side, peer in ((a, b), (b, a))
             )
-    return done
+        )
+        if not is_closed:
+            flow.connection.closed_ns = None
+        elif flow.connection.closed_ns is None:
+            flow.connection.closed_ns = self._clock_ns

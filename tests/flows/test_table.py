@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from apptell.errors import UsageError
 from apptell.flows import FlowBatch, FlowOptions, FlowTable
 from apptell.packets import decode
 from apptell.testing import FIN, PSH, START_NS, conversation, tcp_frame, udp_frame
-from tests.flows.reference import ACK, RST, SYN, Packet, flows_of
+from tests.flows.reference import ACK, RST, SYN, Flow, Packet, Twin
 from tests.packets.test_decode import batch_of
 
 SECOND = 10**9
@@ -56,7 +57,7 @@ BOLD = (-(10**9), -50 * 10**9, -3000 * 10**9, 2000 * 10**9, 3700 * 10**9)
 
 
 def random_packets(seed, n=400, jumps=()):
-    """A few tuples in random traffic: handshakes, gaps, repeats, overlaps, silences, resets."""
+    """A few tuples in random traffic: handshakes, gaps, repeats, overlaps, silences, ends, attempts."""
     rng = random.Random(seed)
     hosts = [("10.0.0.2", 40000), ("10.0.0.2", 40001), ("192.0.2.7", 443), ("fd00::1", 5222)]
     pairs = [(hosts[0], hosts[2]), (hosts[1], hosts[2]), (("2001:db8::9", 50000), hosts[3])]
@@ -65,91 +66,123 @@ def random_packets(seed, n=400, jumps=()):
     packets = []
     for _ in range(n):
         now += (
-            rng.choice([0, 1000, 10**6, 10**9, 30 * 10**9, 91 * 10**9, *jumps])
+            rng.choice([0, 1000, 10**6, 10**9, 10**9 + 1, 30 * 10**9, 91 * 10**9, *jumps])
             if rng.random() < 0.3
             else 1000
         )
         client, server = rng.choice(pairs)
         source, target = (client, server) if rng.random() < 0.5 else (server, client)
         at = position.setdefault((source, target), rng.choice([1000, 2**32 - 300]))
+        other = position.get((target, source), 0)
         action = rng.random()
         flags, payload, sequence = ACK, b"", at
-        if action < 0.06:
+        if action < 0.1:
             flags = SYN if source == client else SYN | ACK
-            sequence = rng.choice([at, rng.randrange(2**32)])
-            position[(source, target)] = (sequence + 1) % 2**32
-        elif action < 0.08:
-            flags = RST
+            sequence = rng.choice([at, at - 1, rng.randrange(2**32)]) % 2**32
+            payload = bytes(rng.choice([0, 0, 100]))
+            position[(source, target)] = (sequence + 1 + rng.choice([0, len(payload)])) % 2**32
+            other = (other + rng.choice([0, 0, 0, 1, -50, 50])) % 2**32
+        elif action < 0.16:
+            flags = rng.choice([RST, RST | ACK, FIN | ACK, FIN | ACK, FIN])
+            sequence = (at + rng.choice([0, 0, 0, 0, 1, 1 << 30])) % 2**32
+            position[(source, target)] = (at + rng.choice([0, 1])) % 2**32
         else:
             payload = bytes(rng.randrange(256) for _ in range(rng.choice([0, 1, 5, 100, 200])))
             sequence = (at + rng.choice([0, 0, 0, 0, 100, 250, -1, -100, -250])) % 2**32
             if action < 0.8:
                 position[(source, target)] = (sequence + len(payload)) % 2**32
-        other = position.get((target, source), 0)
         packets.append(Packet(now, source, target, sequence, other, flags, payload))
     return packets
 
 
-def assert_same(flows, expected):
-    # of two flows of one tuple that begin in the same instant the first also ends first
-    rows = sorted(
-        flows, key=lambda flow: (flow.start_ns, flow.end_ns, flow.end_reason == "capture")
-    )
-    assert len(rows) == len(expected)
-    by_key = {}
-    for row in rows:
-        ends = frozenset(
-            ((row.client_address, row.client_port), (row.server_address, row.server_port))
-        )
-        by_key.setdefault(ends, []).append(row)
-    connections = {}
-    for wanted in expected:
-        row = by_key[frozenset(wanted.streams)].pop(0)
-        assert (row.start_ns, row.end_ns, row.part) == (
-            wanted.start_ns,
-            wanted.last_ns,
-            wanted.part,
-        )
-        assert row.packets_to_server + row.packets_to_client == wanted.packets
-        assert row.retransmissions == wanted.retransmissions
-        assert row.out_of_order == wanted.out_of_order
-        assert row.payload_packets_to_server + row.payload_packets_to_client == len(wanted.segments)
-        client = (row.client_address, row.client_port)
-        kept = [segment for segment in wanted.segments if segment.kept is not None]
-        assert row.segment_bytes == [segment.kept for segment in kept]
-        assert row.segment_time_ns == [segment.time_ns for segment in kept]
-        assert row.segment_to_server == [segment.source == client for segment in kept]
-        firsts = {each.source: each.sequence for each in reversed(kept)}
-        assert row.segment_offset == [each.place(firsts[each.source]) for each in kept]
-        assert row.sequence_length == [
-            len(each.payload) if each.source == client else -len(each.payload)
-            for each in wanted.segments[:32]
+def described(flow):
+    """What a flow of the table and one of the twin have in common."""
+    if isinstance(flow, Flow):
+        segments = [each for each in flow.segments if each.kept is not None]
+        firsts = {each.source: each.sequence for each in reversed(segments)}
+        kept = [
+            (each.time_ns, each.source, each.place(firsts[each.source]), each.kept)
+            for each in segments
         ]
-        assert connections.setdefault(wanted.connection, row.connection_id) == row.connection_id
+        lengths = [(each.source, len(each.payload)) for each in flow.segments[:32]]
+        ends = frozenset(flow.connection.sides)
+        counts = (flow.packets, len(flow.segments))
+        last_ns, has_syn = flow.last_ns, flow.has_syn
+    else:
+        client = (flow.client_address, flow.client_port)
+        server = (flow.server_address, flow.server_port)
+        senders = [client if to_server else server for to_server in flow.segment_to_server]
+        kept = list(
+            zip(
+                flow.segment_time_ns,
+                senders,
+                flow.segment_offset,
+                flow.segment_bytes,
+                strict=True,
+            )
+        )
+        lengths = [(client if n > 0 else server, abs(n)) for n in flow.sequence_length]
+        ends = frozenset((client, server))
+        counts = (
+            flow.packets_to_server + flow.packets_to_client,
+            flow.payload_packets_to_server + flow.payload_packets_to_client,
+        )
+        last_ns, has_syn = flow.end_ns, flow.has_handshake
+    marks = (flow.start_ns, last_ns, flow.part, flow.end_reason, has_syn)
+    seen = (flow.retransmissions, flow.out_of_order)
+    return (sorted(ends), *marks, *counts, *seen, kept, lengths)
+
+
+def assert_same(flows, expected):
+    found = sorted(((described(flow), flow) for flow in flows), key=lambda pair: pair[0])
+    wanted = sorted(((described(flow), flow) for flow in expected), key=lambda pair: pair[0])
+    assert [each for each, _ in found] == [each for each, _ in wanted]
+    connections, clients = {}, {}
+    for (_, row), (_, flow) in zip(found, wanted, strict=True):
+        number = flow.connection.number
+        assert connections.setdefault(number, row.connection_id) == row.connection_id
+        if flow.client is not None:
+            assert (row.client_address, row.client_port) == flow.client
+            assert row.client_by == "handshake"
+        clients.setdefault(number, []).append(
+            (row.part, row.client_by, row.client_port, row.has_handshake)
+        )
     assert len(set(connections.values())) == len(connections)
+    for parts in clients.values():
+        for (_, rule, client, _), (_, later_rule, later, has_syn) in pairwise(sorted(parts)):
+            is_stronger = RULES.index(later_rule) < RULES.index(rule)
+            assert later == client or has_syn or is_stronger
 
 
-@pytest.mark.parametrize("seed", range(40))
+RULES = ("handshake", "signature", "port", "private", "first")
+
+
+def with_table(packets, options, *, block=400):
+    """Flows and the table that made them."""
+    table = FlowTable(options)
+    frames, out = frames_of(packets), []
+    for start in range(0, len(frames), block):
+        batch = batch_of([frame for _, frame in frames[start : start + block]])
+        batch.time_ns[:] = [time_ns for time_ns, _ in frames[start : start + block]]
+        out += table.add(decode(batch), "test")
+    return FlowBatch.concat(out + list(table.finish())), table
+
+
+@pytest.mark.parametrize("active_s", [None, 20.0])
+@pytest.mark.parametrize("jumps", [(), BOLD])
 @pytest.mark.parametrize("mode", ["clean", "paper"])
-def test_the_kernel_agrees_with_the_rules_written_plainly(seed, mode):
-    packets = random_packets(seed)
-    flows = run(
-        frames_of(packets), FlowOptions(mode=mode), block=random.Random(seed).randint(1, 400)
-    )
-    assert_same(flows, flows_of(packets, clean=mode == "clean"))
-
-
 @pytest.mark.parametrize("seed", range(20))
-@pytest.mark.parametrize("mode", ["clean", "paper"])
-def test_the_rules_hold_when_time_jumps(seed, mode):
-    packets = random_packets(seed, jumps=BOLD)
-    block = random.Random(seed).randint(1, 30)
-    flows = run(frames_of(packets), FlowOptions(mode=mode), block=block)
-    expected = flows_of(packets, clean=mode == "clean")
-    assert len(flows) == len(expected)
-    assert sorted(
-        (f.start_ns, f.end_ns, f.part, f.packets_to_server + f.packets_to_client) for f in flows
-    ) == sorted((f.start_ns, f.last_ns, f.part, f.packets) for f in expected)
+def test_the_kernel_agrees_with_the_rules_written_plainly(seed, mode, jumps, active_s):
+    packets = random_packets(seed, jumps=jumps)
+    options = FlowOptions(mode=mode, active_timeout_s=active_s)
+    flows, table = with_table(packets, options, block=random.Random(seed).randint(1, 400))
+    active_ns = None if active_s is None else int(active_s * SECOND)
+    twin = Twin(clean=mode == "clean", active_ns=active_ns)
+    for packet in packets:
+        twin.add(packet)
+    assert_same(flows, twin.finish())
+    assert table.n_after_close == twin.strays
+    assert table.n_flow_packets + table.n_after_close == len(packets)
 
 
 @pytest.mark.parametrize("block", [1, 7, 100])
@@ -342,7 +375,8 @@ def test_fin_in_both_directions_closes():
     [
         ({"mode": "dirty"}, "flow mode 'dirty' is neither"),
         ({"transports": (1,)}, "are not some of 6"),
-        ({"timeout_s": 0}, "timeout of 0 s is not above 0"),
+        ({"idle_timeout_s": 0}, "idle timeout of 0 s is not above 0"),
+        ({"active_timeout_s": -1}, "active timeout of -1 s is not above 0"),
         ({"segments": 13}, "13 segments are not 1 to 12"),
         ({"decision_packets": 1}, "a decision after 1 payload packets is not 2 to 32"),
         ({"decision_packets": 33}, "a decision after 33 payload packets is not 2 to 32"),

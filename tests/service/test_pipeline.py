@@ -224,7 +224,7 @@ def test_silence_ends_a_flow_although_nothing_arrives(model, monkeypatch):
     source, writing = _with_a_stream(packets, monkeypatch)
     kept, stop = Kept(), threading.Event()
     options = LiveOptions()
-    options = replace(options, flows=replace(options.flows, timeout_s=1.0))
+    options = replace(options, flows=replace(options.flows, idle_timeout_s=1.0))
     pipeline = LivePipeline([source], model, [QueuedOutput("kept", kept)], options)
     working = threading.Thread(target=pipeline.run, args=(stop,))
     working.start()

@@ -16,7 +16,7 @@ from apptell.cli.labelling import (
     renames,
     zone_of,
 )
-from apptell.cli.options import Json, Mode, Transport, flow_options
+from apptell.cli.options import ActiveTimeout, IdleTimeout, Json, Mode, Transport, flow_options
 from apptell.cli.screen import note, progress, report
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def build(
         bool, typer.Option("--mask-names", help="Overwrite server names and hosts in the payload.")
     ] = False,
     transport: Transport = "tcp",
+    idle_timeout: IdleTimeout = 90.0,
+    active_timeout: ActiveTimeout = None,
     replace: Replace = False,
     jobs: Annotated[
         int,
@@ -116,7 +118,15 @@ def build(
         pattern=pattern_of(pattern),
         groups=pairs(groups or []),
     )
-    reader = CaptureFlows(flow_options(mode, tuple(GROUPS), transport))
+    reader = CaptureFlows(
+        flow_options(
+            mode,
+            tuple(GROUPS),
+            transport,
+            idle_timeout_s=idle_timeout,
+            active_timeout_s=active_timeout,
+        )
+    )
     search = LabelSearch(sources, reader, options)
     edits = Edits.of(system=system, key_file=anonymize, mask_names=mask_names)
     kinds: Counter[str] = Counter()

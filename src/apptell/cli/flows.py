@@ -6,9 +6,11 @@ import typer
 
 from apptell.cli.notes import note_evicted, refuse_no_flows
 from apptell.cli.options import (
+    ActiveTimeout,
     Captures,
     Follow,
     Form,
+    IdleTimeout,
     Jobs,
     MaxFlows,
     Mode,
@@ -37,8 +39,10 @@ def flows(
     transport: Transport = "tcp",
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
+    idle_timeout: IdleTimeout = 90.0,
+    active_timeout: ActiveTimeout = None,
 ) -> None:
-    """Assembles packets into bidirectional flows, by 5-tuple and 90 s of silence.
+    """Assembles packets into bidirectional flows.
 
     Examples:
         apptell flows phone.pcap
@@ -50,7 +54,14 @@ def flows(
     from apptell.records.writers import choose_form, open_writer
 
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())
-    options = flow_options(mode, groups, transport, max_flows=max_flows)
+    options = flow_options(
+        mode,
+        groups,
+        transport,
+        max_flows=max_flows,
+        idle_timeout_s=idle_timeout,
+        active_timeout_s=active_timeout,
+    )
     chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
     if chosen.has_own_fields:
         groups = tuple(dict.fromkeys(("core", *groups)))

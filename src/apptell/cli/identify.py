@@ -8,6 +8,7 @@ import typer
 from apptell.cli.deciders import load_deciders
 from apptell.cli.notes import note_evicted, refuse_no_flows
 from apptell.cli.options import (
+    ActiveTimeout,
     Captures,
     CatalogueFiles,
     ContextText,
@@ -15,6 +16,7 @@ from apptell.cli.options import (
     EvidenceTransport,
     Follow,
     Form,
+    IdleTimeout,
     Jobs,
     MaxFlows,
     Mode,
@@ -59,6 +61,8 @@ def identify(
     transport: EvidenceTransport = None,
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
+    idle_timeout: IdleTimeout = 90.0,
+    active_timeout: ActiveTimeout = None,
     context: ContextText = None,
 ) -> None:
     """Identifies the app behind each flow and writes one record per flow.
@@ -81,7 +85,14 @@ def identify(
     check_threshold(threshold)
     deciders = load_deciders(evidence, model, catalogue, context, transport)
     used = deciders.model
-    options = flow_options(mode, transport=deciders.transports, model=used, max_flows=max_flows)
+    options = flow_options(
+        mode,
+        transport=deciders.transports,
+        model=used,
+        max_flows=max_flows,
+        idle_timeout_s=idle_timeout,
+        active_timeout_s=active_timeout,
+    )
     around = None
     if deciders.context is not None and used is not None:
         if follow:

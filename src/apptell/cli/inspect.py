@@ -3,7 +3,17 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from apptell.cli.options import Captures, Jobs, Json, MaxFlows, Mode, Transport, flow_options
+from apptell.cli.options import (
+    ActiveTimeout,
+    Captures,
+    IdleTimeout,
+    Jobs,
+    Json,
+    MaxFlows,
+    Mode,
+    Transport,
+    flow_options,
+)
 from apptell.cli.screen import report
 
 if TYPE_CHECKING:
@@ -34,6 +44,8 @@ def inspect(
     transport: Transport = "tcp",
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
+    idle_timeout: IdleTimeout = 90.0,
+    active_timeout: ActiveTimeout = None,
     as_json: Json = False,
 ) -> None:
     """Reports what a capture contains: packets, flows and servers, and what was skipped and why.
@@ -47,7 +59,13 @@ def inspect(
 
     tally = _Tally()
     damage: CaptureError | None = None
-    options = flow_options(mode, transport=transport, max_flows=max_flows)
+    options = flow_options(
+        mode,
+        transport=transport,
+        max_flows=max_flows,
+        idle_timeout_s=idle_timeout,
+        active_timeout_s=active_timeout,
+    )
     with read_flows(captures, options, jobs=jobs) as reader:
         try:
             for batch in reader:
@@ -108,7 +126,8 @@ class _Tally:
 def _packets(capture: "CaptureStats", stats: "FlowStats") -> dict[str, Any]:
     """Where every packet went, as JSON values."""
     not_ok = {reason: n for reason, n in stats.status.items() if reason != "ok"}
-    passed_over = not_ok | ({"protocol_not_asked_for": stats.not_asked} if stats.not_asked else {})
+    others = {"protocol_not_asked_for": stats.not_asked, "after_close": stats.after_close}
+    passed_over = not_ok | {reason: n for reason, n in others.items() if n}
     return {
         "captures": capture.names,
         "formats": capture.formats,

@@ -25,10 +25,12 @@ from apptell.cli.live_source import (
     choose_source,
 )
 from apptell.cli.options import (
+    ActiveTimeout,
     CatalogueFiles,
     ContextText,
     EvidenceText,
     EvidenceTransport,
+    IdleTimeout,
     Mode,
     ModelFolder,
     RawCsv,
@@ -59,6 +61,8 @@ def live(
     mode: Mode = "clean",
     transport: EvidenceTransport = None,
     decide_after: DecideAfter = None,
+    idle_timeout: IdleTimeout = 90.0,
+    active_timeout: ActiveTimeout = None,
     around: ContextText = None,
     early: Early = False,
     out: Out = None,
@@ -113,7 +117,14 @@ def live(
     if deciders.context is not None and deciders.context.both_sides:
         raise UsageError(f"--context {around}: later flows are not known yet: leave out both")
     options = replace(
-        flow_options(mode, transport=deciders.transports), lists_decided=True, lists_early=early
+        flow_options(
+            mode,
+            transport=deciders.transports,
+            idle_timeout_s=idle_timeout,
+            active_timeout_s=active_timeout,
+        ),
+        lists_decided=True,
+        lists_early=early,
     )
     counts = Metrics()
     stop = threading.Event()

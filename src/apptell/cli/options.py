@@ -62,7 +62,8 @@ Mode = Annotated[
     typer.Option(
         "--flows",
         metavar="MODE",
-        help="clean: retransmissions and probes do not count as payload packets; paper: only 5-tuple and 90 s.",
+        help="clean: retransmissions and probes do not count as payload packets; "
+        "paper: only 5-tuple and timeout.",
     ),
 ]
 Follow = Annotated[
@@ -80,6 +81,20 @@ MaxFlows = Annotated[
         metavar="N",
         min=64,
         help="Maximum number of flows in memory; beyond it, the oldest end early. [default: 262144]",
+    ),
+]
+IdleTimeout = Annotated[
+    float,
+    typer.Option(
+        "--idle-timeout", metavar="SECONDS", help="Time without packets after which a flow ends."
+    ),
+]
+ActiveTimeout = Annotated[
+    float | None,
+    typer.Option(
+        "--active-timeout",
+        metavar="SECONDS",
+        help="Cut flows that last longer, so that long connections give periodic records.",
     ),
 ]
 ContextText = Annotated[
@@ -201,6 +216,8 @@ def flow_options(
     transport: "str | Sequence[int]" = "tcp",
     model: "Model | None" = None,
     max_flows: int | None = None,
+    idle_timeout_s: float = 90.0,
+    active_timeout_s: float | None = None,
 ) -> "FlowOptions":
     """How packets become flows, from the options that verbs share and the needs of a model.
 
@@ -215,5 +232,7 @@ def flow_options(
         groups=groups,
         transports=transport_numbers(transport) if isinstance(transport, str) else tuple(transport),
         decision_packets=DECISION_SEGMENTS if model is None else model.decision_packets,
+        idle_timeout_s=idle_timeout_s,
+        active_timeout_s=active_timeout_s,
     )
     return options if max_flows is None else replace(options, max_flows=max_flows)

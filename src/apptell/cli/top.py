@@ -27,9 +27,11 @@ from apptell.cli.live_source import (
     choose_source,
 )
 from apptell.cli.options import (
+    ActiveTimeout,
     CatalogueFiles,
     EvidenceText,
     EvidenceTransport,
+    IdleTimeout,
     Mode,
     ModelFolder,
     Threshold,
@@ -72,6 +74,8 @@ def top(
     mode: Mode = "clean",
     transport: EvidenceTransport = None,
     decide_after: DecideAfter = None,
+    idle_timeout: IdleTimeout = 90.0,
+    active_timeout: ActiveTimeout = None,
     snap: Snap = None,
     expression: Expression = None,
     promiscuous: Promiscuous = False,
@@ -94,7 +98,15 @@ def top(
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, given)
     deciders = load_deciders(evidence, model, catalogue, None, transport)
-    options = replace(flow_options(mode, transport=deciders.transports), lists_decided=True)
+    options = replace(
+        flow_options(
+            mode,
+            transport=deciders.transports,
+            idle_timeout_s=idle_timeout,
+            active_timeout_s=active_timeout,
+        ),
+        lists_decided=True,
+    )
     counts, tally, stop = Metrics(), AppTally(), threading.Event()
     with ExitStack() as stack:
         warm_up(options, deciders.model, deciders.evidence)

@@ -6,59 +6,13 @@ The rules in their order: a handshake; a hello, request or greeting in the first
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 
 from apptell.flows.schema import CLIENT_RULES, DECISION_SEGMENTS
-from apptell.flows.state import BLOCK_HEADER, STORED_MASK, UNIT
+from apptell.flows.state import BLOCK_HEADER, ENDED, STORED_MASK, UNIT
 from apptell.kernels.compiled import inlined, kernel
 
 BY_HANDSHAKE, BY_SIGNATURE, BY_PORT, BY_PRIVATE, BY_FIRST = range(len(CLIENT_RULES))
-
-SERVICE_PORTS: Final = np.zeros(65536, dtype=np.bool_)
-"""Ports that servers listen on: the system ports and the registered ones that phones meet."""
-SERVICE_PORTS[:1024] = True
-SERVICE_PORTS[
-    [1194, 1433, 1521, 1701, 1723, 1883, 1935, 2049, 2195, 2196, 3128, 3306, 3389, 3478, 3479, 3544]
-    + [
-        4244,
-        4443,
-        4500,
-        4789,
-        5004,
-        5060,
-        5061,
-        5222,
-        5223,
-        5228,
-        5229,
-        5230,
-        5242,
-        5269,
-        5280,
-        5349,
-    ]
-    + [
-        5353,
-        5432,
-        5938,
-        6379,
-        6443,
-        6667,
-        6697,
-        7275,
-        8000,
-        8008,
-        8009,
-        8080,
-        8081,
-        8443,
-        8448,
-        8883,
-    ]
-    + [8888, 9000, 9001, 9092, 9443, 14230, 19302, 25565, 27017, 51820, 64738]
-] = True
 
 
 @inlined
@@ -121,42 +75,54 @@ def _is_private(high, low, version):
     return high >> np.uint64(57) == 0x7E or high >> np.uint64(54) == 0x3FA
 
 
+@inlined
+def _client_by_evidence(flow, arena, arena32, service_ports):
+    """The client by what the flow itself shows, without its handshake: (side 0 A or 1 B, rule)."""
+    for segment in range(min(flow.n_segments, DECISION_SEGMENTS)):
+        block = np.int64(flow.segment[segment])
+        stored = arena32[block * (UNIT // 4) + 3] & STORED_MASK
+        said = _speaks_as(arena, block * UNIT + BLOCK_HEADER, stored, flow.protocol == 6)
+        if said:
+            sender = 0 if arena32[block * (UNIT // 4) + 2] > 0 else 1
+            return (sender if said == 1 else 1 - sender), BY_SIGNATURE
+    low_serves, high_serves = service_ports[flow.low_port], service_ports[flow.high_port]
+    if low_serves == high_serves:
+        # else the dynamic range decides (RFC 6335; Linux begins at 32768)
+        low_serves, high_serves = flow.low_port < 32768, flow.high_port < 32768
+    if low_serves != high_serves:
+        return (1 if low_serves else 0), BY_PORT
+    low_private = _is_private(flow.low_high, flow.low_low, flow.ip_version)
+    high_private = _is_private(flow.high_high, flow.high_low, flow.ip_version)
+    if low_private != high_private:
+        return (0 if low_private else 1), BY_PRIVATE
+    return np.int64(flow.first_from), BY_FIRST
+
+
+@inlined
+def client_of(flow, arena, arena32, service_ports):
+    """The client of a flow: (side 0 A or 1 B, rule).
+
+    What the handshake says stands. What an earlier part of the connection showed stands unless this part
+    shows something stronger.
+    """
+    if flow.client and flow.client_rule == BY_HANDSHAKE:
+        return np.int64(flow.client) - 1, BY_HANDSHAKE
+    side, rule = _client_by_evidence(flow, arena, arena32, service_ports)
+    if flow.client and flow.client_rule <= rule:
+        return np.int64(flow.client) - 1, np.int64(flow.client_rule)
+    return side, rule
+
+
 @kernel
-def tell_clients(ready, n, records, arena, arena32, service_ports, client, rule):
-    """Side (0 A, 1 B) of the client of each flow, and the rule that decided; what a live verdict knows."""
+def tell_clients(ready, n, memory, client, rule):
+    """Side (0 A, 1 B) of the client of each flow, and the rule that decided; what a live verdict knows.
+
+    Flows that have ended remember it, for later parts of their connections.
+    """
+    arena, arena32, service_ports = memory.arena, memory.arena32, memory.service_ports
     for index in range(n):
-        flow = records[ready[index]]
-        if flow.client:
-            client[index] = flow.client - 1
-            rule[index] = BY_HANDSHAKE
-            continue
-        decided = False
-        for segment in range(min(flow.n_segments, DECISION_SEGMENTS)):
-            block = np.int64(flow.segment[segment])
-            stored = arena32[block * (UNIT // 4) + 3] & STORED_MASK
-            said = _speaks_as(arena, block * UNIT + BLOCK_HEADER, stored, flow.protocol == 6)
-            if said:
-                sender = 0 if arena32[block * (UNIT // 4) + 2] > 0 else 1
-                client[index] = sender if said == 1 else 1 - sender
-                rule[index] = BY_SIGNATURE
-                decided = True
-                break
-        if decided:
-            continue
-        low_serves, high_serves = service_ports[flow.low_port], service_ports[flow.high_port]
-        if (
-            low_serves == high_serves
-        ):  # else the dynamic range speaks (RFC 6335; Linux begins at 32768)
-            low_serves, high_serves = flow.low_port < 32768, flow.high_port < 32768
-        if low_serves != high_serves:
-            client[index] = 1 if low_serves else 0
-            rule[index] = BY_PORT
-            continue
-        low_private = _is_private(flow.low_high, flow.low_low, flow.ip_version)
-        high_private = _is_private(flow.high_high, flow.high_low, flow.ip_version)
-        if low_private != high_private:
-            client[index] = 0 if low_private else 1
-            rule[index] = BY_PRIVATE
-            continue
-        client[index] = flow.first_from
-        rule[index] = BY_FIRST
+        flow = memory.records[ready[index]]
+        side, by = client_of(flow, arena, arena32, service_ports)
+        client[index], rule[index] = side, by
+        if flow.state == ENDED:
+            flow.client, flow.client_rule = 1 + side, by

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.flows.addresses import ADDRESS_TEXT, write_addresses
-from apptell.flows.clients import SERVICE_PORTS, tell_clients
+from apptell.flows.clients import tell_clients
 from apptell.flows.community_id import community_ids
 from apptell.flows.schema import (
     CLIENT_RULES,
@@ -25,7 +25,17 @@ from apptell.flows.schema import (
 )
 from apptell.flows.segments import NO_BLOCK, block_at
 from apptell.flows.slabs import Slab, Slabs
-from apptell.flows.state import BLOCK_HEADER, DECIDED, STORED_MASK, UNIT, Memory
+from apptell.flows.state import (
+    BLOCK_HEADER,
+    DECIDED,
+    FIN_A,
+    FIN_B,
+    RST_A,
+    RST_B,
+    STORED_MASK,
+    UNIT,
+    Memory,
+)
 from apptell.flows.tcp import signed_difference
 from apptell.kernels.compiled import kernel
 from apptell.packets.fields import copy_bytes
@@ -202,10 +212,10 @@ def write_marks(
         part[index] = flow.part
         connection[index] = flow.connection_id
         capture[index] = flow.capture
-        handshake[index] = flow.client > 0
-        if flow.finished & 4:
+        handshake[index] = flow.has_syn
+        if flow.finished & (RST_A | RST_B):
             reason[index] = _BY_RESET
-        elif flow.finished & 3 == 3:
+        elif flow.finished & (FIN_A | FIN_B) == FIN_A | FIN_B:
             reason[index] = _BY_CLOSE
         else:
             reason[index] = flow.end_reason
@@ -237,7 +247,7 @@ def hand_out(
     slab = slabs.take(Slab.size(*sizes, *(ends.sizes if ends else ())))
     client = np.zeros(n, dtype=np.int64)
     rule, rules = slab.column(n, np.int8, pa.int8())
-    tell_clients(ready, n, records, memory.arena, memory.arena32, SERVICE_PORTS, client, rule)
+    tell_clients(ready, n, memory.arrays(), client, rule)
     protocol, protocols = slab.column(n, np.uint8, pa.uint8())
     ports, client_ports = slab.column(n, np.uint16, pa.uint16())
     peers, server_ports = slab.column(n, np.uint16, pa.uint16())

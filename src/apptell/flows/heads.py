@@ -120,7 +120,7 @@ def continues_head(flow, way, max_segments, arena, arena32):
         turn_bytes += abs(arena32[word + 2])
         if not is_tcp or signed_difference(arena32[word + 4] - arena32[first + 4]) <= 0:
             first = word
-    if is_tcp and flow.has_initial[way]:
+    if is_tcp and flow.has_initial[way] == 1:
         sent_before = flow.payload_bytes[way] - turn_bytes
         begin = np.int64(flow.initial[way]) + 1 + sent_before
         if signed_difference(arena32[first + 4] - begin) > 0:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from apptell.flows.clients import client_of
 from apptell.flows.hashing import mix, stable_hash, tuple_of_packet
 from apptell.flows.heads import block_needed, is_compared, new_in_head
 from apptell.flows.lookup import find_flow
@@ -26,13 +27,24 @@ from apptell.flows.state import (
     CANDIDATE,
     DECIDED,
     DORMANT,
+    ENDED,
+    FIN_A,
+    FIN_B,
     FORGET_NS,
     MAX_HOLES,
     REORDERING_NS,
     UNDECIDED,
 )
-from apptell.flows.tcp import begins_connection, new_data
-from apptell.flows.turnover import BY_HANDSHAKE, BY_IDLE, decide, end_flow
+from apptell.flows.tcp import ACK, RST, SYN, begins_connection, reaches_beyond, read_tcp
+from apptell.flows.turnover import (
+    BY_ACTIVE,
+    BY_HANDSHAKE,
+    BY_IDLE,
+    decide,
+    end_closed,
+    end_flow,
+    follow_close,
+)
 from apptell.kernels.compiled import inlined, kernel
 
 if TYPE_CHECKING:
@@ -41,7 +53,9 @@ if TYPE_CHECKING:
 DONE, FULL_FLOWS, FULL_ARENA, FULL_BUCKETS = 0, 1, 2, 3
 """Why ``add_packets`` returns: all rows taken; no record free; no arena block free; hash table crowded."""
 
-_FIN, _SYN, _RST, _ACK = 1, 2, 4, 16
+STAYS, BEGINS_PART, BEGINS_CONNECTION, IS_LATE = 0, 1, 2, 3
+"""What becomes of a packet: it belongs to its tuple's flow; begins the next part of the connection, or another
+connection; or it is late, of a connection that was closed, and brings nothing new."""
 
 
 class Packets(NamedTuple):
@@ -66,8 +80,10 @@ class Rules(NamedTuple):
     """Whether TCP packets become flows."""
     udp: bool
     """Whether UDP packets do."""
-    timeout_ns: int
+    idle_ns: int
     """Silence that ends a flow."""
+    active_ns: int
+    """Age at which a flow is cut; 0 for never."""
     max_segments: int
     """Payload segments whose bytes are kept."""
     decision_packets: int
@@ -88,7 +104,7 @@ def add_packets(packets, first_row, rules, memory):
     # than the rest of a packet's work.
     rows, buffer, whole, capture = packets
     records, buckets, secret, arena, arena32, arena64 = memory[:6]
-    free_records, ready, young, early, counters = memory[6:]
+    free_records, service_ports, ready, young, early, counters = memory[6:]
     max_occupied = len(buckets) // 4 * 3
     for row in range(first_row, len(rows)):
         header = rows[row]
@@ -102,16 +118,20 @@ def add_packets(packets, first_row, rules, memory):
             return row, FULL_BUCKETS
         if header.time_ns > counters.clock_ns:
             counters.clock_ns = header.time_ns
+            end_closed(counters.clock_ns, records, ready, counters)
         key, way = tuple_of_packet(header)
         if rules.n_shares > 1:
             number = (stable_hash(key) >> np.uint64(40)) % np.uint64(rules.n_shares)
             if number != np.uint64(rules.share):
                 continue  # another table's tuple
         bucket, record = find_flow(key, secret, buckets, records)
-        reason, is_beginning = -1, True
+        fate, reason = BEGINS_CONNECTION, BY_IDLE
         if record >= 0:
-            reason, is_beginning = what_ends(records[record], header, way, rules, counters)
-        is_new = record < 0 or reason >= 0
+            fate, reason = fate_of(records[record], header, way, rules, counters)
+        if fate == IS_LATE:
+            counters.n_after_close += 1
+            continue
+        is_new = fate != STAYS
         # Take what the packet needs, or give up before anything is changed.
         if is_new and not (record >= 0 and records[record].state == DORMANT):
             if counters.n_free_records == 0 and counters.n_records >= len(records):
@@ -131,16 +151,20 @@ def add_packets(packets, first_row, rules, memory):
                 end_flow(before, reason, records, ready, counters)
             record = take_record(before, bucket, records, buckets, free_records, counters)
             begin_flow(records[record], header, key, way, capture)
-            if is_beginning:
+            if fate == BEGINS_CONNECTION:
                 begin_connection(records[record], header, key)
             else:
-                carry_on(records[record], records[before])
+                earlier = records[before]
+                if earlier.state == ENDED:  # else it was handed out, which does the same
+                    side, rule = client_of(earlier, arena, arena32, service_ports)
+                    earlier.client, earlier.client_rule = 1 + side, rule
+                carry_on(records[record], earlier, rules.clean)
         flow = records[record]
         count_packet(flow, header, way, counters)
         skip, length = np.int64(0), np.int64(header.payload)
         if is_tcp:
             skip, length, is_late = read_tcp(flow, header, way, rules.clean)
-            if rules.clean and header.payload > 0 and header.flags & _RST == 0:
+            if rules.clean and header.payload > 0 and header.flags & RST == 0:
                 if length < header.payload and is_compared(flow):
                     if header.is_whole:
                         skip, length, is_late = new_in_head(
@@ -154,6 +178,8 @@ def add_packets(packets, first_row, rules, memory):
                     flow.retransmissions += 1
                 elif is_late:
                     flow.out_of_order += 1
+            if rules.clean and (flow.finished or flow.is_closed):
+                follow_close(record, way, header, length, records, counters)
         if length <= 0:
             if block >= 0:
                 give_block(block, kind, arena32, counters)
@@ -178,29 +204,38 @@ def add_packets(packets, first_row, rules, memory):
 
 
 @inlined
-def what_ends(flow, header, way, rules, counters):
-    """Why a packet of a flow's tuple ends that flow, -1 where it does not; does a connection begin?
+def fate_of(flow, header, way, rules, counters):
+    """What becomes of a packet whose tuple has a flow, and why it ends that flow where it does.
 
     Silence is also measured by the clock, as ``sweep`` has it: flows do not depend on when it was called.
     """
-    reason, is_beginning = -1, True
+    flags = header.flags
+    is_tcp = rules.clean and header.protocol == 6
     silence_ns = counters.clock_ns - flow.clock_ns
-    if (
+    is_over = (
         flow.state != ACTIVE
-        or header.time_ns - flow.last_ns > rules.timeout_ns
-        or silence_ns > rules.timeout_ns + REORDERING_NS
-    ):
-        is_beginning = silence_ns > max(FORGET_NS, rules.timeout_ns + REORDERING_NS)
-        reason = BY_IDLE
+        or header.time_ns - flow.last_ns > rules.idle_ns
+        or silence_ns > rules.idle_ns + REORDERING_NS
+    )
+    if is_tcp and flags & (SYN | RST) == SYN and begins_connection(flow, way, header, is_over):
+        return BEGINS_CONNECTION, BY_IDLE if is_over else BY_HANDSHAKE
+    is_closed = is_tcp and flow.is_closed
+    if is_over:
+        if silence_ns > max(FORGET_NS, rules.idle_ns + REORDERING_NS):
+            return BEGINS_CONNECTION, BY_IDLE
+        if is_closed:
+            if flags & (SYN | ACK | RST) == SYN:
+                return BEGINS_CONNECTION, BY_IDLE
+            if not reaches_beyond(flow, way, header):
+                return IS_LATE, BY_IDLE
+        return BEGINS_PART, BY_IDLE
     if (
-        rules.clean
-        and header.protocol == 6
-        and header.flags & (_SYN | _RST) == _SYN
-        and begins_connection(flow, way, header.flags, header.sequence, header.acknowledgement)
+        rules.active_ns > 0
+        and header.time_ns - flow.start_ns > rules.active_ns
+        and not flow.is_closed
     ):
-        is_beginning = True
-        reason = BY_HANDSHAKE if reason < 0 else reason
-    return reason, is_beginning
+        return BEGINS_PART, BY_ACTIVE
+    return STAYS, BY_IDLE
 
 
 @inlined
@@ -243,16 +278,14 @@ def begin_flow(flow, header, key, way, capture):
     flow.protocol, flow.ip_version = header.protocol, header.ip_version
     flow.state = ACTIVE
     flow.first_from = way
-    flow.finished = 0
-    flow.client = 0
     flow.owner_conflict = 0
+    flow.has_syn = 0
     flow.owner = header.owner
     flow.capture = capture
     flow.n_segments = 0
     flow.n_sequence = 0
     flow.more_sequence = -1
     flow.decided = UNDECIDED
-    flow.only_handshake = 1
     flow.start_ns = header.time_ns
     flow.last_ns = header.time_ns
     flow.retransmissions = 0
@@ -278,18 +311,33 @@ def begin_connection(flow, header, key):
     # tuple, time and numbering: two connections of one tuple differ
     begun = mix(np.uint64(header.time_ns) ^ (np.uint64(header.sequence) << np.uint64(32)))
     flow.connection_id = mix(stable_hash(key) ^ begun)
+    flow.client = 0
+    flow.finished = 0
+    flow.is_closed = 0
+    flow.only_handshake = 1
     for side in range(2):
         flow.has_next[side] = 0
         flow.has_initial[side] = 0
+        flow.has_acknowledged[side] = 0
         flow.n_holes[side] = 0
 
 
 @inlined
-def carry_on(flow, earlier):
+def carry_on(flow, earlier, clean):
     """Makes a new flow the next part of an earlier one's connection; both may be the same record."""
     flow.part = earlier.part + np.int32(1)
     flow.connection_id = earlier.connection_id
+    flow.client = earlier.client
+    flow.client_rule = earlier.client_rule
+    flow.only_handshake = earlier.only_handshake
+    # A side that has sent its FIN has done so in later parts too, unless the end proved to be none.
+    keeps_fins = clean and not earlier.is_closed
+    flow.finished = earlier.finished & (FIN_A | FIN_B) if keeps_fins else 0
+    flow.is_closed = 0
     for side in range(2):
+        flow.end_sequence[side] = earlier.end_sequence[side]
+        flow.has_acknowledged[side] = earlier.has_acknowledged[side]
+        flow.acknowledged[side] = earlier.acknowledged[side]
         flow.has_next[side] = earlier.has_next[side]
         flow.next[side] = earlier.next[side]
         flow.has_initial[side] = earlier.has_initial[side]
@@ -317,32 +365,3 @@ def count_packet(flow, header, way, counters):
         flow.ttl[way] = header.ttl
         flow.first_sequence[way] = header.sequence
         flow.checksum[way] = header.checksum
-
-
-@inlined
-def read_tcp(flow, header, way, clean):
-    """Takes a TCP packet's flags and sequence number; returns what ``new_data`` does."""
-    skip, length, is_late = np.int64(0), np.int64(header.payload), False
-    flags = header.flags
-    sequence = np.int64(header.sequence)
-    if flags & _SYN:
-        flow.has_initial[way] = 1
-        flow.initial[way] = header.sequence
-        if flow.client == 0:
-            from_client = flags & _ACK == 0
-            flow.client = 1 + (way if from_client else 1 - way)
-        sequence += 1
-        flow.has_next[way] = 1 if clean else 0
-        flow.next[way] = np.uint32(sequence & 0xFFFFFFFF)
-        flow.n_holes[way] = 0
-    else:
-        flow.only_handshake = 0
-    if flags & _RST:
-        flow.finished |= 4
-        if clean:
-            length = np.int64(0)  # RFC 9293, Section 3.5.3: text in a RST is a diagnostic
-    elif flags & _FIN:
-        flow.finished |= 1 + way
-    if clean and length > 0:
-        skip, length, is_late = new_data(flow, way, sequence & 0xFFFFFFFF, length)
-    return skip, length, is_late

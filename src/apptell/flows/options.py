@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from apptell.errors import UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, GROUPS, MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.packets.headers import TCP, UDP
+
+_MAX_TIMEOUT_S: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,10 @@ class FlowOptions:
     """``paper``: 5-tuple and timeout alone, retransmissions counted. ``clean``: TCP's own signs too."""
     transports: tuple[int, ...] = (TCP,)
     """IP protocol numbers to make flows of: 6, 17."""
-    timeout_s: float = 90.0
+    idle_timeout_s: float = 90.0
     """Silence that ends a flow (paper, Section 3.1)."""
+    active_timeout_s: float | None = None
+    """Age at which a flow is cut, so that a long connection gives periodic records; None for never."""
     segments: int = MAX_SEGMENTS
     """Payload segments whose bytes are kept, 1 to 12."""
     decision_packets: int = DECISION_SEGMENTS
@@ -57,8 +61,14 @@ class FlowOptions:
             raise UsageError(
                 f"transports {self.transports} are not some of {TCP} (TCP) and {UDP} (UDP)"
             )
-        if not self.timeout_s > 0:
-            raise UsageError(f"timeout of {self.timeout_s} s is not above 0")
+        if not 0 < self.idle_timeout_s < _MAX_TIMEOUT_S:
+            raise UsageError(
+                f"idle timeout of {self.idle_timeout_s} s is not above 0 s and below 1e9 s"
+            )
+        if self.active_timeout_s is not None and not 0 < self.active_timeout_s < _MAX_TIMEOUT_S:
+            raise UsageError(
+                f"active timeout of {self.active_timeout_s} s is not above 0 s and below 1e9 s"
+            )
         if not 1 <= self.segments <= MAX_SEGMENTS:
             raise UsageError(f"{self.segments} segments are not 1 to {MAX_SEGMENTS}")
         if not 2 <= self.decision_packets <= MAX_SEQUENCE:

@@ -243,5 +243,6 @@ def _add(stats: FlowStats, share: FlowStats) -> None:
     ):
         setattr(stats, name, getattr(share, name))
     stats.in_flows += share.in_flows
+    stats.after_close += share.after_close
     stats.flows += share.flows
     stats.evicted += share.evicted

@@ -63,6 +63,8 @@ class FlowStats:
     """Packets that became part of a flow."""
     not_asked: int = 0
     """TCP or UDP packets of a protocol that no flows were asked of."""
+    after_close: int = 0
+    """Packets of closed connections that came after their flow's end and brought nothing new."""
     flows: int = 0
     """Flows handed out."""
     evicted: int = 0
@@ -181,6 +183,7 @@ class FlowReader:
         stats.reassembled = self._assembly.n_reassembled
         stats.in_flows = table.n_flow_packets
         stats.not_asked = table.n_not_asked
+        stats.after_close = table.n_after_close
         stats.evicted = table.n_evicted
 
     def to_arrow(self) -> pa.Table:

@@ -38,9 +38,19 @@ DECISION_SEGMENTS: Final = 5
 CLIENT_RULES: Final = ("handshake", "signature", "port", "private", "first")
 """How client was told from server: a SYN or SYN-ACK; a hello or request; the lower service port;
 private against public address; who spoke first."""
-END_REASONS: Final = ("idle", "handshake", "capture", "evicted", "closed", "reset", "shutdown")
-"""Why a flow ended: 90 s of silence; a SYN with a new sequence number; the capture ended; the table was
-full; FIN in both directions, or RST, before any of these; a sensor was asked to end."""
+END_REASONS: Final = (
+    "idle",
+    "handshake",
+    "capture",
+    "evicted",
+    "closed",
+    "reset",
+    "shutdown",
+    "active",
+)
+"""Why a flow ended: no packet for the idle timeout; a SYN with a new sequence number; the capture ended; the
+table was full; FIN in both directions, or RST, before any of these; a sensor was asked to
+end; it lasted for the active timeout."""
 
 CORE: Final = {
     "capture": pa.string(),  # name of the capture the flow began in

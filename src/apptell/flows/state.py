@@ -14,6 +14,7 @@ import numpy as np
 
 from apptell.flows.hashing import HashKey, new_key
 from apptell.flows.schema import MAX_SEGMENTS, MAX_SEQUENCE
+from apptell.flows.service_ports import SERVICE_PORTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,13 @@ FORGET_NS: Final = 3600 * 10**9
 MAX_HOLES: Final = 4
 """Gaps in a direction's sequence space that are remembered; the oldest is forgotten first."""
 
+NEVER_NS: Final = (1 << 63) - 1
+LINGER_NS: Final = 10**9
+"""How long the flow of a closed connection waits for packets that were under way."""
+
+FIN_A, FIN_B, RST_A, RST_B = 1, 2, 4, 8
+"""Bits of a flow's ``finished``."""
+
 FLOW: Final = np.dtype(
     [
         # the first three cache lines of 64 bytes are what every packet touches
@@ -49,23 +57,28 @@ FLOW: Final = np.dtype(
         ("decided", np.uint8),  # UNDECIDED, CANDIDATE, DECIDED, HANDED_OUT or REPORTED
         ("n_sequence", np.uint8),
         ("only_handshake", np.uint8),  # nothing but SYN and SYN-ACK so far
-        ("finished", np.uint8),  # bits 1 and 2: FIN from A and B; 4: RST
+        ("finished", np.uint8),  # FIN_A, FIN_B, RST_A, RST_B
         ("has_next", np.uint8, (2,)),
-        ("has_initial", np.uint8, (2,)),
+        ("has_initial", np.uint8, (2,)),  # 1: a SYN was seen; 2: the peer's SYN-ACK alone
+        ("has_acknowledged", np.uint8, (2,)),
         ("seen", np.uint8, (2,)),
         ("n_holes", np.uint8, (2,)),
-        ("client", np.uint8),  # by handshake: 0 unknown, 1 A, 2 B
-        ("first_from", np.uint8),  # direction of the first packet: 0 from A, 1 from B
-        ("end_reason", np.uint8),
-        ("owner_conflict", np.uint8),
-        ("owner", np.int32),
+        ("client", np.uint8),  # 0 unknown, 1 A, 2 B
+        ("client_rule", np.uint8),  # how that is known, a place in schema.CLIENT_RULES
+        ("has_syn", np.uint8),
+        ("is_closed", np.uint8),  # by FIN both ways or RST: it ends LINGER_NS later
         ("n_segments", np.uint16),
+        ("owner", np.int32),
         ("last_ns", np.int64),
         ("clock_ns", np.int64),  # newest time of any packet when the flow's last one came
         ("next", np.uint32, (2,)),  # sequence number after the highest byte seen
-        ("initial", np.uint32, (2,)),  # sequence number of SYN and SYN-ACK
+        ("acknowledged", np.uint32, (2,)),  # highest acknowledgement number that the side sent
+        (
+            "initial",
+            np.uint32,
+            (2,),
+        ),  # of its SYN; known by a SYN-ACK alone, what that acknowledged
         ("start_ns", np.int64),
-        ("connection_id", np.uint64),
         ("more_sequence", np.int32),  # block of lengths and times beyond the kept segments, -1 none
         ("bucket", np.int32),  # its place in the hash table
         ("capture", np.int32),
@@ -82,14 +95,21 @@ FLOW: Final = np.dtype(
         ("decided_ns", np.int64),
         ("decided_packets", np.int64, (2,)),
         ("decided_bytes", np.int64, (2,)),
+        ("connection_id", np.uint64),
+        ("end_sequence", np.uint32, (2,)),  # number of the side's RST, or behind its FIN
+        ("closed_ns", np.int64),  # newest time of any packet when the connection was closed
+        ("closed_before", np.int32),  # records in the order in which they were closed, -1 none
+        ("closed_after", np.int32),
         ("first_sequence", np.uint32, (2,)),
         ("checksum", np.uint16, (2,)),
         ("ttl", np.uint8, (2,)),
-        (
-            "first_more",
-            np.int32,
-        ),  # block of the first kept segment beyond those, each names the next
-        ("last_more", np.int32),  # block of the last one
+        ("first_from", np.uint8),  # direction of the first packet: 0 from A, 1 from B
+        ("end_reason", np.uint8),
+        ("owner_conflict", np.uint8),
+        # blocks of the first kept segment beyond those of ``segment``, each names the next, and of the last one
+        ("first_more", np.int32),
+        ("last_more", np.int32),
+        ("padding", np.uint8, (28,)),  # to seven cache lines
     ],
     align=True,
 )
@@ -131,6 +151,10 @@ COUNTERS: Final = np.dtype(
         ("n_evicted", np.int64),
         ("n_flow_packets", np.int64),  # packets that became part of a flow
         ("n_not_asked", np.int64),  # TCP or UDP, but not of a protocol that was asked for
+        ("n_after_close", np.int64),  # packets without anything new of a closed connection
+        ("closed_first", np.int64),  # the records of closed connections that wait, -1 none
+        ("closed_last", np.int64),
+        ("close_due_ns", np.int64),  # the clock after which the first of them ends
         # first free block of each size, as a unit; each names the next one in its first word; -1 none
         ("free_blocks", np.int64, (len(CLASS_UNITS),)),
     ],
@@ -156,6 +180,8 @@ class Arrays(NamedTuple):
     """The same memory."""
     free_records: NDArray[np.int32]
     """A stack of records that are free again."""
+    service_ports: NDArray[np.bool_]
+    """Whether servers listen on a port, shape (65536,)."""
     ready: NDArray[np.int32]
     """Records of ended flows, in the order in which they ended."""
     young: NDArray[np.int32]
@@ -197,6 +223,8 @@ class Memory:
         self.early: NDArray[np.int32] = np.zeros(1 if lists_early else 0, dtype=np.int32)
         self.counters: np.void = np.zeros(1, dtype=COUNTERS)[0]
         self.counters["free_blocks"] = -1
+        self.counters["closed_first"] = self.counters["closed_last"] = -1
+        self.counters["close_due_ns"] = NEVER_NS
         self._secret = new_key()
 
     def release(self) -> None:
@@ -217,6 +245,7 @@ class Memory:
             self.arena32,
             self.arena64,
             self.free_records,
+            SERVICE_PORTS,
             self.ready,
             self.young,
             self.early,

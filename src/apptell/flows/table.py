@@ -64,7 +64,8 @@ class FlowTable:
             lists_decided=self.options.lists_decided,
             lists_early=self.options.lists_early,
         )
-        self._timeout_ns = int(self.options.timeout_s * _SECOND)
+        self._idle_ns = int(self.options.idle_timeout_s * _SECOND)
+        self._active_ns = int((self.options.active_timeout_s or 0) * _SECOND)
         self._groups = frozenset(self.options.groups) | {"core"}
         if "names" in self._groups:
             self._groups |= {"segments"}
@@ -96,6 +97,11 @@ class FlowTable:
     def n_not_asked(self) -> int:
         """TCP or UDP packets of a protocol that no flows are made of."""
         return int(self._memory.counters["n_not_asked"])
+
+    @property
+    def n_after_close(self) -> int:
+        """Packets of closed connections that came after their flow's end and brought nothing new."""
+        return int(self._memory.counters["n_after_close"])
 
     @property
     def n_active(self) -> int:
@@ -144,7 +150,7 @@ class FlowTable:
             self.clock_ns - int(memory.counters["swept_ns"]) > _SECOND
             and self.n_flow_packets - self._swept_packets >= memory.counters["n_records"]
         ):
-            self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
+            self._sweep(self.clock_ns, self._idle_ns + state.REORDERING_NS)
         if self.n_ready >= 2048:
             yield from self.take()
 
@@ -155,15 +161,25 @@ class FlowTable:
             options.mode == "clean",
             TCP in options.transports,
             UDP in options.transports,
-            self._timeout_ns,
+            self._idle_ns,
+            self._active_ns,
             options.segments,
             options.decision_packets,
             *self._share,
         )
 
     def advance(self, now_ns: int) -> Iterator[FlowBatch]:
-        """Ends the flows that were silent for the timeout at ``now_ns``; for when no packet arrives."""
-        self._sweep(now_ns, self._timeout_ns)
+        """Ends the flows that were silent for the timeout at ``now_ns``; for when no packet arrives.
+
+        It looks at every open flow, and does what ``end_closed`` does.
+        """
+        turnover.end_closed_by(now_ns, self._memory.arrays())
+        self._sweep(now_ns, self._idle_ns)
+        yield from self.take()
+
+    def end_closed(self, now_ns: int) -> Iterator[FlowBatch]:
+        """Ends the flows whose connections were closed a second before ``now_ns``; looks at these alone."""
+        turnover.end_closed_by(now_ns, self._memory.arrays())
         yield from self.take()
 
     def finish(self, *, is_shutdown: bool = False) -> Iterator[FlowBatch]:
@@ -173,7 +189,7 @@ class FlowTable:
             is_shutdown: whether a sensor was asked to end while packets still came.
         """
         memory = self._memory
-        self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
+        self._sweep(self.clock_ns, self._idle_ns + state.REORDERING_NS)
         reason = turnover.BY_SHUTDOWN if is_shutdown else turnover.BY_CAPTURE
         turnover.end_all(reason, memory.arrays())
         yield from self.take()
@@ -205,11 +221,11 @@ class FlowTable:
         return batch
 
     def take_decided(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
-        """Open flows whose verdict became due since the last call, each once, in the order they became so.
+        """Flows whose verdict became due since the last call, each once, in the order they became so.
 
-        A flow that has ended meanwhile is not among them: it comes, or came, as a finished one. Needs the
-        option ``lists_decided``. What a verdict rests on (``decided_*`` and the first payload packets) is the
-        same when the flow ends; totals are those so far.
+        Those that have ended meanwhile are among them, and come as finished ones later; not those that came
+        as finished ones already. Needs the option ``lists_decided``. What a verdict rests on (``decided_*``
+        and the first payload packets) is the same when the flow ends; totals are those so far.
         """
         memory = self._memory
         n = turnover.open_ones(memory.arrays())
@@ -273,7 +289,7 @@ class FlowTable:
     def _make_room(self, full: int) -> Iterator[FlowBatch]:
         """Hands out what is ready, then forgets old connections, then ends old flows, until it fits."""
         memory = self._memory
-        self._sweep(self.clock_ns, self._timeout_ns + state.REORDERING_NS)
+        self._sweep(self.clock_ns, self._idle_ns + state.REORDERING_NS)
         had_ready = self.n_ready > 0
         yield from self.take()
         if full == kernel.FULL_ARENA and had_ready:

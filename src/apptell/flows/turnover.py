@@ -6,6 +6,7 @@ The kernels see arrays alone: ``state.Arrays``.
 from __future__ import annotations
 
 from apptell.flows.lookup import unlink
+from apptell.flows.schema import END_REASONS
 from apptell.flows.segments import give_segments_back
 from apptell.flows.state import (
     ACTIVE,
@@ -15,22 +16,80 @@ from apptell.flows.state import (
     ENDED,
     FREE,
     HANDED_OUT,
+    LINGER_NS,
+    NEVER_NS,
     UNDECIDED,
 )
+from apptell.flows.tcp import goes_on, has_closed, take_back_reset
 from apptell.kernels.compiled import inlined, kernel
 
-BY_IDLE, BY_HANDSHAKE, BY_CAPTURE, BY_EVICTION, BY_SHUTDOWN = 0, 1, 2, 3, 6
-"""Why a flow ended, places in ``schema.END_REASONS``."""
+BY_IDLE, BY_HANDSHAKE, BY_CAPTURE, BY_EVICTION, BY_CLOSE, _, BY_SHUTDOWN, BY_ACTIVE = range(
+    len(END_REASONS)
+)
+"""Why a flow ended, places in ``schema.END_REASONS``; ``handout`` puts what TCP said in their place."""
 
 
 @inlined
 def end_flow(record, reason, records, ready, counters):
-    """Puts a flow on the list of those to hand out."""
+    """Puts an active flow on the list of those to hand out."""
     flow = records[record]
+    if flow.is_closed:
+        _stop_waiting(record, records, counters)
     flow.state = ENDED
     flow.end_reason = reason
     ready[counters.n_ready] = record
     counters.n_ready += 1
+
+
+@inlined
+def follow_close(record, way, header, length, records, counters):
+    """After a packet with ``length`` new bytes: its connection is closed, and waits for its end, or goes on."""
+    flow = records[record]
+    if goes_on(flow, header, way, length):
+        take_back_reset(flow, way)
+    is_closed = has_closed(flow)
+    if is_closed and not flow.is_closed:
+        flow.is_closed = 1
+        flow.closed_ns = counters.clock_ns
+        flow.closed_before = counters.closed_last
+        flow.closed_after = -1
+        if counters.closed_last >= 0:
+            records[counters.closed_last].closed_after = record
+        else:
+            counters.closed_first = record
+            counters.close_due_ns = flow.closed_ns + LINGER_NS
+        counters.closed_last = record
+    elif flow.is_closed and not is_closed:
+        _stop_waiting(record, records, counters)
+        flow.is_closed = 0
+
+
+@inlined
+def _stop_waiting(record, records, counters):
+    """Takes the flow of a closed connection out of the list of those that wait for their end."""
+    before, after = records[record].closed_before, records[record].closed_after
+    if before >= 0:
+        records[before].closed_after = after
+    else:
+        counters.closed_first = after
+        counters.close_due_ns = NEVER_NS if after < 0 else records[after].closed_ns + LINGER_NS
+    if after >= 0:
+        records[after].closed_before = before
+    else:
+        counters.closed_last = before
+
+
+@inlined
+def end_closed(now_ns, records, ready, counters):
+    """Ends the flows of connections that were closed more than LINGER_NS before a time, in that order."""
+    while now_ns > counters.close_due_ns:
+        end_flow(counters.closed_first, BY_CLOSE, records, ready, counters)
+
+
+@kernel
+def end_closed_by(now_ns, memory):
+    """The same, for when no packet arrives."""
+    end_closed(now_ns, memory.records, memory.ready, memory.counters)
 
 
 @inlined
@@ -65,15 +124,15 @@ def decide_waiting(now_ns, after_ns, min_payload_packets, memory):
 
 @kernel
 def open_ones(memory):
-    """Moves the listed flows that are still open to the list's beginning and empties it; how many.
+    """Moves the listed flows that were not handed out yet to the list's beginning and empties it; how many.
 
-    The others were or will be handed out as finished flows; a record may be listed again for a later flow.
+    The others were handed out as finished flows; a record may be listed again for a later flow.
     """
     n = 0
     for index in range(memory.counters.n_young):
         record = memory.young[index]
         flow = memory.records[record]
-        if flow.state == ACTIVE and flow.decided == DECIDED:
+        if (flow.state == ACTIVE or flow.state == ENDED) and flow.decided == DECIDED:
             flow.decided = HANDED_OUT
             memory.young[n] = record
             n += 1

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _DECIDE_NS: Final = 250_000_000
 _SWEEP_NS: Final = 1_000_000_000
+_CLOSE_NS: Final = 100_000_000
+_MANY_READY: Final = 256
+"""Ended flows that are brought at once: before the table hands them out ahead of verdicts that are due."""
 
 
 class PacketPath:
@@ -72,6 +75,7 @@ class PacketPath:
         self._is_asked = False
         self._decided_ns = 0
         self._swept_ns = 0
+        self._closed_ns = 0
 
     @property
     def evicted(self) -> int:
@@ -118,6 +122,8 @@ class PacketPath:
         ended = self._assembly.add(packets, self.source.name)
         self._bring(ended, ENDED)
         self._bring_open()
+        if self._table.n_ready >= _MANY_READY:
+            self._bring(self._table.take(), ENDED)
 
     def _watch(self, headers: HeaderBatch) -> None:
         """Brings the DNS answers of packets before the flows that they become part of."""
@@ -136,9 +142,14 @@ class PacketPath:
             self._decided_ns = now_ns
             self._table.decide_after(self._decide_after_s, now_ns)
             self._bring_open()
-        if source_ns is not None and now_ns - self._swept_ns >= _SWEEP_NS:
+        if source_ns is None:
+            return
+        if now_ns - self._swept_ns >= _SWEEP_NS:
             self._swept_ns = now_ns
             self._bring(self._table.advance(now_ns), ENDED)
+        elif now_ns - self._closed_ns >= _CLOSE_NS:
+            self._closed_ns = now_ns
+            self._bring(self._table.end_closed(now_ns), ENDED)
 
     def _bring_open(self) -> None:
         self._bring(self._table.take_decided(), DECIDED)
