@@ -191,7 +191,9 @@ def test_random_segments_never_raise(segments):
 
 BOUNDS = """
 import numpy as np
+from apptell.names.dns import read_messages
 from apptell.names.join import add_names
+from tests.names import dns_twin as dns
 from tests.names.hellos import *
 from tests.names.test_dtls import record
 from tests.names.test_quic import SHORT, crypto, initial
@@ -212,6 +214,15 @@ for protocol in (6, 17):
         conversations.append([(True, data[:cut]), (bool(random.integers(2)), data[cut:])])
         offsets.append([0, int(random.integers(-99, 99)) if random.integers(2) else cut])
     add_names(flows(conversations, protocol, offsets=offsets))
+alias = dns.record(5, b"\\1b\\xc0\\x0c")
+hints = dns.record(65, b"\\0\\1\\0\\0\\4\\0\\4" + bytes(4))
+for _ in range(800):
+    data = bytearray(dns.response(b"a.org", alias, dns.record(1, bytes(4), b"\\1b\\xc0\\x0c"), hints))
+    for _ in range(random.integers(0, 8)):
+        data[random.integers(len(data))] = random.integers(256)
+    end = int(random.integers(1, len(data) + 1))
+    read_messages(np.zeros(1, np.int64), np.array([end]), np.frombuffer(data[:end], np.uint8),
+                  np.ones((1, 3), np.uint64), np.zeros(1, np.int64))
 print("done")
 """
 
