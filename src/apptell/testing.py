@@ -23,7 +23,7 @@ FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 """TCP flags, to be added up."""
 LINKTYPE_ETHERNET: Final = 1
 START_NS: Final = 1_700_000_000_000_000_000
-"""When everything here begins, unless told otherwise: 2023-11-14 22:13:20 UTC."""
+"""When everything here begins by default: 2023-11-14 22:13:20 UTC."""
 
 Endpoint = tuple[str, int]
 """An address and a port."""

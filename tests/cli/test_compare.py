@@ -173,7 +173,7 @@ def test_its_splits_can_be_given_back(
     ("options", "message"),
     [
         (["--model", "no-such"], "no model is called 'no-such'"),
-        (["--split", "moon"], "no protocol 'moon'"),
+        (["--split", "moon"], "no split 'moon'"),
         (["--apps", "signal,viber"], "no flow of 'viber'"),
     ],
 )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BURSTS_VERSION: Final = 1
 """Changes with every change of meaning of a column."""
 BURST_PACKETS: Final = 16
-"""Payload packets that are looked at unless told otherwise: more of them add nothing on FG-Net."""
+"""Payload packets that are looked at by default: more of them add nothing on FG-Net."""
 BURSTS: Final = 10
 PER_DIRECTION: Final = 8
 _MARKS: Final = (3, 5, 7, 10, 16, 24)

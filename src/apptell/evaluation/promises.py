@@ -1,7 +1,7 @@
 """Probabilities of held-out groups in; what they promise for flows not seen, and what was got, out.
 
 For each fold, models that learned from a part of its training side name the rest of that side. On
-these verdicts a temperature (Guo et al., 2017) and thresholds for wished precisions (conformal risk
+these verdicts a temperature (Guo et al., 2017) and thresholds for requested precisions (conformal risk
 control, Angelopoulos et al., 2024) are chosen; then they meet the fold's own test side, of which
 nothing was seen. The paper's fixed threshold stands beside them, and promises nothing.
 """
@@ -86,7 +86,7 @@ def promise(
 
     Args:
         folds: of each fold the held-out flows of its training side, then the tested flows.
-        promised: wished shares of right verdicts among the accepted.
+        promised: requested shares of right verdicts among the accepted.
         fixed: the threshold to stand beside them.
     """
     tested = [test for _, test in folds]

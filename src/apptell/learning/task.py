@@ -57,8 +57,8 @@ class Task:
     def options(self) -> dict[str, Any]:
         """The options of its encoding."""
         there = ("ports",) if self.model == NEIGHBOUR else recipe_of(self.model).options
-        wished = {"ports": self.ports, "packets": self.packets, "names": self.names}
-        return {name: wished[name] for name in there if wished.get(name) is not None}
+        requested = {"ports": self.ports, "packets": self.packets, "names": self.names}
+        return {name: requested[name] for name in there if requested.get(name) is not None}
 
     def learner(
         self,

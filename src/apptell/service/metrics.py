@@ -70,7 +70,7 @@ class Metrics:
         self.waiting = 0
         """Flows that wait for identification."""
         self.unreported = 0
-        """Flows that were open when the end was wished for, and for which there was no time."""
+        """Flows that were open when the end was requested, and for which there was no time."""
         self.outputs: dict[str, dict[str, int]] = {}
         self.delay = Histogram(_BUCKETS_S)
         self.confidence = Histogram(_SHARES)

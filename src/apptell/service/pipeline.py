@@ -163,7 +163,7 @@ class LivePipeline:
             raise BrokenPipeError
 
     def _heed(self, stop: threading.Event) -> None:
-        """When the end is wished for, what is still to be done has its time."""
+        """When the end is requested, what is still to be done has its time."""
         if stop.is_set() and self._ending is None:
             self._ending = Ending.from_now()
             for path in self._paths:

@@ -91,7 +91,7 @@ def threshold_for_precision(
     """The lowest threshold that promises a precision on new data like the held-out data.
 
     Conformal risk control of the loss ``accepted * (wrong - (1 - precision))``, whose expectation
-    is at most 0 exactly when the precision among accepted flows is at least the wished one: the
+    is at most 0 exactly when the precision among accepted flows is at least the requested one: the
     mean loss of n held-out units plus one imaginary unit with the worst loss must not be above 0.
     Units are flows, or whole groups (a group's loss is the mean over its flows), which is what to
     use when flows of one network or session resemble each other. The theorem is exact for losses
@@ -101,7 +101,7 @@ def threshold_for_precision(
     Args:
         confidence: of held-out flows, shape (n,).
         right: whether the best guess was right, shape (n,).
-        precision: the wished share of right verdicts among the accepted, above 0, below 1.
+        precision: the requested share of right verdicts among the accepted, above 0, below 1.
         groups: the unit of each flow, shape (n,); None takes flows one by one.
 
     Returns:

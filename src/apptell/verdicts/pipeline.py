@@ -49,15 +49,15 @@ MIN_PAYLOAD_PACKETS: Final = 2
 """A model is not asked about flows with fewer packets with payload (Section 3.1)."""
 
 
-def choose_threshold(wished: float | None, model: Model) -> float:
-    """The threshold to use: the one wished for, else the model's own, else 0.85.
+def choose_threshold(requested: float | None, model: Model) -> float:
+    """The threshold to use: the one requested, else the model's own, else 0.85.
 
     Raises:
-        UsageError: a wished threshold is not between 0 and 1.
+        UsageError: a requested threshold is not between 0 and 1.
     """
-    check_threshold(wished)
-    if wished is not None:
-        return wished
+    check_threshold(requested)
+    if requested is not None:
+        return requested
     return DEFAULT_THRESHOLD if model.threshold is None else model.threshold
 
 
@@ -66,14 +66,14 @@ def least_payload_packets(evidence: Evidence | None, *, early: bool = False) -> 
     return 1 if early or evidence is not None else MIN_PAYLOAD_PACKETS
 
 
-def check_threshold(wished: float | None) -> None:
+def check_threshold(requested: float | None) -> None:
     """Refuses a threshold that no probability can be.
 
     Raises:
         UsageError: it is not between 0 and 1.
     """
-    if wished is not None and not 0.0 <= wished <= 1.0:
-        raise UsageError(f"threshold {wished} is not between 0 and 1")
+    if requested is not None and not 0.0 <= requested <= 1.0:
+        raise UsageError(f"threshold {requested} is not between 0 and 1")
 
 
 def identify(
