@@ -36,6 +36,15 @@ _OWN_STREAM: Final = re.compile(r"/dev/std(out|err)|(?:/dev/fd|/proc/self/fd)/(\
 """Links to streams of this process, which are no one else's to set."""
 
 
+def readable(name: str | os.PathLike[str]) -> str:
+    r"""A file's name as text that every output can hold: bytes that are no UTF-8 are written ``\xff``."""
+    try:
+        data = os.fsencode(name)
+    except UnicodeEncodeError:  # no file's name, but text with half a character
+        data = os.fspath(name).encode("utf-8", "surrogatepass")
+    return data.decode("utf-8", "backslashreplace")
+
+
 class NewFile(io.RawIOBase):
     """A binary stream to a file that takes its place when it is whole; see ``new_file``."""
 

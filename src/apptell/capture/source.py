@@ -15,6 +15,7 @@ from apptell.capture.reader import CaptureReader, Part
 from apptell.capture.stream_reader import NotACaptureError, StreamReader
 from apptell.capture.streams import GrowingStream, ObjectStream, Stop, open_file
 from apptell.errors import CaptureError, UsageError
+from apptell.files import readable
 
 if TYPE_CHECKING:
     import threading
@@ -76,7 +77,10 @@ def open_capture(
         parts += found
         skipped += not_captures
     return _in_time_order(
-        parts, f"{Path(source[0]).name} and {len(source) - 1} more", batch_packets, skipped
+        parts,
+        f"{readable(Path(source[0]).name)} and {len(source) - 1} more",
+        batch_packets,
+        skipped,
     )
 
 
@@ -89,13 +93,13 @@ def _open_one(source: str | Path, stop: Stop, *, follow: bool, batch_packets: in
     path = Path(source)
     if path.is_dir():
         if follow:
-            raise UsageError(f"{path.name}: a file can be followed, not a folder")
+            raise UsageError(f"{readable(path.name)}: a file can be followed, not a folder")
         parts, skipped = _parts_of(path, stop)
-        return _in_time_order(parts, path.resolve().name, batch_packets, skipped)
+        return _in_time_order(parts, readable(path.resolve().name), batch_packets, skipped)
     if not path.exists():
-        raise CaptureError(f"{path.name}: no such file")
-    part = _file_part(path, path.name, stop, follow=follow)
-    return CaptureReader([part], path.name, batch_packets=batch_packets)
+        raise CaptureError(f"{readable(path.name)}: no such file")
+    part = _file_part(path, readable(path.name), stop, follow=follow)
+    return CaptureReader([part], part.name, batch_packets=batch_packets)
 
 
 def _open_object(
@@ -105,7 +109,7 @@ def _open_object(
         raise UsageError("a capture is read from a file opened in binary mode, not in text mode")
     is_input = file is getattr(sys.stdin, "buffer", None)
     given = getattr(file, "name", None)
-    name = "-" if is_input else Path(given).name if isinstance(given, str) else "stream"
+    name = "-" if is_input else readable(Path(given).name) if isinstance(given, str) else "stream"
     stream: ByteStream = ObjectStream(file, stop, owned=False)
     if follow and not _is_pipe(file):
         stream = GrowingStream(stream, stop)
@@ -139,19 +143,21 @@ def _parts_of(path: Path, stop: Stop) -> tuple[list[tuple[int, Part]], int]:
     """
     if not path.is_dir():
         if not path.exists():
-            raise CaptureError(f"{path.name}: no such file")
-        part = _file_part(path, path.name, stop)
+            raise CaptureError(f"{readable(path.name)}: no such file")
+        part = _file_part(path, readable(path.name), stop)
         return [(_first_time_ns(part), part)], 0
     parts: list[tuple[int, Part]] = []
     skipped = 0
     for file in _files_below(path):
-        part = _file_part(file, file.relative_to(path).as_posix(), stop)
+        part = _file_part(file, readable(file.relative_to(path).as_posix()), stop)
         try:
             parts.append((_first_time_ns(part), part))
         except NotACaptureError:
             skipped += 1
     if not parts:
-        raise CaptureError(f"{path.name}: no capture in this folder, {skipped} other files")
+        raise CaptureError(
+            f"{readable(path.name)}: no capture in this folder, {skipped} other files"
+        )
     return parts, skipped
 
 

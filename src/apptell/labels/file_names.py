@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import LabelError
+from apptell.files import readable
 from apptell.labels.naming import plain
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def is_capture_name(path: Path) -> bool:
 
 def bare_name(path: Path) -> str:
     """A file's name without the suffixes of capture, log and compression."""
-    name = path.name
+    name = readable(path.name)
     for suffix in _COMPRESSED:
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
@@ -55,9 +56,10 @@ def app_and_groups(
     parts = _parts(path, pattern)
     app = plain(parts.pop("app")) or "unnamed"
     if path == root:
-        folders = [path.resolve().parent.name]
+        names = [path.resolve().parent.name]
     else:
-        folders = list(path.relative_to(root).parts[:-1]) or [root.resolve().name]
+        names = list(path.relative_to(root).parts[:-1]) or [root.resolve().name]
+    folders = [readable(name) for name in names]
     groups = {}
     for folder in folders:
         key, equals, value = folder.partition("=")

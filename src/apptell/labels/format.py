@@ -16,6 +16,7 @@ import numpy as np
 
 from apptell.capture import open_capture
 from apptell.errors import CaptureError, LabelError
+from apptell.files import readable
 from apptell.labels.file_names import app_and_groups, is_capture_name
 from apptell.labels.labelled_capture import LabelledCapture
 from apptell.labels.labellers import JoinLabeller
@@ -52,7 +53,8 @@ class Candidate:
     @property
     def name(self) -> str:
         """How people know it: its path below the folder that was named."""
-        return str(self.path.relative_to(self.root)) if self.path != self.root else self.path.name
+        name = self.path.relative_to(self.root) if self.path != self.root else self.path.name
+        return readable(name)
 
     @cached_property
     def is_capture(self) -> bool:

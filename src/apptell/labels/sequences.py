@@ -7,6 +7,7 @@ use.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -133,5 +134,5 @@ def sequence_flows(
 
 def first_id(path: Path) -> np.uint64:
     """Where a file's connection ids begin: by its name, far apart for different files."""
-    digest = hashlib.blake2b(path.name.encode(), digest_size=4).digest()
+    digest = hashlib.blake2b(os.fsencode(path.name), digest_size=4).digest()
     return np.uint64(int.from_bytes(digest, "big") << 32)
