@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from apptell.capture import Owner, open_capture
+from apptell.capture import Owner, network, open_capture
 from apptell.errors import CaptureError, UsageError
 from tests.capture import crafted
 from tests.capture.crafted import FRAMES
@@ -185,3 +185,70 @@ def test_nobody_there_is_an_error():
         frames(open_capture(f"pcap+tcp://127.0.0.1:{free_port()}"))
     with pytest.raises(CaptureError, match="nobody connected"):
         frames(open_capture(f"pcap+listen://127.0.0.1:{free_port()}", stop=lambda: True))
+
+
+def test_headers_that_come_byte_by_byte_have_a_time_limit_in_all(monkeypatch):
+    monkeypatch.setattr(network, "ANSWER_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        done = threading.Event()
+
+        def drip():
+            connection = server.accept()[0]
+            with connection:
+                for byte in b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000:
+                    if done.wait(0.05):
+                        return
+                    try:
+                        connection.sendall(bytes([byte]))
+                    except OSError:
+                        return
+
+        sender = in_background(drip)
+        begin = time.monotonic()
+        with (
+            pytest.raises(CaptureError, match=r"no answer within 0\.5 s"),
+            open_capture(f"http://127.0.0.1:{server.getsockname()[1]}/") as reader,
+        ):
+            list(reader)
+        assert time.monotonic() - begin < 8
+        done.set()
+        sender.join()
+
+
+def test_an_answer_that_has_begun_may_be_silent_for_long(monkeypatch):
+    monkeypatch.setattr(network, "ANSWER_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            connection = server.accept()[0]
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n" + crafted.pcap()[:60])
+                time.sleep(0.8)
+                connection.sendall(crafted.pcap()[60:])
+
+        sender = in_background(answer)
+        with open_capture(f"http://127.0.0.1:{server.getsockname()[1]}/") as reader:
+            assert frames(reader) == FRAMES
+        sender.join()
+
+
+def test_who_connects_and_sends_nothing_does_not_keep_the_sender_out(monkeypatch):
+    monkeypatch.setattr(network, "ANSWER_S", 0.3)
+    port = free_port()
+
+    def send():
+        for _ in range(200):
+            try:
+                scan = socket.create_connection(("127.0.0.1", port))
+                break
+            except OSError:
+                time.sleep(0.02)
+        with scan, socket.create_connection(("127.0.0.1", port)) as hurried:
+            hurried.close()
+            send_slowly(socket.create_connection(("127.0.0.1", port)), crafted.pcap())
+
+    sender = in_background(send)
+    with open_capture(f"pcap+listen://127.0.0.1:{port}") as reader:
+        assert frames(reader) == FRAMES
+    sender.join()

@@ -11,7 +11,7 @@ import pytest
 
 from apptell.errors import CaptureError
 from apptell.models import load_model
-from apptell.service import LivePipeline, QueuedOutput, StreamSource
+from apptell.service import LivePipeline, QueuedOutput, ReplaySource, StreamSource
 from apptell.testing import app_capture, pcap_bytes, write_pcap
 from tests.service.test_same_records import Lines, from_disk
 
@@ -157,3 +157,21 @@ def test_when_a_sender_hangs_up_in_mid_packet_what_came_before_is_kept(model):
 def test_nobody_there_is_said(model):
     with pytest.raises(CaptureError, match=r"Connection refused"):
         read(f"pcap+tcp://127.0.0.1:{free_port()}", model)
+
+
+def test_a_replay_does_not_wait_for_hours_and_says_what_it_passed_over(tmp_path):
+    times_s = [0, 0.01, 50_000, 50_000.01, 3, 60_030]
+    first_ns = PACKETS[0][0]
+    packets = [
+        (first_ns + int(at * 1e9), frame) for at, (_, frame) in zip(times_s, PACKETS, strict=False)
+    ]
+    said = []
+    source = ReplaySource(write_pcap(tmp_path / "gap.pcap", packets), 1.0, said.append)
+    begin_s = time.monotonic()
+    assert sum(len(batch) for batch in source.batches() if batch is not None) == 6
+    assert time.monotonic() - begin_s < 10
+    assert said == [
+        "gap.pcap: no packet for 50,000 s of the capture; passed over",
+        "gap.pcap: no packet for 10,030 s of the capture; passed over",
+    ]
+    assert source.now_ns() >= packets[-1][0]

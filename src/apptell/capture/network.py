@@ -12,6 +12,7 @@ import http.client
 import io
 import socket
 import struct
+import time
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -27,6 +28,11 @@ if TYPE_CHECKING:
 
 SCHEMES: Final = ("pcap+tcp", "pcap+listen", "pcapdroid+udp", "http")
 _CONNECT_S: Final = 10.0
+ANSWER_S: Final = 10.0
+"""How long a server may take for the status and headers of its answer, all of them together, and a sender that
+connects for its first byte."""
+_KEEP_ALIVE_S: Final = 60
+"""Silence after which the system asks whether a connection's other end is still there."""
 _DATAGRAM_BYTES: Final = 65_536
 _DATAGRAM_BUFFER_BYTES: Final = 8 << 20
 _RAW, _ETHERNET = 101, 1
@@ -48,6 +54,8 @@ class SocketStream:
     def __init__(self, connection: socket.socket, stop: Stop) -> None:
         self._connection = connection
         self._stop = stop
+        self.deadline_s: float | None = None
+        """When waiting ends in an error, by ``time.monotonic``; None where a stream may be silent."""
         connection.settimeout(POLL_S)
 
     @property
@@ -56,8 +64,15 @@ class SocketStream:
         return self._stop.asked
 
     def readinto(self, view: memoryview, /) -> int:
-        """Put what has arrived into ``view``; 0 at the end."""
+        """Put what has arrived into ``view``; 0 at the end.
+
+        Raises:
+            TimeoutError: the deadline passed.
+            OSError: the connection broke.
+        """
         while not self._stop.wait(0):
+            if self.deadline_s is not None and time.monotonic() > self.deadline_s:
+                raise TimeoutError(f"no answer within {ANSWER_S:g} s")
             try:
                 return self._connection.recv_into(view)
             except TimeoutError:
@@ -171,8 +186,10 @@ class HttpStream:
 
         Raises:
             CaptureError: it answers anything but 200, or no HTTP.
+            TimeoutError: its headers take longer than ``ANSWER_S``.
         """
         self._stream = SocketStream(connection, stop)
+        self._stream.deadline_s = time.monotonic() + ANSWER_S
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         connection.sendall(request.encode("ascii", "replace"))
         self._response = http.client.HTTPResponse(cast("Any", _SocketFile(self._stream)))
@@ -180,6 +197,7 @@ class HttpStream:
             self._response.begin()
         except http.client.HTTPException as error:
             raise CaptureError(f"{host}: no answer in HTTP ({error!r})") from error
+        self._stream.deadline_s = None  # what is captured may be silent for long
         if self._response.status != http.client.OK:
             status = f"{self._response.status} {self._response.reason}"
             raise CaptureError(f"{host}: the server answers {status}")
@@ -224,11 +242,11 @@ def open_address(address: str, stop: Stop) -> ByteStream:
         raise UsageError(f"{address}: an address is written {parts.scheme}://HOST:PORT")
     try:
         if parts.scheme == "pcap+tcp":
-            return SocketStream(socket.create_connection((host, port), _CONNECT_S), stop)
+            return SocketStream(_connect(host, port), stop)
         if parts.scheme == "http":
             path = parts.path if parts.path not in ("", "/") else _HTTP_PATH
             path += f"?{parts.query}" if parts.query else ""
-            connection = socket.create_connection((host, port), _CONNECT_S)
+            connection = _connect(host, port)
             try:
                 return HttpStream(connection, parts.netloc, path, stop)
             except BaseException:
@@ -240,6 +258,19 @@ def open_address(address: str, stop: Stop) -> ByteStream:
             return SocketStream(_accept(listener, address, stop), stop)
     except OSError as error:
         raise CaptureError(f"{address}: {error.strerror or error}") from error
+
+
+def _connect(host: str, port: int) -> socket.socket:
+    """A connection that notices when its other end has gone without a word."""
+    connection = socket.create_connection((host, port), _CONNECT_S)
+    _keep_alive(connection)
+    return connection
+
+
+def _keep_alive(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_S)
 
 
 def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
@@ -261,12 +292,34 @@ def _bound(host: str, port: int, kind: socket.SocketKind) -> socket.socket:
 
 
 def _accept(listener: socket.socket, address: str, stop: Stop) -> socket.socket:
+    """The first connection on which something is sent; others, such as a port scan's, are closed."""
     listener.settimeout(POLL_S)
     while not stop.wait(0):
         try:
-            return listener.accept()[0]
+            connection = listener.accept()[0]
         except TimeoutError:
             continue
         except KeyboardInterrupt:
             stop.asked = True
+            break
+        if _sends(connection, stop):
+            _keep_alive(connection)
+            return connection
+        connection.close()
     raise CaptureError(f"{address}: nobody connected")
+
+
+def _sends(connection: socket.socket, stop: Stop) -> bool:
+    """Whether a first byte comes within ``ANSWER_S``; it stays to be read."""
+    connection.settimeout(POLL_S)
+    until_s = time.monotonic() + ANSWER_S
+    while time.monotonic() < until_s and not stop.wait(0):
+        try:
+            return bool(connection.recv(1, socket.MSG_PEEK))
+        except TimeoutError:
+            continue
+        except KeyboardInterrupt:
+            stop.asked = True
+        except OSError:
+            break
+    return False

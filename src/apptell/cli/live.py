@@ -146,6 +146,10 @@ def live(
         pipeline = LivePipeline(opened, deciders.model, outputs, live_options, counts)
         settle()
         interrupted = _listen(stop, pipeline, model, deciders.model)
+        if (
+            chosen.interface is not None
+        ):  # its packets count from here on, and no kernel has to be compiled
+            note(f"listening on {chosen.interface}")
         try:
             pipeline.run(stop)
         finally:

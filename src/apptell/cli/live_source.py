@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli import settings
+from apptell.cli.screen import note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +29,11 @@ Replay = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Read a capture as if it were live.")
 ]
 Speed = Annotated[
-    str, typer.Option(metavar="FACTOR", help="Speed of --replay: 1x, 10x, ... or max.")
+    str,
+    typer.Option(
+        metavar="FACTOR",
+        help="Speed of --replay: 1x, 10x, ... or max. Waits of more than 60 s are skipped.",
+    ),
 ]
 DecideAfter = Annotated[
     float | None,
@@ -112,7 +117,7 @@ class SourceOptions:
             )
             return [InterfaceSource(capture) for capture in captures]
         if self.replay is not None:
-            return [ReplaySource(self.replay, parse_speed(self.speed))]
+            return [ReplaySource(self.replay, parse_speed(self.speed), note)]
         return [StreamSource(str(self.source))]
 
 

@@ -56,4 +56,9 @@ def refuse_no_flows(stats: "FlowStats") -> None:
 
     if not stats.in_flows:
         names = ", ".join(stats.capture.names[:3]) or "-"
+        if stats.not_asked:
+            note(
+                f"{stats.not_asked:,} packets are of a transport protocol that was left out: "
+                "--transport tcp,udp reads both."
+            )
         raise CaptureError(f"{names}: no flow among {stats.packets:,} packets")

@@ -17,7 +17,7 @@ from apptell.capture import open_capture
 from apptell.errors import ApptellError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from apptell.capture.batch import PacketBatch
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 IDLE_S: Final = 0.1
 """Longest silence of a source: then it gives None, so that timers run."""
+MAX_GAP_S: Final = 60.0
+"""Longest wait of a replay for its next packet; a longer gap in a capture is passed over."""
 _SECOND: Final = 1_000_000_000
 
 
@@ -167,12 +169,21 @@ class ReplaySource:
     Args:
         path: a file or folder.
         speed: times as fast as it was captured; None for as fast as can be.
+        say: told of a gap that was passed over, in one line. A gap that would be waited for longer than
+            ``MAX_GAP_S`` is more often an error of the clock than a quiet night.
     """
 
     is_lossless = True
     is_live = False
 
-    def __init__(self, path: str | Path, speed: float | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        speed: float | None = None,
+        say: Callable[[str], None] = lambda _text: None,
+    ) -> None:
+        self._say = say
+        self._skipped_ns = 0
         self._reader = open_capture(path)
         self.name = self._reader.name
         self._speed = speed
@@ -202,14 +213,22 @@ class ReplaySource:
         due_ns = np.maximum.accumulate(batch.time_ns) - first_ns
         done = 0
         while done < len(batch):
-            passed_ns = int((time.monotonic() - begin_s) * speed * _SECOND)
+            passed_ns = int((time.monotonic() - begin_s) * speed * _SECOND) + self._skipped_ns
             self._now_ns = first_ns + passed_ns
             ready = int(np.searchsorted(due_ns, passed_ns, side="right"))
             if ready > done:
                 yield batch.slice(done, ready)
                 done = ready
                 continue
-            time.sleep(min((int(due_ns[done]) - passed_ns) / speed / _SECOND, IDLE_S))
+            ahead_ns = int(due_ns[done]) - passed_ns
+            wait_s = ahead_ns / speed / _SECOND
+            if wait_s > MAX_GAP_S:
+                self._skipped_ns += ahead_ns
+                self._say(
+                    f"{self.name}: no packet for {ahead_ns / _SECOND:,.0f} s of the capture; passed over"
+                )
+                continue
+            time.sleep(min(wait_s, IDLE_S))
             yield None
 
     def now_ns(self) -> int | None:
