@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from apptell.flows.schema import CORE, SEGMENTS
-from apptell.testing import app_capture, pcap_bytes, write_pcap
+from apptell.testing import START_NS, app_capture, pcap_bytes, udp_frame, write_pcap
 
 from .conftest import Run
 
@@ -61,3 +61,17 @@ def test_a_capture_that_is_still_written_gives_its_flows_as_they_end(tmp_path: P
         rest = process.stdout.read().splitlines()
         assert len(rest) == 1
     assert process.returncode == 0
+
+
+def test_a_capture_of_udp_alone_says_how_to_read_it(run: Run, tmp_path: Path) -> None:
+    phone, server = ("10.0.0.2", 40000), ("192.0.2.7", 443)
+    packets = [(START_NS + i, udp_frame(phone, server, b"hello")) for i in range(3)]
+    path = write_pcap(tmp_path / "udp.pcap", packets)
+    done = run("flows", path)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-2:] == [
+        "3 packets belong to a transport protocol that was not read; --transport tcp,udp reads both.",
+        "apptell: udp.pcap: no flow among 3 packets",
+    ]
+    assert "--transport tcp,udp" in run("inspect", path).stderr
+    assert run("flows", path, "--transport", "tcp,udp").returncode == 0

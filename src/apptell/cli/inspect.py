@@ -14,6 +14,7 @@ from apptell.cli.options import (
     Transport,
     flow_options,
 )
+from apptell.cli.notes import note_left_out
 from apptell.cli.screen import report
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def inspect(
             damage = error
     found = {**_packets(reader.stats.capture, reader.stats), **tally.found()}
     report(found, lambda console: _show(found, console), as_json=as_json)
+    note_left_out(reader.stats)
     if damage is not None:
         raise damage
 

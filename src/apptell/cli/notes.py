@@ -46,6 +46,15 @@ def note_evicted(stats: "FlowStats") -> None:
         note(f"{stats.evicted:,} flows ended early: the table was full (--max-flows).")
 
 
+def note_left_out(stats: "FlowStats") -> None:
+    """Reports how to read a capture whose only packets are of the transport protocol that was left out."""
+    if stats.not_asked and not stats.in_flows:
+        note(
+            f"{stats.not_asked:,} packets belong to a transport protocol that was not read; "
+            "--transport tcp,udp reads both."
+        )
+
+
 def refuse_no_flows(stats: "FlowStats") -> None:
     """Refuses a capture without flows.
 
@@ -56,9 +65,5 @@ def refuse_no_flows(stats: "FlowStats") -> None:
 
     if not stats.in_flows:
         names = ", ".join(stats.capture.names[:3]) or "-"
-        if stats.not_asked:
-            note(
-                f"{stats.not_asked:,} packets are of a transport protocol that was left out: "
-                "--transport tcp,udp reads both."
-            )
+        note_left_out(stats)
         raise CaptureError(f"{names}: no flow among {stats.packets:,} packets")
