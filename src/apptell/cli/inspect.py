@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from apptell.cli.notes import note_left_out
 from apptell.cli.options import (
     ActiveTimeout,
     Captures,
@@ -14,7 +15,6 @@ from apptell.cli.options import (
     Transport,
     flow_options,
 )
-from apptell.cli.notes import note_left_out
 from apptell.cli.screen import report
 
 if TYPE_CHECKING:
