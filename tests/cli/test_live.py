@@ -41,7 +41,7 @@ def test_named_flows_run_a_command_and_are_counted(tmp_path, capture):
 def test_an_app_that_no_verdict_can_name_is_refused(capture):
     done = run("live", "--replay", capture, "--on-verdict", "true", "--on-app", "signal, telegramm")
     assert done.exit_code == 2
-    assert "--on-app: no verdict can name 'telegramm'; there are telegram" in done.stderr
+    assert "--on-app: no verdict can name 'telegramm'; available: telegram" in done.stderr
 
 
 @pytest.mark.parametrize(

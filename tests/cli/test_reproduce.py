@@ -25,6 +25,6 @@ def test_the_paper_stands_beside_ours_and_the_reduction_is_said(
 
 def test_wrong_words_and_a_lab_that_is_not_there_are_told(run: Run, tmp_path: Path) -> None:
     done = run("reproduce", "moon", "-o", tmp_path / "r")
-    assert (done.returncode, "there is paper" in done.stderr) == (2, True)
+    assert (done.returncode, "available: paper" in done.stderr) == (2, True)
     done = run("reproduce", "paper", "-o", tmp_path / "r", cwd=tmp_path)
     assert (done.returncode, "make lab-dataset" in done.stderr) == (3, True)

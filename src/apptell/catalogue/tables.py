@@ -215,11 +215,11 @@ def _app(place: str, row: dict[str, str]) -> App:
 
 def _domain(place: str, row: dict[str, str]) -> Domain:
     if row["match"] not in MATCHES:
-        raise CatalogueError(f"{place}: no match {row['match']!r}; there are {', '.join(MATCHES)}")
+        raise CatalogueError(f"{place}: no match {row['match']!r}; available: {', '.join(MATCHES)}")
     if row["match"] == "exact" and "*" in row["domain"]:
         raise CatalogueError(f"{place}: a domain with * matches as a suffix")
     if row["kind"] not in KINDS:
-        raise CatalogueError(f"{place}: no kind {row['kind']!r}; there are {', '.join(KINDS)}")
+        raise CatalogueError(f"{place}: no kind {row['kind']!r}; available: {', '.join(KINDS)}")
     app, service = row["app"] or None, row["service"] or None
     if (row["kind"] == "app") != (app is not None) or (app is None) == (service is None):
         raise CatalogueError(f"{place}: kind app needs an app and no service, others the reverse")

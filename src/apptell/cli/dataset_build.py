@@ -108,7 +108,7 @@ def build(
     from apptell.labels.formats.table import parse_columns
 
     if shared not in ("keep", "other", "drop"):
-        raise UsageError(f"--shared {shared}: there are keep, other and drop")
+        raise UsageError(f"--shared {shared}: available: keep, other, drop")
     options = LabelOptions(
         kind=labels,
         tolerance_s=tolerance,

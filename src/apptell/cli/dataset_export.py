@@ -50,7 +50,7 @@ def export_dataset(data: Dataset, folder: Path, form: str, *, raw_csv: bool = Fa
         "csv": partial(_csv, form=RawCsv() if raw_csv else Csv()), "arrays": _arrays, "images": _images,
     }  # fmt: skip
     if form not in writers:
-        raise UsageError(f"--to {form}: there are {', '.join(FORMS)}")
+        raise UsageError(f"--to {form}: available: {', '.join(FORMS)}")
     if form == "images" and not _has_payload(data):
         raise UsageError("--to images: the flows of this dataset have no payload")
     if folder.exists():

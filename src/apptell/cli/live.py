@@ -177,7 +177,7 @@ def _open_on_verdict(
     for app in apps:
         if app not in known:
             near = ", ".join(get_close_matches(app, known)) or ", ".join(sorted(known)[:20])
-            raise UsageError(f"--on-app: no verdict can name {app!r}; there are {near}")
+            raise UsageError(f"--on-app: no verdict can name {app!r}; available: {near}")
     return open_on_verdict(what, apps, rate)
 
 

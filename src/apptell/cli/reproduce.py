@@ -65,7 +65,7 @@ def reproduce(
     from apptell.experiments.reproduce import Schedule, reproduce_paper
 
     if what != "paper":
-        raise UsageError(f"there is no {what!r} to reproduce; there is paper")
+        raise UsageError(f"{what!r} cannot be reproduced; available: paper")
     if quick and (data or background):
         raise UsageError("--quick uses the embedded samples: give no --data or --background")
     schedule = Schedule.choose(epochs, seeds, seed, device, quick=quick)

@@ -233,7 +233,7 @@ def columns_of(groups: Sequence[str]) -> list[str]:
     """Names of the columns in some groups, in schema order."""
     for name in groups:
         if name not in GROUPS:
-            raise DatasetError(f"flows: no column group {name!r}; there are {', '.join(GROUPS)}")
+            raise DatasetError(f"flows: no column group {name!r}; available: {', '.join(GROUPS)}")
     return [column for name, group in GROUPS.items() if name in groups for column in group]
 
 

@@ -316,7 +316,7 @@ def used(device: str = "auto", precision: str = "auto") -> tuple[str, str]:
 def device_of(name: str) -> torch.device:
     """The device of a name: ``auto``, ``cpu`` or ``cuda``; raises UsageError or MissingError."""
     if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"no device is called {name!r}; there are auto, cpu and cuda")
+        raise UsageError(f"no device is called {name!r}; available: auto, cpu, cuda")
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
         raise MissingError("device cuda: this PyTorch finds no GPU; take the device cpu or auto")

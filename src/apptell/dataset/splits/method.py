@@ -147,7 +147,7 @@ def connection_numbers(flows: FlowBatch) -> NDArray[np.int64]:
 def label_numbers(flows: FlowBatch, level: str) -> NDArray[np.int64]:
     """A number per label at the level ``app`` or ``activity``, shape (n,)."""
     if level not in ("app", "activity"):
-        raise UsageError(f"no level {level!r}; there are app and activity")
+        raise UsageError(f"no level {level!r}; available: app, activity")
     labels = flows.column("label").to_pylist()
     names = [
         "" if label is None else label.split("/", 1)[0] if level == "app" else label
