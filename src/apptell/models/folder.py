@@ -6,8 +6,11 @@ from. A folder is written whole or not at all, and read with every part checked.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
+import stat
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +25,10 @@ FILES: Final = ("model.json", "model.onnx", "README.md", "split.jsonl")
 TRANSPORTS: Final = {"tcp": 6, "udp": 17}
 """The transport protocols that a model can have learned, and their IP protocol numbers."""
 _NUMBER = (int, float)
+_LARGEST_JSON: Final = 8 << 20
+_LARGEST_ONNX: Final = 1 << 30
+_MOST_APPS: Final = 100_000
+_LONGEST_NAME: Final = 256
 _EARLY: Final = 4
 """Numbers of payload packets below the five that a verdict rests on."""
 _REQUIRED: Final[dict[str, type | tuple[type, ...]]] = {
@@ -114,23 +121,43 @@ def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
     if not path.is_dir():
         raise ModelError(f"{path}: there is no model folder")
     try:
-        info = json.loads(_read(path / "model.json"))
+        info = json.loads(
+            _read(path / "model.json", _LARGEST_JSON), parse_constant=_refuse_constant
+        )
     except ValueError as error:
         raise ModelError(f"{path / 'model.json'}: not valid JSON: {error}") from error
+    except RecursionError:
+        raise ModelError(f"{path / 'model.json'}: nested too deeply") from None
     _check(info, path / "model.json")
-    onnx_bytes = _read(path / "model.onnx")
+    onnx_bytes = _read(path / "model.onnx", _LARGEST_ONNX)
     if hashlib.sha256(onnx_bytes).hexdigest() != info["onnx_sha256"]:
         raise ModelError(f"{path / 'model.onnx'}: not the file that model.json names (SHA-256)")
     return info, onnx_bytes
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, largest: int) -> bytes:
+    """The content of a regular file of at most ``largest`` bytes."""
+    # without O_NONBLOCK, opening a pipe would wait for its writer
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    flags |= getattr(os, "O_BINARY", 0)
     try:
-        return path.read_bytes()
+        with os.fdopen(os.open(path, flags), "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise ModelError(f"{path}: not a regular file")
+            if status.st_size > largest:
+                raise ModelError(f"{path}: {status.st_size:,} bytes; at most {largest:,} are read")
+            return stream.read(largest)
     except FileNotFoundError:
         raise ModelError(f"{path}: the file is missing") from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ModelError(f"{path}: a symbolic link, not a regular file") from error
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _check(info: Any, place: Path) -> None:
@@ -149,12 +176,18 @@ def _check(info: Any, place: Path) -> None:
     apps = info["apps"]
     if len(apps) < 2 or not all(isinstance(app, str) and app == app.lower() for app in apps):
         raise ModelError(f"{place}: 'apps' is {apps!r}, not two or more names in lower case")
+    if len(apps) > _MOST_APPS or max(map(len, apps)) > _LONGEST_NAME:
+        raise ModelError(
+            f"{place}: more than {_MOST_APPS:,} apps, or a name longer than {_LONGEST_NAME} characters"
+        )
     if apps != sorted(set(apps)):
         raise ModelError(f"{place}: 'apps' is {apps!r}, not sorted or not unique")
     threshold = info["threshold"]
     if threshold is not None and not 0 <= threshold <= 1:
         raise ModelError(f"{place}: 'threshold' is {threshold!r}, not between 0 and 1")
     _check_learned(info.get("learned", {}), place)
+    _check_shares("prior", info.get("prior"), place)
+    _check_shares("per_app", info["data"].get("per_app"), place)
     calibration = info["calibration"]
     if calibration is not None:
         temperature, early = calibration.get("temperature"), calibration.get("early")
@@ -169,12 +202,29 @@ def _check(info: Any, place: Path) -> None:
             raise ModelError(f"{place}: 'floor' is {floor!r}, not between 0 and 1")
 
 
+def _check_shares(key: str, shares: Any, place: Path) -> None:
+    """A number for each app, or None; at least one of ``prior`` is above 0."""
+    if shares is None:
+        return
+    if not isinstance(shares, dict) or not all(
+        isinstance(value, _NUMBER) and not isinstance(value, bool) and 0 <= value < float("inf")
+        for value in shares.values()
+    ):
+        raise ModelError(f"{place}: {key!r} is not an object of numbers from 0")
+    if key == "prior" and not sum(shares.values()) > 0:
+        raise ModelError(f"{place}: every number of 'prior' is 0")
+
+
 def _check_learned(learned: Any, place: Path) -> None:
     """What the model learned from: transports, and what became of server names."""
     if not isinstance(learned, dict):
         raise ModelError(f"{place}: 'learned' is {learned!r}, not an object")
     transports = learned.get("transports", ["tcp"])
-    if not isinstance(transports, list) or not transports or not set(transports) <= set(TRANSPORTS):
+    if not (
+        isinstance(transports, list)
+        and transports
+        and all(each in list(TRANSPORTS) for each in transports)
+    ):
         raise ModelError(f"{place}: 'transports' is {transports!r}, not some of tcp and udp")
 
 

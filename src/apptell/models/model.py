@@ -13,9 +13,9 @@ from apptell.encoding import complete_options, encoding_of
 from apptell.errors import ModelError, UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.models.folder import TRANSPORTS, read_model
+from apptell.models.session import BoundedSession
 
 if TYPE_CHECKING:
-    import onnxruntime
     from numpy.typing import NDArray
 
 DEFAULT_MODEL: Final = Path(__file__).parent / "default"
@@ -47,7 +47,7 @@ class Model:
                 whose models take less time than handing a batch to others.
 
         Raises:
-            ModelError: the network does not load, or does not fit its inputs or its apps.
+            ModelError: the network does not load or run, or does not fit its inputs or its apps.
         """
         self.info = info
         """The content of ``model.json``."""
@@ -63,9 +63,10 @@ class Model:
             )
         if threads is None and info["inputs"] == "statistics":
             threads = 1
-        self._session = _session(onnx_bytes, place, threads)
-        self._feed = self._session.get_inputs()[0].name
+        self._session = BoundedSession(onnx_bytes, place, threads)
         self._check_shapes(place)
+        self._feed = self._session.inputs[0].name
+        self._try_out()
 
     def __repr__(self) -> str:
         return f"<Model {self.name}@{self.hash} of {len(self.apps)} apps>"
@@ -133,6 +134,7 @@ class Model:
 
         Raises:
             DatasetError: a column that the model needs is missing.
+            ModelError: the network fails, takes too long, or returns something else than probabilities.
         """
         batch = flows.to_arrow()
         parts = [
@@ -147,8 +149,12 @@ class Model:
         return self._calibrate(self._run(inputs))
 
     def _run(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        found = self._session.run(["probabilities"], {self._feed: inputs})[0]
-        return np.asarray(found, dtype=np.float32)
+        return self._session.probabilities(self._feed, inputs, len(self.apps))
+
+    def _try_out(self) -> None:
+        """Runs the network once, so that one that cannot be run is refused when it is loaded."""
+        shape = (2, *self._encoding.shape(self._options))
+        self._run(np.zeros(shape, dtype=self._encoding.dtype))
 
     def _calibrate(
         self, probabilities: NDArray[np.float32], seen: NDArray[np.int64] | None = None
@@ -166,7 +172,7 @@ class Model:
         return _soften(probabilities, temperature, calibration.get("floor", _TINY))
 
     def _check_shapes(self, place: str) -> None:
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        inputs, outputs = self._session.inputs, self._session.outputs
         wanted = list(self._encoding.shape(self._options))
         if len(inputs) != 1 or inputs[0].shape[1:] != wanted:
             raise ModelError(
@@ -208,31 +214,6 @@ def load_model(path: str | Path | None = None, *, threads: int | None = None) ->
     path = DEFAULT_MODEL if path is None else Path(path)
     info, onnx_bytes = read_model(path)
     return Model(info, onnx_bytes, place=str(path), threads=threads)
-
-
-def _session(onnx_bytes: bytes, place: str, threads: int | None) -> onnxruntime.InferenceSession:
-    # Imported here: whoever lists flows or reads help needs no runtime, and loading it takes time.
-    import onnxruntime
-    from onnxruntime.capi import onnxruntime_pybind11_state as errors
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # threads that wait for the next batch would spin: small batches cost five times the processor time
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(onnx_bytes, options, providers=["CPUExecutionProvider"])
-    except (
-        errors.Fail,
-        errors.InvalidArgument,
-        errors.InvalidGraph,
-        errors.InvalidProtobuf,
-        errors.NotImplemented,
-        errors.RuntimeException,
-    ) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{place}: model.onnx does not load: {reason}") from error
 
 
 def _soften(
