@@ -209,3 +209,46 @@ def test_what_was_compiled_serves_an_install_that_may_only_be_read(tmp_path):
         assert done.returncode == 0, (words, done.stderr)
         assert "data loaded from" in done.stdout, words
         assert "data saved to" not in done.stdout, words
+
+
+@pytest.mark.parametrize("name", ["out", "metrics", "on-verdict", "user"])
+def test_a_file_in_the_current_directory_may_not_run_write_or_listen(nowhere, name):
+    value = '["jsonl:stolen"]' if name == "out" else '"9109"'
+    (nowhere / "apptell.toml").write_text(f"[live]\n{name} = {value}\n")
+    done = run("live", "--replay", "nothing.pcap")
+    assert done.exit_code == 2
+    assert f"a file in the current directory may not set '{name}'" in done.stderr
+    done = run("--config", "apptell.toml", "live", "--replay", "nothing.pcap")
+    assert "may not set" not in done.stderr
+
+
+def test_a_file_in_the_current_directory_is_named_on_standard_error_when_it_is_read(nowhere):
+    (nowhere / "apptell.toml").write_text("[identify]\nthreshold = 0.5\n")
+    done = run("identify", "nothing.pcap")
+    assert f"Settings are read from {nowhere / 'apptell.toml'}" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root")
+def test_a_file_of_another_user_in_the_current_directory_is_refused(nowhere):
+    file = nowhere / "apptell.toml"
+    file.write_text("[identify]\nthreshold = 0.5\n")
+    os.chown(file, 12_345, -1)
+    done = run("identify", "nothing.pcap")
+    assert done.exit_code == 2
+    assert "belongs to another user (uid 12345)" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")
+def test_a_settings_folder_that_cannot_be_entered_is_passed_over(nowhere):
+    home = nowhere / "home/apptell"
+    home.mkdir(parents=True)
+    home.chmod(0)
+    try:
+        assert shown("live")[0] is None
+    finally:
+        home.chmod(0o700)
+
+
+def test_no_home_folder_is_no_error(nowhere, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", "~nobody-of-that-name/config")
+    assert shown("live")[0] is None

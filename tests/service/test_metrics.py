@@ -1,13 +1,23 @@
 """Counters shown as Prometheus reads them, and health pages that tell ready from alive."""
 
 import re
+import socket
+import struct
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 
 from apptell.errors import OutputError, UsageError
-from apptell.service.metrics import Histogram, Metrics, MetricsServer, parse_address
+from apptell.service import metrics as module
+from apptell.service.metrics import (
+    MOST_CONNECTIONS,
+    Histogram,
+    Metrics,
+    MetricsServer,
+    parse_address,
+)
 from apptell.testing import flow_batch
 from tests.ended import ended
 
@@ -83,3 +93,62 @@ def test_addresses_are_on_loopback_unless_told_otherwise():
     for wrong in ("", "host", "host:", "1:99999"):
         with pytest.raises(UsageError):
             parse_address(wrong)
+
+
+def test_more_connections_than_the_limit_are_closed_and_free_places_are_used_again(monkeypatch):
+    with MetricsServer(("127.0.0.1", 0), Metrics()) as server:
+        held = [
+            socket.create_connection(("127.0.0.1", server.port)) for _ in range(MOST_CONNECTIONS)
+        ]
+        for each in held:
+            each.sendall(b"GET /metrics")  # never finished
+        deadline = time.monotonic() + 20
+        while True:  # the server takes connections in its own time
+            with socket.create_connection(("127.0.0.1", server.port), timeout=20) as one_more:
+                one_more.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+                try:
+                    if one_more.recv(100) == b"":
+                        break
+                except ConnectionResetError:
+                    break
+            assert time.monotonic() < deadline
+        for each in held:
+            each.close()
+        while time.monotonic() < deadline:
+            try:
+                assert get(server.port, "/healthz") == (200, "ok\n")
+                break
+            except (urllib.error.URLError, ConnectionError):
+                time.sleep(0.05)
+        else:
+            raise AssertionError("no place became free")
+
+
+def send_forever(client):
+    while True:
+        client.sendall(b"x")
+        time.sleep(0.05)
+
+
+def test_a_client_that_sends_its_request_forever_is_cut_off(monkeypatch):
+    monkeypatch.setattr(module, "CONNECTION_LIMIT_S", 0.3)
+    with (
+        MetricsServer(("127.0.0.1", 0), Metrics()) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=20) as slow,
+    ):
+        slow.sendall(b"GET /metrics HTTP/1.1\r\nX: ")
+        with pytest.raises(OSError, match=r"reset|pipe"):
+            send_forever(slow)
+
+
+def test_a_client_that_breaks_off_leaves_no_traceback_and_no_version_is_shown(capfd):
+    with MetricsServer(("127.0.0.1", 0), Metrics()) as server:
+        broken = socket.create_connection(("127.0.0.1", server.port))
+        broken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        broken.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        broken.close()  # with a reset
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{server.port}/healthz", timeout=20
+        ) as answer:
+            assert answer.headers["Server"] == "apptell"
+    assert capfd.readouterr().err == ""

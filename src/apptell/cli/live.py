@@ -21,8 +21,10 @@ from apptell.cli.live_source import (
     SourceOptions,
     Speed,
     Stream,
+    User,
     Workers,
     choose_source,
+    drop_privileges,
 )
 from apptell.cli.options import (
     ActiveTimeout,
@@ -71,6 +73,7 @@ def live(
     expression: Expression = None,
     promiscuous: Promiscuous = False,
     workers: Workers = 1,
+    user: User = None,
     on_verdict: Annotated[
         str | None,
         typer.Option(
@@ -136,6 +139,7 @@ def live(
         opened = chosen.open()
         for each in opened:
             stack.callback(each.close)
+        drop_privileges(user)
         lossless = all(each.is_lossless for each in opened)
         outputs = open_outputs(out_places(out, raw_csv=raw_csv), is_lossless=lossless)
         if on_verdict is not None:

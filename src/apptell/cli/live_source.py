@@ -69,6 +69,13 @@ Promiscuous = Annotated[
 Workers = Annotated[
     int, typer.Option(metavar="N", help="Threads that share the packets of an interface.", min=1)
 ]
+User = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Drop to this user once the source is open; for a sensor that is started as root.",
+    ),
+]
 _RING = ("snap", "expression", "promiscuous", "workers")
 
 
@@ -137,3 +144,33 @@ def choose_source(context: typer.Context, given: SourceOptions) -> SourceOptions
             "--snap, --filter, --promiscuous and --workers are for an interface: -i NAME"
         )
     return replace(given, source=source, interface=interface, replay=replay)
+
+
+def drop_privileges(user: str | None) -> None:
+    """Becomes another user, with that user's groups and no way back; does nothing for None.
+
+    Raises:
+        UsageError: there is no such user.
+        MissingError: the process is not allowed to change its user.
+    """
+    if user is None:
+        return
+    import os
+
+    from apptell.errors import MissingError, UsageError
+
+    try:
+        import pwd
+    except ImportError as error:
+        raise MissingError("this system has no users to drop to") from error
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        raise UsageError(f"there is no user {user!r}") from None
+    try:
+        os.initgroups(user, entry.pw_gid)
+        os.setgid(entry.pw_gid)
+        os.setuid(entry.pw_uid)
+    except PermissionError as error:
+        raise MissingError(f"only root can drop to the user {user!r}") from error
+    os.environ.update(HOME=entry.pw_dir, USER=user, LOGNAME=user)

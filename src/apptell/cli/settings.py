@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import typer
 
+from apptell.cli.screen import note
 from apptell.errors import UsageError
 
 VARIABLE: Final = "APPTELL_CONFIG"
@@ -41,10 +42,46 @@ def settings_file(named: str | None = None) -> Path | None:
         return Path(said)
     home = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     for place in (_NAME, f"{home}/apptell/{_NAME}", f"/etc/apptell/{_NAME}"):
-        path = Path(place).expanduser()
-        if path.is_file():
-            return path
+        try:
+            path = Path(place).expanduser()
+            if path.is_file():
+                return path
+        except (OSError, RuntimeError):  # a folder that cannot be entered, or no home folder
+            continue
     return None
+
+
+FORBIDDEN_HERE: Final = frozenset({"on-verdict", "out", "output", "metrics", "user"})
+"""Options that a file which merely lies in the current directory may not set: they run commands, write files or
+listen. Such a file may belong to whoever made the directory, for example an unpacked archive."""
+
+
+def check_trust(file: Path, path: tuple[str, ...], sections: Mapping[str, Any]) -> None:
+    """Refuses what a settings file of the current directory must not do.
+
+    Args:
+        file: the file.
+        path: the words of the verb that runs.
+        sections: the file's content.
+
+    Raises:
+        UsageError: the file belongs to another user, or sets one of FORBIDDEN_HERE for this verb.
+    """
+    if hasattr(os, "geteuid"):
+        owner = file.stat().st_uid
+        if owner not in (os.geteuid(), 0):
+            raise UsageError(
+                f"{file.absolute()} belongs to another user (uid {owner}); to use it all the same, "
+                "name it with --config"
+            )
+    section: Any = sections
+    for word in path:
+        section = section.get(word, {})
+    if refused := sorted(FORBIDDEN_HERE & set(section)):
+        raise UsageError(
+            f"{file.absolute()}: [{'.'.join(path)}]: a file in the current directory may not set "
+            f"{refused[0]!r}; to use it all the same, name the file with --config"
+        )
 
 
 def read_file(path: Path | None) -> dict[str, Any]:
@@ -153,7 +190,8 @@ def apply(context: Any) -> None:
     """
     root = context.find_root()
     path = tuple(context.command_path.split()[1:])
-    file = settings_file(root.params.get("config"))
+    named = root.params.get("config")
+    file = settings_file(named)
     sections = read_file(file)
     check_names(root.command, file, sections)
     options = settable(context.command)
@@ -162,6 +200,10 @@ def apply(context: Any) -> None:
         options[name].name: _converted(context, options[name], name, setting)
         for name, setting in found.items()
     }
+    is_local = not named and not os.environ.get(VARIABLE) and not context.resilient_parsing
+    if file is not None and file == Path(_NAME) and is_local:
+        check_trust(file, path, sections)
+        note(f"Settings are read from {file.absolute()}")
     context.default_map = defaults
     context.meta[__name__] = {options[name].name: each.origin for name, each in found.items()}
 

@@ -23,8 +23,10 @@ from apptell.cli.live_source import (
     SourceOptions,
     Speed,
     Stream,
+    User,
     Workers,
     choose_source,
+    drop_privileges,
 )
 from apptell.cli.options import (
     ActiveTimeout,
@@ -80,6 +82,7 @@ def top(
     expression: Expression = None,
     promiscuous: Promiscuous = False,
     workers: Workers = 1,
+    user: User = None,
 ) -> None:
     """Shows apps by bytes, flows and confidence, updated every second; q or Ctrl-C ends it.
 
@@ -113,6 +116,7 @@ def top(
         opened = chosen.open()
         for each in opened:
             stack.callback(each.close)
+        drop_privileges(user)
         output = QueuedOutput("top", tally, is_lossless=all(each.is_lossless for each in opened))
         live_options = LiveOptions(options, threshold, decide_after, evidence=deciders.evidence)
         pipeline = LivePipeline(opened, deciders.model, [output], live_options, counts)

@@ -5,8 +5,10 @@ Text form: prometheus.io/docs/instrumenting/exposition_formats, version 0.0.4.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections import Counter
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -167,6 +169,49 @@ def parse_address(text: str) -> tuple[str, int]:
 
 _POLL_S: Final = 0.05
 """How soon the server sees that it is to end."""
+CONNECTION_LIMIT_S: Final = 10.0
+"""Seconds after which a connection is closed, whatever the client does."""
+MOST_CONNECTIONS: Final = 32
+"""Connections at once; further ones are closed at once."""
+
+
+class _Server(ThreadingHTTPServer):
+    """A server that slow, broken and numerous clients cannot hold up."""
+
+    daemon_threads = True
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        self._free = threading.BoundedSemaphore(MOST_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Gives the connection a thread, unless there are too many."""
+        if not self._free.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Serves one connection, within its time."""
+        limit = threading.Timer(CONNECTION_LIMIT_S, _cut, (request,))
+        limit.daemon = True
+        limit.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            limit.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that breaks off is no news."""
+
+
+def _cut(request: socket.socket) -> None:
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 class MetricsServer:
@@ -177,26 +222,40 @@ class MetricsServer:
         metrics: what to show.
 
     Raises:
-        OutputError: the port cannot be had.
+        OutputError: the port is not available.
     """
 
     def __init__(self, address: tuple[str, int], metrics: Metrics) -> None:
         class Handler(BaseHTTPRequestHandler):
+            timeout = CONNECTION_LIMIT_S
+
             def do_GET(self) -> None:
+                self._answer(with_body=True)
+
+            def do_HEAD(self) -> None:
+                self._answer(with_body=False)
+
+            def _answer(self, *, with_body: bool) -> None:
                 status, kind, body = _answer(self.path, metrics)
                 self.send_response(status)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body)))
+                self.send_header("X-Content-Type-Options", "nosniff")
                 self.end_headers()
-                self.wfile.write(body)
+                if with_body:
+                    self.wfile.write(body)
+
+            def version_string(self) -> str:
+                return "apptell"
 
             def log_message(self, *_: Any) -> None:
-                """Scrapes are no news."""
+                """Scrapes are not logged."""
 
         try:
-            self._server = ThreadingHTTPServer(address, Handler)
-        except OSError as error:
-            raise OutputError(f"{address[0]}:{address[1]}: {error.strerror or error}") from error
+            self._server = _Server(address, Handler)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise OutputError(f"{address[0]}:{address[1]}: {reason}") from error
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True
