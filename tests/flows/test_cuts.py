@@ -6,6 +6,7 @@ import io
 import os
 import random
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ SHARED = Path(
 )
 CAPTURES = SHARED / "captures"
 EVERYTHING = FlowOptions(transports=(6, 17), groups=tuple(GROUPS))
+PARTS = replace(EVERYTHING, idle_timeout_s=2.0, active_timeout_s=3.0)
 PAPER = FlowOptions(mode="paper", transports=(6, 17), groups=tuple(GROUPS))
 
 
@@ -115,7 +117,9 @@ def same_however_cut(folder, path, options, seed=0, jobs=0):
     return len(expected)
 
 
-@pytest.mark.parametrize("options", [EVERYTHING, PAPER], ids=["clean", "paper"])
+@pytest.mark.parametrize(
+    "options", [EVERYTHING, PAPER, PARTS], ids=["clean", "paper", "short timeouts"]
+)
 def test_flows_of_the_samples_do_not_depend_on_how_they_are_cut(tmp_path, options):
     path = SAMPLES / "day1-cafe-openssl-default" / "other.pcap.xz"
     assert same_however_cut(tmp_path / "a", path, options, seed=1) > 40
@@ -128,7 +132,9 @@ def test_nor_on_eight_processes(tmp_path):
 
 @pytest.mark.shared
 @pytest.mark.skipif(not CAPTURES.is_dir(), reason="the shared captures are absent")
-@pytest.mark.parametrize("options", [EVERYTHING, PAPER], ids=["clean", "paper"])
+@pytest.mark.parametrize(
+    "options", [EVERYTHING, PAPER, PARTS], ids=["clean", "paper", "short timeouts"]
+)
 @pytest.mark.parametrize(
     "name",
     [

@@ -318,3 +318,48 @@ def test_paper_mode_knows_the_5_tuple_and_the_timeout_alone():
     (flow,), table = flows_of([*CLOSED, *LATE, *again], mode="paper")
     assert flow.packets_to_server + flow.packets_to_client == len(CLOSED) + len(LATE) + 2
     assert table.n_ready == 0
+
+
+def tls_talk(seconds):
+    hello = (3, True, ACK, ISN + 1, PEER + 1, HELLO)
+    begin = ISN + 1 + len(HELLO)
+    sent = [
+        (1000 * s, True, ACK, begin + 10 * s, PEER + 1, b"0123456789") for s in range(1, seconds)
+    ]
+    return [*opening(), hello, *sent]
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_later_parts_have_the_names_of_their_connection_however_the_packets_come(block):
+    table = FlowTable(FlowOptions(active_timeout_s=10), add_names=add_names)
+    packets, done = tls_talk(45), []
+    for start in range(0, len(packets), block):
+        done += add(table, packets[start : start + block])
+        done += table.take()
+    done += table.finish()
+    flows = sorted(FlowBatch.concat(done), key=lambda flow: flow.part)
+    assert [flow.part for flow in flows] == [0, 1, 2, 3, 4]
+    assert {flow.server_name for flow in flows} == {"fast.example"}
+    assert len({flow.ja4 for flow in flows}) == 1
+
+
+@pytest.mark.parametrize("reports_once", [False, True])
+def test_open_parts_have_them_too_also_while_the_first_part_waits_to_be_taken(reports_once):
+    options = FlowOptions(active_timeout_s=10, lists_decided=True, reports_once=reports_once)
+    table = FlowTable(options, add_names=add_names)
+    names = []
+    for packet in tls_talk(28):
+        add(table, [packet])
+        names += [
+            (flow.part, flow.server_name) for flow in FlowBatch.concat(list(table.take_decided()))
+        ]
+    assert names == [(0, "fast.example"), (1, "fast.example"), (2, "fast.example")]
+
+
+def test_another_connection_of_the_same_tuple_has_no_names_of_the_first():
+    second = [
+        (packet[0] + 50_000, packet[1], packet[2], packet[3] + 7777, packet[4], b"\0" * 20)
+        for packet in opening()[:1]
+    ]
+    first, other = flows_of([*tls_talk(5), *second])[0]
+    assert (first.server_name, other.server_name) == ("fast.example", None)

@@ -154,6 +154,7 @@ def add_packets(packets, first_row, rules, memory):
             if fate == BEGINS_CONNECTION:
                 begin_connection(records[record], header, key)
             else:
+                counters.n_parts += 1
                 earlier = records[before]
                 if earlier.state == ENDED:  # else it was handed out, which does the same
                     side, rule = client_of(earlier, arena, arena32, service_ports)

@@ -151,6 +151,7 @@ COUNTERS: Final = np.dtype(
         ("n_evicted", np.int64),
         ("n_flow_packets", np.int64),  # packets that became part of a flow
         ("n_not_asked", np.int64),  # TCP or UDP, but not of a protocol that was asked for
+        ("n_parts", np.int64),  # later parts of connections that have begun
         ("n_after_close", np.int64),  # packets without anything new of a closed connection
         ("closed_first", np.int64),  # the records of closed connections that wait, -1 none
         ("closed_last", np.int64),

@@ -12,6 +12,7 @@ import numpy as np
 from apptell.flows import kernel, lookup, state, turnover
 from apptell.flows.handout import hand_out
 from apptell.flows.options import FlowOptions
+from apptell.flows.parts import ConnectionNames
 from apptell.flows.slabs import Slabs
 from apptell.packets.headers import TCP, UDP
 
@@ -67,8 +68,10 @@ class FlowTable:
         self._idle_ns = int(self.options.idle_timeout_s * _SECOND)
         self._active_ns = int((self.options.active_timeout_s or 0) * _SECOND)
         self._groups = frozenset(self.options.groups) | {"core"}
-        if "names" in self._groups:
+        self._has_names = "names" in self._groups
+        if self._has_names:
             self._groups |= {"segments"}
+        self._connection_names = ConnectionNames()
         self._swept_packets = 0
         self._slabs = Slabs()
         self._captures: list[str] = []
@@ -205,20 +208,36 @@ class FlowTable:
             n = min(self.n_ready, batch_flows)
             is_reported = memory.records["decided"][memory.ready[:n]] == state.REPORTED
             batches = [
-                self._hand_out(memory.ready[:n][chosen], groups)
+                self._hand_out(memory.ready[:n][chosen], groups, has_ended=True)
                 for chosen, groups in ((~is_reported, self._groups), (is_reported, _CORE))
                 if chosen.any()
             ]
             turnover.release(n, memory.arrays())
             yield from batches
 
-    def _hand_out(self, listed: NDArray[np.int32], groups: frozenset[str]) -> FlowBatch:
-        """The columns of some records' flows."""
+    def _hand_out(
+        self, listed: NDArray[np.int32], groups: frozenset[str], *, has_ended: bool
+    ) -> FlowBatch:
+        """The columns of some records' flows; a later part has its connection's names, as far as known."""
         memory = self._memory
         batch = hand_out(memory, listed, self._captures, self._owners, groups, self._slabs)
-        if self._add_names is not None and "names" in groups:
-            return self._add_names(batch)
-        return batch
+        if self._add_names is None or "names" not in groups:
+            return batch
+        batch = self._add_names(batch)
+        if has_ended:
+            return self._connection_names.learn_and_fill(batch)
+        return self._connection_names.fill(batch)
+
+    def _learn_waiting(self) -> None:
+        """Remembers the names of ended flows that wait to be taken, where parts of theirs have begun."""
+        memory = self._memory
+        if not memory.counters["n_parts"] or self._add_names is None or not self._has_names:
+            return
+        memory.counters["n_parts"] = 0
+        waiting = memory.ready[: self.n_ready]
+        waiting = waiting[memory.records["bucket"][waiting] < 0]  # others took their places
+        if len(waiting):
+            self._hand_out(waiting, self._groups, has_ended=True)
 
     def take_decided(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
         """Flows whose verdict became due since the last call, each once, in the order they became so.
@@ -228,12 +247,14 @@ class FlowTable:
         and the first payload packets) is the same when the flow ends; totals are those so far.
         """
         memory = self._memory
+        self._learn_waiting()
         n = turnover.open_ones(memory.arrays())
         for start in range(0, n, batch_flows):
             listed = memory.young[start : min(start + batch_flows, n)]
-            batch = self._hand_out(listed, self._groups)
-            if self.options.reports_once and "names" in self._groups:
+            batch = self._hand_out(listed, self._groups, has_ended=False)
+            if self.options.reports_once and self._has_names:
                 is_whole = ~np.asarray(batch.column("ja4").is_null())
+                self._connection_names.learn(batch.filter(is_whole))
                 memory.records["decided"][listed[is_whole]] = state.REPORTED
             yield batch
 
@@ -243,10 +264,11 @@ class FlowTable:
         Needs the option ``lists_early``. All columns say what is known so far.
         """
         memory = self._memory
+        self._learn_waiting()
         n = turnover.candidates(memory.arrays())
         for start in range(0, n, batch_flows):
             listed = memory.early[start : min(start + batch_flows, n)]
-            yield self._hand_out(listed, self._groups)
+            yield self._hand_out(listed, self._groups, has_ended=False)
 
     def open_totals(self) -> NDArray[Any]:
         """What the decided open flows have moved so far, of both directions together; a copy, shape (n,).
