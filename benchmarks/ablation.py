@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from apptell.dataset import folds
-from apptell.dataset.anonymize import mask_server_names
 from apptell.dataset.groups import origins
+from apptell.dataset.masking import mask_server_names
 from apptell.encoding import encode
 from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import Task

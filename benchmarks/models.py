@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from apptell.dataset import Dataset, Selection, folds
-from apptell.dataset.anonymize import mask_server_names
 from apptell.dataset.groups import origins
+from apptell.dataset.masking import mask_server_names
 from apptell.evaluation.figures import slices_of
 from apptell.evaluation.providers import by_provider, provider_of
 from apptell.evaluation.scores import confusion_matrix, score

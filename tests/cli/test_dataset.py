@@ -79,7 +79,7 @@ def test_options_of_a_build_reach_the_flows(tmp_path):
     data = Dataset.open(tmp_path / "d")
     assert data.apps == ["mail", "talk"]
     assert data.info["groups"]["network"] == {"lab": 12}
-    assert len(data.info["done"]) == 2
+    assert len(data.info["done"]) == 3
     assert all(source["done"] == data.info["done"] for source in data.info["sources"])
     assert "10.0.0.2" not in data.read().column("client_address").to_pylist()
 

@@ -1,21 +1,17 @@
 import ipaddress
 import os
-import struct
-from itertools import chain
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from apptell.dataset.anonymize import Anonymizer, CryptoPan, mask_server_names
+from apptell.dataset.anonymize import Anonymizer, CryptoPan
 from apptell.errors import UsageError
 from apptell.flows import FlowOptions
 from apptell.flows.community_id import community_id
-from apptell.flows.schema import GROUPS, FlowBatch
+from apptell.flows.schema import GROUPS
 from apptell.names import read_flows
-from apptell.names.text import escape
-from apptell.testing import client_hello, conversation, write_pcap
+from apptell.testing import client_hello, conversation, flow_batch, write_pcap
 
 # The key and addresses of the sample that Crypto-PAn is published with.
 KEY = bytes(
@@ -96,48 +92,6 @@ def test_addresses_and_everything_made_of_them_change_together(tmp_path):
     assert again.to_arrow().equals(after.to_arrow())
 
 
-def test_masking_leaves_no_name_and_no_length_changed(tmp_path):
-    before = flows(tmp_path)
-    after = mask_server_names(before)
-    for name in ("server_name", "http_host", "dns_name"):
-        assert after.column(name).null_count == 2
-    old, new = (f.column("segment_bytes").to_pylist() for f in (before, after))
-    for a, b in zip(chain(*old), chain(*new), strict=True):
-        assert len(a) == len(b)
-        for word in (b"chat", b"example", b"intranet"):
-            assert word not in b
-        kept = np.frombuffer(b, np.uint8) != 0
-        assert (np.frombuffer(a, np.uint8)[kept] == np.frombuffer(b, np.uint8)[kept]).all()
-    assert b"cert: *" in b"".join(chain(*new))
-    assert b"GET / HTTP/1.1\r\nHost: " in b"".join(chain(*new))
-
-
-def test_quics_initial_packets_are_zeroed_because_anyone_can_decrypt_them():
-    initial = b"\xc3" + struct.pack(">I", 1) + b"\x08" + bytes(range(1, 60))
-    short = b"\x43" + bytes(range(1, 60))
-    batch = FlowBatch.from_columns({"protocol": [17], "segment_bytes": [[initial, short]]})
-    first, second = mask_server_names(batch).column("segment_bytes")[0].as_py()
-    assert first == initial[:5] + bytes(len(initial) - 5)
-    assert second == short
-
-
-def test_a_name_with_odd_bytes_is_masked_where_it_was_sent():
-    sent = b"odd\0host \xff"
-    batch = FlowBatch.from_columns(
-        {"protocol": [6], "server_name": [escape(sent)], "segment_bytes": [[b"<" + sent + b">"]]}
-    )
-    assert mask_server_names(batch).column("segment_bytes")[0].as_py() == [
-        b"<" + bytes(len(sent)) + b">"
-    ]
-
-
-def test_flows_without_payload_can_be_masked():
-    assert (
-        len(mask_server_names(FlowBatch.from_columns({"protocol": [6], "server_name": ["x.y"]})))
-        == 1
-    )
-
-
 def key_file(path, content=KEY, mode=0o600):
     path.write_bytes(content)
     path.chmod(mode)
@@ -154,6 +108,14 @@ def test_a_key_file_holds_32_bytes_or_64_digits(tmp_path):
             Anonymizer.from_file(key_file(path, content))
     with pytest.raises(UsageError, match="cannot be read"):
         Anonymizer.from_file(tmp_path / "none")
+
+
+def test_a_name_that_is_an_address_goes_with_the_addresses(tmp_path):
+    names = ["192.0.2.1:8080", "[2001:db8::1]:443", "1.2.0.192.in-addr.arpa.", "a.example", None]
+    before = flow_batch(["chat"] * 5).with_columns(http_host=names, dns_name=names)
+    after = Anonymizer(KEY)(before)
+    for column in ("http_host", "dns_name"):
+        assert after.column(column).to_pylist() == [None, None, None, "a.example", None]
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o602, 0o610])

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from apptell.dataset.anonymize import mask_server_names
+from apptell.dataset.masking import mask_server_names
 from apptell.encoding import structure
 from apptell.encoding.structure import N_TOKENS
 from apptell.encoding.tokens import size_class

@@ -231,7 +231,7 @@ def test_masking_takes_away_what_only_the_server_name_tells(tmp_path):
     ]
     flows = flow_batch(names, messages=messages)
     task = Task("paper-cnn")
-    from apptell.dataset.anonymize import mask_server_names
+    from apptell.dataset.masking import mask_server_names
 
     seen = task.encode(mask_server_names(flows)).astype(int)
     assert b"alpha" not in b"".join(b"".join(f.segment_bytes) for f in mask_server_names(flows))

@@ -75,7 +75,17 @@ def build(
         ),
     ] = None,
     mask_names: Annotated[
-        bool, typer.Option("--mask-names", help="Overwrite server names and hosts in the payload.")
+        bool,
+        typer.Option(
+            "--mask-names", help="Remove names of servers; keep only the framing of payload."
+        ),
+    ] = False,
+    keep_plain: Annotated[
+        bool,
+        typer.Option(
+            "--keep-plain",
+            help="Keep payload that is not understood, names or addresses in it too.",
+        ),
     ] = False,
     transport: Transport = "tcp",
     idle_timeout: IdleTimeout = 90.0,
@@ -128,7 +138,9 @@ def build(
         )
     )
     search = LabelSearch(sources, reader, options)
-    edits = Edits.of(system=system, key_file=anonymize, mask_names=mask_names)
+    edits = Edits.of(
+        system=system, key_file=anonymize, mask_names=mask_names, keep_plain=keep_plain
+    )
     kinds: Counter[str] = Counter()
     with progress("reading") as show:
 

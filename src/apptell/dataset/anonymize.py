@@ -1,9 +1,9 @@
-"""Flows enter; the same flows leave with addresses replaced and, if asked, names gone.
+"""Flows enter; the same flows leave with addresses replaced.
 
 Addresses: Crypto-PAn (J. Fan, J. Xu, M. Ammar, S. Moon, "Prefix-preserving IP address anonymization",
 Computer Networks 46, 2004): two addresses that share their first k bits share the first k bits of what
 replaces them. The same key gives the same replacement in every dataset. Link-layer addresses are never
-in a dataset. Addresses that an app itself puts into its payload stay.
+in a dataset; addresses in payload go with the mask of ``dataset.masking``.
 """
 
 from __future__ import annotations
@@ -11,18 +11,16 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import os
-import re
 import stat
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
 import pyarrow as pa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from apptell.errors import UsageError
 from apptell.files import open_without_links
 from apptell.flows.community_id import community_id
-from apptell.names.text import unescape
+from apptell.names.domains import is_address
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +30,6 @@ if TYPE_CHECKING:
 KEY_BYTES: Final = 32
 """16 of AES-128, 16 that the padding is made of."""
 _MAX_KEY_FILE_BYTES: Final = 1024
-# Names in payload: host names of two parts or more, and DNS' form of them, a length before each part.
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)+[A-Za-z]{2,24}")
-_HTTP_HOST: Final = re.compile(rb"(?im)^(?:host|:authority):[ \t]*([^\r\n]+)")
 
 
 class CryptoPan:
@@ -136,7 +131,13 @@ class Anonymizer:
         )
         hashed = [None if None in row else community_id(*row) for row in ids]
         connections = [self._number(value) for value in flows.column("connection_id").to_pylist()]
+        named = {
+            name: _without_addresses(flows.column(name))
+            for name in ("server_name", "http_host", "dns_name")
+            if name in flows.columns
+        }
         return changed.with_columns(
+            **named,
             community_id=pa.array(hashed, pa.string()),
             connection_id=pa.array(connections, pa.uint64()),
         )
@@ -163,57 +164,15 @@ class Anonymizer:
         )
 
 
-def mask_server_names(flows: FlowBatch) -> FlowBatch:
-    """The flows without names: columns null, and zeros of equal length in the kept payload.
-
-    Zeroed are every host name in text (server name, certificate names, HTTP host), names in DNS' form,
-    the value of Host headers, and, in flows of UDP, QUIC's Initial packets behind their version, since
-    anyone can decrypt these and read the server name.
-    """
-    segments = flows.column("segment_bytes")
-    if segments.null_count == len(segments):
-        return _without_names(flows)
-    protocol = np.asarray(flows.column("protocol").fill_null(0))
-    known = [_known_names(flows, row) for row in range(len(flows))]
-    masked = [
-        None if blobs is None else [_mask(blob, known[row], protocol[row] == 17) for blob in blobs]
-        for row, blobs in enumerate(segments.to_pylist())
-    ]
-    return _without_names(flows.with_columns(segment_bytes=pa.array(masked, segments.type)))
+def _without_addresses(names: pa.Array) -> pa.Array:
+    """Names; null in the place of addresses, with a port or not, and of the reverse names of addresses."""
+    table = {name: _holds_address(name) for name in set(names.to_pylist()) if name}
+    return pa.array(
+        [None if name is None or table.get(name) else name for name in names.to_pylist()],
+        pa.string(),
+    )
 
 
-def _known_names(flows: FlowBatch, row: int) -> set[bytes]:
-    there = [flows.column(name)[row].as_py() for name in ("server_name", "http_host", "dns_name")]
-    names = {unescape(name).lower() for name in there if name}
-    return names | {_dns_form(name) for name in names}
-
-
-def _mask(blob: bytes, names: set[bytes], is_udp: bool) -> bytes:
-    # Long header, fixed bit, a version: QUIC before its keys are secret (RFC 9001, section 5.2).
-    if is_udp and len(blob) > 5 and blob[0] & 0xC0 == 0xC0 and any(blob[1:5]):
-        return blob[:5] + bytes(len(blob) - 5)
-    out = bytearray(blob)
-    for found in (*_HOST.finditer(blob), *_HTTP_HOST.finditer(blob)):
-        start, stop = found.span(found.re.groups)
-        out[start:stop] = bytes(stop - start)
-    small = blob.lower()
-    for name in names:
-        at = small.find(name)
-        while at >= 0 and name:
-            out[at : at + len(name)] = bytes(len(name))
-            at = small.find(name, at + len(name))
-    return bytes(out)
-
-
-def _dns_form(name: bytes) -> bytes:
-    """A name with a length before each part (RFC 1035, section 3.1)."""
-    return b"".join(bytes([min(len(part), 63)]) + part for part in name.split(b".") if part)
-
-
-def _without_names(flows: FlowBatch) -> FlowBatch:
-    gone: dict[str, Any] = {
-        name: pa.nulls(len(flows), pa.string())
-        for name in ("server_name", "http_host", "dns_name")
-        if name in flows.columns
-    }
-    return flows.with_columns(**gone)
+def _holds_address(name: str) -> bool:
+    host = name.rpartition(":")[0] if name.count(":") == 1 or "]:" in name else name
+    return is_address(host) or name.lower().rstrip(".").endswith(".arpa")

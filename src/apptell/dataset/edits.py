@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from apptell.dataset.anonymize import Anonymizer, mask_server_names
+from apptell.dataset.anonymize import Anonymizer
 from apptell.dataset.classes import SYSTEM, SYSTEM_KINDS
+from apptell.dataset.masking import Policy, mask_payload, without_names
 from apptell.dataset.services import system_as
 from apptell.errors import UsageError
 
@@ -26,17 +27,22 @@ class Edits:
     """Server names and hosts go, from the columns and from payload."""
     anonymizer: Anonymizer | None = None
     """Replaces addresses."""
+    keep_plain: bool = False
+    """Payload that is not understood stays where names or addresses go; otherwise it is zeroed."""
 
     @classmethod
-    def of(cls, *, system: str, key_file: Path | None, mask_names: bool) -> Edits:
+    def of(
+        cls, *, system: str, key_file: Path | None, mask_names: bool, keep_plain: bool = False
+    ) -> Edits:
         """From words and a key's file.
 
         Raises:
-            UsageError: no such word, or the file holds no key.
+            UsageError: no such word, or the file holds no key or is not private.
         """
         if system not in SYSTEM_KINDS:
             raise UsageError(f"system {system!r} is none of {', '.join(SYSTEM_KINDS)}")
-        return cls(system, mask_names, None if key_file is None else Anonymizer.from_file(key_file))
+        anonymizer = None if key_file is None else Anonymizer.from_file(key_file)
+        return cls(system, mask_names, anonymizer, keep_plain)
 
     @property
     def applied(self) -> list[str]:
@@ -45,10 +51,16 @@ class Edits:
         if self.system != SYSTEM:
             lines.append(f"system traffic: {self.system}")
         if self.mask_names:
-            lines.append("server names, HTTP hosts and DNS names removed, and zeroed in payload")
+            lines.append("server names, HTTP hosts and DNS names removed")
         if self.anonymizer is not None:
             lines.append(
                 "addresses replaced, prefixes kept (Crypto-PAn); link-layer addresses dropped"
+            )
+        if self.mask_names or self.anonymizer is not None:
+            unknown = "kept" if self.keep_plain else "zeroed"
+            lines.append(
+                "payload of TLS, QUIC, DNS, HTTP and mail reduced to its framing; "
+                f"payload that is not understood {unknown}"
             )
         return lines
 
@@ -56,6 +68,9 @@ class Edits:
         """The flows, edited."""
         if self.system != SYSTEM:
             flows = system_as(flows, self.system)
+        if self.mask_names or self.anonymizer is not None:
+            policy = Policy(masks_names=self.mask_names, keeps_unknown=self.keep_plain)
+            flows = mask_payload(flows, policy)
         if self.mask_names:
-            flows = mask_server_names(flows)
+            flows = without_names(flows)
         return flows if self.anonymizer is None else self.anonymizer(flows)

@@ -75,6 +75,7 @@ class Dataset:
         system: str = "system",
         shared: str = "keep",
         mask_names: bool = False,
+        keep_plain: bool = False,
         key_file: str | Path | None = None,
         replace: bool = False,
         jobs: int = 1,
@@ -90,8 +91,10 @@ class Dataset:
             flows: how packets become flows (default: TCP, every column group).
             system: what the phone's own traffic is labelled: ``system``, ``other`` or ``drop``.
             shared: flows to servers that many apps share: ``keep``, ``other`` or ``drop``.
-            mask_names: whether server names and hosts are overwritten in payload.
-            key_file: a file with 32 bytes of key: addresses are replaced, their prefixes kept.
+            mask_names: whether names of servers are removed, and payload is reduced to its framing.
+            keep_plain: whether payload that is not understood stays where names or addresses go.
+            key_file: a private file (mode 600) with 32 bytes of key: addresses are replaced, their prefixes
+                kept, and payload is reduced to its framing.
             replace: begin anew where a dataset is there.
             jobs: processes that read captures, one each.
 
@@ -117,6 +120,7 @@ class Dataset:
             system=system,
             key_file=None if key_file is None else Path(key_file),
             mask_names=mask_names,
+            keep_plain=keep_plain,
         )
         options = labels if isinstance(labels, LabelOptions) else LabelOptions(kind=labels)
         named = [captures] if isinstance(captures, str | Path) else captures

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.dataset.anonymize import mask_server_names
 from apptell.dataset.groups import origins
+from apptell.dataset.masking import mask_server_names
 from apptell.dataset.selection import Selection
 from apptell.encoding import encoding_of
 from apptell.errors import UsageError

@@ -1,0 +1,191 @@
+"""The kept segments of a flow enter; its bytes by stream leave, and what of them may be kept.
+
+A mask is made by saying which bytes are kept, never by looking for what has to go: a byte that no parser
+vouches for is zeroed, unless the policy keeps what is not understood.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_MAX_STREAM_BYTES: Final = 1 << 18
+"""Bytes between a side's first and last kept segment; those further on are looked at by themselves."""
+_UNKNOWN, _KNOWN, _CONTESTED = 0, 1, 2
+# Host names of two parts or more.
+_HOST: Final = re.compile(
+    rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)+[A-Za-z][A-Za-z0-9-]{1,24}"
+)
+_HTTP_HOST: Final = re.compile(rb"(?im)^(?:host|:authority):[ \t]*([^\r\n]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a mask keeps."""
+
+    masks_names: bool = True
+    """Names of servers go, wherever they are understood."""
+    framing_only: bool = True
+    """Of protocols that are understood only framing stays: lengths, types, codes, verbs."""
+    keeps_unknown: bool = False
+    """What is not understood stays, but for host names in text; ciphertext stays."""
+
+
+NAMES_ONLY: Final = Policy(framing_only=False, keeps_unknown=True)
+"""Takes the names away and leaves all else: what a model is measured on without names."""
+
+
+@dataclass(slots=True)
+class Stream:
+    """The bytes of one side of a connection, or of one datagram."""
+
+    data: bytearray
+    state: bytearray
+    """Of each byte whether it is known, a hole, or was sent in two versions."""
+    keep: bytearray
+    """1 for each byte that is kept."""
+    unknown: list[tuple[int, int]] = field(default_factory=list)
+    """Ranges that no parser understood."""
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def has(self, at: int, n: int) -> bool:
+        """Whether ``n`` bytes from ``at`` on are all known."""
+        return at + n <= len(self.data) and self.state.count(_KNOWN, at, at + n) == n
+
+    def number(self, at: int, n: int) -> int:
+        """A big-endian number; the caller checked that it is known."""
+        return int.from_bytes(self.data[at : at + n], "big")
+
+    def set(self, at: int, stop: int, *, kept: bool) -> None:
+        """Keeps the bytes from ``at`` to before ``stop``, or not."""
+        stop = min(stop, len(self.keep))
+        if at < stop:
+            self.keep[at:stop] = (b"\1" if kept else b"\0") * (stop - at)
+
+    def leave(self, at: int, stop: int, policy: Policy) -> None:
+        """Bytes that are not understood."""
+        self.set(at, stop, kept=policy.keeps_unknown)
+        self.unknown.append((at, min(stop, len(self.data))))
+
+    def tail(self, at: int) -> Stream:
+        """The bytes from ``at`` on, as a stream of their own."""
+        return Stream(self.data[at:], self.state[at:], self.keep[at:])
+
+
+class Places:
+    """Where the bytes of a message lie, that is spread over records or datagrams."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[Stream, int, int]] = []
+
+    def add(self, stream: Stream, begin: int, stop: int) -> None:
+        """The next bytes lie in ``stream`` from ``begin`` to before ``stop``."""
+        stop = min(stop, len(stream))
+        if begin >= stop:
+            return
+        if self._runs and self._runs[-1][0] is stream and self._runs[-1][2] == begin:
+            begin = self._runs.pop()[1]
+        self._runs.append((stream, begin, stop))
+
+    def content(self) -> bytes:
+        """The bytes up to the first that is not known."""
+        found = bytearray()
+        for stream, begin, stop in self._runs:
+            n = stop - begin
+            if not stream.has(begin, n):
+                n = next(i for i in range(n) if stream.state[begin + i] != _KNOWN)
+                return bytes(found + stream.data[begin : begin + n])
+            found += stream.data[begin:stop]
+        return bytes(found)
+
+    def keep(self, at: int, stop: int) -> None:
+        """Keeps the bytes ``at`` to before ``stop`` of the message."""
+        for stream, begin, end in self._runs:
+            n = end - begin
+            if at < n and stop > 0:
+                stream.set(begin + max(at, 0), begin + min(stop, n), kept=True)
+            at, stop = at - n, stop - n
+            if stop <= 0:
+                return
+
+    def part(self, at: int, stop: int) -> Places:
+        """Where the bytes ``at`` to before ``stop`` lie."""
+        found = Places()
+        for stream, begin, end in self._runs:
+            n = end - begin
+            if at < n and stop > 0:
+                found.add(stream, begin + max(at, 0), begin + min(stop, n))
+            at, stop = at - n, stop - n
+        return found
+
+
+def join(
+    offsets: Sequence[int], blobs: Sequence[bytes]
+) -> list[tuple[Stream, list[tuple[int, int]]]]:
+    """The streams of one side, each with the numbers of its segments and their places in it.
+
+    Segments lie where their offsets say, whatever their order; bytes that two segments have differently are
+    never kept. Only far-away segments make a stream of their own.
+    """
+    base = min(offsets, default=0)
+    near = [i for i, at in enumerate(offsets) if at - base + len(blobs[i]) <= _MAX_STREAM_BYTES]
+    groups = [near] if near else []
+    groups += [[i] for i in range(len(blobs)) if i not in set(near)]
+    found = []
+    for group in groups:
+        start = min(offsets[i] for i in group)
+        size = max(offsets[i] - start + len(blobs[i]) for i in group)
+        stream = Stream(bytearray(size), bytearray(size), bytearray(size))
+        places = [(i, offsets[i] - start) for i in group]
+        for i, at in places:
+            _lay(stream, at, blobs[i])
+        found.append((stream, places))
+    return found
+
+
+def _lay(stream: Stream, at: int, blob: bytes) -> None:
+    stop = at + len(blob)
+    if stream.state.count(_UNKNOWN, at, stop) == len(blob):
+        stream.data[at:stop] = blob
+        stream.state[at:stop] = b"\1" * len(blob)
+        return
+    for place, byte in enumerate(blob, at):
+        if stream.state[place] == _UNKNOWN:
+            stream.data[place], stream.state[place] = byte, _KNOWN
+        elif stream.data[place] != byte:
+            stream.state[place] = _CONTESTED
+
+
+def masked(stream: Stream, at: int, blob: bytes) -> bytes:
+    """A segment with zeros in the place of what is not kept."""
+    stop = at + len(blob)
+    own = np.frombuffer(blob, dtype=np.uint8)
+    data = np.frombuffer(bytes(stream.data[at:stop]), dtype=np.uint8)
+    keep = np.frombuffer(bytes(stream.keep[at:stop]), dtype=np.uint8)
+    state = np.frombuffer(bytes(stream.state[at:stop]), dtype=np.uint8)
+    return (
+        np.where((keep == 1) & (state == _KNOWN) & (data == own), own, 0).astype(np.uint8).tobytes()
+    )
+
+
+def drop_names(stream: Stream, names: Iterable[bytes]) -> None:
+    """Takes host names in text, and the names given, out of what no parser understood."""
+    for begin, stop in stream.unknown:
+        part = bytes(stream.data[begin:stop])
+        for found in (*_HOST.finditer(part), *_HTTP_HOST.finditer(part)):
+            first, last = found.span(found.re.groups)
+            stream.set(begin + first, begin + last, kept=False)
+        small = part.lower()
+        for name in names:
+            at = small.find(name) if name else -1
+            while at >= 0:
+                stream.set(begin + at, begin + at + len(name), kept=False)
+                at = small.find(name, at + len(name))
