@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from apptell.errors import DatasetError
-from apptell.learning.make_default import make_default, read_samples
+from apptell.learning.make_default import make_default, read_samples, recorded_captures
 from apptell.models import load_model
 
 
@@ -21,6 +21,14 @@ def test_the_model_in_the_package_is_what_the_script_makes(tmp_path):
     flows, apps, _ = read_samples()
     found = np.array(shipped.apps)[shipped.predict_proba(flows).argmax(axis=1)]
     assert (found == apps).mean() > 0.95  # it learned these very flows
+
+
+def test_samples_that_are_no_recordings_of_one_app_each_are_passed_over(tmp_path):
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "named.pcap.xz").write_bytes(b"")
+    assert recorded_captures(tmp_path) == []
+    assert {path.name for path in recorded_captures()} >= {"irc.pcap.xz", "xmpp.pcap.xz"}
+    assert "named.pcap.xz" not in {path.name for path in recorded_captures()}
 
 
 def test_no_samples_are_said(tmp_path):

@@ -20,7 +20,7 @@ class FlowOptions:
         UsageError: a value that cannot be.
 
     Example:
-        >>> options = apptell.FlowOptions(transports=(6, 17), timeout_s=30)
+        >>> options = apptell.FlowOptions(transports=(6, 17), idle_timeout_s=30)
         >>> len(apptell.read_flows("phone.pcap", options).to_flows())
         2
     """

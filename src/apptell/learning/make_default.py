@@ -35,6 +35,12 @@ MAX_BYTES: Final = 5_000_000
 """What the package can carry."""
 
 
+def recorded_captures(folder: Path = SAMPLES) -> list[Path]:
+    """The captures of one app each, in folders that hold a ``recording.json``; in order of path."""
+    recordings = sorted(path.parent for path in folder.glob("*/recording.json"))
+    return [path for recording in recordings for path in sorted(recording.glob("*.pcap.xz"))]
+
+
 def read_samples(
     folder: Path = SAMPLES,
 ) -> tuple[FlowBatch, NDArray[np.str_], NDArray[np.str_]]:
@@ -45,7 +51,7 @@ def read_samples(
         CaptureError: one is damaged.
     """
     batches, apps, recordings = [], [], []
-    for path in sorted(folder.glob("*/*.pcap.xz")):
+    for path in recorded_captures(folder):
         flows = read_flows(path).to_flows()
         flows = flows.filter(flows.payload_packets >= MIN_PAYLOAD_PACKETS)
         batches.append(flows)
@@ -105,7 +111,7 @@ def early_temperatures(samples: Path, task: Task, without: dict[str, Trainable])
     """
     found: dict[int, list[NDArray[np.float32]]] = {}
     truths: dict[int, list[int]] = {}
-    for path in sorted(samples.glob("*/*.pcap.xz")):
+    for path in recorded_captures(samples):
         learner = without[path.parent.name]
         truth = learner.classes_.tolist().index(path.name.removesuffix(".pcap.xz"))
         for n, flows in read_early(path, add_names=add_names)[0].items():
