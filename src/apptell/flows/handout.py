@@ -239,8 +239,7 @@ def hand_out(
         groups: of ``schema.GROUPS``; *core* is always there.
         slabs: memory of earlier batches.
     """
-    n = len(ready)
-    records = memory.records
+    n, records = len(ready), memory.records
     ends = _Ends(memory, ready) if "segments" in groups else None
     sizes = [(n, width) for width in (1, 1, 2, 2, 4, 4, 8, 1, len(_TOTALS) * 8)]
     sizes += [(n, ADDRESS_TEXT), (n + 1, 4)] * 2
