@@ -6,10 +6,12 @@ segments: a shard from a stranger that breaks either would be read out of bounds
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from apptell.errors import DatasetError
 from apptell.flows.schema import (
@@ -33,6 +35,40 @@ _PARALLEL: Final = (
 _MOST: Final = (MAX_HEAD_SEGMENTS, MAX_SEQUENCE)
 _MAY_BE_ABSENT: Final = "segment_offset"
 """Absent in flows of a dataset that was built before it was kept."""
+
+
+def check_columns(schema: pq.ParquetSchema, place: object) -> None:
+    """Refuses a Parquet file whose columns are laid out in another way than a writer of flows lays them out.
+
+    Arrow trusts what a file says of its levels: a map whose entries may be absent ends the process.
+
+    Args:
+        schema: of the file.
+        place: where it is, for messages.
+
+    Raises:
+        DatasetError: a column is unknown, or of another physical type or nesting.
+    """
+    known = _layout()
+    for number in range(len(schema)):
+        column = schema.column(number)
+        if known.get(column.path) != _laid_out(column):
+            raise DatasetError(
+                f"{place}: damaged shard: column {column.path!r} is not of the flow schema"
+            )
+
+
+@cache
+def _layout() -> dict[str, tuple[str, int, int]]:
+    """Physical type and nesting of each column that a writer of flows makes."""
+    out = pa.BufferOutputStream()
+    pq.write_table(SCHEMA.empty_table(), out)
+    schema = pq.ParquetFile(pa.BufferReader(out.getvalue())).schema
+    return {column.path: _laid_out(column) for column in map(schema.column, range(len(schema)))}
+
+
+def _laid_out(column: pq.ColumnSchema) -> tuple[str, int, int]:
+    return column.physical_type, column.max_definition_level, column.max_repetition_level
 
 
 def checked_flows(batch: pa.RecordBatch, columns: Sequence[str], place: object) -> FlowBatch:

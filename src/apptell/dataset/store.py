@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from apptell.dataset.checks import checked_flows
+from apptell.dataset.checks import check_columns, checked_flows
 from apptell.dataset.manifest import INFO_FILE, check_shard_file, dataset_hash, read_info
 from apptell.errors import DatasetError, UsageError
 from apptell.flows.schema import GROUPS, SCHEMA, FlowBatch
@@ -255,6 +255,7 @@ def _read_shard(
     try:
         # Read ahead, Arrow would keep all of a shard's compressed bytes until its end.
         with pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BYTES) as parquet:
+            check_columns(parquet.schema, file)
             if parquet.metadata.num_rows != n_flows:
                 raise DatasetError(
                     f"{file}: {parquet.metadata.num_rows} flows, and {INFO_FILE} says {n_flows}"
