@@ -90,7 +90,7 @@ def read_whole(*captures: bytes) -> int:
             n_flows += len(batch)
     finally:
         stats = reader.stats
-        seen = stats.in_flows + stats.not_asked
+        seen = stats.in_flows + stats.after_close + stats.not_asked
         seen += sum(n for status, n in stats.status.items() if status != "ok")
         # a datagram that was put together may carry an aggregate of packets
         if seen < stats.packets or (seen > stats.packets and not stats.reassembled):
