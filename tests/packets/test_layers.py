@@ -33,15 +33,18 @@ def open_own(buffer, at, end, wire_end, ethertype):
     return ETHERTYPE, at + 2, wire_end, be16(buffer, at)
 '''
 PROGRAM = """
-import own_layer
 from tests.packets.test_decode import IP4, payload_of
 print(payload_of(b"\\x03abc\\x08\\x00" + IP4, 147), payload_of(b"\\x00\\x08\\x00" + IP4, 147))
 """
 
 
 @pytest.mark.slow
-def test_a_link_type_is_added_from_outside_the_package(tmp_path):
+def test_a_link_type_comes_from_another_package(tmp_path):
     (tmp_path / "own_layer.py").write_text(PLUGIN)
+    info = tmp_path / "own_layer-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: own-layer\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[apptell.link_layers]\nown = own_layer\n")
     paths = [str(tmp_path), str(ROOT), str(ROOT / "src")]
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

@@ -9,12 +9,13 @@ packet goes no further. It checks that a byte lies before ``end`` before it read
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numba import extending
 
-from apptell.errors import UsageError
+from apptell.errors import MissingError, UsageError
 from apptell.kernels.compiled import INNER, extended_by, inlined, subroutine
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import FIRST_FREE, IP
@@ -29,6 +30,8 @@ LAYERS: Final[dict[int, Any]] = {}
 LAYER_OF_LINK: Final[NDArray[np.uint8]] = np.zeros(512, dtype=np.uint8)
 """The first layer of a frame by LINKTYPE_ value; 0 for link types that are not known, or beyond."""
 LAYER_OF_LINK[[12, 14, 101, 228, 229]] = IP  # 12 and 14 are DLT_RAW of most systems and of OpenBSD
+ENTRY_POINTS: Final = "apptell.link_layers"
+"""Group of entry points under which a package names its modules of link layers."""
 _MAX_LAYERS: Final = 256
 _COMMON: Final[set[int]] = set()
 _in_use = False
@@ -70,8 +73,21 @@ def link_layer(
 
 
 def use_table() -> None:
-    """From now on the table is final: a decoder may have been compiled from it."""
-    global _in_use
+    """Adds the layers of other packages; from now on the table is final: a decoder is compiled from it.
+
+    Raises:
+        MissingError: a package's module of link layers cannot be loaded.
+    """
+    global _in_use  # one table for the process, as there is one compiled decoder
+    if _in_use:
+        return
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except (ImportError, AttributeError) as error:
+            raise MissingError(
+                f"the link layers {point.name} ({point.value}) cannot be loaded: {error}"
+            ) from error
     _in_use = True
 
 
