@@ -5,7 +5,8 @@ import struct
 import pytest
 
 from apptell.packets import Decoder, Reassembler
-from tests.packets.test_decode import IP4, IP6, batch_of, ipv4, ipv6
+from apptell.testing import tcp_frame
+from tests.packets.test_decode import IP4, IP6, amsdu, batch_of, ipv4, ipv6, udp
 
 TCP4 = IP4[20:] + b" and a longer text"
 TCP6 = IP6[40:] + b" and a longer text"
@@ -79,3 +80,20 @@ def test_other_identifications_are_other_datagrams():
     a, b = fragments4(TCP4, 24, 1), fragments4(TCP4, 24, 2)
     assert payloads([a[0], b[1]]) == []
     assert payloads([a[0], b[0], a[1], b[1]]) == [b"hello and a longer text"] * 2
+
+
+def test_a_datagram_whose_tunnel_carries_an_aggregate_gives_every_packet_in_its_place():
+    wifi = b"\x88\x01" + bytes(22) + b"\x80\0" + amsdu(IP4, IP6, IP4)
+    datagram = udp(5247, b"\0\x10\3\0" + bytes(4) + wifi)  # CAPWAP
+    pieces = [
+        ipv4(
+            17,
+            datagram[at : at + 64],
+            identification=5,
+            fragment=at // 8 | (0x2000 if at + 64 < len(datagram) else 0),
+        )
+        for at in range(0, len(datagram), 64)
+    ]
+    others = [tcp_frame(("10.0.0.2", 1), ("192.0.2.7", 2), each)[14:] for each in (b"one", b"two")]
+    found = payloads([pieces[0], others[0], *pieces[1:], others[1]])
+    assert found == [b"one", b"hello", b"hello", b"hello", b"two"]
