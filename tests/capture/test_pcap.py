@@ -195,11 +195,7 @@ def test_the_kernel_agrees_with_its_plain_twin_and_reads_within_bounds(order, sp
             1000,
             False,
             262_144,
-            columns.offset,
-            columns.captured,
-            columns.wire,
-            columns.time_ns,
-            columns.totals,
+            columns.rows(),
         )
         rows, stop = scan_in_plain_python(part, min(24, end), order, 16, 1000)
         got = zip(

@@ -165,35 +165,14 @@ def test_the_kernel_in_plain_python_reads_within_bounds_and_agrees(order):
     interfaces[0]["unit"], interfaces[0]["largest"] = 1000, 262_144
     uids = pcapng_scan.UidTable.empty(4, 1)
     empty, none = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    section = pcapng_scan.Section(order == ">", interfaces, 0, empty, empty, uids, none)
     for end in range(0, len(body) + 1, 4):
         columns = Columns(16)
         results = []
         for scan in (pcapng_scan.scan_blocks.py_func, pcapng_scan.scan_blocks):
             buffer = np.frombuffer(body[:end], dtype=np.uint8).copy()
             with np.errstate(over="ignore"):
-                found = scan(
-                    buffer,
-                    0,
-                    end + 64,
-                    0,
-                    order == ">",
-                    interfaces,
-                    0,
-                    empty,
-                    empty,
-                    uids,
-                    none,
-                    1 << 24,
-                    columns.offset,
-                    columns.captured,
-                    columns.wire,
-                    columns.time_ns,
-                    columns.link_type,
-                    columns.interface,
-                    columns.direction,
-                    columns.owner,
-                    columns.totals,
-                )
+                found = scan(buffer, 0, end + 64, 0, section, 1 << 24, columns.rows())
             results.append((tuple(map(int, found)), columns.time_ns[: found[0]].tolist()))
         assert results[0] == results[1]
         n = results[0][0][0]

@@ -42,11 +42,7 @@ def test_the_kernel_reads_within_bounds_in_plain_python(end):
         data,
         min(16, len(data)),
         end + 999,
-        columns.offset,
-        columns.captured,
-        columns.wire,
-        columns.time_ns,
-        columns.totals,
+        columns.rows(),
     )
     whole = [16 + sum(24 + len(f) + -len(f) % 4 for f in FRAMES[:k]) for k in range(9)]
     assert n == sum(stop <= len(data) for stop in whole[1:])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,21 @@ N_TOTALS: Final = 6
 INT64_MAX: Final = 2**63 - 1
 
 
+class Rows(NamedTuple):
+    """The columns of a PacketBatch as the scanning kernels fill them; shape (capacity,) but the last."""
+
+    offset: NDArray[np.int64]
+    captured: NDArray[np.int32]
+    wire: NDArray[np.int32]
+    time_ns: NDArray[np.int64]
+    link_type: NDArray[np.uint16]
+    interface: NDArray[np.int32]
+    direction: NDArray[np.uint8]
+    owner: NDArray[np.int32]
+    totals: NDArray[np.int64]
+    """Sums, see ``Columns.totals``; shape (6,)."""
+
+
 class Columns:
     """The columns of a PacketBatch with room for ``capacity`` packets."""
 
@@ -42,6 +57,20 @@ class Columns:
         """Sums: bytes captured, bytes on wire, packets cut; first, last and previous time."""
         self.totals[FIRST_NS] = INT64_MAX
         self.totals[LAST_NS] = -INT64_MAX
+
+    def rows(self) -> Rows:
+        """The same memory for the kernels."""
+        return Rows(
+            self.offset,
+            self.captured,
+            self.wire,
+            self.time_ns,
+            self.link_type,
+            self.interface,
+            self.direction,
+            self.owner,
+            self.totals,
+        )
 
     def set_constants(self, link_type: int) -> None:
         """Fill what a format without interfaces never changes."""

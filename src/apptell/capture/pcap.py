@@ -76,11 +76,7 @@ def scan_records(  # type: ignore[no-untyped-def]
     unit_ns,
     lengths_may_swap,
     limit,
-    offset,
-    captured,
-    wire,
-    time_ns,
-    totals,
+    rows,
 ):
     """Whole records of ``buffer[start:end]`` into columns.
 
@@ -94,17 +90,20 @@ def scan_records(  # type: ignore[no-untyped-def]
         lengths_may_swap: whether a captured length above the wire length means that they changed
         places.
         limit: largest captured length.
-        offset: int64 (capacity,), out: the frame's first byte.
-        captured: int32 (capacity,), out.
-        wire: int32 (capacity,), out.
-        time_ns: int64 (capacity,), out.
-        totals: int64 (6,), added to.
+        rows: the columns, out; those that never change are left alone.
 
     Returns:
         Packets found; the byte after the last of them; MORE, FULL (columns) or TOO_LONG (next
         record); the next record's captured length when that is known, else 0.
     """
     end = min(end, len(buffer))
+    offset, captured, wire, time_ns, totals = (
+        rows.offset,
+        rows.captured,
+        rows.wire,
+        rows.time_ns,
+        rows.totals,
+    )
     capacity = len(offset)
     n = 0
     at = start
@@ -224,11 +223,7 @@ class PcapParser:
             self.unit_ns,
             self.lengths_may_swap,
             self.limit,
-            columns.offset,
-            columns.captured,
-            columns.wire,
-            columns.time_ns,
-            columns.totals,
+            columns.rows(),
         )
         window.start = at
         self._packets += n

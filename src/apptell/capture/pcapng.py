@@ -117,13 +117,10 @@ class PcapngParser:
             CaptureError: the next block cannot be one, and no packet precedes it in this call.
         """
         window = self._window
+        rows = columns.rows()
         n = 0
         while True:
-            n, at, status, detail = kernel.scan_blocks(
-                window.buffer,
-                window.start,
-                window.end,
-                n,
+            section = kernel.Section(
                 self._order == ">",
                 self._interfaces[: self._n_interfaces],
                 self._interface_base,
@@ -131,16 +128,9 @@ class PcapngParser:
                 self._quiet_counts,
                 self._uids,
                 self._process_owners[: self._n_processes],
-                RECORD_LIMIT,
-                columns.offset,
-                columns.captured,
-                columns.wire,
-                columns.time_ns,
-                columns.link_type,
-                columns.interface,
-                columns.direction,
-                columns.owner,
-                columns.totals,
+            )
+            n, at, status, detail = kernel.scan_blocks(
+                window.buffer, window.start, window.end, n, section, RECORD_LIMIT, rows
             )
             window.start = at
             if status in (kernel.MORE, kernel.FULL):

@@ -7,7 +7,7 @@ pcapng.h of Apple's xnu.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -55,6 +55,8 @@ TIMES, OVER, BINARY = 0, 1, 2
 ) = range(11)
 """Why the kernel stopped: bytes are missing; columns are full; a block for Python; an unknown uid;
 and the kinds of damage."""
+WHOLE: Final = -1
+"""A block that can be read."""
 
 _SECTION, _PACKET, _SIMPLE, _ENHANCED = 0x0A0D0D0A, 2, 3, 6
 _COMMENT, _FLAGS, _PROCESS, _EFFECTIVE_PROCESS = 1, 2, 0x8001, 0x8003
@@ -205,30 +207,108 @@ def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-d
     return direction, has_uid, uid, effective if effective >= 0 else process
 
 
+class Section(NamedTuple):
+    """What a section has said so far."""
+
+    big_endian: bool
+    """Its byte order."""
+    interfaces: NDArray[Any]
+    """Shape (k,), dtype ``INTERFACE``; ``packets`` is added to."""
+    interface_base: int
+    """Interfaces of the sections before."""
+    quiet_types: NDArray[np.int64]
+    """Types of blocks that are only counted; shape (q,)."""
+    quiet_counts: NDArray[np.int64]
+    """How many of each there were; shape (q,)."""
+    uids: UidTable
+    """The uids that have an owner."""
+    process_owners: NDArray[np.int32]
+    """Owner of each Darwin process; shape (p,)."""
+
+
+@inlined
+def _check_block(buffer, at, end, big_endian, largest_block):  # type: ignore[no-untyped-def]
+    """Type and total length of the block at a place, and WHOLE or why it cannot be read on its own."""
+    if at < 0 or end - at < 12:
+        return np.int64(0), np.int64(0), MORE
+    kind = _u32(buffer, at, big_endian)
+    if kind == _SECTION:
+        return kind, np.int64(0), OTHER
+    total = _u32(buffer, at + 4, big_endian)
+    if total & 3:
+        return kind, total, BAD_MULTIPLE
+    if total < 12:
+        return kind, total, TOO_SHORT
+    if total > largest_block:
+        return kind, total, TOO_LONG
+    if end - at < total:
+        return kind, total, MORE
+    if _u32(buffer, at + total - 4, big_endian) != total:
+        return kind, total, BAD_TRAILER
+    return kind, total, WHOLE
+
+
+@inlined
+def _open_packet(buffer, at, kind, total, section, previous_ns):  # type: ignore[no-untyped-def]
+    """A packet's block, whole: WHOLE or what is wrong and a number; else interface and the rest.
+
+    Returns:
+        WHOLE, TOO_SHORT, BAD_INTERFACE, BAD_CAPTURED or TOO_LARGE; the number of the interface, or what
+        belongs to the damage; captured length; length on the wire; first byte of the frame; time in ns.
+    """
+    big_endian, interfaces = section.big_endian, section.interfaces
+    body, stop = at + 8, at + total - 4
+    none = np.int64(0)
+    if kind == _SIMPLE:
+        if total < 16:
+            return TOO_SHORT, total, none, none, none, none
+        if len(interfaces) == 0:
+            return BAD_INTERFACE, none, none, none, none, none
+        number = none
+        on_wire = _u32(buffer, body, big_endian)
+        data = body + 4
+        length = min(on_wire, stop - data)
+        if interfaces[0].snap_length > 0:
+            length = min(length, interfaces[0].snap_length)
+        now = previous_ns  # a simple packet block has no time of its own
+    else:
+        if total < 32:
+            return TOO_SHORT, total, none, none, none, none
+        number = _u32(buffer, body, big_endian)
+        if kind == _PACKET:  # interface and drop count share the word
+            number = _u16(buffer, body, big_endian)
+        if number >= len(interfaces):
+            return BAD_INTERFACE, number, none, none, none, none
+        length = _u32(buffer, body + 12, big_endian)
+        on_wire = _u32(buffer, body + 16, big_endian)
+        data = body + 20
+        if length > stop - data:
+            return BAD_CAPTURED, length, none, none, none, none
+        high, low = _u32(buffer, body + 4, big_endian), _u32(buffer, body + 8, big_endian)
+        one = interfaces[number]
+        now = nanoseconds(
+            (np.uint64(high) << np.uint64(32)) | np.uint64(low),
+            one.unit_kind,
+            one.unit,
+            one.offset_ns,
+        )
+    if length > interfaces[number].largest:
+        return TOO_LARGE, length, none, none, none, none
+    return WHOLE, number, length, min(on_wire, _INT32_MAX), data, now
+
+
+@inlined
+def _is_quiet(kind, section):  # type: ignore[no-untyped-def]
+    """Whether a block of a kind is only counted, which is done."""
+    for i in range(len(section.quiet_types)):
+        if section.quiet_types[i] == kind:
+            section.quiet_counts[i] += 1
+            return True
+    return False
+
+
 @kernel
-def scan_blocks(  # type: ignore[no-untyped-def]
-    buffer,
-    start,
-    end,
-    n,
-    big_endian,
-    interfaces,
-    interface_base,
-    quiet_types,
-    quiet_counts,
-    uids,
-    process_owners,
-    largest_block,
-    offset,
-    captured,
-    wire,
-    time_ns,
-    link_type,
-    interface,
-    direction,
-    owner,
-    totals,
-):
+def scan_blocks(buffer, start, end, n, section, largest_block, rows):  # type: ignore[no-untyped-def]
     """Whole blocks of ``buffer[start:end]`` into columns, from row ``n`` on.
 
     Args:
@@ -236,23 +316,9 @@ def scan_blocks(  # type: ignore[no-untyped-def]
         start: first byte of a block.
         end: first byte that does not count.
         n: rows that are filled already.
-        big_endian: byte order of the section.
-        interfaces: INTERFACE (k,), those of the section; ``packets`` is added to.
-        interface_base: interfaces of the sections before.
-        quiet_types: int64 (q,), types of blocks that are only counted.
-        quiet_counts: int64 (q,), added to.
-        uids: the uids that have an owner.
-        process_owners: int32 (p,), owner of each Darwin process of the section.
+        section: the ``Section`` that the blocks belong to.
         largest_block: total length above which a block is damage.
-        offset: int64 (capacity,), out, as a PacketBatch has it.
-        captured: int32 (capacity,), out.
-        wire: int32 (capacity,), out.
-        time_ns: int64 (capacity,), out.
-        link_type: uint16 (capacity,), out.
-        interface: int32 (capacity,), out.
-        direction: uint8 (capacity,), out.
-        owner: int32 (capacity,), out.
-        totals: int64 (6,), added to.
+        rows: the columns, out.
 
     Returns:
         Rows filled; first byte of the block where it stopped; why (MORE ... TOO_LARGE); a number
@@ -260,103 +326,53 @@ def scan_blocks(  # type: ignore[no-untyped-def]
         length.
     """
     end = min(end, len(buffer))
-    capacity = len(offset)
+    totals = rows.totals
     at = start
     last_uid, last_owner = np.int64(0), np.int32(-1)
     while True:
-        if n >= capacity:
+        if n >= len(rows.offset):
             return n, at, FULL, np.int64(0)
-        if at < 0 or end - at < 12:
-            return n, at, MORE, np.int64(0)
-        kind = _u32(buffer, at, big_endian)
-        if kind == _SECTION:
-            return n, at, OTHER, np.int64(0)
-        total = _u32(buffer, at + 4, big_endian)
-        if total & 3:
-            return n, at, BAD_MULTIPLE, total
-        if total < 12:
-            return n, at, TOO_SHORT, total
-        if total > largest_block:
-            return n, at, TOO_LONG, total
-        if end - at < total:
-            return n, at, MORE, total
-        if _u32(buffer, at + total - 4, big_endian) != total:
-            return n, at, BAD_TRAILER, total
-        body = at + 8
-        stop = at + total - 4  # first byte behind the body
-        if kind in (_ENHANCED, _PACKET):
-            if total < 32:
-                return n, at, TOO_SHORT, total
-            number = _u32(buffer, body, big_endian)
-            if kind == _PACKET:  # interface and drop count share the word
-                number = _u16(buffer, body, big_endian)
-            if number >= len(interfaces):
-                return n, at, BAD_INTERFACE, number
-            length = _u32(buffer, body + 12, big_endian)
-            on_wire = _u32(buffer, body + 16, big_endian)
-            data = body + 20
-            if length > stop - data:
-                return n, at, BAD_CAPTURED, length
-            ticks = (np.uint64(_u32(buffer, body + 4, big_endian)) << np.uint64(32)) | np.uint64(
-                _u32(buffer, body + 8, big_endian)
-            )
-            now = nanoseconds(
-                ticks,
-                interfaces[number].unit_kind,
-                interfaces[number].unit,
-                interfaces[number].offset_ns,
-            )
-            totals[FIRST_NS] = min(totals[FIRST_NS], now)
-            totals[LAST_NS] = max(totals[LAST_NS], now)
-        elif kind == _SIMPLE:
-            if total < 16:
-                return n, at, TOO_SHORT, total
-            number = np.int64(0)
-            if len(interfaces) == 0:
-                return n, at, BAD_INTERFACE, number
-            on_wire = _u32(buffer, body, big_endian)
-            data = body + 4
-            length = min(on_wire, stop - data)
-            if interfaces[0].snap_length > 0:
-                length = min(length, interfaces[0].snap_length)
-            now = totals[PREVIOUS_NS]  # a simple packet block has no time of its own
-        else:
-            is_quiet = False
-            for i in range(len(quiet_types)):
-                if quiet_types[i] == kind:
-                    quiet_counts[i] += 1
-                    is_quiet = True
-                    break
-            if not is_quiet:
+        kind, total, status = _check_block(buffer, at, end, section.big_endian, largest_block)
+        if status != WHOLE:
+            return n, at, status, total
+        if kind != _ENHANCED and kind != _PACKET and kind != _SIMPLE:
+            if not _is_quiet(kind, section):
                 return n, at, OTHER, total
             at += total
             continue
-        if length > interfaces[number].largest:
-            return n, at, TOO_LARGE, length
-        options = data + ((length + 3) & ~3)
+        status, number, length, on_wire, data, now = _open_packet(
+            buffer, at, kind, total, section, totals[PREVIOUS_NS]
+        )
+        if status != WHOLE:
+            return n, at, status, number
+        if kind != _SIMPLE:
+            totals[FIRST_NS] = min(totals[FIRST_NS], now)
+            totals[LAST_NS] = max(totals[LAST_NS], now)
+        options, stop = data + ((length + 3) & ~3), at + total - 4
         towards = 0
         belongs = np.int32(-1)
         if kind != _SIMPLE and stop - options >= 4:
-            towards, has_uid, uid, process = packet_options(buffer, options, stop, big_endian)
+            towards, has_uid, uid, process = packet_options(
+                buffer, options, stop, section.big_endian
+            )
             if has_uid:
                 if last_owner < 0 or uid != last_uid:
-                    slot, is_there = find_uid(uid, uids)
+                    slot, is_there = find_uid(uid, section.uids)
                     if not is_there:
                         return n, at, NEW_UID, uid
-                    last_uid, last_owner = uid, uids.owners[slot]
+                    last_uid, last_owner = uid, section.uids.owners[slot]
                 belongs = last_owner
-            elif 0 <= process < len(process_owners):
-                belongs = process_owners[process]
-        on_wire = min(on_wire, _INT32_MAX)
-        offset[n] = data
-        captured[n] = length
-        wire[n] = on_wire
-        time_ns[n] = now
-        link_type[n] = interfaces[number].link_type
-        interface[n] = interface_base + number
-        direction[n] = towards
-        owner[n] = belongs
-        interfaces[number].packets += 1
+            elif 0 <= process < len(section.process_owners):
+                belongs = section.process_owners[process]
+        rows.offset[n] = data
+        rows.captured[n] = length
+        rows.wire[n] = on_wire
+        rows.time_ns[n] = now
+        rows.link_type[n] = section.interfaces[number].link_type
+        rows.interface[n] = section.interface_base + number
+        rows.direction[n] = towards
+        rows.owner[n] = belongs
+        section.interfaces[number].packets += 1
         totals[CAPTURED_BYTES] += length
         totals[WIRE_BYTES] += on_wire
         totals[CUT_PACKETS] += length < on_wire

@@ -37,25 +37,22 @@ def _u32(buffer, at):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def scan_records(buffer, start, end, offset, captured, wire, time_ns, totals):  # type: ignore[no-untyped-def]
+def scan_records(buffer, start, end, rows):  # type: ignore[no-untyped-def]
     """Whole records of ``buffer[start:end]`` into columns.
 
     Args:
         buffer: uint8 (size,).
         start: first byte of a record.
         end: first byte that does not count.
-        offset: int64 (capacity,), out: the frame's first byte.
-        captured: int32 (capacity,), out.
-        wire: int32 (capacity,), out.
-        time_ns: int64 (capacity,), out.
-        totals: int64 (6,), added to.
+        rows: the columns, out; those that never change are left alone.
 
     Returns:
         Packets found; the byte after the last of them; MORE, FULL or BAD (the next record's lengths).
     """
     end = min(end, len(buffer))
+    totals = rows.totals
     n, at = 0, start
-    while n < len(offset):
+    while n < len(rows.offset):
         if at < 0 or end - at < RECORD_HEADER_BYTES:
             return n, at, MORE
         on_wire, length, total = _u32(buffer, at), _u32(buffer, at + 4), _u32(buffer, at + 8)
@@ -66,8 +63,8 @@ def scan_records(buffer, start, end, offset, captured, wire, time_ns, totals):  
             return n, at, MORE
         now = _u32(buffer, at + 16) * 1_000_000_000 + _u32(buffer, at + 20) * 1000
         on_wire = min(on_wire, 2**31 - 1)
-        offset[n], captured[n], wire[n] = at + RECORD_HEADER_BYTES, length, on_wire
-        time_ns[n] = now
+        rows.offset[n] = at + RECORD_HEADER_BYTES
+        rows.captured[n], rows.wire[n], rows.time_ns[n] = length, on_wire, now
         totals[CAPTURED_BYTES] += length
         totals[WIRE_BYTES] += on_wire
         totals[CUT_PACKETS] += length < on_wire
@@ -126,16 +123,7 @@ class SnoopParser:
             CaptureError: the next record cannot be one.
         """
         window = self._window
-        n, at, status = scan_records(
-            window.buffer,
-            window.start,
-            window.end,
-            columns.offset,
-            columns.captured,
-            columns.wire,
-            columns.time_ns,
-            columns.totals,
-        )
+        n, at, status = scan_records(window.buffer, window.start, window.end, columns.rows())
         window.start = at
         self._packets += n
         if n == 0 and status == BAD:
