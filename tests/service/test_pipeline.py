@@ -441,12 +441,14 @@ class Stuck(Kept):
 
 
 class Pieces(ReplaySource):
-    """A source that gives a few packets at a time."""
+    """A source that gives a few packets at a time, and says when it has given all."""
 
     def batches(self):
+        self.is_exhausted = threading.Event()
         for batch in super().batches():
             for at in range(0, len(batch), 20):
                 yield batch.slice(at, at + 20)
+        self.is_exhausted.set()
 
 
 class LossyPieces(Pieces, Lossy):
@@ -455,16 +457,21 @@ class LossyPieces(Pieces, Lossy):
 
 @pytest.mark.parametrize("source", [Pieces, LossyPieces])
 def test_when_the_end_is_wished_for_what_waits_is_declined_and_one_dead_output_costs_no_other(
-    tmp_path, model, source
+    tmp_path, model, source, monkeypatch
 ):
+    # the steps of an ending are long enough for a busy machine; the model alone is too slow for them
+    monkeypatch.setattr("apptell.service.ending._STEPS_S", (0.3, 8.0, 10.0))
     path = write_pcap(tmp_path / "many.pcap", app_capture(APPS, 40))
     stuck, kept, stop, metrics = Stuck(), Kept(), threading.Event(), Metrics()
-    stop_at_the_first = threading.Thread(target=lambda: kept.came.wait(60) and stop.set())
+    packets = source(path)
+    stop_at_the_first = threading.Thread(
+        target=lambda: kept.came.wait(60) and packets.is_exhausted.wait(5) and stop.set()
+    )
     stop_at_the_first.start()
     dead, well = QueuedOutput("dead", stuck), QueuedOutput("well", kept)
     # 0.2 s for two flows: all of them would take 12 s
     pipeline = LivePipeline(
-        [source(path)], SlowModel(model), [dead, well], LiveOptions(batch_flows=2), metrics
+        [packets], SlowModel(model), [dead, well], LiveOptions(batch_flows=2), metrics
     )
     pipeline.run(stop)
     stop_at_the_first.join()

@@ -50,9 +50,13 @@ def decider():
     return Evidence(CATALOGUE)
 
 
-def from_disk(path, model):
+def none():
+    """The model alone decides."""
+
+
+def from_disk(path, model, make_evidence=decider):
     """Records, and how the capture broke."""
-    lines, evidence = Lines(), decider()
+    lines, evidence = Lines(), make_evidence()
     try:
         with read_flows(path, OPTIONS, observer=evidence) as reader:
             for flows, verdicts in flows_and_verdicts(reader, model, evidence=evidence):
@@ -63,11 +67,11 @@ def from_disk(path, model):
     return lines.lines, None
 
 
-def replayed(path, model):
+def replayed(path, model, make_evidence=decider):
     kept = Lines()
     options = LiveOptions(
         FlowOptions(OPTIONS.mode, OPTIONS.transports, groups=OPTIONS.groups, lists_decided=True),
-        evidence=decider(),
+        evidence=make_evidence(),
     )
     try:
         outputs = [QueuedOutput("kept", kept, is_lossless=True)]
@@ -109,11 +113,11 @@ def test_an_embedded_sample_replayed_gives_the_records_of_the_file(path, model):
 def test_a_shared_capture_replayed_gives_the_records_of_the_file(folder, model):
     n = n_ambiguous = 0
     for path in captures(SHARED / folder):
-        expected, fault = from_disk(path, model)
+        expected, fault = from_disk(path, model, none)
         if not has_ids(expected):
             n_ambiguous += 1
             continue
-        assert replayed(path, model) == (expected, fault), path
+        assert replayed(path, model, none) == (expected, fault), path
         n += sum(expected.values())
     assert n
     assert n_ambiguous <= 10  # copies of one capture

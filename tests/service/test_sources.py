@@ -13,7 +13,7 @@ from apptell.errors import CaptureError
 from apptell.models import load_model
 from apptell.service import LivePipeline, QueuedOutput, ReplaySource, StreamSource
 from apptell.testing import app_capture, pcap_bytes, write_pcap
-from tests.service.test_same_records import Lines, from_disk
+from tests.service.test_same_records import Lines, from_disk, none
 
 PACKETS = app_capture(["signal", "zoom"], 4)
 
@@ -25,7 +25,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def expected(model, tmp_path_factory):
-    lines, _ = from_disk(write_pcap(tmp_path_factory.mktemp("capture") / "a.pcap", PACKETS), model)
+    lines, _ = from_disk(
+        write_pcap(tmp_path_factory.mktemp("capture") / "a.pcap", PACKETS), model, none
+    )
     assert sum(lines.values()) == 16
     return without_capture(lines)
 
