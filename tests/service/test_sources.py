@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,16 @@ def free_port(kind=socket.SOCK_STREAM):
         return taken.getsockname()[1]
 
 
+def until_bound(port):
+    """Waits until a UDP socket is bound to a port; a datagram sent before would be lost."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("udp", "udp6"))
+        if f":{port:04X} " in tables:
+            return
+        time.sleep(0.05)
+
+
 def test_a_sender_that_listens_is_connected_to(model, expected):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -103,7 +114,7 @@ def test_pcapdroid_sends_a_datagram_a_record(model, expected):
     port = free_port(socket.SOCK_DGRAM)
 
     def send():
-        time.sleep(0.5)  # nobody says when a datagram is listened to
+        until_bound(port)
         data = pcap_bytes(PACKETS)
         with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as out:
             out.sendto(data[:24], ("127.0.0.1", port))
