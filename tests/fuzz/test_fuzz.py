@@ -19,17 +19,22 @@ from tests.fuzz.targets.captures import read_packets, read_whole, talking_captur
 
 SECONDS = 20.0
 """Wall time for all kinds together."""
+FEWEST = 100
+"""Mutants of each kind that are run on any machine."""
 TARGETS = all_targets()
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_mutants_give_results_or_the_errors_meant_for_bad_input(name, tmp_path):
     target = TARGETS[name]
+    # The first ones whatever the time: on a busy machine the kernels alone may take all of it.
+    run_target(target, n_mutants=max(FEWEST, target.together), seed=1, save=tmp_path)
     progress = run_target(
         target, n_mutants=20_000, seed=1, save=tmp_path, seconds=SECONDS / len(TARGETS)
     )
     assert progress.counts["found"] == 0, sorted(tmp_path.iterdir())
-    assert progress.counts["fine"] > 0
+    # Inputs that run together count as refused where one of them is.
+    assert progress.counts["fine"] > 0 or target.together > 1
     assert progress.counts["refused"] > 0
     if progress.counts["slow"]:  # of this machine perhaps; a long run says it for certain
         warnings.warn(f"{progress.counts['slow']} mutants of {name} were slow", stacklevel=1)
