@@ -37,14 +37,18 @@ def without_capture(lines):
     return sorted(json.dumps({**json.loads(line), "capture": ""}) for line in lines.elements())
 
 
+def n_verdicts(lines):
+    return sum(n for line, n in lines.copy().items() if '"event": "verdict"' in line)
+
+
 def read(address, model, *, stop_after=None):
-    """What comes of a source; one that never ends is stopped after so many records."""
+    """What comes of a source; one that never ends is stopped after so many verdicts."""
     kept, stop = Lines(), threading.Event()
     output = QueuedOutput("kept", kept, is_lossless=True)
 
     def watch():
         until = time.monotonic() + 20
-        while kept.lines.total() < stop_after and time.monotonic() < until:
+        while n_verdicts(kept.lines) < stop_after and time.monotonic() < until:
             time.sleep(0.02)
         stop.set()
 

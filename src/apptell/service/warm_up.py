@@ -12,6 +12,7 @@ from apptell.capture.columns import Columns
 from apptell.flows import Assembly
 from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.names import add_names
+from apptell.names.dns import read_messages
 from apptell.verdicts import identify_flows
 from apptell.verdicts.context import weigh_one
 
@@ -45,9 +46,20 @@ def warm_up(options: FlowOptions, model: Model | None, evidence: Evidence | None
     table = assembly.table
     for _ in identify_flows([*table.take_decided(), *ended], model, evidence=evidence):
         pass
+    _read_no_names()
     weigh_one(np.ones((2, 2), dtype=np.float32), 0, np.ones(2), 1.0, 1)
     list(table.advance(1))
     list(table.finish())
+
+
+def _read_no_names() -> None:
+    """Reads an empty DNS message from memory that may be written to and from memory that may not."""
+    data = np.zeros(1, dtype=np.uint8)
+    fixed = data.copy()
+    fixed.flags.writeable = False
+    nothing = np.zeros(1, dtype=np.int64)
+    for each in (data, fixed):
+        read_messages(nothing, nothing, each, np.zeros((1, 3), dtype=np.uint64), nothing)
 
 
 def settle() -> None:
