@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from apptell.testing import START_NS, SYN, app_capture, tcp_frame, udp_frame, write_pcap
 
 from .conftest import Run
@@ -42,21 +44,30 @@ def test_a_damaged_capture_is_described_up_to_the_damage(
     assert "apptell: cut.pcap:" in done.stderr
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_on_a_terminal_it_is_text(capture: Path) -> None:
-    script = (
-        "import sys; sys.argv = ['apptell', 'inspect', sys.argv[1]];"
-        "sys.stdout.isatty = lambda: True; from apptell.cli import main; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(capture)],
-        capture_output=True,
-        text=True,
-        check=True,
+    import pty
+
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "apptell.cli", "inspect", str(capture)],
+        stdout=slave,
+        stderr=subprocess.DEVNULL,
         env={**os.environ, "NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "120"},
-    )
-    assert "packets" in done.stdout
-    assert re.search(r"client determined by +handshake 8", done.stdout)
-    assert not done.stdout.startswith("{")
+    ) as done:
+        os.close(slave)
+        shown = b""
+        try:
+            while part := os.read(master, 65_536):
+                shown += part
+        except OSError:  # how Linux says that the other end is closed
+            pass
+    os.close(master)
+    assert done.returncode == 0
+    text = shown.decode()
+    assert "packets" in text
+    assert re.search(r"client determined by +handshake 8", text)
+    assert not text.startswith("{")
 
 
 def test_a_capture_without_flows_has_the_same_counters(run: Run, tmp_path: Path) -> None:
