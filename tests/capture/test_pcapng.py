@@ -279,7 +279,7 @@ def test_a_reader_that_has_ended_holds_neither_buffer_nor_flow_table():
     held = [
         value
         for value in gc.get_objects()
-        if isinstance(value, Window | Memory) or type(value).__name__ == "Reassembler"
+        if type(value) in (Window, Memory) or type(value).__name__ == "Reassembler"
     ]
     for value in held:
         arrays = [each for each in vars(value).values() if isinstance(each, np.ndarray)]
