@@ -16,11 +16,23 @@ from apptell.cli.labelling import (
     renames,
     zone_of,
 )
-from apptell.cli.options import ActiveTimeout, IdleTimeout, Json, Mode, Transport, flow_options
+from apptell.cli.options import (
+    ActiveTimeout,
+    CatalogueFiles,
+    IdleTimeout,
+    Json,
+    Mode,
+    Transport,
+    flow_options,
+)
 from apptell.cli.screen import note, progress, report
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
+
+    from apptell.dataset import BuildReport
 
 
 def build(
@@ -31,8 +43,13 @@ def build(
     output: Output,
     labels: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="Kind of labels. [default: detected and printed]"),
+        typer.Option(
+            metavar="KIND",
+            help="Kind of labels; names: by server names, DNS answers and addresses. "
+            "[default: detected and printed]",
+        ),
     ] = None,
+    catalogue: CatalogueFiles = None,
     mode: Mode = "clean",
     columns: Annotated[
         str,
@@ -127,6 +144,7 @@ def build(
         rename=renames(rename),
         pattern=pattern_of(pattern),
         groups=pairs(groups or []),
+        catalogue=tuple(catalogue or ()),
     )
     reader = CaptureFlows(
         flow_options(
@@ -160,16 +178,10 @@ def build(
             progress=tell,
         )
     data = done.dataset
-    for damage in done.damaged:
-        note(f"apptell: {damage}")
-    for path, why in search.unused.items():
-        note(f"{path}: not used: {why}")
+    _note_problems(done, search.unused)
+    label_sources: Counter[str] = Counter()
     for entry in data.info["sources"]:
-        if entry["name"] in done.added and entry.get("bad_log_lines"):
-            note(
-                f"{entry['name']}: {entry['bad_log_lines']:,} lines of its log cannot be read, the first of "
-                f"them: {entry['first_bad_log_line']}"
-            )
+        label_sources.update(entry.get("label_sources", {}))
     if shared != "keep" and done.n_added:
         data = move_shared(data, data.path, shared)
     found = {
@@ -180,6 +192,7 @@ def build(
         "skipped": len(done.skipped),
         "damaged": len(done.damaged),
         "labels": dict(kinds),
+        "label_sources": dict(label_sources),
         "dropped": data.info["dropped"],
         "apps": data.info["apps"],
     }
@@ -188,10 +201,26 @@ def build(
         raise typer.Exit(1)
 
 
+def _note_problems(done: "BuildReport", unused: "Mapping[Path, str]") -> None:
+    """Tells of damaged captures, of tables that were not used and of log lines that cannot be read."""
+    for damage in done.damaged:
+        note(f"apptell: {damage}")
+    for path, why in unused.items():
+        note(f"{path}: not used: {why}")
+    for entry in done.dataset.info["sources"]:
+        if entry["name"] in done.added and entry.get("bad_log_lines"):
+            note(
+                f"{entry['name']}: {entry['bad_log_lines']:,} lines of its log cannot be read, the first of "
+                f"them: {entry['first_bad_log_line']}"
+            )
+
+
 def _print(console: "Console", found: dict[str, Any]) -> None:
     console.print(
         f"{found['dataset']}: {found['flows']:,} flows, {found['added']:,} of them new "
         f"from {found['sources']} sources ({found['skipped']} sources were already in it)"
     )
+    for source, n in found["label_sources"].items():
+        console.print(f"  labelled by {source}: {n:,}")
     for reason, n in found["dropped"].items():
         console.print(f"  dropped {n:,}: {reason}")

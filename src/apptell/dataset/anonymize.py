@@ -130,7 +130,11 @@ class Anonymizer:
             strict=True,
         )
         hashed = [None if None in row else community_id(*row) for row in ids]
-        connections = [self._number(value) for value in flows.column("connection_id").to_pylist()]
+        numbers = {
+            name: pa.array(map(self._number, flows.column(name).to_pylist()), pa.uint64())
+            for name in ("connection_id", "part_of")
+            if name in flows.columns
+        }
         named = {
             name: _without_addresses(flows.column(name))
             for name in ("server_name", "http_host", "dns_name")
@@ -138,8 +142,8 @@ class Anonymizer:
         }
         return changed.with_columns(
             **named,
+            **numbers,
             community_id=pa.array(hashed, pa.string()),
-            connection_id=pa.array(connections, pa.uint64()),
         )
 
     def _column(self, flows: FlowBatch, name: str) -> pa.Array:

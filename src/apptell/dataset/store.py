@@ -71,6 +71,7 @@ class Dataset:
         path: str | Path,
         *,
         labels: LabelOptions | str | None = None,
+        catalogue: Sequence[str | Path] = (),
         flows: FlowOptions | None = None,
         system: str = "system",
         shared: str = "keep",
@@ -87,7 +88,9 @@ class Dataset:
         Args:
             captures: captures, and folders of captures with their logs.
             path: the dataset's folder.
-            labels: the name of a label format, or options (default: recognised by content).
+            labels: the name of a label format, or options (default: recognised by content). ``names`` labels
+                flows by server names, DNS answers and addresses.
+            catalogue: files with rows that are added to the catalogue of apps, for the format ``names``.
             flows: how packets become flows (default: TCP, every column group).
             system: what the phone's own traffic is labelled: ``system``, ``other`` or ``drop``.
             shared: flows to servers that many apps share: ``keep``, ``other`` or ``drop``.
@@ -108,6 +111,8 @@ class Dataset:
             >>> data.apps, len(data)
             (['signal', 'zoom'], 40)
         """
+        from dataclasses import replace as replace_options
+
         from apptell.dataset.build import build
         from apptell.dataset.edits import Edits
         from apptell.dataset.services import move_shared
@@ -122,7 +127,10 @@ class Dataset:
             mask_names=mask_names,
             keep_plain=keep_plain,
         )
+        files = tuple(map(str, catalogue))
         options = labels if isinstance(labels, LabelOptions) else LabelOptions(kind=labels)
+        if files:
+            options = replace_options(options, catalogue=files)
         named = [captures] if isinstance(captures, str | Path) else captures
         reader = CaptureFlows(flows or FlowOptions(groups=tuple(GROUPS)))
         done = build(

@@ -53,7 +53,7 @@ _CARD: Final = "README.md"
 # Columns whose values repeat; a dictionary for payload bytes would only cost time.
 _REPEATING: Final = [
     "capture", "protocol", "client_address", "client_port", "server_address", "server_port", "client_by",
-    "end_reason", "server_name", "alpn", "ja4", "http_host", "dns_name", "label", "label_from",
+    "end_reason", "server_name", "alpn", "ja4", "http_host", "dns_name", "label", "label_from", "label_source",
     "owner_uid", "owner_package", "owner_name", "groups.key_value.key", "groups.key_value.value",
 ]  # fmt: skip
 

@@ -108,6 +108,10 @@ NAMES: Final = {
 LABELS: Final = {
     "label": pa.string(),  # "app" or "app/activity", lower case; null when unknown
     "label_from": pa.string(),  # which ground truth said so
+    "label_source": pa.string(),  # of labels by names, the kind of evidence: name, dns, address or range
+    # Of a late view (a connection seen from later packets on), the connection_id of its connection; null of a
+    # flow. Consumers: experiments, dataset.change.
+    "part_of": pa.uint64(),
     "groups": pa.map_(
         pa.string(), pa.string()
     ),  # source, session, device, network, day, version, ...

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from apptell.flows.schema import LABELS, FlowBatch
 from apptell.names import read_flows
+from apptell.packets.headers import TCP, UDP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
     from apptell.capture.batch import PacketBatch
     from apptell.flows import FlowOptions
+    from apptell.flows.reader import Observer
+
+OBSERVED: Final = ("core", "segments", "names")
+"""Column groups of the flows that evidence is asked about."""
 
 
 class Labeller(Protocol):
@@ -32,10 +37,17 @@ class Labeller(Protocol):
 
 
 class CaptureReader(Protocol):
-    """Reads the flows of a capture; ``annotate`` fills owners between packets and flows."""
+    """Reads the flows of a capture; ``annotate`` fills owners between packets and flows.
+
+    An ``observer`` is told of DNS answers and of open flows, and sees the flows of TCP and UDP, whichever of
+    them were asked for.
+    """
 
     def __call__(
-        self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
+        self,
+        path: Path,
+        annotate: Callable[[PacketBatch], PacketBatch] | None,
+        observer: Observer | None = None,
     ) -> Iterable[FlowBatch]:
         """The flows; a CaptureError comes after what precedes the damage."""
 
@@ -47,10 +59,16 @@ class CaptureFlows:
     options: FlowOptions
 
     def __call__(
-        self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
+        self,
+        path: Path,
+        annotate: Callable[[PacketBatch], PacketBatch] | None,
+        observer: Observer | None = None,
     ) -> Iterator[FlowBatch]:
         """The flows; a CaptureError comes after what precedes the damage."""
-        with read_flows(path, self.options, annotate=annotate) as flows:
+        options = self.options
+        if observer is not None:
+            options = replace(options, transports=(TCP, UDP), groups=OBSERVED)
+        with read_flows(path, options, annotate=annotate, observer=observer) as flows:
             yield from flows
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from apptell.capture import PacketBatch
     from apptell.flows import FlowBatch, FlowOptions
+    from apptell.flows.reader import Observer
 
 
 @dataclass(slots=True)
@@ -40,15 +41,18 @@ class LiveReader:
         self.is_stopped = True
 
     def __call__(
-        self, path: Path, annotate: Callable[[PacketBatch], PacketBatch] | None
+        self,
+        path: Path,
+        annotate: Callable[[PacketBatch], PacketBatch] | None,
+        observer: Observer | None = None,
     ) -> Iterator[FlowBatch]:
-        """The flows; ``path`` is of no use here.
+        """The flows; ``path`` and ``observer`` are of no use here.
 
         Raises:
             LabelError: there is no sender.
             CaptureError: what it sends is damaged; what precedes the damage was given.
         """
-        del path
+        del path, observer
 
         def take(batch: PacketBatch) -> PacketBatch:
             # The reader asks whether to stop only while nothing arrives; a busy phone is cut off here,

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 SYSTEM: Final = "system"
 """The label of the operating system's own traffic. It is not ``other``: that is apps nobody asked for."""
+NAME_LABELS: Final = "names"
+"""The label format of names, DNS answers and addresses, and ``label_from`` of flows that it labelled."""
 FIRST_APP_UID: Final = 10_000
 """Android gives installed apps uids from here; below are root, netd, mDNS, mediaserver, ..."""
 _PER_USER: Final = 100_000

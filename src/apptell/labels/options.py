@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from apptell.errors import UsageError
 from apptell.labels.join import DEFAULT_TOLERANCE_S
+from apptell.labels.naming import NAME_LABELS
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import tzinfo
 
 
@@ -31,3 +33,10 @@ class LabelOptions:
     """How the names of captures are made, for the format ``folders``."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Groups of everything, such as ``network=home``."""
+    catalogue: Sequence[str] = ()
+    """Files with rows that are added to the catalogue of apps, for the format ``names``."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError when something is given that the format does not use."""
+        if self.catalogue and self.kind != NAME_LABELS:
+            raise UsageError(f"a catalogue is used by labels of the kind {NAME_LABELS!r} alone")

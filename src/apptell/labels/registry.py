@@ -41,7 +41,8 @@ def formats(kind: str | None = None) -> Sequence[LabelFormat]:
 def _format(name: str) -> LabelFormat:
     if name in BUILT_IN:
         module, _, cls = BUILT_IN[name].partition(":")
-        found = getattr(import_module(f"apptell.labels.formats.{module}"), cls)
+        place = module if "." in module else f"apptell.labels.formats.{module}"
+        found = getattr(import_module(place), cls)
     else:
         point = next(iter(entry_points(group=ENTRY_POINTS, name=name)))
         try:

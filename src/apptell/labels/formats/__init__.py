@@ -18,6 +18,8 @@ BUILT_IN: Final = {
     "networklog": "networklog:NetworkLog",
     "pcapdroid-csv": "pcapdroid_csv:PcapdroidCsv",
     "zeek": "table:Zeek",
+    "names": "apptell.verdicts.name_labels:Names",
     "folders": "folders:Folders",
 }
-"""Name to module and class, in the order in which they are asked; those of others come before ``folders``."""
+"""Name to module and class, in the order in which they are asked; those of others come before ``folders``. A
+module with a dot is not in this folder: what it needs is above this package in the order of imports."""

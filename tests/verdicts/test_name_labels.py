@@ -1,0 +1,99 @@
+"""Hand-made captures and the embedded sample, labelled by names: labels, evidence, what is left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import apptell
+from apptell import Dataset, FlowOptions, UsageError
+from apptell.flows.schema import GROUPS
+from tests.verdicts.test_evidence_packets import PHONE, ROWS, SERVERS, TABLET, Capture, _hello
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BOTH = FlowOptions(transports=(6, 17), groups=tuple(GROUPS))
+SAMPLE = Path(apptell.__file__).parent / "samples" / "named"
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.csv"
+    path.write_text(ROWS, encoding="utf-8")
+    return path
+
+
+def _labels(data: Dataset) -> Iterator[tuple[str, str]]:
+    flows = data.read()
+    yield from zip(
+        flows.column("label").to_pylist(), flows.column("label_source").to_pylist(), strict=True
+    )
+
+
+def _phone(path: Path) -> Path:
+    capture = Capture()
+    capture.connection(1, SERVERS[0], _hello(b"www.chat.example"))
+    capture.answer(2, "tube.example", SERVERS[1])
+    capture.connection(3, SERVERS[1])
+    capture.connection(4, SERVERS[0])
+    capture.connection(5, SERVERS[2], _hello(b"unlisted.example"))
+    capture.connection(6, SERVERS[3])
+    return capture.write(path)
+
+
+def test_flows_are_labelled_by_name_dns_and_address_and_say_by_which(
+    tmp_path: Path, rows: Path
+) -> None:
+    capture = _phone(tmp_path / "phone.pcap")
+    data = Dataset.build(capture, tmp_path / "d", labels="names", catalogue=[rows])
+    assert sorted(_labels(data)) == [("chat", "address"), ("chat", "name"), ("tube", "dns")]
+    (source,) = data.info["sources"]
+    assert source["labels"] == "names"
+    assert source["label_sources"] == {"name": 1, "dns": 1, "address": 1}
+    assert source["dropped"] == {"no evidence": 1, "unlisted name": 1}
+    assert set(data.read().column("label_from").to_pylist()) == {"names"}
+
+
+def test_two_clients_behind_one_address_have_the_label_of_what_each_asked_for(
+    tmp_path: Path, rows: Path
+) -> None:
+    capture = Capture()
+    capture.answer(1, "chat.example", SERVERS[0], to=PHONE)
+    capture.answer(1, "tube.example", SERVERS[0], to=TABLET)
+    capture.connection(2, SERVERS[0], by=PHONE)
+    capture.connection(2, SERVERS[0], by=TABLET)
+    path = capture.write(tmp_path / "two.pcap")
+    data = Dataset.build(path, tmp_path / "d", labels="names", catalogue=[rows])
+    flows = data.read()
+    clients = flows.column("client_address").to_pylist()
+    assert dict(zip(clients, flows.column("label").to_pylist(), strict=True)) == {
+        PHONE: "chat",
+        TABLET: "tube",
+    }
+
+
+def test_the_sample_is_labelled_as_it_is_identified(tmp_path: Path) -> None:
+    data = Dataset.build(SAMPLE, tmp_path / "d", labels="names", flows=BOTH)
+    expected = Counter(
+        (verdict.app or "other", verdict.evidence)
+        for verdict in apptell.identify(SAMPLE / "named.pcap.xz")
+        if (verdict.app or verdict.service_kind in ("platform", "cdn", "sdk", "ads"))
+    )
+    assert Counter(_labels(data)) == expected
+    assert Counter(_labels(data))["other", "name"] == 6
+
+
+def test_names_label_nothing_unless_they_are_asked_for(tmp_path: Path) -> None:
+    data = Dataset.build(_phone(tmp_path / "phone.pcap"), tmp_path / "d")
+    assert data.info["label_from"] == {"folders": 5}
+
+
+def test_a_catalogue_is_refused_where_labels_do_not_come_from_names(
+    tmp_path: Path, rows: Path
+) -> None:
+    with pytest.raises(UsageError, match="'names' alone"):
+        Dataset.build(tmp_path, tmp_path / "d", catalogue=[rows])
