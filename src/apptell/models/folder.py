@@ -26,7 +26,7 @@ TRANSPORTS: Final = {"tcp": 6, "udp": 17}
 """The transport protocols that a model can have learned, and their IP protocol numbers."""
 _NUMBER = (int, float)
 _LARGEST_JSON: Final = 8 << 20
-_LARGEST_ONNX: Final = 1 << 30
+_LARGEST_ONNX: Final = 512 << 20
 _MOST_APPS: Final = 100_000
 _LONGEST_NAME: Final = 256
 _EARLY: Final = 4

@@ -1,8 +1,9 @@
 """The bytes of an ONNX model in, a session that runs it within bounds of time and memory out.
 
-A model may come from a stranger. ONNX is data, but its operators can loop forever or request any amount of
-memory. A run that takes longer than ``RUN_LIMIT_S`` is ended, an allocation beyond ``MEMORY_LIMIT_BYTES``
-fails, and the output must consist of probabilities.
+A model may come from a stranger. ONNX is data, but a few bytes of it can stand for any amount of work: what
+cannot be bounded is refused before anything is built (``apptell.models.graph``), and nothing is computed while
+a model is loaded. A run that takes longer than ``RUN_LIMIT_S`` is ended after the operator that it is at, an
+allocation beyond ``MEMORY_LIMIT_BYTES`` fails, and the output must consist of probabilities.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.errors import ModelError
+from apptell.models.graph import check_graph
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,6 +46,7 @@ class BoundedSession:
         # Imported here: whoever lists flows or reads help needs no runtime, and loading it takes time.
         import onnxruntime
 
+        check_graph(onnx_bytes, place)
         self._place = place
         self._failures = _failures()
         self._make_run_options = onnxruntime.RunOptions
@@ -57,7 +60,12 @@ class BoundedSession:
             options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(
-                onnx_bytes, options, providers=["CPUExecutionProvider"]
+                onnx_bytes,
+                options,
+                providers=["CPUExecutionProvider"],
+                disabled_optimizers=[
+                    "ConstantFolding"
+                ],  # it computes without bounds of time and memory
             )
         except self._failures as error:
             raise ModelError(f"{place}: model.onnx does not load: {_first_line(error)}") from error
