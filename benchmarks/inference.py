@@ -23,8 +23,8 @@ from apptell.learning import StatisticsForest
 from apptell.learning.convolutional import PaperNetwork
 from apptell.learning.export import network_to_onnx
 from apptell.learning.make_default import read_samples
+from apptell.learning.model_training import train_model
 from apptell.learning.registry import all_recipes
-from apptell.learning.train import train_model
 from apptell.models import load_model, write_model
 from machine import machine, network_mflop, random_images, timed
 

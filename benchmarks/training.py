@@ -21,8 +21,8 @@ from torch import nn
 from torch.nn import functional
 
 from apptell.learning.make_default import read_samples
+from apptell.learning.network_training import BATCH, predict, train_network
 from apptell.learning.task import Task
-from apptell.learning.training import BATCH, predict, train_network
 from machine import machine, network_mflop, random_images, timed
 
 

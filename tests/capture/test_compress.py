@@ -10,7 +10,7 @@ import pytest
 import zstandard
 
 from apptell.capture import open_capture
-from apptell.capture.streams import ObjectStream, Stop
+from apptell.capture.byte_streams import ObjectStream, Stop
 from tests.capture import crafted
 from tests.capture.crafted import COMPRESSORS, FRAMES
 from tests.capture.test_pcap import frames_of, read

@@ -12,7 +12,7 @@ from apptell.capture import Owner, pcapng_scan
 from apptell.capture.columns import Columns
 from apptell.capture.window import Window
 from apptell.errors import CaptureError
-from apptell.flows.state import Memory
+from apptell.flows.state import FlowMemory
 from apptell.names import read_flows
 from apptell.testing import conversation
 from tests.capture import crafted, pcapng_twin
@@ -165,7 +165,7 @@ def test_the_kernel_in_plain_python_reads_within_bounds_and_agrees(order):
     interfaces[0]["unit"], interfaces[0]["largest"] = 1000, 262_144
     uids = pcapng_scan.UidTable.empty(4, 1)
     empty, none = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
-    section = pcapng_scan.Section(order == ">", interfaces, 0, empty, empty, uids, none)
+    section = pcapng_scan.PcapngSection(order == ">", interfaces, 0, empty, empty, uids, none)
     for end in range(0, len(body) + 1, 4):
         columns = Columns(16)
         results = []
@@ -279,7 +279,7 @@ def test_a_reader_that_has_ended_holds_neither_buffer_nor_flow_table():
     held = [
         value
         for value in gc.get_objects()
-        if type(value) in (Window, Memory) or type(value).__name__ == "Reassembler"
+        if type(value) in (Window, FlowMemory) or type(value).__name__ == "Reassembler"
     ]
     for value in held:
         arrays = [each for each in vars(value).values() if isinstance(each, np.ndarray)]

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from apptell.cli.app import app
 from apptell.cli.top import View, _size
+from apptell.service.app_tally import Row
 from apptell.service.metrics import Metrics
-from apptell.service.tally import Row
 
 ROOT = Path(__file__).parents[2]
 PHONE = ROOT / "src/apptell/samples/pcapdroid/phone.pcap"

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from apptell.dataset import Dataset, build
-from apptell.dataset.card import card
 from apptell.dataset.change import validate
+from apptell.dataset.dataset_card import card
 from apptell.dataset.manifest import dataset_hash
 from apptell.encoding import images, sequences, statistics
 from apptell.errors import DatasetError
 from apptell.flows.schema import GROUPS, SCHEMA
 from apptell.testing import flow_batch
-from tests.dataset.test_folder import Source
+from tests.dataset.test_dataset_folder import Source
 
 
 @pytest.fixture

@@ -181,8 +181,8 @@ def test_an_interrupted_training_is_not_kept(tmp_path):
 
 
 def test_an_interrupted_training_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr("apptell.learning.training.REPORT_S", 0)
-    monkeypatch.setattr("apptell.learning.training.KEEP_S", 0)
+    monkeypatch.setattr("apptell.learning.network_training.REPORT_S", 0)
+    monkeypatch.setattr("apptell.learning.network_training.KEEP_S", 0)
     flows, labels = two_apps(20)
     task = Task("paper-cnn", epochs=3, device="cpu")
     inputs, apps = task.encode(flows), np.array(labels)

@@ -2,8 +2,9 @@
 
 import pytest
 
+from apptell.capture import open_capture
 from apptell.errors import CaptureError
-from apptell.flows import FlowOptions, read_flows
+from apptell.flows import FlowOptions, FlowReader
 from apptell.flows.early import read_early
 from apptell.testing import app_capture, write_pcap
 from tests.flows.test_live_decisions import talk
@@ -27,7 +28,8 @@ def test_each_flow_is_there_after_each_payload_packet_as_it_was(tmp_path):
 def test_the_flows_at_the_end_are_those_of_the_file(tmp_path):
     path = write_pcap(tmp_path / "a.pcap", app_capture(["signal", "zoom"], 3))
     _, ended = read_early(path)
-    assert ended.to_arrow().equals(read_flows(path, FlowOptions()).to_flows().to_arrow())
+    whole = FlowReader(open_capture(path), FlowOptions()).to_flows()
+    assert ended.to_arrow().equals(whole.to_arrow())
 
 
 def test_a_short_flow_is_there_as_often_as_it_had_payload(tmp_path):

@@ -7,7 +7,7 @@ from apptell.flows.schema import CORE
 from apptell.names import add_names
 from apptell.packets import decode
 from apptell.testing import START_NS, client_hello, conversation
-from tests.flows.test_table import PHONE, SECOND, SERVER, frames_of, random_packets
+from tests.flows.test_flow_table import PHONE, SECOND, SERVER, frames_of, random_packets
 from tests.packets.test_decode import batch_of
 
 LIVE = FlowOptions(lists_decided=True)

@@ -7,7 +7,7 @@ from apptell.flows import FlowOptions, FlowStats
 from apptell.flows.parallel import read_flows_in_parallel
 from apptell.names import read_flows
 from apptell.testing import pcap_bytes
-from tests.flows.test_table import frames_of, random_packets
+from tests.flows.test_flow_table import frames_of, random_packets
 
 
 def rows(batches):

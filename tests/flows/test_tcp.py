@@ -7,7 +7,7 @@ from apptell.names import add_names
 from apptell.packets import decode
 from apptell.testing import START_NS, client_hello, tcp_frame
 from tests.flows.reference import ACK, FIN, RST, SECOND, SYN
-from tests.flows.test_table import PHONE, SERVER
+from tests.flows.test_flow_table import PHONE, SERVER
 from tests.packets.test_decode import batch_of
 
 HELLO = client_hello("fast.example")

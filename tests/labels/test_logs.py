@@ -14,7 +14,7 @@ from apptell.labels.fields import time_ns
 from apptell.labels.file_names import app_and_groups
 from apptell.labels.formats.networklog import read_export, read_text
 from apptell.labels.formats.pcapdroid_csv import packages_of, read_pcapdroid_csv
-from apptell.labels.formats.table import parse_columns, read_table
+from apptell.labels.formats.tabular import parse_columns, read_table
 from apptell.labels.log import Lines
 from apptell.labels.naming import is_system_uid
 from apptell.testing import START_NS, conversation, write_pcap

@@ -9,7 +9,7 @@ from sklearn.ensemble import RandomForestClassifier
 from apptell.learning.convolutional import ByteNetwork, PaperNetwork
 from apptell.learning.export import forest_to_onnx, network_to_onnx
 from apptell.learning.forest import CalibratedForest
-from apptell.learning.training import predict
+from apptell.learning.network_training import predict
 from apptell.learning.trees import Trees, compact
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apptell.names.dtls import find_dtls_hellos
-from apptell.names.join import add_names
+from apptell.names.flow_names import add_names
 from tests.names.hellos import alpn, flows, hello, server_name
 
 HELLO = hello(

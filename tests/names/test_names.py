@@ -11,7 +11,7 @@ import pytest
 from apptell.errors import CaptureError
 from apptell.flows import FlowOptions
 from apptell.names import read_flows
-from apptell.names.join import add_names
+from apptell.names.flow_names import add_names
 from tests.names.hellos import alpn, flows, hello, records, server_name
 from tests.names.test_quic import SHORT, crypto, initial
 from tests.names.tshark_names import tshark_names

@@ -192,7 +192,7 @@ def test_random_segments_never_raise(segments):
 BOUNDS = """
 import numpy as np
 from apptell.names.dns import read_messages
-from apptell.names.join import add_names
+from apptell.names.flow_names import add_names
 from tests.names import dns_twin as dns
 from tests.names.hellos import *
 from tests.names.test_dtls import record

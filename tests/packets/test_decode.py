@@ -475,7 +475,7 @@ FUZZ = """
 import numpy as np
 from tests.packets.test_decode import batch_of, SEGMENT, IP4, IP6, ipv4, udp, gre, ether, amsdu, mpls
 from apptell.packets import decode
-from apptell.packets.layers.table import LAYER_OF_LINK
+from apptell.packets.layers.registry import LAYER_OF_LINK
 rng = np.random.default_rng(7)
 seeds = [SEGMENT, IP4, IP6, ipv4(47, gre(0x6558, SEGMENT)),
          ipv4(17, udp(4789, b"\\x08" + bytes(7) + SEGMENT)),

@@ -11,16 +11,16 @@ import pytest
 
 from apptell.errors import UsageError
 from apptell.packets import Decoder
-from apptell.packets.layers.table import LAYER_OF_LINK, LAYERS, link_layer, open_layer
+from apptell.packets.layers.registry import LAYER_OF_LINK, LAYERS, link_layer, open_layer
 
 ROOT = Path(__file__).resolve().parents[2]
 PLUGIN = '''
 """A link type of its own: a byte that says its length, then an EtherType."""
 
-from apptell.packets.fields import be16
+from apptell.packets.byte_fields import be16
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import ETHERTYPE
-from apptell.packets.layers.table import link_layer
+from apptell.packets.layers.registry import link_layer
 
 CUT = int(Status.CUT_IN_HEADERS)
 

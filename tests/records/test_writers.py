@@ -22,7 +22,7 @@ from apptell.records.schema import (
     flow_records,
     verdict_records,
 )
-from apptell.records.table import FLOW_COLUMNS, VERDICT_COLUMNS
+from apptell.records.text_table import FLOW_COLUMNS, VERDICT_COLUMNS
 from apptell.records.writers import choose_form, open_writer
 from apptell.testing import flow_batch
 
@@ -233,7 +233,7 @@ from apptell.errors import OutputError
 from apptell.records.forms import BUILT_IN
 from apptell.records.schema import VERDICT_RECORD, verdict_records
 from apptell.records import writers
-from apptell.records.table import FLOW_COLUMNS, VERDICT_COLUMNS
+from apptell.records.text_table import FLOW_COLUMNS, VERDICT_COLUMNS
 from apptell.records.writers import open_writer
 from tests.records.fakes import verdicts
 

@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from apptell.dataset.card import card
+from apptell.dataset.dataset_card import card
 from apptell.errors import OutputError
 from apptell.evaluation import evaluate_predictions
-from apptell.learning.card import model_card
+from apptell.learning.model_card import model_card
 from apptell.reports.html import ReportText, evaluation_page
 from apptell.reports.page import Section, shown, write_page
 from apptell.reports.svg import confusion_figure

@@ -1,7 +1,7 @@
 """Captures in (files, folders, pipes, senders on the network), batches of packets out."""
 
 from apptell.capture.batch import Owner, PacketBatch
-from apptell.capture.reader import CaptureReader
+from apptell.capture.capture_reader import CaptureReader
 from apptell.capture.source import open_capture
 from apptell.capture.stats import CaptureStats
 

@@ -16,9 +16,9 @@ import time
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
+from apptell.capture.byte_streams import POLL_S, Stop
 from apptell.capture.pcap import MAGICS
 from apptell.capture.pcapng import SECTION_MAGIC
-from apptell.capture.streams import POLL_S, Stop
 from apptell.errors import CaptureError, UsageError
 
 if TYPE_CHECKING:

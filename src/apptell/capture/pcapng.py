@@ -120,7 +120,7 @@ class PcapngParser:
         rows = columns.rows()
         n = 0
         while True:
-            section = kernel.Section(
+            section = kernel.PcapngSection(
                 self._order == ">",
                 self._interfaces[: self._n_interfaces],
                 self._interface_base,

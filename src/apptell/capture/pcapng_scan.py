@@ -207,7 +207,7 @@ def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-d
     return direction, has_uid, uid, effective if effective >= 0 else process
 
 
-class Section(NamedTuple):
+class PcapngSection(NamedTuple):
     """What a section has said so far."""
 
     big_endian: bool

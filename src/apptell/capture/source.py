@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from apptell.capture.byte_streams import GrowingStream, ObjectStream, Stop, open_file
+from apptell.capture.capture_reader import CaptureReader, Part
 from apptell.capture.columns import Columns
 from apptell.capture.network import is_address, open_address
-from apptell.capture.reader import CaptureReader, Part
 from apptell.capture.stream_reader import NotACaptureError, StreamReader
-from apptell.capture.streams import GrowingStream, ObjectStream, Stop, open_file
 from apptell.errors import CaptureError, UsageError
 from apptell.files import readable
 

@@ -10,7 +10,7 @@ def main() -> None:
     import typer
 
     from apptell.cli.app import app
-    from apptell.cli.streams import install
+    from apptell.cli.standard_streams import install
     from apptell.cli.verb import exit_codes
     from apptell.kernels.notice import announce_compilation
 

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.options import Apps, DatasetFolder, Json, Seed, SplitOption, app_names
 from apptell.cli.screen import command_line, note, report
+from apptell.cli.shared_options import Apps, DatasetFolder, Json, Seed, SplitOption, app_names
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.options import (
+from apptell.cli.screen import note, on_terminal, report
+from apptell.cli.shared_options import (
     Captures,
     CatalogueFiles,
     Form,
@@ -16,7 +17,6 @@ from apptell.cli.options import (
     Transport,
     flow_options,
 )
-from apptell.cli.screen import note, on_terminal, report
 from apptell.cli.verb import Verb, group
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def check(
     from apptell.catalogue import Catalogue
     from apptell.catalogue.coverage import COVERAGE_SCHEMA, Coverage
     from apptell.names import read_flows
-    from apptell.records.table import Column, human_bytes
+    from apptell.records.text_table import Column, human_bytes
     from apptell.records.writers import choose_form, open_writer
 
     columns = [

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.options import (
+from apptell.cli.screen import command_line, note, progress, report
+from apptell.cli.shared_options import (
     Apps,
     Cache,
     DatasetFolder,
@@ -19,7 +20,6 @@ from apptell.cli.options import (
     TestDataset,
     app_names,
 )
-from apptell.cli.screen import command_line, note, progress, report
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apptell.cli import settings
-from apptell.cli.options import Json
 from apptell.cli.screen import note, report
+from apptell.cli.shared_options import Json
 from apptell.cli.verb import Verb, group
 from apptell.errors import UsageError
 

@@ -8,8 +8,8 @@ import typer
 from apptell.cli.dataset_build import build
 from apptell.cli.dataset_record import record
 from apptell.cli.labelling import Output, Replace, Shared
-from apptell.cli.options import DatasetFolder, Form, Json, RawCsv, Seed
 from apptell.cli.screen import note, on_terminal, report
+from apptell.cli.shared_options import DatasetFolder, Form, Json, RawCsv, Seed
 from apptell.cli.verb import Verb, group
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def services(
     """
     from apptell.dataset import Dataset
     from apptell.dataset.services import move_shared, service_table
-    from apptell.records.table import Column
+    from apptell.records.text_table import Column
     from apptell.records.writers import choose_form, open_writer
 
     columns = [

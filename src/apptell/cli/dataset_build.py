@@ -16,7 +16,8 @@ from apptell.cli.labelling import (
     renames,
     zone_of,
 )
-from apptell.cli.options import (
+from apptell.cli.screen import note, progress, report
+from apptell.cli.shared_options import (
     ActiveTimeout,
     CatalogueFiles,
     IdleTimeout,
@@ -25,7 +26,6 @@ from apptell.cli.options import (
     Transport,
     flow_options,
 )
-from apptell.cli.screen import note, progress, report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -132,7 +132,7 @@ def build(
     from apptell.errors import UsageError
     from apptell.flows.schema import GROUPS
     from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
-    from apptell.labels.formats.table import parse_columns
+    from apptell.labels.formats.tabular import parse_columns
 
     if shared not in ("keep", "other", "drop"):
         raise UsageError(f"--shared {shared}: available: keep, other, drop")

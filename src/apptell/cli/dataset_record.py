@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apptell.cli.labelling import Groups, Output, Rename, pairs, renames
-from apptell.cli.options import Json, Transport, flow_options
 from apptell.cli.screen import note, report
+from apptell.cli.shared_options import Json, Transport, flow_options
 
 if TYPE_CHECKING:
     from apptell.labels.live import LiveReader

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.options import Seed, flow_options
 from apptell.cli.screen import note, progress
+from apptell.cli.shared_options import Seed, flow_options
 
 if TYPE_CHECKING:
     from apptell.flows import FlowBatch
@@ -50,7 +50,7 @@ def demo(
     from apptell.errors import DatasetError
     from apptell.experiments.samples import embedded_dataset, embedded_recordings
     from apptell.experiments.train import train
-    from apptell.records.table import human_bytes
+    from apptell.records.text_table import human_bytes
     from apptell.reports.html import ReportText
 
     passes = epochs or _EPOCHS.get(model, 100)
@@ -144,7 +144,7 @@ def _identify(captures: list[Path], model: "Model", path: Path) -> int:
     from apptell.names import read_flows
     from apptell.records.forms.jsonl import JsonLines
     from apptell.records.schema import VERDICT_RECORD, verdict_records
-    from apptell.records.table import VERDICT_COLUMNS, Column, TableWriter
+    from apptell.records.text_table import VERDICT_COLUMNS, Column, TableWriter
     from apptell.records.writers import open_writer
     from apptell.verdicts import identify_flows
 

@@ -6,8 +6,16 @@ from typing import Annotated
 import typer
 
 from apptell.cli.evaluation_table import print_evaluation
-from apptell.cli.options import DatasetFolder, Json, Level, Seed, SplitOption, System, Threshold
 from apptell.cli.screen import command_line, note, report
+from apptell.cli.shared_options import (
+    DatasetFolder,
+    Json,
+    Level,
+    Seed,
+    SplitOption,
+    System,
+    Threshold,
+)
 
 
 def evaluate(

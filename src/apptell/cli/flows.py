@@ -5,7 +5,8 @@ from typing import Annotated
 import typer
 
 from apptell.cli.notes import note_evicted, refuse_no_flows
-from apptell.cli.options import (
+from apptell.cli.screen import note, on_terminal, until_interrupted
+from apptell.cli.shared_options import (
     ActiveTimeout,
     Captures,
     Follow,
@@ -19,7 +20,6 @@ from apptell.cli.options import (
     Transport,
     flow_options,
 )
-from apptell.cli.screen import note, on_terminal, until_interrupted
 
 
 def flows(
@@ -50,7 +50,7 @@ def flows(
     """
     from apptell.names import read_flows
     from apptell.records.schema import flow_record_schema, flow_records
-    from apptell.records.table import FLOW_COLUMNS
+    from apptell.records.text_table import FLOW_COLUMNS
     from apptell.records.writers import choose_form, open_writer
 
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())

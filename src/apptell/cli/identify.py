@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.deciders import load_deciders
+from apptell.cli.decider_options import load_deciders
 from apptell.cli.notes import note_evicted, refuse_no_flows
-from apptell.cli.options import (
+from apptell.cli.outputs import Out, out_places, write_all
+from apptell.cli.screen import note, on_terminal, until_interrupted
+from apptell.cli.shared_options import (
     ActiveTimeout,
     Captures,
     CatalogueFiles,
@@ -26,8 +28,6 @@ from apptell.cli.options import (
     Threshold,
     flow_options,
 )
-from apptell.cli.outputs import Out, out_places, write_all
-from apptell.cli.screen import note, on_terminal, until_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ def identify(
     from apptell.names import read_flows
     from apptell.records.schema import VERDICT_RECORD, verdict_records
     from apptell.records.summary import SUMMARY_RECORD, Summary
-    from apptell.records.table import SUMMARY_COLUMNS, VERDICT_COLUMNS
+    from apptell.records.text_table import SUMMARY_COLUMNS, VERDICT_COLUMNS
     from apptell.records.writers import choose_form, open_writer
     from apptell.verdicts import check_threshold, identify_flows, whole_context
 

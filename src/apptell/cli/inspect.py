@@ -4,7 +4,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from apptell.cli.notes import note_left_out
-from apptell.cli.options import (
+from apptell.cli.screen import report
+from apptell.cli.shared_options import (
     ActiveTimeout,
     Captures,
     IdleTimeout,
@@ -15,7 +16,6 @@ from apptell.cli.options import (
     Transport,
     flow_options,
 )
-from apptell.cli.screen import report
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -159,7 +159,7 @@ def _packets(capture: "CaptureStats", stats: "FlowStats") -> dict[str, Any]:
 def _show(found: dict[str, Any], console: "Console") -> None:
     from rich.table import Table
 
-    from apptell.records.table import fit, human_bytes
+    from apptell.records.text_table import fit, human_bytes
     from apptell.records.values import rfc3339
 
     packets, flows = found["packets"], found["flows"]

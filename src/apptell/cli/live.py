@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.deciders import load_deciders
+from apptell.cli.decider_options import load_deciders
 from apptell.cli.live_source import (
     DecideAfter,
     Early,
@@ -26,7 +26,9 @@ from apptell.cli.live_source import (
     choose_source,
     drop_privileges,
 )
-from apptell.cli.options import (
+from apptell.cli.outputs import Out, note_losses, out_places, refuse_losses
+from apptell.cli.screen import note
+from apptell.cli.shared_options import (
     ActiveTimeout,
     CatalogueFiles,
     ContextText,
@@ -39,8 +41,6 @@ from apptell.cli.options import (
     Threshold,
     flow_options,
 )
-from apptell.cli.outputs import Out, note_losses, out_places, refuse_losses
-from apptell.cli.screen import note
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.options import Cache, Device, Json, Seed
 from apptell.cli.screen import command_line, note, progress, report
+from apptell.cli.shared_options import Cache, Device, Json, Seed
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from apptell.cli.deciders import load_deciders
+from apptell.cli.decider_options import load_deciders
 from apptell.cli.live_source import (
     DecideAfter,
     Expression,
@@ -28,7 +28,8 @@ from apptell.cli.live_source import (
     choose_source,
     drop_privileges,
 )
-from apptell.cli.options import (
+from apptell.cli.screen import on_terminal
+from apptell.cli.shared_options import (
     ActiveTimeout,
     CatalogueFiles,
     EvidenceText,
@@ -39,13 +40,12 @@ from apptell.cli.options import (
     Threshold,
     flow_options,
 )
-from apptell.cli.screen import on_terminal
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from apptell.service.app_tally import AppTally, Row
     from apptell.service.metrics import Metrics
-    from apptell.service.tally import AppTally, Row
 
 _EVERY_S = 1.0
 _BAR = 12
@@ -92,8 +92,8 @@ def top(
     """
     from apptell.errors import UsageError
     from apptell.service import LiveOptions, LivePipeline, QueuedOutput
+    from apptell.service.app_tally import AppTally
     from apptell.service.metrics import Metrics
-    from apptell.service.tally import AppTally
     from apptell.service.warm_up import warm_up
 
     if sort not in _SORTS:

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from apptell.cli.evaluation_table import print_evaluation
-from apptell.cli.options import (
+from apptell.cli.screen import note, progress, report
+from apptell.cli.shared_options import (
     DatasetFolder,
     Device,
     Json,
@@ -17,7 +18,6 @@ from apptell.cli.options import (
     System,
     TestDataset,
 )
-from apptell.cli.screen import note, progress, report
 from apptell.cli.verb import INTERRUPTED
 
 

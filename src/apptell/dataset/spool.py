@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from pathlib import Path
 
-    from apptell.dataset.folder import DatasetFolder
+    from apptell.dataset.dataset_folder import DatasetFolder
     from apptell.dataset.reading import LabelledSource
 
 _AHEAD: Final = 2

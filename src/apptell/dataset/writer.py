@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from apptell._version import __version__
-from apptell.dataset.card import card
 from apptell.dataset.checks import checked_flows
-from apptell.dataset.folder import DatasetFolder
+from apptell.dataset.dataset_card import card
+from apptell.dataset.dataset_folder import DatasetFolder
 from apptell.dataset.manifest import (
     DATASET_VERSION,
     INFO_FILE,

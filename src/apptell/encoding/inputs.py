@@ -10,8 +10,8 @@ import numpy as np
 from apptell.encoding.bursts import BURST_PACKETS, BURSTS_VERSION, burst_names, bursts
 from apptell.encoding.image import IMAGE_SIDE, IMAGE_VERSION, images
 from apptell.encoding.lengths import LENGTHS_VERSION, lengths
+from apptell.encoding.packet_sequence import SEQUENCE_VERSION, sequences
 from apptell.encoding.payload import PAYLOAD_BYTES, PAYLOAD_VERSION, payloads
-from apptell.encoding.sequence import SEQUENCE_VERSION, sequences
 from apptell.encoding.statistics import STATISTICS_VERSION, statistics, statistics_names
 from apptell.encoding.structure import N_TOKENS, STRUCTURE_VERSION, structure
 from apptell.errors import UsageError

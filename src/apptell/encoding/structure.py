@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from apptell.encoding.handshake import NAMES_HASHED, NAMES_MASKED, NAMES_ON
-from apptell.encoding.streams import read_streams
+from apptell.encoding.stream_tokens import read_streams
 from apptell.errors import UsageError
 from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.names.dtls import find_dtls_hellos

@@ -17,7 +17,7 @@ from apptell.dataset.splits import method_of
 from apptell.dataset.store import Dataset
 from apptell.errors import DatasetError
 from apptell.evaluation import slices_of
-from apptell.evaluation.comparison import measure_pooled
+from apptell.evaluation.pooled import measure_pooled
 from apptell.experiments.evaluate import example_images, hash_of, name_of
 from apptell.experiments.labelled import labelled_flows, open_flows
 from apptell.experiments.out_of_fold import Outcome, compare_models, models_of
@@ -25,7 +25,7 @@ from apptell.experiments.plan import plan_seeds, save_plans
 from apptell.experiments.verdict_table import VerdictTable
 from apptell.reports.comparison import ComparedModel, model_text, models_json, write_overview
 from apptell.reports.evaluation import write_report
-from apptell.reports.folder import check_report_folder
+from apptell.reports.report_files import check_report_folder
 from apptell.verdicts import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:

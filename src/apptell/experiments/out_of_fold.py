@@ -17,7 +17,7 @@ from apptell.dataset.masking import mask_server_names
 from apptell.dataset.selection import Selection
 from apptell.encoding import encoding_of
 from apptell.errors import UsageError
-from apptell.evaluation.comparison import PooledFolds
+from apptell.evaluation.pooled import PooledFolds
 from apptell.experiments.labelled import has_payload
 from apptell.experiments.plan import check_plans, training_sides
 from apptell.experiments.progress_meter import ProgressMeter, estimated_work

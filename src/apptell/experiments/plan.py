@@ -12,7 +12,7 @@ from apptell.dataset.splits import Split, folds, method_of, split_bytes
 from apptell.dataset.splits.methods import Elsewhere
 from apptell.errors import DatasetError, UsageError
 from apptell.experiments.labelled import split_of
-from apptell.reports.folder import write_report_files
+from apptell.reports.report_files import write_report_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

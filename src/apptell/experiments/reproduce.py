@@ -286,7 +286,7 @@ def reproduce_paper(
 
 def _limits(device: str, n_apps: int) -> tuple[float, float]:
     from apptell.experiments.arithmetic import flow_limits
-    from apptell.learning.training import used
+    from apptell.learning.network_training import used
 
     return flow_limits(*used(device), n_apps)
 

@@ -19,10 +19,10 @@ from apptell.experiments.labelled import (
     split_of,
 )
 from apptell.experiments.promise import PrecisionPromise, promise_precision
-from apptell.learning.card import model_card
+from apptell.learning.model_card import model_card
+from apptell.learning.model_training import train_model
 from apptell.learning.registry import recipe_of
 from apptell.learning.task import Task
-from apptell.learning.train import train_model
 from apptell.models import Model, check_target, read_model, write_model
 from apptell.verdicts import choose_threshold
 from apptell.verdicts.calibration import FLOOR

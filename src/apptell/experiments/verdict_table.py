@@ -15,7 +15,7 @@ import pyarrow as pa
 from apptell.records.forms import form_of_name
 from apptell.records.schema import VERDICT_RECORD, verdict_records
 from apptell.records.writers import open_writer
-from apptell.reports.folder import report_file
+from apptell.reports.report_files import report_file
 from apptell.verdicts import decide
 
 if TYPE_CHECKING:

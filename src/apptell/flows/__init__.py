@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from apptell.flows.assembly import Assembly
+from apptell.flows.flow_reader import FlowReader, FlowStats
+from apptell.flows.flow_table import FlowTable
 from apptell.flows.options import FlowOptions
-from apptell.flows.read import read_flows
-from apptell.flows.reader import FlowReader, FlowStats
 from apptell.flows.schema import (
     DECISION_SEGMENTS,
     SCHEMA,
@@ -15,7 +15,6 @@ from apptell.flows.schema import (
     SegmentColumns,
     SequenceColumns,
 )
-from apptell.flows.table import FlowTable
 
 __all__ = [
     "DECISION_SEGMENTS",
@@ -30,5 +29,4 @@ __all__ = [
     "FlowTable",
     "SegmentColumns",
     "SequenceColumns",
-    "read_flows",
 ]

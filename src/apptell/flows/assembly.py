@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apptell.flows.flow_table import FlowTable
 from apptell.flows.options import FlowOptions
-from apptell.flows.table import FlowTable
 from apptell.packets import Decoder, Reassembler, Tally
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.kernels.compiled import inlined, kernel
-from apptell.packets.fields import be32
+from apptell.packets.byte_fields import be32
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

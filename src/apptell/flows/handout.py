@@ -34,11 +34,11 @@ from apptell.flows.state import (
     RST_B,
     STORED_MASK,
     UNIT,
-    Memory,
+    FlowMemory,
 )
 from apptell.flows.tcp import signed_difference
 from apptell.kernels.compiled import kernel
-from apptell.packets.fields import copy_bytes
+from apptell.packets.byte_fields import copy_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -222,7 +222,7 @@ def write_marks(
 
 
 def hand_out(
-    memory: Memory,
+    memory: FlowMemory,
     ready: NDArray[np.int32],
     captures: Sequence[str],
     owners: Sequence[Owner],
@@ -341,7 +341,7 @@ def _addresses(
 class _Ends:
     """Where the lists of n flows end, and so how much room they need."""
 
-    def __init__(self, memory: Memory, ready: NDArray[np.int32]) -> None:
+    def __init__(self, memory: FlowMemory, ready: NDArray[np.int32]) -> None:
         n = len(ready)
         self.segments = np.empty(n + 1, dtype=np.int32)
         self.sequences = np.empty(n + 1, dtype=np.int32)
@@ -358,7 +358,11 @@ class _Ends:
 
 
 def _segments(
-    slab: Slab, lists: _Ends, memory: Memory, ready: NDArray[np.int32], client: NDArray[np.int64]
+    slab: Slab,
+    lists: _Ends,
+    memory: FlowMemory,
+    ready: NDArray[np.int32],
+    client: NDArray[np.int64],
 ) -> dict[str, pa.Array]:
     m, k = lists.n_segments, lists.n_sequence
     length, lengths = slab.column(m, np.int32, pa.int32())

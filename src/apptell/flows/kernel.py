@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from apptell.flows.clients import client_of
+from apptell.flows.hash_table import find_flow
 from apptell.flows.hashing import mix, stable_hash, tuple_of_packet
 from apptell.flows.heads import block_needed, is_compared, new_in_head
-from apptell.flows.lookup import find_flow
 from apptell.flows.segments import (
     NO_BLOCK,
     give_block,
@@ -71,7 +71,7 @@ class Packets(NamedTuple):
     """The capture's number."""
 
 
-class Rules(NamedTuple):
+class FlowRules(NamedTuple):
     """How packets become flows: ``FlowOptions`` as the kernel takes them."""
 
     clean: bool

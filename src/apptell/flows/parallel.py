@@ -15,15 +15,15 @@ import pyarrow as pa
 
 from apptell.capture import open_capture
 from apptell.errors import ApptellError, CaptureError, UsageError
-from apptell.flows.reader import FlowReader, FlowStats
+from apptell.flows.flow_reader import FlowReader, FlowStats
 from apptell.flows.schema import SCHEMA, FlowBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
+    from apptell.flows.flow_reader import Observer
     from apptell.flows.options import FlowOptions
-    from apptell.flows.reader import Observer
     from apptell.packets import HeaderBatch
 
 

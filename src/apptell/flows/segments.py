@@ -17,7 +17,7 @@ from apptell.flows.state import (
     UNIT,
 )
 from apptell.kernels.compiled import inlined
-from apptell.packets.fields import copy_bytes
+from apptell.packets.byte_fields import copy_bytes
 
 NO_BLOCK = -1
 """In place of a block or of its size class: none is needed, or none is free."""

@@ -165,7 +165,7 @@ COUNTERS: Final = np.dtype(
 
 
 class Arrays(NamedTuple):
-    """The memory of one flow table as the kernels take it; the columns of ``Memory``."""
+    """The memory of one flow table as the kernels take it; the columns of ``FlowMemory``."""
 
     records: NDArray[Any]
     """Shape (max_flows,), dtype ``FLOW``."""
@@ -193,7 +193,7 @@ class Arrays(NamedTuple):
     """A row of ``COUNTERS``."""
 
 
-class Memory:
+class FlowMemory:
     """Records, hash table and arena of one flow table.
 
     Args:

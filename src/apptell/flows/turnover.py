@@ -5,7 +5,7 @@ The kernels see arrays alone: ``state.Arrays``.
 
 from __future__ import annotations
 
-from apptell.flows.lookup import unlink
+from apptell.flows.hash_table import unlink
 from apptell.flows.schema import END_REASONS
 from apptell.flows.segments import give_segments_back
 from apptell.flows.state import (

@@ -19,9 +19,9 @@ from numba import njit
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
 
-from apptell.kernels.folders import cache_folders, make_writable, private_files
+from apptell.kernels.cache_folders import cache_folders, make_writable, private_files
 from apptell.kernels.notice import compiling
-from apptell.kernels.source import source_digest
+from apptell.kernels.source_digest import source_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from apptell.capture.batch import Owner, PacketBatch
     from apptell.dataset.reading import LabelledSource
-    from apptell.labels.labelled_capture import CaptureReader
+    from apptell.labels.labelled_capture import LabelledFlowReader
     from apptell.labels.log import Lines
     from apptell.labels.options import LabelOptions
     from apptell.labels.text_files import TextFile
@@ -44,7 +44,7 @@ class Candidate:
     path: Path
     root: Path
     """The file or folder that the user named: the candidate, or a folder above it."""
-    reader: CaptureReader
+    reader: LabelledFlowReader
     """Reads a capture's flows."""
     options: LabelOptions
     logs: Sequence[TextFile] = field(default=())

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from apptell.capture.batch import PacketBatch
     from apptell.flows import FlowOptions
-    from apptell.flows.reader import Observer
+    from apptell.flows.flow_reader import Observer
 
 OBSERVED: Final = ("core", "segments", "names")
 """Column groups of the flows that evidence is asked about."""
@@ -36,7 +36,7 @@ class Labeller(Protocol):
         """The flows that have a label, with it; what is dropped is counted in ``source``."""
 
 
-class CaptureReader(Protocol):
+class LabelledFlowReader(Protocol):
     """Reads the flows of a capture; ``annotate`` fills owners between packets and flows.
 
     An ``observer`` is told of DNS answers and of open flows, and sees the flows of TCP and UDP, whichever of
@@ -79,7 +79,7 @@ class LabelledCapture:
     name: str
     capture: Path
     labeller: Labeller
-    reader: CaptureReader
+    reader: LabelledFlowReader
     groups: Mapping[str, str] = field(default_factory=dict)
     """Groups of all its flows, such as source and version."""
     logs: Sequence[Path] = ()

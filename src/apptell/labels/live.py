@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from apptell.capture import PacketBatch
     from apptell.flows import FlowBatch, FlowOptions
-    from apptell.flows.reader import Observer
+    from apptell.flows.flow_reader import Observer
 
 
 @dataclass(slots=True)

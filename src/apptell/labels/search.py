@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from apptell.dataset.reading import LabelledSource
     from apptell.labels.format import LabelFormat
-    from apptell.labels.labelled_capture import CaptureReader
+    from apptell.labels.labelled_capture import LabelledFlowReader
 
 
 class LabelSearch:
@@ -34,7 +34,7 @@ class LabelSearch:
     def __init__(
         self,
         paths: Sequence[Path],
-        reader: CaptureReader,
+        reader: LabelledFlowReader,
         options: LabelOptions | None = None,
         *,
         label_formats: Sequence[LabelFormat] | None = None,
@@ -113,7 +113,7 @@ class _Search:
 
     def __init__(
         self,
-        reader: CaptureReader,
+        reader: LabelledFlowReader,
         options: LabelOptions,
         asked: Sequence[LabelFormat],
         known: Sequence[LabelFormat],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from apptell.learning.estimators import AppClassifier, ByteClassifier
     from apptell.learning.forest import CalibratedForest, StatisticsForest
+    from apptell.learning.model_training import train_model
     from apptell.learning.progress import Progress
     from apptell.learning.registry import (
         Hyperparameter,
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
         recipe_of,
     )
     from apptell.learning.token_models import TokenFusion, TokenLinear
-    from apptell.learning.train import train_model
 
 __all__ = [
     "AppClassifier",
@@ -51,7 +51,7 @@ _HOME = {
     "TrainingOptions": "registry",
     "all_recipes": "registry",
     "recipe_of": "registry",
-    "train_model": "train",
+    "train_model": "model_training",
 }
 
 

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from apptell.learning.convolutional import AppNetwork, ByteNetwork, PaperNetwork
 from apptell.learning.export import network_to_onnx
-from apptell.learning.training import BATCH, predict, train_network
+from apptell.learning.network_training import BATCH, predict, train_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,8 @@ import numpy as np
 from apptell.errors import DatasetError
 from apptell.flows import FlowBatch
 from apptell.flows.early import read_early
+from apptell.learning.model_training import MIN_PAYLOAD_PACKETS, train_model
 from apptell.learning.task import Task
-from apptell.learning.train import MIN_PAYLOAD_PACKETS, train_model
 from apptell.models import DEFAULT_MODEL, Model
 from apptell.names import add_names, read_flows
 from apptell.verdicts import fit_temperature

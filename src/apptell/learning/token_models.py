@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from apptell.learning.network_training import History
     from apptell.learning.progress import Progress
-    from apptell.learning.training import History
 
 STRENGTH: Final = 30.0
 """Inverse strength of the linear model's regularisation; 10 and 100 are as good within a point."""

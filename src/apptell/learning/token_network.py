@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from apptell.learning.network_training import REPORT_S, History, device_of
 from apptell.learning.progress import Progress
-from apptell.learning.training import REPORT_S, History, device_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,7 +12,7 @@ import numpy as np
 from apptell.encoding import complete_options, encoding_of
 from apptell.errors import ModelError, UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
-from apptell.models.folder import TRANSPORTS, read_model
+from apptell.models.model_folder import TRANSPORTS, read_model
 from apptell.models.session import BoundedSession
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apptell.names.join import add_names
+from apptell.names.flow_names import add_names
 from apptell.names.read import read_flows
 
 __all__ = ["add_names", "read_flows"]

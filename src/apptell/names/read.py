@@ -1,12 +1,15 @@
-"""A source in, finished flows with their names out: ``flows.read_flows`` and ``add_names`` joined."""
+"""Reads the flows of a source, with their names, in one process or in several."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from apptell.flows import read_flows as read_nameless
+from apptell.capture import open_capture
+from apptell.flows import FlowOptions, FlowReader
+from apptell.flows.flow_reader import HAND_OUT_S
+from apptell.flows.parallel import ParallelFlowReader
 from apptell.names.dns import DnsReader
-from apptell.names.join import add_names
+from apptell.names.flow_names import add_names
 
 if TYPE_CHECKING:
     import threading
@@ -15,8 +18,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from apptell.capture import PacketBatch
-    from apptell.flows import FlowOptions, FlowReader
-    from apptell.flows.reader import Observer
+    from apptell.flows.flow_reader import Observer
 
 
 def read_flows(
@@ -51,14 +53,19 @@ def read_flows(
         ...         print(batch.column("server_name").to_pylist())
         ['signal.example', 'zoom.example']
     """
-    return read_nameless(
-        source,
-        options,
-        follow=follow,
-        annotate=annotate,
-        jobs=jobs,
-        stop=stop,
+    chosen = options or FlowOptions()
+    read_answers = None if observer is None else DnsReader()
+    if jobs > 1:
+        is_growing = follow or annotate is not None
+        return ParallelFlowReader(
+            source, chosen, jobs, is_growing, add_names, read_answers, observer
+        )
+    return FlowReader(
+        open_capture(source, follow=follow, stop=stop),
+        chosen,
+        annotate,
+        hand_out_s=0 if follow else HAND_OUT_S,  # nobody knows when more packets are written
         add_names=add_names,
-        read_answers=None if observer is None else DnsReader(),
+        read_answers=read_answers,
         observer=observer,
     )

@@ -13,9 +13,9 @@ import numpy as np
 from apptell.kernels.compiled import inlined, kernel
 from apptell.packets.headers import HEADER, HeaderBatch, Status
 from apptell.packets.ip import open_ip
-from apptell.packets.layers import table
+from apptell.packets.layers import registry
 from apptell.packets.layers.numbers import AMSDU, IP, LINK_TYPE, LLC, UNKNOWN
-from apptell.packets.layers.table import open_layer
+from apptell.packets.layers.registry import open_layer
 from apptell.packets.layers.wifi import open_subframe
 from apptell.packets.transport import open_tcp, open_udp
 from apptell.packets.tunnels import open_ip_tunnel, open_udp_tunnel
@@ -49,7 +49,7 @@ class Frames(NamedTuple):
     owner: NDArray[np.int32]
 
 
-class Rules(NamedTuple):
+class DecodeRules(NamedTuple):
     """What is opened."""
 
     layer_of_link: NDArray[np.uint8]
@@ -213,7 +213,7 @@ class Decoder:
     """
 
     def __init__(self, max_tunnels: int = MAX_DEPTH, *, fragments_apart: bool = False) -> None:
-        table.use_table()
+        registry.use_table()
         self.max_tunnels = max_tunnels
         self.fragments_apart = fragments_apart
         self._rows: NDArray[Any] = np.zeros(0, dtype=HEADER)
@@ -232,7 +232,7 @@ class Decoder:
             batch.direction,
             batch.owner,
         )
-        rules = Rules(table.LAYER_OF_LINK, self.max_tunnels, self.fragments_apart)
+        rules = DecodeRules(registry.LAYER_OF_LINK, self.max_tunnels, self.fragments_apart)
         frame, n_rows = decode_frames(frames, 0, rules, self._rows, 0)
         while frame < len(batch):  # more packets than frames
             self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])

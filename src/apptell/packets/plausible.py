@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from apptell.kernels.compiled import subroutine
-from apptell.packets.fields import be16
+from apptell.packets.byte_fields import be16
 from apptell.packets.layers.ethernet import tag_bytes
 
 _MAX_TAGS = 4

@@ -12,7 +12,7 @@ import numpy as np
 
 from apptell.capture.batch import PacketBatch
 from apptell.kernels.compiled import inlined, kernel
-from apptell.packets.fields import be16, be32, copy_bytes
+from apptell.packets.byte_fields import be16, be32, copy_bytes
 from apptell.packets.headers import TCP, UDP, HeaderBatch, Status
 
 if TYPE_CHECKING:

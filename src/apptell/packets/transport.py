@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from apptell.kernels.compiled import inlined
-from apptell.packets.fields import be16, be32
+from apptell.packets.byte_fields import be16, be32
 from apptell.packets.headers import Status
 
 _OK, _CUT = int(Status.OK), int(Status.CUT_IN_HEADERS)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from apptell.kernels.compiled import inlined, subroutine
-from apptell.packets.fields import be16, be32
+from apptell.packets.byte_fields import be16, be32
 from apptell.packets.layers.numbers import (
     ETHERNET,
     ETHERTYPE,

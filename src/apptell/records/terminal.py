@@ -4,7 +4,7 @@ Names of servers, apps, files and columns come from strangers. An escape sequenc
 cursor, set the window's title or answer for the user; a bidirectional control or an invisible character makes
 one name look like another. Each such character is shown as ``\uXXXX`` (UTF-16 code units), which in JSON is
 the same text. The sinks are ``TerminalConsole``, which draws tables and colours of our own around cleaned text,
-and the standard streams of the command line (``apptell.cli.streams``).
+and the standard streams of the command line (``apptell.cli.standard_streams``).
 """
 
 from __future__ import annotations

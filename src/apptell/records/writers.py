@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apptell.records.forms import Form, RecordWriter
-    from apptell.records.table import Column
+    from apptell.records.text_table import Column
 
 
 ORDERED_BYTES: Final = 256 << 20

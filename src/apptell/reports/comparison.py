@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.evaluation import Evaluation
-    from apptell.evaluation.comparison import Measured
+    from apptell.evaluation.pooled import Measured
     from apptell.evaluation.promises import Rule
 
 MODELS_HEAD: Final = (

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from apptell.reports.folder import write_report_files
 from apptell.reports.html import ReportText, evaluation_page
 from apptell.reports.page import csv_text
+from apptell.reports.report_files import write_report_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from apptell._version import __version__
 from apptell.records.forms.csv import csv_line, guarded
-from apptell.reports.folder import write_report_files
+from apptell.reports.report_files import write_report_files
 from apptell.templates import render
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@
 → ``outputs``, each behind a bounded queue of its own.
 """
 
+from apptell.service.live_pipeline import LiveOptions, LivePipeline
 from apptell.service.outputs import QueuedOutput, open_outputs
-from apptell.service.pipeline import LiveOptions, LivePipeline
 from apptell.service.sources import InterfaceSource, PacketSource, ReplaySource, StreamSource
 
 __all__ = [

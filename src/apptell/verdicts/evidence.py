@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from apptell.errors import UsageError
 from apptell.flows.schema import DECISION_SEGMENTS
-from apptell.verdicts.identity import NOBODY, SHARED, UNLISTED, Found, Identity, Table
+from apptell.verdicts.identity import NOBODY, SHARED, UNLISTED, Found, Identity, IdentityTable
 from apptell.verdicts.memory import MAX_KEYS, Memory
 from apptell.verdicts.schema import EVIDENCE_KINDS
 
@@ -191,7 +191,7 @@ class Evidence:
             is_remembered: whether it counts for later flows to the same addresses.
         """
         n = len(flows)
-        table = Table()
+        table = IdentityTable()
         found = Found(
             flows,
             table.identities,
@@ -209,7 +209,7 @@ class Evidence:
 
     def finish(self, found: Found) -> Found:
         """The same with what addresses say of flows that are not settled; it changes ``found``."""
-        table = Table(found.identities)
+        table = IdentityTable(found.identities)
         if "address" in self.options.kinds:
             self._ask_addresses(found, table)
         if "range" in self.options.kinds:
@@ -238,7 +238,7 @@ class Evidence:
         self._names[name] = identity
         return identity
 
-    def _ask_names(self, found: Found, table: Table) -> None:
+    def _ask_names(self, found: Found, table: IdentityTable) -> None:
         for column in ("server_name", "http_host"):
             names = found.flows.column(column)
             if names.null_count == len(names):
@@ -254,7 +254,7 @@ class Evidence:
             found.code[is_new] = code[is_new]
             found.kind[is_new] = _NAME
 
-    def _ask_dns(self, found: Found, table: Table) -> None:
+    def _ask_dns(self, found: Found, table: IdentityTable) -> None:
         flows = found.flows
         names = flows.column("dns_name").to_pylist()
         rows = np.flatnonzero(flows.numpy("server_port") != _DNS_PORT)
@@ -275,7 +275,11 @@ class Evidence:
 
     @staticmethod
     def _settle(
-        found: Found, row: int, table: Table, identities: Iterable[Identity | None], kind: int
+        found: Found,
+        row: int,
+        table: IdentityTable,
+        identities: Iterable[Identity | None],
+        kind: int,
     ) -> None:
         """Gives a flow the one app or service that an address has; several decide nothing."""
         several = set(identities) - {None}
@@ -302,7 +306,7 @@ class Evidence:
             identity = found.identities[code] if code >= 0 else SHARED
             self._reached.add((server, port), client, identity, first, last)
 
-    def _ask_addresses(self, found: Found, table: Table) -> None:
+    def _ask_addresses(self, found: Found, table: IdentityTable) -> None:
         rows = np.flatnonzero(found.is_open & (found.flows.numpy("server_port") != _DNS_PORT))
         starts = found.flows.numpy("start_ns")[rows].tolist()
         for row, client, server, port, start in zip(
@@ -316,7 +320,7 @@ class Evidence:
             if said:
                 self._settle(found, row, table, said, _ADDRESS)
 
-    def _ask_ranges(self, found: Found, table: Table) -> None:
+    def _ask_ranges(self, found: Found, table: IdentityTable) -> None:
         rows = np.flatnonzero(~found.is_listed)
         if not len(rows):
             return

@@ -101,7 +101,7 @@ class Found:
         """Several of them as one."""
         if len(parts) == 1:
             return parts[0]
-        table = Table()
+        table = IdentityTable()
         places = [np.array([*map(table.place, part.identities), NOBODY]) for part in parts]
         return Found(
             FlowBatch.concat([part.flows for part in parts]),
@@ -135,7 +135,7 @@ class Found:
         return np.array([*flags, False], dtype=bool)[self.code]
 
 
-class Table:
+class IdentityTable:
     """The identities of a batch, each once."""
 
     def __init__(self, identities: list[Identity] | None = None) -> None:

@@ -19,14 +19,14 @@ import lz4.frame
 import zstandard
 
 from apptell.capture import open_capture
-from apptell.capture.reader import CaptureReader, Part
+from apptell.capture.byte_streams import ObjectStream, Stop
+from apptell.capture.capture_reader import CaptureReader, Part
 from apptell.capture.source import BATCH_PACKETS
-from apptell.capture.streams import ObjectStream, Stop
 from apptell.errors import CaptureError
 from apptell.flows import FlowOptions, FlowReader
 from apptell.flows.schema import GROUPS
 from apptell.names import add_names
-from apptell.packets.layers.table import LAYER_OF_LINK
+from apptell.packets.layers.registry import LAYER_OF_LINK
 from apptell.testing import START_NS, client_hello, conversation, pcap_bytes, udp_frame
 from tests.capture import crafted
 from tests.capture.crafted import good_captures

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from apptell.dataset import Dataset, DatasetWriter
-from apptell.dataset.card import card
+from apptell.dataset.dataset_card import card
 from apptell.dataset.manifest import INFO_FILE, dataset_hash
 from apptell.encoding import sequences, statistics
 from apptell.flows.schema import GROUPS

@@ -20,7 +20,7 @@ from apptell.dataset.masking.plain import (
     mask_mail,
     mask_quic,
 )
-from apptell.dataset.masking.tls import mask_dtls, mask_tls
+from apptell.dataset.masking.tls_records import mask_dtls, mask_tls
 from apptell.names.text import unescape
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from apptell.dataset.masking.tls import mask_tls
+from apptell.dataset.masking.tls_records import mask_tls
 
 if TYPE_CHECKING:
     from apptell.dataset.masking.board import Policy, Stream

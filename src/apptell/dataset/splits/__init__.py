@@ -7,9 +7,9 @@ apptell; another distribution adds its own by an entry point of the group ``appt
 from __future__ import annotations
 
 from apptell.dataset.splits.division import Split, folds, split
-from apptell.dataset.splits.files import save_split, split_bytes, training_rows
 from apptell.dataset.splits.method import SplitMethod
 from apptell.dataset.splits.registry import method_of, split_names
+from apptell.dataset.splits.split_file import save_split, split_bytes, training_rows
 
 __all__ = [
     "Split",

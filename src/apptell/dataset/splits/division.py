@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from apptell.dataset.splits.files import read_sides
 from apptell.dataset.splits.method import SplitMethod, connection_numbers
 from apptell.dataset.splits.methods import Given
 from apptell.dataset.splits.registry import method_of
+from apptell.dataset.splits.split_file import read_sides
 from apptell.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:

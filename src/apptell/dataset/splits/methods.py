@@ -130,7 +130,7 @@ class Day(SplitMethod):
         return np.where(known, values, days(flows))
 
 
-class Domain(SplitMethod):
+class ServerDomain(SplitMethod):
     """Leaves out whole registered domains of servers."""
 
     name: ClassVar[str] = "domain"

@@ -21,7 +21,7 @@ _BUILT_IN: Final[tuple[type[SplitMethod], ...]] = (
     methods.Version,
     methods.Time,
     methods.CapturePoint,
-    methods.Domain,
+    methods.ServerDomain,
     methods.TimeOf,
     methods.NamedGroup,
     methods.Everything,

@@ -14,10 +14,10 @@ BUILT_IN: Final = {
     "mirage": "mirage:Mirage",
     "pcapdroid": "pcapdroid:Pcapdroid",
     "pktap": "pktap:Pktap",
-    "table": "table:Table",
+    "table": "tabular:TableLog",
     "networklog": "networklog:NetworkLog",
     "pcapdroid-csv": "pcapdroid_csv:PcapdroidCsv",
-    "zeek": "table:Zeek",
+    "zeek": "tabular:ZeekLog",
     "names": "apptell.verdicts.name_labels:Names",
     "folders": "folders:Folders",
 }

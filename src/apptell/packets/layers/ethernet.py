@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from apptell.kernels.compiled import inlined, subroutine
-from apptell.packets.fields import be16
+from apptell.packets.byte_fields import be16
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import (
     ETHERNET,
@@ -22,7 +22,7 @@ from apptell.packets.layers.numbers import (
     PPP,
     PPPOE,
 )
-from apptell.packets.layers.table import link_layer
+from apptell.packets.layers.registry import link_layer
 
 _CUT, _NOT_IP = int(Status.CUT_IN_HEADERS), int(Status.NOT_IP)
 _ENCRYPTED = int(Status.ENCRYPTED_LINK)

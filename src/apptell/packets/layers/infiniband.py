@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from apptell.packets.fields import be16
+from apptell.packets.byte_fields import be16
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import ETHERTYPE
-from apptell.packets.layers.table import link_layer
+from apptell.packets.layers.registry import link_layer
 
 _CUT = int(Status.CUT_IN_HEADERS)
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from apptell.packets.fields import be16
+from apptell.packets.byte_fields import be16
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import CISCO_HDLC, ETHERNET, ETHERTYPE, IP, MPLS, PPP, PPPOE
-from apptell.packets.layers.table import link_layer
+from apptell.packets.layers.registry import link_layer
 
 _CUT, _NOT_IP = int(Status.CUT_IN_HEADERS), int(Status.NOT_IP)
 

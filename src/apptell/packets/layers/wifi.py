@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from apptell.kernels.compiled import inlined
-from apptell.packets.fields import be16, be32, le16, le32
+from apptell.packets.byte_fields import be16, be32, le16, le32
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import AMSDU, LLC, WIFI, WIFI_SWAPPED
-from apptell.packets.layers.table import link_layer
+from apptell.packets.layers.registry import link_layer
 
 _NOT_DATA, _CUT = int(Status.NOT_DATA), int(Status.CUT_IN_HEADERS)
 _ENCRYPTED = int(Status.ENCRYPTED_LINK)

@@ -5,10 +5,10 @@ Sources: the LINKTYPE_ registry of tcpdump.org; libpcap's nflog.h and Apple's pk
 
 from __future__ import annotations
 
-from apptell.packets.fields import be16, le16, le32
+from apptell.packets.byte_fields import be16, le16, le32
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import IP, LINK_TYPE
-from apptell.packets.layers.table import link_layer
+from apptell.packets.layers.registry import link_layer
 
 _CUT, _NOT_IP = int(Status.CUT_IN_HEADERS), int(Status.NOT_IP)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from apptell.records.table import Column
+    from apptell.records.text_table import Column
 
 
 class RecordWriter(Protocol):

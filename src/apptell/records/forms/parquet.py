@@ -12,7 +12,7 @@ from apptell.records.forms.form import Form, RecordWriter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from apptell.records.table import Column
+    from apptell.records.text_table import Column
 
 ROW_GROUP_RECORDS: Final = 65_536
 

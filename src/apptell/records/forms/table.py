@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from apptell.records.table import Column
+    from apptell.records.text_table import Column
 
 
 class Table(Form):
@@ -25,7 +25,7 @@ class Table(Form):
         self, stream: TextIO | BinaryIO, schema: pa.Schema, columns: Sequence[Column] = ()
     ) -> RecordWriter:
         """Begins a table."""
-        from apptell.records.table import TableWriter
+        from apptell.records.text_table import TableWriter
 
         del schema
         return TableWriter(cast("TextIO", stream), columns)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from apptell.errors import MissingError, OutputError, UsageError
-from apptell.learning.training import predict, train_network
+from apptell.learning.network_training import predict, train_network
 
 
 def easy(n=120, seed=0):
@@ -63,7 +63,7 @@ class Interrupting:
 
 
 def test_an_interruption_leaves_the_weights_of_the_last_finished_epoch(monkeypatch):
-    monkeypatch.setattr("apptell.learning.training.REPORT_S", 0)
+    monkeypatch.setattr("apptell.learning.network_training.REPORT_S", 0)
     images, targets = easy(70)
     stopped, history = train_network(
         images, targets, 2, epochs=5, seed=1, device="cpu", progress=Interrupting(2)
@@ -75,7 +75,7 @@ def test_an_interruption_leaves_the_weights_of_the_last_finished_epoch(monkeypat
 
 
 def test_an_interruption_before_the_first_epoch_is_over_goes_through(monkeypatch):
-    monkeypatch.setattr("apptell.learning.training.REPORT_S", 0)
+    monkeypatch.setattr("apptell.learning.network_training.REPORT_S", 0)
     with pytest.raises(KeyboardInterrupt):
         train_network(*easy(130), 2, epochs=2, device="cpu", progress=Interrupting(0))
 
@@ -103,8 +103,8 @@ def test_progress_counts_up_to_the_end():
 
 
 def test_an_interrupted_training_goes_on_to_the_same_bits(monkeypatch, tmp_path):
-    monkeypatch.setattr("apptell.learning.training.REPORT_S", 0)
-    monkeypatch.setattr("apptell.learning.training.KEEP_S", 0)
+    monkeypatch.setattr("apptell.learning.network_training.REPORT_S", 0)
+    monkeypatch.setattr("apptell.learning.network_training.KEEP_S", 0)
     images, targets = easy(70)
     watched, file = np.arange(60, 70), tmp_path / "deep" / "run.part"
 

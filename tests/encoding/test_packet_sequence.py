@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from apptell.encoding.sequence import sequences
+from apptell.encoding.packet_sequence import sequences
 from tests.encoding.crafted import CraftedFlow, Packet, batch, random_flow
 
 

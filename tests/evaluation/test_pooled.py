@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 
-from apptell.evaluation.comparison import PooledFolds, measure_pooled
+from apptell.evaluation.pooled import PooledFolds, measure_pooled
 from apptell.evaluation.providers import by_provider, provider_of, shares_a_provider
 from apptell.testing import flow_batch
 

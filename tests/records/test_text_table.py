@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from apptell.records.schema import flow_records, verdict_records
-from apptell.records.table import (
+from apptell.records.text_table import (
     FLOW_COLUMNS,
     VERDICT_COLUMNS,
     TableWriter,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.flows import kernel, lookup, state, turnover
+from apptell.flows import hash_table, kernel, state, turnover
 from apptell.flows.handout import hand_out
 from apptell.flows.options import FlowOptions
 from apptell.flows.parts import ConnectionNames
@@ -59,7 +59,7 @@ class FlowTable:
         self.options = options or FlowOptions()
         self._share = share
         self._add_names = add_names
-        self._memory = state.Memory(
+        self._memory = state.FlowMemory(
             self.options.max_flows,
             self.options.segment_memory,
             lists_decided=self.options.lists_decided,
@@ -145,7 +145,7 @@ class FlowTable:
                 break
             if full == kernel.FULL_BUCKETS:
                 memory.grow_buckets()
-                lookup.rebuild_buckets(memory.arrays())
+                hash_table.rebuild_buckets(memory.arrays())
             else:
                 yield from self._make_room(full)
         # A sweep looks at every record: it comes after so many packets, so that a packet pays for one.
@@ -157,10 +157,10 @@ class FlowTable:
         if self.n_ready >= 2048:
             yield from self.take()
 
-    def _rules(self) -> kernel.Rules:
+    def _rules(self) -> kernel.FlowRules:
         """The options as the kernel takes them."""
         options = self.options
-        return kernel.Rules(
+        return kernel.FlowRules(
             options.mode == "clean",
             TCP in options.transports,
             UDP in options.transports,

@@ -3,7 +3,7 @@
 import pytest
 
 from apptell.errors import OutputError
-from apptell.reports.folder import RECORD_FILE, report_file, write_report_files
+from apptell.reports.report_files import RECORD_FILE, report_file, write_report_files
 
 FILES = {"report.html": "<p>one</p>", "metrics.json": "{}"}
 
@@ -44,7 +44,7 @@ def test_a_report_that_was_killed_half_way_can_be_written_again(tmp_path, monkey
         real(folder, {"report.html": files["report.html"]})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("apptell.reports.folder.write_files", killed)
+    monkeypatch.setattr("apptell.reports.report_files.write_files", killed)
     with pytest.raises(KeyboardInterrupt):
         write_report_files(tmp_path, new)
     monkeypatch.undo()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apptell.cli.notes import note_evidence, note_known_apps
-from apptell.cli.options import transport_numbers
+from apptell.cli.shared_options import transport_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -156,7 +156,7 @@ def test_a_place_that_cannot_be_written_is_said_before_training(tmp_path):
 
 
 def test_interrupting_leaves_the_best_model_so_far(tmp_path, monkeypatch):
-    monkeypatch.setattr("apptell.learning.training.REPORT_S", 0)
+    monkeypatch.setattr("apptell.learning.network_training.REPORT_S", 0)
 
     def stop(progress):
         if progress.done > 0.5:
@@ -172,7 +172,7 @@ def test_a_missing_library_is_said_with_the_command_that_brings_it(tmp_path, mon
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
     recipe = Recipe("paper-cnn", "image", "", absent, dict)
-    for module in ("train", "task"):
+    for module in ("model_training", "task"):
         monkeypatch.setattr(f"apptell.learning.{module}.recipe_of", lambda _name: recipe)
     with pytest.raises(Exception, match=r"needs torch, .*: pip install 'apptell\[train\]'$"):
         train(tmp_path, *labelled())

@@ -13,7 +13,7 @@ import typer.main
 
 from apptell.cli import main
 from apptell.cli.app import app
-from apptell.cli.streams import StandardStream
+from apptell.cli.standard_streams import StandardStream
 from apptell.errors import OutputError
 from apptell.records.terminal import TerminalConsole, clean, clean_line
 from apptell.testing import app_capture, tiny_model, write_pcap

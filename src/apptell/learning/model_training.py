@@ -15,11 +15,11 @@ from apptell.dataset.groups import origins
 from apptell.dataset.selection import Selection
 from apptell.encoding import complete_options, encoding_of
 from apptell.errors import DatasetError, UsageError
-from apptell.learning.card import model_card
+from apptell.learning.model_card import model_card
 from apptell.learning.registry import recipe_of
 from apptell.learning.task import Task
 from apptell.models import Model, check_target, load_model, write_model
-from apptell.models.folder import TRANSPORTS
+from apptell.models.model_folder import TRANSPORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -43,7 +43,7 @@ _MAX_COLUMNS: Final = 100
 """Names of columns that are remembered and shown."""
 
 
-class Table(LogFormat):
+class TableLog(LogFormat):
     """A table whose columns the user has named."""
 
     name: ClassVar[str] = "table"
@@ -61,7 +61,7 @@ class Table(LogFormat):
         read_table(path, lines, options.columns, options.zone, options.rename)
 
 
-class Zeek(LogFormat):
+class ZeekLog(LogFormat):
     """Zeek's conn.log with a column of apps, in tabs or as JSON lines."""
 
     name: ClassVar[str] = "zeek"

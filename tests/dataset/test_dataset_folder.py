@@ -14,7 +14,7 @@ import pytest
 
 from apptell.dataset import Dataset, DatasetWriter, build
 from apptell.dataset.change import merge, sample
-from apptell.dataset.folder import RECORD_FILE
+from apptell.dataset.dataset_folder import RECORD_FILE
 from apptell.dataset.services import move_shared
 from apptell.errors import DatasetError
 from apptell.testing import flow_batch
@@ -122,7 +122,7 @@ def test_what_a_killed_build_leaves_is_deleted_by_the_next_one(tmp_path):
     program = textwrap.dedent("""
         import os, signal, sys
         sys.path.insert(0, sys.argv[1])
-        from test_folder import Source, DatasetWriter
+        from test_dataset_folder import Source, DatasetWriter
         with DatasetWriter(sys.argv[2]) as writer:
             for batch in Source("a", n=3000).flows():
                 writer.write(batch)

@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from apptell.flows.table import OPEN_TOTALS
+from apptell.flows.flow_table import OPEN_TOTALS
 from apptell.models import load_model
 from apptell.service import LivePipeline, QueuedOutput, ReplaySource
-from apptell.service.tally import AppTally, Row
+from apptell.service.app_tally import AppTally, Row
 from apptell.testing import app_capture, flow_batch, write_pcap
 from apptell.verdicts import identify
 from tests.ended import ended

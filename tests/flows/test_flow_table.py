@@ -391,7 +391,7 @@ def test_options_that_cannot_be_are_refused(options, message):
 
 def test_the_kernels_stay_inside_their_arrays(tmp_path):
     code = (
-        "from tests.flows import test_table as t\n"
+        "from tests.flows import test_flow_table as t\n"
         "from apptell.flows import FlowOptions\n"
         "for seed in range(8):\n"
         "    for mode in ('clean', 'paper'):\n"
