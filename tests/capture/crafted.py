@@ -6,15 +6,19 @@ import bz2
 import gzip
 import lzma
 import struct
+from typing import TYPE_CHECKING
 
 import lz4.frame
 import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 START_S = 1_700_000_000
 FRAMES = [bytes([n]) * (60 + 7 * n) for n in range(1, 9)]
 """Eight frames of different lengths; frame n holds the byte n."""
 
-COMPRESSORS = {
+COMPRESSORS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda data: gzip.compress(data, mtime=0),
     "bzip2": bz2.compress,
     "xz": lzma.compress,
@@ -24,51 +28,87 @@ COMPRESSORS = {
 
 
 def pcap_header(
-    order="<", *, magic=0xA1B2C3D4, link_type=1, snap_length=65535, version=(2, 4), extra=b""
-):
+    order: str = "<",
+    *,
+    magic: int = 0xA1B2C3D4,
+    link_type: int = 1,
+    snap_length: int = 65535,
+    version: tuple[int, int] = (2, 4),
+    extra: bytes = b"",
+) -> bytes:
     return struct.pack(order + "IHHiIII", magic, *version, 0, 0, snap_length, link_type) + extra
 
 
-def pcap_record(frame, order="<", *, seconds=START_S, fraction=0, wire=None, extra=b""):
+def pcap_record(
+    frame: bytes,
+    order: str = "<",
+    *,
+    seconds: int = START_S,
+    fraction: int = 0,
+    wire: int | None = None,
+    extra: bytes = b"",
+) -> bytes:
     on_wire = len(frame) if wire is None else wire
     return struct.pack(order + "IIII", seconds, fraction, len(frame), on_wire) + extra + frame
 
 
-def pcap(frames=FRAMES, order="<", *, extra=b"", **header):
+def pcap(
+    frames: Sequence[bytes] = FRAMES,
+    order: str = "<",
+    *,
+    extra: bytes = b"",
+    magic: int = 0xA1B2C3D4,
+    link_type: int = 1,
+    snap_length: int = 65535,
+    version: tuple[int, int] = (2, 4),
+) -> bytes:
     records = [
         pcap_record(frame, order, seconds=START_S + i, fraction=i * 1000, extra=extra)
         for i, frame in enumerate(frames)
     ]
-    return pcap_header(order, **header) + b"".join(records)
+    header = pcap_header(
+        order, magic=magic, link_type=link_type, snap_length=snap_length, version=version
+    )
+    return header + b"".join(records)
 
 
-def option(code, value, order="<"):
+def option(code: int, value: bytes, order: str = "<") -> bytes:
     return struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4)
 
 
-def block(kind, body, order="<"):
+def block(kind: int, body: bytes, order: str = "<") -> bytes:
     body += bytes(-len(body) % 4)
     size = len(body) + 12
     return struct.pack(order + "II", kind, size) + body + struct.pack(order + "I", size)
 
 
-def section(order="<", *, version=(1, 0)):
+def section(order: str = "<", *, version: tuple[int, int] = (1, 0)) -> bytes:
     return block(0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, *version, -1), order)
 
 
-def interface(order="<", *, link_type=1, snap_length=0, options=b""):
+def interface(
+    order: str = "<", *, link_type: int = 1, snap_length: int = 0, options: bytes = b""
+) -> bytes:
     return block(1, struct.pack(order + "HHI", link_type, 0, snap_length) + options, order)
 
 
-def resolution(value, order="<"):
+def resolution(value: int, order: str = "<") -> bytes:
     return option(9, bytes([value]), order)
 
 
-def time_offset(seconds, order="<"):
+def time_offset(seconds: int, order: str = "<") -> bytes:
     return option(14, struct.pack(order + "q", seconds), order)
 
 
-def enhanced(frame, order="<", *, number=0, ticks=0, wire=None, options=b""):
+def enhanced(
+    frame: bytes,
+    order: str = "<",
+    *,
+    number: int = 0,
+    ticks: int = 0,
+    wire: int | None = None,
+    options: bytes = b"",
+) -> bytes:
     on_wire = len(frame) if wire is None else wire
     body = struct.pack(
         order + "IIIII", number, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), on_wire
@@ -76,36 +116,44 @@ def enhanced(frame, order="<", *, number=0, ticks=0, wire=None, options=b""):
     return block(6, body + frame + bytes(-len(frame) % 4) + options, order)
 
 
-def simple(frame, order="<", *, wire=None):
+def simple(frame: bytes, order: str = "<", *, wire: int | None = None) -> bytes:
     return block(3, struct.pack(order + "I", len(frame) if wire is None else wire) + frame, order)
 
 
-def obsolete(frame, order="<", *, number=0, ticks=0, drops=0, options=b""):
+def obsolete(
+    frame: bytes,
+    order: str = "<",
+    *,
+    number: int = 0,
+    ticks: int = 0,
+    drops: int = 0,
+    options: bytes = b"",
+) -> bytes:
     body = struct.pack(
         order + "HHIIII", number, drops, ticks >> 32, ticks & 0xFFFFFFFF, len(frame), len(frame)
     )
     return block(2, body + frame + bytes(-len(frame) % 4) + options, order)
 
 
-def comment(text, order="<"):
+def comment(text: str, order: str = "<") -> bytes:
     return option(1, text.encode(), order)
 
 
-def flags(value, order="<"):
+def flags(value: int, order: str = "<") -> bytes:
     return option(2, struct.pack(order + "I", value), order)
 
 
-def pcapdroid_owner(uid, package, name, order="<"):
-    package, name = package.encode(), name.encode()
-    body = struct.pack(order + "IHBBiBB", 62652, 1, 1, 0, uid, len(package), len(name))
-    return block(0x00000BAD, body + package + name, order)
+def pcapdroid_owner(uid: int, package: str, name: str, order: str = "<") -> bytes:
+    words = package.encode(), name.encode()
+    body = struct.pack(order + "IHBBiBB", 62652, 1, 1, 0, uid, *map(len, words))
+    return block(0x00000BAD, body + b"".join(words), order)
 
 
-def darwin_process(pid, name, order="<"):
+def darwin_process(pid: int, name: str, order: str = "<") -> bytes:
     return block(0x80000001, struct.pack(order + "I", pid) + option(2, name.encode(), order), order)
 
 
-def snoop(frames=FRAMES, *, link=4, version=2):
+def snoop(frames: Sequence[bytes] = FRAMES, *, link: int = 4, version: int = 2) -> bytes:
     records = [
         struct.pack(">IIIIII", len(f), len(f), 24 + len(f) + -len(f) % 4, 0, START_S + i, i * 1000)
         + f
@@ -115,7 +163,7 @@ def snoop(frames=FRAMES, *, link=4, version=2):
     return b"snoop\0\0\0" + struct.pack(">II", version, link) + b"".join(records)
 
 
-def rich_pcapng(order="<"):
+def rich_pcapng(order: str = "<") -> bytes:
     """A section with everything that the reader knows, and blocks that it passes over."""
     ticks = START_S * 10**6
     nano = START_S * 10**9
@@ -145,7 +193,7 @@ def rich_pcapng(order="<"):
     )
 
 
-def good_captures():
+def good_captures() -> dict[str, bytes]:
     """Name -> bytes of a good capture, one of every format and variant."""
     captures = {
         "pcap": pcap(),

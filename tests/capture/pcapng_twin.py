@@ -5,12 +5,16 @@ from __future__ import annotations
 import struct
 from fractions import Fraction
 from math import floor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LIMIT = 16 << 20
 MOST = 2**63 - 1
 
 
-def options(data, order):
+def options(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
     at = 0
     while at + 4 <= len(data):
         code, length = struct.unpack_from(order + "HH", data, at)
@@ -21,14 +25,17 @@ def options(data, order):
         at += length + -length % 4
 
 
-def packets(data):
+def packets(data: bytes) -> list[tuple[bytes, int, int, int, int]]:
     """(frame, wire, time_ns, link type, direction) of each packet up to the end or damage."""
-    found, interfaces, order, at, previous = [], [], "<", 0, 0
+    found: list[tuple[bytes, int, int, int, int]] = []
+    interfaces: list[tuple[int, int, int, int]] = []
+    order, at, previous = "<", 0, 0
     while at + 12 <= len(data):
         if data[at : at + 4] == b"\n\r\r\n":
-            order = {b"\x1a\x2b\x3c\x4d": ">", b"\x4d\x3c\x2b\x1a": "<"}.get(data[at + 8 : at + 12])
-            if order is None:
+            magic = data[at + 8 : at + 12]
+            if magic not in (b"\x1a\x2b\x3c\x4d", b"\x4d\x3c\x2b\x1a"):
                 return found
+            order = ">" if magic[:1] == b"\x1a" else "<"
             interfaces = []
         kind, total = struct.unpack_from(order + "II", data, at)
         if total % 4 or not 12 <= total <= LIMIT or at + total > len(data):
@@ -63,9 +70,9 @@ def packets(data):
             ticks = min(floor(Fraction((high << 32 | low) * 10**9, unit)), MOST)
             previous = min(ticks + offset * 10**9, MOST)
             direction = 0
-            for code, value in options(body[20 + length + -length % 4 :], order):
-                if code == 2 and len(value) == 4:
-                    direction = (0, 1, 2, 0)[struct.unpack(order + "I", value)[0] & 3]
+            for code, word in options(body[20 + length + -length % 4 :], order):
+                if code == 2 and len(word) == 4:
+                    direction = (0, 1, 2, 0)[struct.unpack(order + "I", word)[0] & 3]
             found.append(
                 (body[20 : 20 + length], min(wire, 2**31 - 1), previous, link_type, direction)
             )

@@ -10,7 +10,9 @@ import struct
 import threading
 import time
 import zlib
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 from apptell.testing import START_NS, conversation
 
@@ -18,12 +20,31 @@ TALK = [(True, b"hello there"), (False, b"general"), (True, b"more")]
 SERVER = ("192.0.2.1", 443)
 
 
-def _padded(data, size=4):
+class OwnedPacket(NamedTuple):
+    """An IP packet and the app that owns it."""
+
+    time_us: int
+    ip: bytes
+    uid: int
+    title: str
+    package: str
+
+
+class Dump(Protocol):
+    """What an exporter writes: a header and a record per packet, or several."""
+
+    mime: bytes
+    header: bytes
+
+    def records(self, found: Iterable[OwnedPacket]) -> Iterator[bytes]: ...
+
+
+def _padded(data: bytes, size: int = 4) -> bytes:
     return data + bytes(-len(data) % size)
 
 
-def packets(n_flows, *, ipv6_too=False):
-    """(time in us, IP packet, uid, title, package), ``n_flows`` of two apps, the last one still open."""
+def packets(n_flows: int) -> list[OwnedPacket]:
+    """Packets of ``n_flows`` flows of two apps, the last flow still open."""
     found = []
     for i in range(n_flows):
         uid, title = (10_123, "Chat") if i % 2 == 0 else (10_124, "Mail & Söhne, Inc.")
@@ -31,10 +52,9 @@ def packets(n_flows, *, ipv6_too=False):
         for time_ns, frame in conversation(
             ("10.215.173.1", 40_001 + i), SERVER, TALK, start_ns=START_NS + i * 10**9, close=close
         ):
-            found.append(
-                (time_ns // 1000, frame[14:], uid, title, f"org.example.{title[:4].lower()}")
-            )
-    return sorted(found, key=lambda packet: packet[0])
+            package = f"org.example.{title[:4].lower()}"
+            found.append(OwnedPacket(time_ns // 1000, frame[14:], uid, title, package))
+    return sorted(found, key=lambda packet: packet.time_us)
 
 
 class PcapDump:
@@ -43,7 +63,7 @@ class PcapDump:
     mime = b"application/vnd.tcpdump.pcap"
     header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65_535, 1)
 
-    def records(self, found):
+    def records(self, found: Iterable[OwnedPacket]) -> Iterator[bytes]:
         for time_us, ip, uid, title, _ in found:
             frame = bytes(12) + (b"\x08\x00" if ip[0] >> 4 == 4 else b"\x86\xdd") + ip
             frame = _padded(frame) + struct.pack(">Ii20s", 0x01072021, uid, title.encode()[:19])
@@ -56,15 +76,15 @@ class PcapngDump:
 
     mime = b"application/x-pcapng"
 
-    def __init__(self):
+    def __init__(self) -> None:
         words = ((2, b"Pixel 6"), (3, b"Android 14"), (4, b"PCAPdroid v1.8.6"))
         options = b"".join(struct.pack("<HH", code, len(w)) + _padded(w) for code, w in words)
         section = struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + options
         interface = struct.pack("<HHI", 101, 0, 65_535)
         self.header = self._block(0x0A0D0D0A, section) + self._block(1, interface)
 
-    def records(self, found):
-        seen = set()
+    def records(self, found: Iterable[OwnedPacket]) -> Iterator[bytes]:
+        seen: set[int] = set()
         yield self._block(0x0A, struct.pack("<II", 0x544C534B, 5) + _padded(b"CLIENT_RANDOM"[:5]))
         for time_us, ip, uid, title, package in found:
             if uid not in seen:
@@ -78,7 +98,7 @@ class PcapngDump:
             yield self._block(6, body + bytes(4))
 
     @staticmethod
-    def _block(kind, body):
+    def _block(kind: int, body: bytes) -> bytes:
         size = struct.pack("<I", len(body) + 12)
         return struct.pack("<I", kind) + size + body + size
 
@@ -86,18 +106,19 @@ class PcapngDump:
 class Phone:
     """Sends a dump in one of the three ways, then waits until it is told to hang up."""
 
-    def __init__(self, dump, found):
+    def __init__(self, dump: Dump, found: Iterable[OwnedPacket]) -> None:
         self.dump, self.found = dump, list(found)
         self.over = threading.Event()
-        self.requests = []
+        self.requests: list[bytes] = []
 
-    def serve_http(self):
+    def serve_http(self) -> int:
         """Starts the HTTP server; gives its port."""
         server = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=self._http, args=(server,), daemon=True).start()
-        return server.getsockname()[1]
+        port: int = server.getsockname()[1]
+        return port
 
-    def _http(self, server):
+    def _http(self, server: socket.socket) -> None:
         connection, _ = server.accept()
         with server, connection:
             request = b""
@@ -119,7 +140,7 @@ class Phone:
             self.over.wait(60)
             connection.sendall(b"0\r\n\r\n")
 
-    def send_udp(self, port, *, with_header=True, lose=()):
+    def send_udp(self, port: int, *, with_header: bool = True, lose: Container[int] = ()) -> None:
         """Sends datagrams; without the header for a receiver that came late, without those lost."""
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
             if with_header:
@@ -128,27 +149,28 @@ class Phone:
                 if number not in lose:
                     out.sendto(record, ("127.0.0.1", port))
 
-    def send_tcp(self, port):
+    def send_tcp(self, port: int) -> None:
         """Connects to the collector and writes; hangs up when told."""
         connection = socket.create_connection(("127.0.0.1", port), 10)
         connection.sendall(self.dump.header)
         for record in self.dump.records(self.found):
             connection.sendall(record)
 
-        def hang_up():
+        def hang_up() -> None:
             self.over.wait(60)
             connection.close()
 
         threading.Thread(target=hang_up, daemon=True).start()
 
 
-def free_port(kind=socket.SOCK_STREAM):
+def free_port(kind: int = socket.SOCK_STREAM) -> int:
     with socket.socket(socket.AF_INET, kind) as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
-def wait_until_taken(port, protocol):
+def wait_until_taken(port: int, protocol: str) -> None:
     """Waits until no byte for that local port waits in the kernel."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:

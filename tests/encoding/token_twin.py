@@ -9,8 +9,15 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
 
 from apptell.encoding import tokens as f
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Order = Literal["little", "big"]
+ORDERS: tuple[Order, ...] = ("big", "little")
 
 WORD = 2**64
 CLIENT, SERVER = 0, 1
@@ -63,7 +70,7 @@ def step(size: int) -> int:
     if size <= 64:
         return size
     doublings = size.bit_length() - 1
-    quarter = size // 2 ** (doublings - 2) - 4
+    quarter: int = size // 2 ** (doublings - 2) - 4
     return 4 * doublings + quarter + 41
 
 
@@ -142,7 +149,12 @@ def stream(segments: list[Segment], side: int) -> list[int | None]:
 
 def known(data: list[int | None]) -> bytes:
     """What is there without a gap."""
-    return bytes(itertools.takewhile(lambda byte: byte is not None, data))
+    found = bytearray()
+    for byte in data:
+        if byte is None:
+            break
+        found.append(byte)
+    return bytes(found)
 
 
 def read_records(
@@ -161,12 +173,10 @@ def read_records(
     prefix, records, shake = known(data), [], b""
     at, is_open, is_joined = 0, True, True
     while at < len(data):
-        header = data[at : at + 5]
-        kind, major, minor, size = *[*header, None, None, None][:3], 0
-        if len(header) < 5 or None in header:
-            kind = None
-        else:
-            size = 256 * header[3] + header[4]
+        header = known(data[at : at + 5])
+        kind, major, minor, size = -1, 0, 0, 0
+        if len(header) == 5:
+            kind, major, minor, size = *header[:3], number(header[3:])
         if kind not in range(20, 25) or major != 3 or minor > 4 or size > 2**14 + 2048:
             is_joined = False
             at = min((start for start, _ in starts if start > at), default=len(data))
@@ -239,7 +249,7 @@ def messages(into: Tokens, side: int, data: bytes) -> None:
             return
 
 
-def extensions_of(data: bytes):
+def extensions_of(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Code, size and value of each extension, the last perhaps cut."""
     while len(data) >= 4:
         size = number(data[2:4])
@@ -299,7 +309,7 @@ def client_hello(into: Tokens, message: bytes, is_dtls: bool) -> None:
     into.put(together)
 
 
-def shares(value: bytes):
+def shares(value: bytes) -> Iterator[int]:
     """Groups of key shares."""
     while len(value) >= 2:
         if not is_grease(number(value[:2])):
@@ -386,7 +396,7 @@ def plain(into: Tokens, side: int, data: list[int | None]) -> None:
             into.put(mix_bytes(mix(f.PREFIX, side), kept[:width]))
     if len(kept) >= 8:
         into.put(mix_bytes(mix(f.PREFIX, 2 + side), kept[4:8]))
-    for width, skip, order in itertools.product((2, 3, 4), range(9), ("big", "little")):
+    for width, skip, order in itertools.product((2, 3, 4), range(9), ORDERS):
         count = frames(kept, len(data), skip, width, order)
         if count and kept:
             place = 100 * width + 2 * skip + (order == "big")
@@ -394,7 +404,7 @@ def plain(into: Tokens, side: int, data: list[int | None]) -> None:
     words(into, kept[:600])
 
 
-def frames(kept: bytes, total: int, skip: int, width: int, order: str) -> int:
+def frames(kept: bytes, total: int, skip: int, width: int, order: Order) -> int:
     """How many frames with a length before each fill the stream exactly, or the whole of it on the wire."""
     at, count = skip, 0
     while at + width <= len(kept):

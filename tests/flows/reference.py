@@ -164,6 +164,7 @@ class Flow:
         last = self.segments[-1]
         if n >= 1024 or n_bytes >= 2**14 or last.source != source:
             return False
+        assert last.kept is not None
         if len(last.kept) < len(last.payload) or n > 12:
             return len(last.kept) == len(last.payload)
         turn = list(itertools.takewhile(lambda each: each.source == source, self.segments[::-1]))
@@ -173,7 +174,7 @@ class Flow:
         initial = self.connection.sides[source].initial
         if initial is not None and first.place(initial + 1 + before) > 0:
             return True
-        data = first.kept
+        data = first.kept or b""
         if data[:1] == b"\x16":
             return data[1:2] in (b"", b"\3") and data[5:6] in (b"", b"\1")
         return data[:1] == b"\r" or (data[:1].isupper() and data[:4] != b"HTTP")
@@ -181,9 +182,9 @@ class Flow:
     def new_in_head(self, packet: Packet, sequence: int) -> tuple[int, int, bool]:
         """First new byte of a segment and what follows the last; whether later ones were seen before."""
         mine = [each for each in self.segments if each.source == packet.source]
-        is_probe = len(packet.payload) == 1 and (
-            (self.connection.sides[packet.source].next - sequence) % 2**32 == 1
-        )
+        following = self.connection.sides[packet.source].next
+        assert following is not None
+        is_probe = len(packet.payload) == 1 and (following - sequence) % 2**32 == 1
         is_compared = not is_probe and len(self.segments) < 5  # then a verdict is due
         missing = set(range(len(packet.payload)))
         reach = 0
@@ -191,9 +192,10 @@ class Flow:
             at = segment.place(sequence)
             reach = max(reach, at + len(segment.payload))
             missing -= set(range(at, at + len(segment.payload)))
-            for place in range(max(at, 0), min(at + len(segment.kept), len(packet.payload))):
-                if is_compared and segment.kept[place - at] != packet.payload[place]:
-                    segment.kept = segment.kept[: place - at]
+            kept = segment.kept or b""
+            for place in range(max(at, 0), min(at + len(kept), len(packet.payload))):
+                if is_compared and kept[place - at] != packet.payload[place]:
+                    segment.kept = kept[: place - at]
                     break
         if not missing:
             return 0, 0, False
@@ -222,7 +224,7 @@ class Twin:
         if fate == "stray":
             self.strays += 1
             return
-        if fate != "stays":
+        if flow is None or fate != "stays":
             flow = self._begin(flow if fate == "part" else None, packet)
             self._latest[key] = flow
         flow.last_ns = max(flow.last_ns, packet.time_ns)
@@ -296,6 +298,7 @@ class Twin:
                 return True
             # it acknowledges the SYN, and all, a part or nothing of the data that was sent with it
             first, last = other.initial + 1, other.next
+            assert last is not None
             return not 0 <= ahead(packet.acknowledgement, first) <= ahead(last, first)
         if connection.syn_ack is not None and connection.syn_ack[0] == packet.target:
             acknowledged = connection.syn_ack[1]
@@ -372,7 +375,7 @@ class Twin:
             flow.retransmissions += not new
             flow.out_of_order += bool(new) and is_late
             end = packet.data + len(payload)
-            if new and packet.source in flow.resets and ahead(end, mine.end) > 0:
+            if new and packet.source in flow.resets and ahead(end, mine.end or 0) > 0:
                 flow.resets.discard(packet.source)  # it goes on: the RST was not its own
             payload = new
         self._close(flow)
@@ -384,7 +387,9 @@ class Twin:
         is_closed = bool(flow.resets) or (
             len(flow.fins) == 2
             and all(
-                peer.acknowledged is not None and 0 <= ahead(peer.acknowledged, side.end) < FAR
+                peer.acknowledged is not None
+                and side.end is not None
+                and 0 <= ahead(peer.acknowledged, side.end) < FAR
                 for side, peer in ((a, b), (b, a))
             )
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-EXTREMES = (0, 1, 3, 4, 7, 8, 11, 12, 16, 27, 28, 0x7FFF, 0xFFFF, 1 << 18, 1 << 24, 0x7FFFFFFF)
-EXTREMES += (0x80000000, 0xFFFFFFFC, 0xFFFFFFFF)
+ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
+EXTREMES = (
+    *(0, 1, 3, 4, 7, 8, 11, 12, 16, 27, 28, 0x7FFF, 0xFFFF, 1 << 18, 1 << 24, 0x7FFFFFFF),
+    *(0x80000000, 0xFFFFFFFC, 0xFFFFFFFF),
+)
 
 
 def flip(data: bytearray, rng: random.Random) -> None:
@@ -40,14 +43,14 @@ def extreme(data: bytearray, rng: random.Random) -> None:
     size = rng.choice((1, 2, 4, 4))
     at = rng.randrange(max(len(data) // size, 1)) * size
     value = rng.choice(EXTREMES) & ((1 << 8 * size) - 1)
-    data[at : at + size] = value.to_bytes(size, rng.choice(("little", "big")))
+    data[at : at + size] = value.to_bytes(size, rng.choice(ORDERS))
 
 
 def near(data: bytearray, rng: random.Random) -> None:
     """Add a little to an aligned word."""
     size = rng.choice((1, 2, 4, 4))
     at = rng.randrange(max(len(data) // size, 1)) * size
-    order = rng.choice(("little", "big"))
+    order = rng.choice(ORDERS)
     value = int.from_bytes(data[at : at + size], order) + rng.randint(-8, 8)
     data[at : at + size] = (value & ((1 << 8 * size) - 1)).to_bytes(size, order)
 

@@ -56,7 +56,7 @@ def read_plainly(message: bytes) -> list[tuple[str, str, list[str], int]]:
         if klass == 1:
             records.append((owner, kind, ttl if ttl < 1 << 31 else 0, at, size))
         at += size
-    links = []
+    links: list[tuple[tuple[bytes, ...], tuple[bytes, ...], int]] = []
     for owner, kind, ttl, at, size in records:
         if kind == 5 and len(links) < 16:
             try:
@@ -72,7 +72,7 @@ def read_plainly(message: bytes) -> list[tuple[str, str, list[str], int]]:
             break
         links.remove(following[0])
         chain.append((following[0][1], min(chain[-1][1], following[0][2])))
-    found = []
+    found: list[tuple[str, str, list[str], int]] = []
     for owner, kind, ttl, at, size in records:
         if (kind, size) in ((1, 4), (28, 16)) and len(found) < 64:
             least = next((least for name, least in chain if name == owner), None)

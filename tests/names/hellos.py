@@ -61,7 +61,7 @@ def records(message: bytes, size: int = 16384) -> bytes:
 def flows(
     conversations: list[list[tuple[bool, bytes]]],
     protocol: int = 6,
-    lengths: dict | None = None,
+    lengths: dict[tuple[int, int], int] | None = None,
     offsets: list[list[int]] | None = None,
 ) -> FlowBatch:
     """Flows of (to server, bytes) segments, in order unless ``offsets`` gives their places in the stream.

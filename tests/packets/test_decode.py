@@ -82,7 +82,7 @@ def ipv6(next_header, body):
     )
 
 
-def ether(ethertype, body):
+def ether(ethertype: int, body: bytes) -> bytes:
     return bytes(12) + struct.pack(">H", ethertype) + body
 
 

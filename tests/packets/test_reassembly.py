@@ -12,7 +12,7 @@ TCP4 = IP4[20:] + b" and a longer text"
 TCP6 = IP6[40:] + b" and a longer text"
 
 
-def fragments4(body, size=8, identification=9):
+def fragments4(body: bytes, size: int = 8, identification: int = 9) -> list[bytes]:
     return [
         ipv4(
             6,
@@ -24,7 +24,7 @@ def fragments4(body, size=8, identification=9):
     ]
 
 
-def fragments6(body, size=16):
+def fragments6(body: bytes, size: int = 16) -> list[bytes]:
     return [
         ipv6(
             44, struct.pack(">BBHI", 6, 0, at | (at + size < len(body)), 77) + body[at : at + size]

@@ -13,7 +13,7 @@ import gzip
 import io
 import lzma
 import struct
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import lz4.frame
 import zstandard
@@ -38,7 +38,7 @@ from tests.packets.test_reassembly import fragments4, fragments6
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 SMALL = tuple(
@@ -103,7 +103,8 @@ def read_whole(*captures: bytes) -> int:
 def talking_captures() -> dict[str, bytes]:
     """Name -> bytes of a good capture: every link layer and tunnel, and what names are read from."""
     captures = {}
-    frames = [(link_type, frame) for _, link_type, frame, *_ in (*WITH_SEGMENT, *WITHOUT_SEGMENT)]
+    known: Iterable[Any] = (*WITH_SEGMENT, *WITHOUT_SEGMENT)
+    frames = [(link_type, frame) for _, link_type, frame, *_ in known]
     for start in range(0, len(frames), 8):
         some = frames[start : start + 8]
         blocks = [crafted.interface(link_type=link_type) for link_type, _ in some]

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-VALUES = (
+VALUES: tuple[Any, ...] = (
     None,
     True,
     -1,
@@ -90,10 +90,10 @@ class Datasets(Target):
         for files in inputs:
             for name, data in files.items():
                 (scratch / name).write_bytes(data)
-            data = Dataset.open(scratch)
-            assert card(data.info)
-            flows = data.read(tuple(GROUPS))
-            assert len(flows) == len(data)
+            dataset = Dataset.open(scratch)
+            assert card(dataset.info)
+            flows = dataset.read(tuple(GROUPS))
+            assert len(flows) == len(dataset)
             flows.segments()
             assert len(statistics(flows)) == len(sequences(flows, 8)) == len(flows)
 
@@ -103,7 +103,8 @@ def _spoil_value(text: bytes, rng: random.Random) -> bytes:
         value: Any = json.loads(text)
     except (ValueError, RecursionError):
         return spoil(text, rng)
-    inside, key = {"": value}, ""
+    inside: Any = {"": value}
+    key: Any = ""
     while isinstance(inside[key], dict | list) and inside[key] and rng.random() < 0.85:
         inside = inside[key]
         key = rng.choice(sorted(inside) if isinstance(inside, dict) else range(len(inside)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -160,15 +160,14 @@ class Labels(Target):
                 (scratch / USER_INFO).write_bytes(data)
                 read_users(scratch / USER_INFO)
                 (scratch / "x.txt").write_text(f"{MS},微信,TCP,{ENDS}\n", encoding="utf-8")
-                reader, options = Nudt(scratch / APP_LIST), LabelOptions()
+                reader: Any = Nudt(scratch / APP_LIST)
+                options = LabelOptions()
             elif name == "nudt":
                 reader, options = Nudt(), LabelOptions()
             else:
                 kind = {"networklog-export": "networklog", "table-json": "table"}.get(name, name)
-                reader, options = (
-                    formats(kind)[0],
-                    LabelOptions(columns=COLUMNS if "table" in name else {}),
-                )
+                reader = formats(kind)[0]
+                options = LabelOptions(columns=COLUMNS if "table" in name else {})
             index = LogFiles(reader, (scratch / "x.txt",), options).index()
             assert len(index.log.app) == len(index.log.first_ns)
 
@@ -179,7 +178,8 @@ def _spoil_json(text: str, rng: random.Random) -> bytes:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return spoil(text.encode("utf-8", "surrogatepass"), rng)
-    inside, key = {"": value}, ""
+    inside: Any = {"": value}
+    key: Any = ""
     while isinstance(inside[key], dict | list) and inside[key] and rng.random() < 0.85:
         inside = inside[key]
         key = rng.choice(sorted(inside) if isinstance(inside, dict) else range(len(inside)))
