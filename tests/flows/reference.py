@@ -205,8 +205,16 @@ class Flow:
 class Twin:
     """Flows of packets, one after the other."""
 
-    def __init__(self, *, clean: bool, idle_ns: int = 90 * SECOND, active_ns: int | None = None):
+    def __init__(
+        self,
+        *,
+        clean: bool,
+        idle_ns: int = 90 * SECOND,
+        active_ns: int | None = None,
+        view_packets: int = 0,
+    ):
         self.clean, self.idle_ns, self.active_ns = clean, idle_ns, active_ns
+        self.view_packets = view_packets
         self.flows: list[Flow] = []
         """In order of their first packet."""
         self.strays = 0
@@ -281,6 +289,10 @@ class Twin:
                 flow.end("idle")
             return fate
         if self.active_ns and packet.time_ns - flow.start_ns > self.active_ns and not is_closed:
+            flow.end("active")
+            return "part"
+        wanted = self.view_packets * 2**flow.part
+        if 0 < wanted <= len(flow.segments) and flow.part < 5 and packet.payload and not is_closed:
             flow.end("active")
             return "part"
         return "stays"

@@ -185,6 +185,28 @@ def test_the_kernel_agrees_with_the_rules_written_plainly(seed, mode, jumps, act
     assert table.n_flow_packets + table.n_after_close == len(packets)
 
 
+@pytest.mark.parametrize("mode", ["clean", "paper"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_kernel_cuts_late_views_after_as_many_packets_as_the_rules_say(seed, mode):
+    packets = random_packets(seed)
+    flows, _ = with_table(packets, FlowOptions(mode=mode, late_view_packets=3))
+    twin = Twin(clean=mode == "clean", view_packets=3)
+    for packet in packets:
+        twin.add(packet)
+    assert_same(flows, twin.finish())
+
+
+def test_late_views_begin_after_two_six_fourteen_packets_and_the_last_one_is_not_cut():
+    messages = [(i % 2 == 0, bytes([i]) * 10) for i in range(200)]
+    flows = run(conversation(PHONE, SERVER, messages), FlowOptions(late_view_packets=2))
+    flows = sorted(flows, key=lambda flow: flow.part)
+    sizes = [flow.payload_packets_to_server + flow.payload_packets_to_client for flow in flows]
+    assert sizes == [2, 4, 8, 16, 32, 138]
+    assert len({flow.connection_id for flow in flows}) == 1
+    assert [flow.segment_bytes[0][0] for flow in flows] == [0, 2, 6, 14, 30, 62]
+    assert {flow.client_port for flow in flows} == {PHONE[1]}
+
+
 @pytest.mark.parametrize("block", [1, 7, 100])
 @pytest.mark.parametrize("jumps", [(), BOLD])
 def test_flows_do_not_depend_on_how_the_capture_is_cut_into_blocks(block, jumps):

@@ -77,7 +77,7 @@ def test_two_clients_behind_one_address_have_the_label_of_what_each_asked_for(
 
 
 def test_the_sample_is_labelled_as_it_is_identified(tmp_path: Path) -> None:
-    data = Dataset.build(SAMPLE, tmp_path / "d", labels="names", flows=BOTH)
+    data = Dataset.build(SAMPLE, tmp_path / "d", labels="names", flows=BOTH, views="none")
     expected = Counter(
         (verdict.app or "other", verdict.evidence)
         for verdict in apptell.identify(SAMPLE / "named.pcap.xz")
@@ -97,3 +97,39 @@ def test_a_catalogue_is_refused_where_labels_do_not_come_from_names(
 ) -> None:
     with pytest.raises(UsageError, match="'names' alone"):
         Dataset.build(tmp_path, tmp_path / "d", catalogue=[rows])
+
+
+def test_a_named_connection_is_kept_from_later_packets_too_and_marked_as_part_of_it(
+    tmp_path: Path, rows: Path
+) -> None:
+    capture = Capture()
+    capture.connection(1, SERVERS[0], _hello(b"chat.example"), n=30)
+    capture.connection(2, SERVERS[1], n=30)
+    path = capture.write(tmp_path / "long.pcap")
+    data = Dataset.build(path, tmp_path / "d", labels="names", catalogue=[rows])
+    flow, *views = data.read()
+    assert (flow.part_of, flow.server_name, flow.payload_packets_to_server) == (
+        None,
+        "chat.example",
+        15,
+    )
+    assert [len(view.segment_bytes[0]) for view in views] == [50 + 6, 50 + 18]
+    for view in views:
+        assert view.part_of == view.connection_id == flow.connection_id
+        assert (view.label, view.label_source) == ("chat", "name")
+        assert len(view.segment_bytes) == 12
+    assert data.info["late_views"] == 2
+    assert "2 of them are late views" in (data.path / "README.md").read_text()
+    without = Dataset.build(path, tmp_path / "e", labels="names", catalogue=[rows], views="none")
+    assert [flow.part_of for flow in without.read()] == [None]
+
+
+def test_a_later_part_that_is_a_flow_of_its_own_is_no_view(tmp_path: Path, rows: Path) -> None:
+    capture = Capture()
+    capture.connection(1, SERVERS[0], _hello(b"chat.example"), n=6)
+    last_ns, last = capture.packets[-4]
+    first_ns = last_ns + 100 * 10**9
+    capture.packets += [(first_ns + i, last) for i in range(8)]
+    path = capture.write(tmp_path / "silent.pcap")
+    data = Dataset.build(path, tmp_path / "d", labels="names", catalogue=[rows])
+    assert data.info["late_views"] == 0

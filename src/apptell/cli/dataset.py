@@ -197,6 +197,8 @@ def _print_info(console: "Console", data: "Dataset") -> None:
         console.print(table)
     for name, counts in data.info["groups"].items():
         console.print(f"group {name}: {len(counts)} values")
+    if data.info["late_views"]:
+        console.print(f"late views of other flows: {data.info['late_views']:,}")
     for reason, n in data.info["dropped"].items():
         console.print(f"dropped {n:,}: {reason}")
     for edit in data.info["done"]:

@@ -50,6 +50,14 @@ def build(
         ),
     ] = None,
     catalogue: CatalogueFiles = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="late: also keep labelled connections from later packets; or none. "
+            "[default: late with --labels names, otherwise none]",
+        ),
+    ] = None,
     mode: Mode = "clean",
     columns: Annotated[
         str,
@@ -153,7 +161,8 @@ def build(
             transport,
             idle_timeout_s=idle_timeout,
             active_timeout_s=active_timeout,
-        )
+        ),
+        options.wants_late_views(views),
     )
     search = LabelSearch(sources, reader, options)
     edits = Edits.of(
@@ -188,6 +197,7 @@ def build(
         "dataset": str(output),
         "flows": len(data),
         "added": done.n_added,
+        "late_views": data.info["late_views"],
         "sources": len(done.added),
         "skipped": len(done.skipped),
         "damaged": len(done.damaged),
@@ -220,6 +230,8 @@ def _print(console: "Console", found: dict[str, Any]) -> None:
         f"{found['dataset']}: {found['flows']:,} flows, {found['added']:,} of them new "
         f"from {found['sources']} sources ({found['skipped']} sources were already in it)"
     )
+    if found["late_views"]:
+        console.print(f"  {found['late_views']:,} of them are late views of the others")
     for source, n in found["label_sources"].items():
         console.print(f"  labelled by {source}: {n:,}")
     for reason, n in found["dropped"].items():

@@ -40,12 +40,15 @@ def evaluate(
         apptell evaluate model/ dataset/
         apptell evaluate model/ dataset/ --split model/split.jsonl -o report/
     """
+    from apptell.experiments.circularity import WARNING
     from apptell.experiments.evaluate import SPLIT_FILE
     from apptell.experiments.evaluate import evaluate as evaluate_model
 
     found = evaluate_model(
         model, dataset, threshold=threshold, split=split, seed=seed, level=level, system=system
     )
+    if WARNING in found.facts:
+        note(found.facts[WARNING])
     if found.seen_share:
         note(
             f"The model was trained on {found.seen_share:.1%} of the measured flows, so these figures "

@@ -53,7 +53,15 @@ def train(
         str | None,
         typer.Option(
             metavar="MODE",
-            help="How fusion and fast use server names: on, masked or hashed. [default: on]",
+            help="How fusion and fast use server names: on, masked or hashed. "
+            "[default: on; masked if the labels come from names]",
+        ),
+    ] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="late: also learn from later packets of the training connections (fusion, fast, sequence).",
         ),
     ] = None,
     hyperparameters: Annotated[
@@ -104,6 +112,7 @@ def train(
             packets=packets,
             names=names,
             hyperparameters=_numbers(hyperparameters or []),
+            views=views,
             precision=precision,
             level=level or "app",
             system=system or "other",

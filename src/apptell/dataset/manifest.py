@@ -32,6 +32,7 @@ _MAX_BYTES: Final = 128 << 20
 _MAX_COUNT: Final = 2**63 - 1
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _DEFAULTS: Final[dict[str, Any]] = {
+    "late_views": 0,
     "label_from": {},
     "dropped": {},
     "done": [],
@@ -214,6 +215,7 @@ def _list_of(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
 
 _FORM: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     "n_flows": (_is_count, "a number of flows"),
+    "late_views": (_is_count, "a number of late views"),
     "hash": (_is_hash, "a SHA-256"),
     "written_by": (_is_text, "text"),
     "apps": (_is_counts, "flows by app"),

@@ -72,6 +72,7 @@ class Dataset:
         *,
         labels: LabelOptions | str | None = None,
         catalogue: Sequence[str | Path] = (),
+        views: str | None = None,
         flows: FlowOptions | None = None,
         system: str = "system",
         shared: str = "keep",
@@ -91,6 +92,8 @@ class Dataset:
             labels: the name of a label format, or options (default: recognised by content). ``names`` labels
                 flows by server names, DNS answers and addresses.
             catalogue: files with rows that are added to the catalogue of apps, for the format ``names``.
+            views: ``late`` also keeps each labelled connection from later packets, for ``train(views="late")``;
+                ``none`` does not (default: ``late`` for labels by names, else ``none``).
             flows: how packets become flows (default: TCP, every column group).
             system: what the phone's own traffic is labelled: ``system``, ``other`` or ``drop``.
             shared: flows to servers that many apps share: ``keep``, ``other`` or ``drop``.
@@ -132,7 +135,9 @@ class Dataset:
         if files:
             options = replace_options(options, catalogue=files)
         named = [captures] if isinstance(captures, str | Path) else captures
-        reader = CaptureFlows(flows or FlowOptions(groups=tuple(GROUPS)))
+        reader = CaptureFlows(
+            flows or FlowOptions(groups=tuple(GROUPS)), options.wants_late_views(views)
+        )
         done = build(
             LabelSearch([Path(each) for each in named], reader, options),
             path,

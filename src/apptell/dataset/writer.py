@@ -82,6 +82,7 @@ class DatasetWriter:
         self._done: list[str] = []
         self._apps: Counter[str] = Counter()
         self._label_from: Counter[str] = Counter()
+        self._n_late_views = 0
         self._groups: dict[str, Counter[str]] = {}
         self._parquet: pq.ParquetWriter | None = None
         self._file: NewFile | None = None
@@ -232,6 +233,7 @@ class DatasetWriter:
                 self._done = list(old["steps"])
                 self._apps.update(old["apps"])
                 self._label_from.update(old["label_from"])
+                self._n_late_views = old["late_views"]
                 self._groups = {name: Counter(counts) for name, counts in old["groups"].items()}
         # A dataset that is being replaced stays whole until the commit.
         self.folder.settle(_files_of(self._current))
@@ -241,6 +243,8 @@ class DatasetWriter:
             counts = pc.value_counts(flows.column(name).drop_null())
             for item in counts.to_pylist():
                 into[item["values"]] += item["counts"]
+        if "part_of" in flows.columns:
+            self._n_late_views += len(flows) - flows.column("part_of").null_count
         groups = flows.column("groups").drop_null()
         if not len(groups):
             return
@@ -291,6 +295,7 @@ class DatasetWriter:
             "hash": dataset_hash(self._shards),
             "readme_sha256": "",
             "n_flows": sum(shard["n_flows"] for shard in self._shards),
+            "late_views": self._n_late_views,
             "apps": dict(sorted(self._apps.items())),
             "groups": {n: dict(sorted(c.items())) for n, c in sorted(self._groups.items())},
             "label_from": dict(sorted(self._label_from.items())),

@@ -18,6 +18,7 @@ from apptell.dataset.store import Dataset
 from apptell.errors import DatasetError
 from apptell.evaluation import slices_of
 from apptell.evaluation.pooled import measure_pooled
+from apptell.experiments.circularity import WARNING, warning_facts
 from apptell.experiments.evaluate import example_images, hash_of, name_of
 from apptell.experiments.labelled import labelled_flows, open_flows
 from apptell.experiments.out_of_fold import Outcome, compare_models, models_of
@@ -143,6 +144,7 @@ def compare(
     )  # fmt: skip
     first = plans[0].splits
     facts: dict[str, Any] = {
+        **warning_facts(chosen.flows),
         "dataset": name_of(opened),
         "dataset_hash": hash_of(opened),
         "test_dataset": None if test is None else name_of(open_flows(test)),
@@ -155,6 +157,8 @@ def compare(
         "level": level,
         "apps": sorted(set(truth)),
     }
+    if WARNING in facts and notify:
+        notify(facts[WARNING])
     if first[0].optimistic and notify:
         notify("Random by flow: optimistic on networks that a model never saw.")
     report = None if out is None else _Report(Path(out), chosen, truth, facts, command)

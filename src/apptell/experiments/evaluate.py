@@ -14,6 +14,7 @@ from apptell.dataset.splits import training_rows
 from apptell.dataset.store import Dataset
 from apptell.encoding import images
 from apptell.evaluation import evaluate_predictions, slices_of
+from apptell.experiments.circularity import WARNING, warning_facts
 from apptell.experiments.labelled import (
     classes_of_model,
     labelled_flows,
@@ -133,6 +134,7 @@ class EvaluatedModel:
         return ReportText(
             title=f"{self.model.partition('@')[0]} on {data}",
             paragraphs=[
+                *([self.facts[WARNING]] if WARNING in self.facts else []),
                 (
                     f"The model {self.model} was given {which} of {data}: {len(self.flows):,} flows "
                     "with at least two payload packets."
@@ -189,7 +191,8 @@ def evaluate(
     chosen = labelled_flows(opened, classes)
     if split is not None:
         chosen = chosen.take(split_of(chosen.flows, split, seed, classes.level).test)
-    facts: dict[str, Any] = {"dataset": name_of(opened), "dataset_hash": hash_of(opened)}
+    facts = warning_facts(chosen.flows)
+    facts |= {"dataset": name_of(opened), "dataset_hash": hash_of(opened)}
     known = facts["dataset_hash"] is not None and facts["dataset_hash"] == used.info["data"].get(
         "dataset_hash"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,8 @@ from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from apptell.models import Model
 
@@ -44,6 +47,8 @@ def labelled_flows(
 ) -> Selection:
     """The flows that a verdict is given on and that have a class: those with two payload packets or more.
 
+    Late views are no flows, and are left out (``late_views_of``).
+
     Args:
         source: where the flows are.
         classes: how labels become classes (default: apps).
@@ -54,6 +59,7 @@ def labelled_flows(
     """
     classes = classes or Classes()
     chosen = Selection.of(source)
+    chosen = chosen.filter(~_is_late_view(chosen.flows))
     chosen = chosen.filter(chosen.flows.payload_packets >= MIN_PAYLOAD_PACKETS)
     chosen = chosen.filter(classes.kept(chosen.flows))
     if apps is None:
@@ -63,6 +69,66 @@ def labelled_flows(
     if missing := sorted(set(wanted) - set(truth)):
         raise UsageError(f"the dataset has no flow of {missing[0]!r}")
     return chosen.filter(np.isin(np.array(truth, dtype=np.str_), wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class LateViews:
+    """Late views of some flows: more to learn from, and nothing to measure on."""
+
+    views: Selection
+    """The n views."""
+    apps: NDArray[np.str_]
+    """The class of each, shape (n,)."""
+    of_row: NDArray[np.int64]
+    """The flow that each is a view of, as a row of these flows, shape (n,)."""
+
+    def of(self, rows: NDArray[np.int64]) -> Selection:
+        """The views of some rows alone: those of a training side, which has no connection of a test side."""
+        return self.views.filter(np.isin(self.of_row, rows))
+
+    def within(self, rows: NDArray[np.int64]) -> LateViews:
+        """The views of some ascending rows, as views of the selection of these rows."""
+        keep = np.isin(self.of_row, rows)
+        return LateViews(
+            self.views.filter(keep), self.apps[keep], np.searchsorted(rows, self.of_row[keep])
+        )
+
+
+def late_views_of(
+    source: Dataset | Selection | FlowBatch, flows: Selection, classes: Classes
+) -> LateViews:
+    """The late views of flows that were chosen from a source; those of other flows are left out.
+
+    Args:
+        source: where the flows come from.
+        flows: as ``labelled_flows`` chose them.
+        classes: how labels become classes.
+
+    Raises:
+        DatasetError: the source has no late views.
+    """
+    views = Selection.of(source)
+    views = views.filter(_is_late_view(views.flows))
+    views = views.filter(classes.kept(views.flows))
+    if not len(views):
+        raise DatasetError(
+            "the flows have no late views: build the dataset again with late views, or learn without them"
+        )
+    known, first = np.unique(
+        np.asarray(flows.flows.column("connection_id").fill_null(0)), return_index=True
+    )
+    wanted = np.asarray(views.flows.column("part_of"))
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    is_known = known[at] == wanted
+    views = views.filter(is_known)
+    apps = np.array(classes.of(views.flows), dtype=np.str_)
+    return LateViews(views, apps, first[at[is_known]])
+
+
+def _is_late_view(flows: FlowBatch) -> NDArray[np.bool_]:
+    if "part_of" not in flows.columns:
+        return np.zeros(len(flows), dtype=bool)
+    return np.asarray(flows.column("part_of").is_valid().to_numpy(False), dtype=bool)
 
 
 def apps_of(flows: FlowBatch) -> list[str]:

@@ -30,6 +30,7 @@ from apptell.verdicts.calibration import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from apptell.experiments.labelled import LateViews
     from apptell.flows.schema import FlowBatch
     from apptell.learning.task import Task
 
@@ -74,6 +75,7 @@ def promise_precision(
     method: str,
     n_folds: int = 5,
     level: str = "app",
+    late: LateViews | None = None,
     show: Callable[[float, str], None] | None = None,
 ) -> PrecisionPromise:
     """Chooses a temperature, and a threshold whose accepted verdicts are right that often.
@@ -86,6 +88,7 @@ def promise_precision(
         method: what new flows will differ in, as the split of the test side has it.
         n_folds: folds of the training side; as many models are trained.
         level: ``app`` or ``activity``.
+        late: late views of the flows, which the models learn from as well; none is a verdict.
         show: called with the share done, 0 to 1, and words.
 
     Raises:
@@ -101,6 +104,9 @@ def promise_precision(
     truth = np.asarray(apps, dtype=np.str_)
     every = tuple(sorted(set(truth.tolist())))
     inputs, origin = task.encode(chosen, views=True), origins(chosen.flows)
+    if late is not None:
+        late_inputs = task.encode(late.views, views=True)
+        late_origin = origins(late.views.flows)
     meter = ProgressMeter(sum(estimated_work(task, len(part.train)) for part in parts), show)
     found = []
     with tempfile.TemporaryDirectory() as cache:
@@ -108,9 +114,13 @@ def promise_precision(
             words = f"held out {number} of {len(parts)}"
             watch = meter.watch(words, estimated_work(task, len(part.train)))
             learned, tested = inputs[part.train], inputs[part.test]
-            run = run_trial(
-                task, learned, truth[part.train], tested, Path(cache), watch, origin[part.train]
-            )
+            apps_learned, groups = truth[part.train], origin[part.train]
+            if late is not None:
+                more = np.isin(late.of_row, part.train)
+                learned = np.concatenate([learned, late_inputs[more]])
+                apps_learned = np.concatenate([apps_learned, late.apps[more]])
+                groups = np.concatenate([groups, late_origin[more]])
+            run = run_trial(task, learned, apps_learned, tested, Path(cache), watch, groups)
             meter.finish()
             found.append(run.spread(every))
     rows = np.concatenate([part.test for part in parts])

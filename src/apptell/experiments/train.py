@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apptell.dataset.classes import Classes
+from apptell.dataset.selection import Selection
 from apptell.dataset.splits import save_split
 from apptell.errors import DatasetError, UsageError
+from apptell.experiments.circularity import SHARE, name_labels_share, names_to_learn, warning_facts
 from apptell.experiments.evaluate import SPLIT_FILE, EvaluatedModel, hash_of, measure, name_of
 from apptell.experiments.labelled import (
     NO_SPLIT,
+    LateViews,
     labelled_flows,
+    late_views_of,
     open_flows,
     refuse_without_payload,
     split_of,
@@ -21,7 +25,7 @@ from apptell.experiments.labelled import (
 from apptell.experiments.promise import PrecisionPromise, promise_precision
 from apptell.learning.model_card import model_card
 from apptell.learning.model_training import train_model
-from apptell.learning.registry import recipe_of
+from apptell.learning.registry import recipe_names, recipe_of
 from apptell.learning.task import Task
 from apptell.models import Model, check_target, read_model, write_model
 from apptell.verdicts import choose_threshold
@@ -30,10 +34,10 @@ from apptell.verdicts.calibration import FLOOR
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from apptell.dataset.selection import Selection
     from apptell.dataset.splits import Split
     from apptell.experiments.labelled import Flows
     from apptell.learning.progress import Progress
+    from apptell.learning.registry import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ def train(
     packets: int | None = None,
     names: str | None = None,
     hyperparameters: Mapping[str, float] | None = None,
+    views: str | None = None,
     precision: float | None = None,
     level: str = "app",
     system: str = "other",
@@ -118,8 +123,11 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         ports: whether ``paper-rf`` sees the two ports.
         packets: payload packets that the model sees, where that can be chosen.
-        names: what becomes of server names in models that read them: ``on``, ``masked`` or ``hashed``.
+        names: what becomes of server names in models that read them: ``on``, ``masked`` or ``hashed`` (default:
+            ``on``, and ``masked`` where names are what the labels come from).
         hyperparameters: numbers of the recipe that are not its defaults, by name.
+        views: ``late`` also learns from later packets of the training side's connections, where the dataset has
+            them; nothing is measured on them.
         precision: choose the threshold that promises this share of right verdicts, on held-out groups.
             Where nothing can be promised the model is as it would be without this.
         level: ``app`` or ``activity``.
@@ -144,9 +152,7 @@ def train(
     notify = notify or _silent
     recipe = recipe_of(model)
     recipe.complete(hyperparameters)  # an unknown one is refused before anything is read
-    task = Task(
-        model, epochs, seed, device, ports, packets, names, dict(hyperparameters or {}) or None
-    )
+    _check_views(views, recipe)
     if precision is not None and not 0 < precision < 1:
         raise UsageError(f"precision {precision} is not between 0 and 1")
     if out is not None:
@@ -154,6 +160,11 @@ def train(
     classes = Classes(level, system)
     opened = open_flows(dataset)
     chosen = labelled_flows(opened, classes)
+    names = names_to_learn(chosen.flows, recipe, names, notify)
+    task = Task(
+        model, epochs, seed, device, ports, packets, names, dict(hyperparameters or {}) or None
+    )
+    late = late_views_of(opened, chosen, classes) if views == "late" else None
     wanted = split if split is not None else "paper" if test is None else NO_SPLIT
     sides = split_of(chosen.flows, wanted, seed, level)
     learned, tested = chosen.take(sides.train), chosen.take(sides.test)
@@ -168,7 +179,7 @@ def train(
     notify(_plan(model, learned, tested, sides, measured_on))
     promise = None
     if precision is not None:
-        promise = _promise(learned, task, precision, sides, classes, progress)
+        promise = _promise(learned, task, precision, sides, classes, late, progress)
         notify(promise.sentence)
     kept = promise if promise is not None and promise.threshold is not None else None
     data: dict[str, Any] = {
@@ -177,6 +188,12 @@ def train(
         "split": sides.method,
     }
     data |= {"split_seed": seed, "level": level, "system": system}
+    if share := name_labels_share(learned.flows):
+        data[SHARE] = round(share, 4)
+    if late is not None:
+        more = late.of(sides.train)
+        data["late_views"] = len(more)
+        learned = Selection.join([learned, more])
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside, "model") if out is None else Path(out)
         trained = train_model(
@@ -204,12 +221,22 @@ def train(
         found = None
         if len(tested):
             limit = choose_threshold(None, trained)
-            facts = {**data, "seed": seed, "measured_on": measured_on}
+            learned_from = {name: value for name, value in data.items() if name != SHARE}
+            facts = {**warning_facts(tested.flows), **learned_from}
+            facts |= {"seed": seed, "measured_on": measured_on}
             found = measure(trained, tested, limit, seed, classes, facts)
             trained.info["metrics"] = _metrics(found, measured_on, kept)
         done = TrainedModel(trained, sides, chosen, found, promise, read_model(folder)[1])
         done.save(folder, replace=True)
     return done
+
+
+def _check_views(views: str | None, recipe: Recipe) -> None:
+    if views not in (None, "none", "late"):
+        raise UsageError(f"views {views!r} are neither 'late' nor 'none'")
+    if views == "late" and not recipe.late_views:
+        able = ", ".join(name for name in recipe_names() if recipe_of(name).late_views)
+        raise UsageError(f"model {recipe.name} does not learn from late views; available: {able}")
 
 
 def _plan(model: str, learned: Selection, tested: Selection, sides: Split, measured_on: str) -> str:
@@ -229,6 +256,7 @@ def _promise(
     precision: float,
     sides: Split,
     classes: Classes,
+    late: LateViews | None,
     progress: Callable[[float, str], None] | None,
 ) -> PrecisionPromise:
     """Temperature and threshold by groups held out of the training side."""
@@ -239,6 +267,7 @@ def _promise(
         precision,
         method=sides.method,
         level=classes.level,
+        late=None if late is None else late.within(sides.train),
         show=progress,
     )
 

@@ -166,6 +166,7 @@ class FlowTable:
             UDP in options.transports,
             self._idle_ns,
             self._active_ns,
+            options.late_view_packets or 0,
             options.segments,
             options.decision_packets,
             *self._share,

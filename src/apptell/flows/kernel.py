@@ -15,6 +15,7 @@ from apptell.flows.clients import client_of
 from apptell.flows.hash_table import find_flow
 from apptell.flows.hashing import mix, stable_hash, tuple_of_packet
 from apptell.flows.heads import block_needed, is_compared, new_in_head
+from apptell.flows.schema import MAX_LATE_VIEWS
 from apptell.flows.segments import (
     NO_BLOCK,
     give_block,
@@ -84,6 +85,8 @@ class FlowRules(NamedTuple):
     """Silence that ends a flow."""
     active_ns: int
     """Age at which a flow is cut; 0 for never."""
+    view_packets: int
+    """Payload packets after which a flow is cut for the first late view of its connection; 0 for never."""
     max_segments: int
     """Payload segments whose bytes are kept."""
     decision_packets: int
@@ -233,6 +236,14 @@ def fate_of(flow, header, way, rules, counters):
     if (
         rules.active_ns > 0
         and header.time_ns - flow.start_ns > rules.active_ns
+        and not flow.is_closed
+    ):
+        return BEGINS_PART, BY_ACTIVE
+    if (
+        rules.view_packets > 0
+        and flow.part < MAX_LATE_VIEWS
+        and header.payload > 0
+        and flow.payload_packets[0] + flow.payload_packets[1] >= rules.view_packets << flow.part
         and not flow.is_closed
     ):
         return BEGINS_PART, BY_ACTIVE

@@ -10,6 +10,7 @@ from apptell.flows.schema import DECISION_SEGMENTS, GROUPS, MAX_SEGMENTS, MAX_SE
 from apptell.packets.headers import TCP, UDP
 
 _MAX_TIMEOUT_S: Final = 1e9
+_MAX_VIEW_PACKETS: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,9 @@ class FlowOptions:
     """Silence that ends a flow (paper, Section 3.1)."""
     active_timeout_s: float | None = None
     """Age at which a flow is cut, so that a long connection gives periodic records; None for never."""
+    late_view_packets: int | None = None
+    """Payload packets after which a connection is cut for a late view of it, the next ones after twice, four
+    times, ... as many more, at most MAX_LATE_VIEWS; None for never. For datasets (``labels.late_views``)."""
     segments: int = MAX_SEGMENTS
     """Payload segments whose bytes are kept, 1 to 12."""
     decision_packets: int = DECISION_SEGMENTS
@@ -68,6 +72,13 @@ class FlowOptions:
         if self.active_timeout_s is not None and not 0 < self.active_timeout_s < _MAX_TIMEOUT_S:
             raise UsageError(
                 f"active timeout of {self.active_timeout_s} s is not above 0 s and below 1e9 s"
+            )
+        if (
+            self.late_view_packets is not None
+            and not 2 <= self.late_view_packets <= _MAX_VIEW_PACKETS
+        ):
+            raise UsageError(
+                f"a late view after {self.late_view_packets} payload packets is not 2 to {_MAX_VIEW_PACKETS}"
             )
         if not 1 <= self.segments <= MAX_SEGMENTS:
             raise UsageError(f"{self.segments} segments are not 1 to {MAX_SEGMENTS}")

@@ -35,6 +35,9 @@ MAX_SEQUENCE: Final = 32
 DECISION_SEGMENTS: Final = 5
 """A verdict is due when this many payload packets were seen (paper, Section 3.1)."""
 
+MAX_LATE_VIEWS: Final = 5
+"""Late views of a connection at most (``FlowOptions.late_view_packets``)."""
+
 CLIENT_RULES: Final = ("handshake", "signature", "port", "private", "first")
 """How client was told from server: a SYN or SYN-ACK; a hello or request; the lower service port;
 private against public address; who spoke first."""
@@ -50,7 +53,7 @@ END_REASONS: Final = (
 )
 """Why a flow ended: no packet for the idle timeout; a SYN with a new sequence number; the capture ended; the
 table was full; FIN in both directions, or RST, before any of these; a sensor was asked to
-end; it lasted for the active timeout."""
+end; it lasted for the active timeout, or was cut for a late view."""
 
 CORE: Final = {
     "capture": pa.string(),  # name of the capture the flow began in

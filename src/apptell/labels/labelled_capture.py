@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import pyarrow as pa
 
+from apptell.errors import CaptureError
 from apptell.flows.schema import LABELS, FlowBatch
+from apptell.labels.late_views import VIEW_PACKETS, LateViewLabeller
 from apptell.names import read_flows
 from apptell.packets.headers import TCP, UDP
 
@@ -51,12 +54,21 @@ class LabelledFlowReader(Protocol):
     ) -> Iterable[FlowBatch]:
         """The flows; a CaptureError comes after what precedes the damage."""
 
+    @property
+    def late_views(self) -> bool:
+        """Whether connections are also kept from later packets (``labels.late_views``)."""
+
+    def parts(self, path: Path) -> Iterator[FlowBatch]:
+        """The flows once more, cut for late views of their connections."""
+
 
 @dataclass(frozen=True, slots=True)
 class CaptureFlows:
     """Reads captures; makes flows by these options."""
 
     options: FlowOptions
+    late_views: bool = False
+    """Whether connections are also kept from later packets (``labels.late_views``)."""
 
     def __call__(
         self,
@@ -69,6 +81,11 @@ class CaptureFlows:
         if observer is not None:
             options = replace(options, transports=(TCP, UDP), groups=OBSERVED)
         with read_flows(path, options, annotate=annotate, observer=observer) as flows:
+            yield from flows
+
+    def parts(self, path: Path) -> Iterator[FlowBatch]:
+        """The flows once more, cut for late views of their connections."""
+        with read_flows(path, replace(self.options, late_view_packets=VIEW_PACKETS)) as flows:
             yield from flows
 
 
@@ -99,12 +116,24 @@ class LabelledCapture:
         return [self.capture]
 
     def flows(self) -> Iterator[FlowBatch]:
-        """The labelled flows; a CaptureError comes after what precedes the damage."""
+        """The labelled flows, then late views of them; a CaptureError comes after what precedes the damage."""
         if self.logs:
             self.facts["logs"] = [log.name for log in self.logs]
-        for batch in self.labeller.label(self.reader(self.capture, self.annotate), self):
-            yield with_groups(batch, self.groups)
+        views = LateViewLabeller()
+        damage: CaptureError | None = None
+        try:
+            for batch in self.labeller.label(self.reader(self.capture, self.annotate), self):
+                if self.reader.late_views:
+                    views.remember(batch)
+                yield with_groups(batch, self.groups)
+        except CaptureError as error:
+            damage = error
         self.facts.update(getattr(self.annotate, "facts", {}))
+        with suppress(CaptureError):  # it is the same damage
+            for batch in views.of(self.reader.parts(self.capture)):
+                yield with_groups(batch, self.groups)
+        if damage is not None:
+            raise damage
 
 
 def labelled(flows: FlowBatch, labels: np.ndarray[Any, Any], kind: str) -> FlowBatch:

@@ -33,6 +33,8 @@ class LiveReader:
     """Called once, when the source is connected or waits for its sender."""
     n_packets: int = 0
     is_stopped: bool = False
+    late_views: bool = False
+    """What a phone sends is read once: always false."""
     _is_open: bool = False
     _is_last: bool = False
 
@@ -73,6 +75,11 @@ class LiveReader:
                 if not self.n_packets:  # no damage to a recording: there is none
                     raise LabelError(str(error)) from error
                 raise
+
+    def parts(self, path: Path) -> Iterator[FlowBatch]:
+        """None: what a phone sends is read once."""
+        del path
+        yield from ()
 
     def _shall_stop(self) -> bool:
         """Asked while the source waits: so it is open."""

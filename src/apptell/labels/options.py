@@ -40,3 +40,16 @@ class LabelOptions:
         """Raises UsageError when something is given that the format does not use."""
         if self.catalogue and self.kind != NAME_LABELS:
             raise UsageError(f"a catalogue is used by labels of the kind {NAME_LABELS!r} alone")
+
+    def wants_late_views(self, views: str | None) -> bool:
+        """Whether connections are also kept from later packets.
+
+        Args:
+            views: ``late``, ``none``, or None for what fits the labels: labels by names need late views.
+
+        Raises:
+            UsageError: another word.
+        """
+        if views not in (None, "late", "none"):
+            raise UsageError(f"views {views!r} are neither 'late' nor 'none'")
+        return self.kind == NAME_LABELS if views is None else views == "late"

@@ -111,6 +111,8 @@ class Recipe:
     views: tuple[Mapping[str, Any], ...] = ()
     """Options under which the training flows are encoded as well: what another capture would have seen.
     Then ``fit`` gets X of shape (n, 1 + views, ...), the flows as they will be met first."""
+    late_views: bool = False
+    """Whether it can also learn from late views of connections, which a dataset may have as rows."""
     grouped: bool = False
     """Whether ``fit`` takes ``groups``: where each flow came from."""
     balanced: bool = False

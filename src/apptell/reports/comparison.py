@@ -121,6 +121,8 @@ def write_overview(
         ),
         "Without other: the flows of background are left out of the test, not of the training.",
     ]
+    if "labels_warning" in facts:
+        words.insert(0, facts["labels_warning"])
     if facts["optimistic"]:
         words.append("This split is random by flow: it flatters every model.")
     title = f"Models compared on {facts['dataset']}"
@@ -153,6 +155,7 @@ def model_text(
     return ReportText(
         title=f"{model.model}, names {model.names}, split {facts['split']}",
         paragraphs=[
+            *([facts["labels_warning"]] if "labels_warning" in facts else []),
             (
                 f"{learned}; each of the {model.n_flows:,} flows was tested once"
                 f"{by_seeds * (seeds > 1)}, by a model that saw nothing of its group."

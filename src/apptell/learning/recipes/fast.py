@@ -43,6 +43,7 @@ RECIPE = Recipe(
     options=("names", "packets"),
     hyperparameters=HYPERPARAMETERS,
     views=VIEWS,
+    late_views=True,
     grouped=True,
     balanced=True,
 )

@@ -45,6 +45,7 @@ RECIPE = Recipe(
         "decay": Hyperparameter(1e-2, "weight decay of AdamW"),
     },
     views=fast.VIEWS,
+    late_views=True,
     grouped=True,
     balanced=True,
 )

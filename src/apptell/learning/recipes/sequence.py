@@ -44,5 +44,6 @@ RECIPE = Recipe(
     report=report,
     libraries=("scikit-learn",),
     options=("packets",),
+    late_views=True,
     hyperparameters=HYPERPARAMETERS,
 )
