@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import datetime as dt
 import json
 import re
 from collections import Counter, defaultdict
@@ -305,7 +306,8 @@ def main() -> None:
         ways["before"] = lambda: (None, model, (6,))
     rows: list[list[Any]] = []
     result: dict[str, Any] = {
-        "catalogue": {"apps": len(catalogue.apps), "domains": len(catalogue.domains)}
+        "measured": dt.datetime.now(dt.UTC).date().isoformat(),
+        "catalogue": {"apps": len(catalogue.apps), "domains": len(catalogue.domains)},
     }
     for text in options.sets:
         kind, _, folder = text.partition("=")
