@@ -31,6 +31,7 @@ build: $(STAMP)  ## build the source distribution and the wheel into dist/
 
 docs: $(DOCS_STAMP)  ## build the documentation into docs/_build/html; a warning or a broken link is an error
 	$(BIN)/python docs/make_python_reference.py
+	$(BIN)/python docs/make_report_tables.py
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
