@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 SOURCES := src tests lab benchmarks
 
-.PHONY: help demo test check format build docs bench lab-sample lab-dataset clean
+.PHONY: help demo test test-oldest test-sdist check format build docs bench lab-sample lab-dataset clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,6 +15,20 @@ demo: $(STAMP)  ## install into .venv, then train, measure, identify and write a
 
 test: $(STAMP)  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+ROOMS := tests/capture tests/records tests/verdicts tests/names tests/flows tests/catalogue tests/cli/test_identify.py
+
+test-oldest:  ## test identification against the oldest versions that pyproject.toml allows
+	$(PYTHON) -m venv --clear $(VENV)-oldest
+	$(PYTHON) .ci/oldest_versions.py test > $(VENV)-oldest/constraints.txt
+	$(VENV)-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c $(VENV)-oldest/constraints.txt '.[test]'
+	$(VENV)-oldest/bin/python -m pytest $(ROOMS)
+
+test-sdist: build  ## install the wheel of PYTHON in a fresh environment and test it from the unpacked source distribution
+	rm -rf $(VENV)-sdist && $(PYTHON) -m venv $(VENV)-sdist
+	tar xzf dist/apptell-*.tar.gz -C $(VENV)-sdist
+	$(VENV)-sdist/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/apptell-*.whl)[test]"
+	cd $(VENV)-sdist/apptell-* && ../bin/python -m pytest $(ROOMS)
 
 check: $(STAMP)  ## check formatting, lint, types and import rules
 	$(BIN)/ruff format --check $(SOURCES)
@@ -27,6 +41,7 @@ format: $(STAMP)  ## format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix $(SOURCES)
 
 build: $(STAMP)  ## build the source distribution and the wheel into dist/
+	rm -rf dist
 	$(BIN)/python -m build
 
 docs: $(DOCS_STAMP)  ## build the documentation into docs/_build/html; a warning or a broken link is an error
@@ -57,5 +72,5 @@ lab-dataset:  ## record a dataset at the paper's size (root, Linux, hours)
 	.lab-venv/bin/python -m lab dataset --flows $(LAB_FLOWS) -o lab-out/dataset
 
 clean:  ## delete everything that was built
-	rm -rf $(VENV) out dist docs/_build
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-sdist out dist docs/_build
 	find src -name '*.nb?' -delete
