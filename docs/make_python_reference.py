@@ -38,13 +38,16 @@ working for at least one minor version, and raises a `DeprecationWarning` that n
 upgrade notes list what went in which version.
 
 In the examples `phone.pcap` has a flow of each of two invented apps, `dataset/` forty flows of them from five
-recordings in `captures/`, and `model/` a forest that learned from four of these.
+recordings in `captures/`, `model/` a forest that learned from four of these, and `ours.csv` two lines for the
+catalogue.
 """
 _SECTIONS = {
     "Identify": ("read_flows", "identify", "identify_flows", "load_model"),
     "Datasets": ("Dataset", "Selection"),
-    "Train and measure": ("train", "evaluate", "compare", "audit"),
-    "Results": ("TrainedModel", "EvaluatedModel", "Evaluation", "Comparison", "Audit"),
+    "Train and measure": ("train", "learn", "evaluate", "compare", "audit"),
+    "Results": (
+        "TrainedModel", "LearnedModel", "EvaluatedModel", "Evaluation", "Comparison", "Audit",
+    ),
     "Flows, verdicts and models": (
         "FlowOptions", "FlowReader", "FlowBatch", "Verdict", "VerdictBatch", "Model",
     ),

@@ -25,6 +25,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for app in ("signal", "zoom"):
             packets = app_capture([app], 4, seed=1000 + 100 * i, start_ns=START_NS + i * 10**13)
             write_pcap(folder / "captures" / f"home{i}" / f"{app}.pcap", packets)
+    (folder / "ours.csv").write_text("domain,app\nsignal.example,Signal\nzoom.example,Zoom\n")
     data = apptell.Dataset.build(folder / "captures", folder / "dataset")
     apptell.train(data, "paper-rf", out=folder / "model", split="source", ports=False)
     return folder

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from apptell.experiments.audit import Audit, audit
     from apptell.experiments.compare import Comparison, compare
     from apptell.experiments.evaluate import EvaluatedModel, evaluate
+    from apptell.experiments.learn import LearnedModel, learn
     from apptell.experiments.train import TrainedModel, train
     from apptell.flows import FlowBatch, FlowOptions, FlowReader
     from apptell.learning import (
@@ -60,6 +61,7 @@ __all__ = [
     "FlowOptions",
     "FlowReader",
     "LabelError",
+    "LearnedModel",
     "MissingError",
     "Model",
     "ModelError",
@@ -78,6 +80,7 @@ __all__ = [
     "evaluate",
     "identify",
     "identify_flows",
+    "learn",
     "load_model",
     "read_flows",
     "train",
@@ -95,6 +98,7 @@ _HOME = {
     "FlowBatch": "flows",
     "FlowOptions": "flows",
     "FlowReader": "flows",
+    "LearnedModel": "experiments.learn",
     "Model": "models",
     "Selection": "dataset",
     "StatisticsForest": "learning",
@@ -108,6 +112,7 @@ _HOME = {
     "evaluate": "experiments.evaluate",
     "identify": "verdicts",
     "identify_flows": "verdicts",
+    "learn": "experiments.learn",
     "load_model": "models",
     "read_flows": "names",
     "train": "experiments.train",

@@ -19,6 +19,7 @@ from apptell.cli import (
     flows,
     identify,
     inspect,
+    learn,
     live,
     reproduce,
     top,
@@ -68,6 +69,7 @@ app.command("inspect", cls=Verb)(inspect.inspect)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(catalogue.app, name="catalogue")
 app.command("train", cls=Verb)(train.train)
+app.command("learn", cls=Verb)(learn.learn)
 app.command("evaluate", cls=Verb)(evaluate.evaluate)
 app.command("compare", cls=Verb)(compare.compare)
 app.command("audit", cls=Verb)(audit.audit)

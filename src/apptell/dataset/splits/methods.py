@@ -85,6 +85,22 @@ class Device(GroupSplit):
     column: ClassVar[str] = "device"
 
 
+class Client(SplitMethod):
+    """Leaves out whole clients: addresses that connect to servers, apart for each source."""
+
+    name: ClassVar[str] = "client"
+
+    def units(self, flows: FlowBatch) -> NDArray[Any]:
+        """The source and the client's address."""
+        addresses = flows.column("client_address").to_pylist()
+        sources = group_values(flows, "source")
+        found = [
+            None if address is None else f"{source or ''} {address}"
+            for source, address in zip(sources, addresses, strict=True)
+        ]
+        return np.array(found, dtype=object)
+
+
 class Network(GroupSplit):
     """Leaves out whole networks."""
 
@@ -197,7 +213,7 @@ class TimeOf(_ByTime):
         return [self.split(flows, 0, seed, level)]
 
     def within(self, flows: FlowBatch) -> SplitMethod:
-        """By source, session or connection: the training side lies before the date."""
+        """By source, session, client or connection: the training side lies before the date."""
         return usual_method(flows)
 
 
@@ -224,7 +240,7 @@ class Everything(SourceIntervals):
         raise UsageError(f"the split {self.name!r} leaves nothing to measure on; choose another")
 
     def within(self, flows: FlowBatch) -> SplitMethod:
-        """By source, session or connection."""
+        """By source, session, client or connection."""
         return usual_method(flows)
 
 
@@ -250,11 +266,12 @@ class Elsewhere(Given):
 
 
 def usual_method(flows: FlowBatch) -> SplitMethod:
-    """By source, else by session; by connection where there is neither."""
+    """By source, else by session, else by client; by connection where there is one of each."""
     for method in (Source(), Session()):
         if len({value for value in group_values(flows, method.column) if value is not None}) > 1:
             return method
-    return Paper()
+    client = Client()
+    return client if len(set(client.units(flows).tolist()) - {None}) > 1 else Paper()
 
 
 def connection_starts(flows: FlowBatch) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ _BUILT_IN: Final[tuple[type[SplitMethod], ...]] = (
     methods.Session,
     methods.Source,
     methods.Device,
+    methods.Client,
     methods.Network,
     methods.Day,
     methods.Version,
