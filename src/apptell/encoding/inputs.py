@@ -10,6 +10,7 @@ import numpy as np
 from apptell.encoding.bursts import BURST_PACKETS, BURSTS_VERSION, burst_names, bursts
 from apptell.encoding.image import IMAGE_SIDE, IMAGE_VERSION, images
 from apptell.encoding.lengths import LENGTHS_VERSION, lengths
+from apptell.encoding.name_keys import N_KEY_WORDS, NAME_KEYS_VERSION, name_keys
 from apptell.encoding.packet_sequence import SEQUENCE_VERSION, sequences
 from apptell.encoding.payload import PAYLOAD_BYTES, PAYLOAD_VERSION, payloads
 from apptell.encoding.statistics import STATISTICS_VERSION, statistics, statistics_names
@@ -69,9 +70,18 @@ ENCODINGS: Final = {
             "structure",
             STRUCTURE_VERSION,
             np.uint16,
-            {"packets": DECISION_SEGMENTS, "skip": 0, "names": "on"},
-            lambda _options: (N_TOKENS,),
+            {"packets": DECISION_SEGMENTS, "skip": 0, "names": "on", "keys": False},
+            lambda options: (N_TOKENS + N_KEY_WORDS * options["keys"],),
             lambda flows, options: structure(flows, **options),
+            reads_payload=True,
+        ),
+        Encoding(
+            "names",
+            NAME_KEYS_VERSION,
+            np.uint16,
+            {},
+            lambda _options: (N_KEY_WORDS,),
+            lambda flows, _options: name_keys(flows),
             reads_payload=True,
         ),
         Encoding(

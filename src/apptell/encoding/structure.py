@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from apptell.encoding.handshake import NAMES_HASHED, NAMES_MASKED, NAMES_ON
+from apptell.encoding.name_keys import N_KEY_WORDS, name_keys
 from apptell.encoding.stream_tokens import read_streams
 from apptell.errors import UsageError
 from apptell.flows.schema import DECISION_SEGMENTS
@@ -35,7 +36,12 @@ _UDP: Final = 17
 
 
 def structure(
-    flows: FlowBatch, *, packets: int = DECISION_SEGMENTS, skip: int = 0, names: str = "on"
+    flows: FlowBatch,
+    *,
+    packets: int = DECISION_SEGMENTS,
+    skip: int = 0,
+    names: str = "on",
+    keys: bool = False,
 ) -> NDArray[np.uint16]:
     """The tokens of each flow.
 
@@ -44,10 +50,12 @@ def structure(
         packets: how many payload packets are looked at.
         skip: payload packets passed over first, as if the capture had begun in mid-session.
         names: what becomes of server names in hellos, certificates and plain text; one of ``NAMES``.
+        keys: whether the keys of ``name_keys`` follow the tokens. They are 0 where names are masked and where
+            packets are passed over, as a capture that begins in mid-session shows no name.
 
     Returns:
-        uint16, shape (n, N_TOKENS): tokens from 1 to 65,535, no two alike, 0 behind them; none for a
-        flow with fewer than two payload packets behind packets passed over.
+        uint16, shape (n, N_TOKENS), or (n, N_TOKENS + N_KEY_WORDS) with keys: tokens from 1 to 65,535, no two
+        alike, 0 behind them; none for a flow with fewer than two payload packets behind packets passed over.
 
     Raises:
         UsageError: no such way with names.
@@ -59,7 +67,8 @@ def structure(
     segments = flows.segments()
     protocol = flows.column("protocol")
     is_udp = np.asarray(protocol.fill_null(0) if protocol.null_count else protocol) == _UDP
-    tokens = np.zeros((n, N_TOKENS), dtype=np.uint16)
+    rows = np.zeros((n, N_TOKENS + N_KEY_WORDS * keys), dtype=np.uint16)
+    tokens = np.zeros((n, N_TOKENS), dtype=np.uint16) if keys else rows
     read_streams(
         segments.first,
         segments.length,
@@ -74,7 +83,11 @@ def structure(
         NAMES[names],
         tokens,
     )
-    return tokens
+    if keys:
+        rows[:, :N_TOKENS] = tokens
+        if names != "masked" and skip == 0:
+            rows[:, N_TOKENS:] = name_keys(flows)
+    return rows
 
 
 def _hellos(

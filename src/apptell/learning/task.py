@@ -57,7 +57,12 @@ class Task:
     def options(self) -> dict[str, Any]:
         """The options of its encoding."""
         there = ("ports",) if self.model == NEIGHBOUR else recipe_of(self.model).options
-        requested = {"ports": self.ports, "packets": self.packets, "names": self.names}
+        requested = {
+            "ports": self.ports,
+            "packets": self.packets,
+            "names": self.names,
+            "keys": self.names != "masked",
+        }
         return {name: requested[name] for name in there if requested.get(name) is not None}
 
     def learner(

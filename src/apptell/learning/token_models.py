@@ -14,7 +14,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
+from apptell.encoding.structure import N_TOKENS
 from apptell.learning.export_tokens import Dense, Linear, tokens_to_onnx
+from apptell.learning.name_lookup import learn_names, split_keys
 from apptell.learning.token_batch import TokenBatch, first_view, make_token_batch, matrix
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: the classes, sorted.
         vocabulary_: the number of each token, 0 for one that is not known, shape (65,536,).
+        names_: the lookup of server names; None where the flows came without keys.
 
     Example:
         >>> from apptell.encoding import encode
@@ -64,12 +67,19 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
         """Learns.
 
         Args:
-            X: tokens, uint16, shape (n, width) or (n, views, width).
+            X: tokens, uint16, shape (n, width) or (n, views, width); the keys of server names may follow the
+                tokens.
             y: classes, shape (n,).
             groups: where each flow came from, shape (n,).
         """
         X, target = self._checked(X, y)
-        self._learn(make_token_batch(X, target, groups, self.random_state))
+        tokens, keys = split_keys(X, N_TOKENS)
+        self._learn(make_token_batch(tokens, target, groups, self.random_state))
+        self.names_ = None
+        if tokens.shape != X.shape:
+            self.names_ = learn_names(
+                first_view(keys), target, groups, len(self.classes_), self.random_state
+            )
         return self
 
     def _learn(self, learned: TokenBatch) -> None:
@@ -105,8 +115,11 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Probabilities of the classes, shape (n, classes), columns as in ``classes_``."""
         check_is_fitted(self)
-        X = first_view(np.asarray(X, dtype=np.uint16))
-        return np.exp(_log_softmax(self._scores(X))).astype(np.float32)
+        tokens, keys = split_keys(first_view(np.asarray(X, dtype=np.uint16)), N_TOKENS)
+        probabilities = np.exp(_log_softmax(self._scores(tokens)))
+        if self.names_ is not None:
+            probabilities = self.names_.mixed_into(probabilities, keys)
+        return probabilities.astype(np.float32)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest class, shape (n,)."""
@@ -115,7 +128,7 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
     def to_onnx(self) -> bytes:
         """The model as ONNX; its probabilities are in the order of ``classes_``."""
         check_is_fitted(self)
-        return tokens_to_onnx(self.vocabulary_, self.linear_)
+        return tokens_to_onnx(self.vocabulary_, self.linear_, names=self.names_)
 
     def _scores(self, X: NDArray[np.uint16]) -> NDArray[np.float64]:
         """Log probabilities, but for a constant of each row, shape (n, classes)."""
@@ -175,7 +188,9 @@ class TokenFusion(TokenLinear):
     def to_onnx(self) -> bytes:
         """The model as ONNX; its probabilities are in the order of ``classes_``."""
         check_is_fitted(self)
-        return tokens_to_onnx(self.vocabulary_, self.linear_, self.network_, self.share)
+        return tokens_to_onnx(
+            self.vocabulary_, self.linear_, self.network_, self.share, names=self.names_
+        )
 
     def _network(self, learned: TokenBatch) -> tuple[Dense, History]:
         from apptell.learning.token_network import train_tokens

@@ -37,7 +37,7 @@ RECIPE = Recipe(
     make=make,
     report=report,
     libraries=("scikit-learn", "torch"),
-    options=("names", "packets"),
+    options=("names", "packets", "keys"),
     hyperparameters={
         **fast.HYPERPARAMETERS,
         "share": Hyperparameter(0.5, "the network's share of the log probabilities", high=1.0),
