@@ -1,8 +1,7 @@
 """Encodes the server name of each flow as two 32-bit keys, by which a model looks up what it learned.
 
-The first key stands for the whole host name, the second for its registered domain. A key is a hash of the name in
-the form in which names are compared, so models need no list of names that were known beforehand, and a model's
-file does not tell the names it learned.
+The first key stands for the whole host name, the second for its registered domain. A key is a hash of the
+name in the form in which names are compared, so a model's file holds no list of the names it learned.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apptell.names.domains import comparable_name, registered_domain
-from apptell.names.join import add_names
+from apptell.names.flow_names import add_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

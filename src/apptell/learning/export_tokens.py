@@ -46,7 +46,7 @@ def tokens_to_onnx(
     share: float = 0.0,
     names: NameTable | None = None,
 ) -> bytes:
-    """Exports a model on tokens; its input is uint16, shape (n, N_TOKENS), or with names (n, N_TOKENS + N_KEY_WORDS).
+    """Exports a model on tokens; its input is uint16, shape (n, N_TOKENS), with names N_KEY_WORDS wider.
 
     Args:
         vocabulary: the number of each token, 0 for one that is not known, shape (65,536,).

@@ -1,9 +1,9 @@
 """Learns which apps a server name stands for, and how far each kind of name can be relied on.
 
 A linear model or a network drowns the few tokens of a server name among a hundred others. The lookup keeps
-names apart: it remembers in which share of the sources (networks, people) a host or a registered domain belonged to
-each app, and measures on sources left out how often that answer was right. Where a flow shows a known name,
-the lookup's answer is mixed into the other model's with that reliability as its weight.
+names apart: it remembers in which share of the sources (networks, people) a host or a registered domain
+belonged to each app, and measures on sources left out how often that answer was right. Where a flow shows a
+known name, the lookup's answer is mixed into the other model's, weighted by that reliability.
 """
 
 from __future__ import annotations
@@ -115,8 +115,7 @@ def _count(
 ) -> tuple[NameTable, NDArray[np.int64]]:
     """The names with their shares, weights not yet known, and the kind of each row.
 
-    The kind tells host from domain, names of one app from names of several, and names seen in one source from names
-    seen in more.
+    The kind tells host from domain, names of one app from names of several, and by number of sources.
     """
     key = keys.astype(np.int64) @ np.array(
         [[1 << 16, 0], [1, 0], [0, 1 << 16], [0, 1]], dtype=np.int64
