@@ -117,7 +117,7 @@ def test_flows_of_lengths_alone_go_without_the_network_and_without_masking(tmp_p
     assert trial_of(found[0]).probabilities.shape == (40, 2)
 
 
-def test_the_three_always_stand_beside_what_is_asked_for():
+def test_the_comparators_always_stand_beside_what_is_asked_for():
     assert models_of(["paper-rf"]) == ALWAYS
     with pytest.raises(UsageError, match="no model is called 'no-such'"):
         models_of(["no-such"])

@@ -76,8 +76,9 @@ def compare(
 ) -> None:
     """Trains and tests several models on the same folds, with server names and with masked names.
 
-    The paper's network, its forest without ports and a nearest neighbour are always included,
-    unless --only is given. An interrupted comparison continues where it stopped.
+    The paper's network, its forest without ports, a nearest neighbour and a lookup of the server names
+    in the training data are always included, unless --only is given. An interrupted comparison
+    continues where it stopped.
 
     Examples:
         apptell compare dataset/ --split source -o report/

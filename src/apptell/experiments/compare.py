@@ -87,8 +87,9 @@ def compare(
 ) -> Comparison:
     """Trains and tests several models on one split, server names on and masked.
 
-    The paper's network, its forest without ports and a nearest neighbour stand beside the models asked
-    for. Interrupted and called again with the same cache, it goes on where it stopped.
+    The paper's network, its forest without ports, a nearest neighbour and a lookup of the server names in
+    the training data are always included. When it was interrupted and is called again with the same
+    cache, it continues where it stopped.
 
     Args:
         dataset: a dataset or its folder, or some flows of one.

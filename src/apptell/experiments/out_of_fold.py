@@ -34,8 +34,12 @@ if TYPE_CHECKING:
     from apptell.experiments.plan import Plan
     from apptell.flows.schema import FlowBatch
 
-ALWAYS: Final = ("paper-cnn", "paper-rf", NEIGHBOUR)
-"""The models that stand in every comparison; the forest and the neighbour see no ports."""
+    _Sides = dict[str, Callable[[FlowBatch], FlowBatch] | None]
+
+LOOKUP: Final = "name-lookup"
+"""The lookup of server names seen in training; there is nothing to look up where names are masked."""
+ALWAYS: Final = ("paper-cnn", "paper-rf", NEIGHBOUR, LOOKUP)
+"""The models in every comparison; the forest and the neighbour see no ports."""
 _KEPT_BYTES: Final = 2**28
 """Inputs up to this size are kept for the next model that takes the same."""
 
@@ -128,12 +132,16 @@ def compare_models(
     truth = np.asarray(apps, dtype=np.str_)
     check_plans(plans)
     bare = chosen.flows.column("server_address").null_count == len(chosen)
-    sides = {"on": None} if bare else {"on": None, "masked": mask_server_names}
+    sides: _Sides = {"on": None} if bare else {"on": None, "masked": mask_server_names}
     settings = [Task(model, epochs, device=device, packets=packets) for model in models]
+
+    def sides_of(task: Task) -> _Sides:
+        return {"on": None} if task.model == LOOKUP else sides
+
     works = [
         estimated_work(task, len(side))
         for task in settings
-        for _ in sides
+        for _ in sides_of(task)
         for side in training_sides(plans)
     ]
     bench = _Bench(
@@ -145,7 +153,7 @@ def compare_models(
     )
     inputs = _Inputs(chosen)
     for task in settings:
-        for names, change in sides.items():
+        for names, change in sides_of(task).items():
             array = inputs.of(task, names, change)
             trials, times = [], []
             for plan in plans:

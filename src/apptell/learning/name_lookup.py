@@ -180,7 +180,7 @@ class NameLookup(ClassifierMixin, BaseEstimator):
         X, y = np.asarray(X, dtype=np.uint16), np.asarray(y)
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
-        self.shares_ = np.bincount(target).astype(np.float32) / len(target)
+        self.shares_ = (np.bincount(target) / len(target)).astype(np.float32)
         self.names_ = learn_names(X, target, groups, len(self.classes_), self.random_state)
         return self
 
