@@ -120,7 +120,7 @@ def whole(options: ContextOptions) -> WholeContext:
 def by_time(scored: Any) -> dict[float, tuple[np.ndarray, int]]:
     return {
         (time - START_NS) / SECOND: (row, int(n))
-        for flows, rows, others, _ in scored
+        for flows, rows, others, *_ in scored
         for time, row, n in zip(flows.numpy("start_ns").tolist(), rows, others, strict=True)
     }
 

@@ -4,7 +4,7 @@ import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apptell.cli.notes import note_evidence, note_known_apps
+from apptell.cli.notes import note_evidence, note_known_apps, note_unknown
 from apptell.cli.shared_options import transport_numbers
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ def load_deciders(
     catalogue: "Sequence[str] | None",
     context: str | None,
     transports: str | None,
+    unknown: float | None = None,
 ) -> "Deciders":
     """Loads the evidence and the model that the options select, and reports on stderr what they know.
 
@@ -28,13 +29,16 @@ def load_deciders(
         catalogue: files with rows for the catalogue.
         context: a window, as in ``--context``.
         transports: names of transport protocols, separated by commas.
+        unknown: share of flows of the model's apps that may be called unknown.
 
     Raises:
-        UsageError: options that do not fit together, or an unknown kind of evidence.
+        UsageError: options that do not fit together, an unknown kind of evidence, or a model that cannot
+            recognise unknown apps.
         ModelError: the model cannot be loaded.
         CatalogueError: a file of the catalogue cannot be read.
     """
     from apptell.verdicts import choose_deciders
+    from apptell.verdicts.novelty import check_rate
 
     numbers = None if transports is None else transport_numbers(transports)
     found = choose_deciders(kinds, model, catalogue or (), context, numbers)
@@ -42,6 +46,9 @@ def load_deciders(
         note_evidence(found.evidence)
     if found.model is not None:
         note_known_apps(found.model, embedded=model is None)
+    check_rate(unknown, found.model)
+    if unknown is not None and found.model is not None:
+        note_unknown(found.model, unknown)
     # garbage collection would walk through the catalogue's objects time and again
     gc.collect()
     gc.freeze()

@@ -15,6 +15,8 @@ from apptell.cli.shared_options import (
     SplitOption,
     System,
     Threshold,
+    UnknownRate,
+    unknown_rate,
 )
 
 
@@ -22,6 +24,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a model.")],
     dataset: DatasetFolder,
     threshold: Threshold = None,
+    unknown: UnknownRate = None,
     split: SplitOption = None,
     seed: Seed = 0,
     level: Level = None,
@@ -45,7 +48,14 @@ def evaluate(
     from apptell.experiments.evaluate import evaluate as evaluate_model
 
     found = evaluate_model(
-        model, dataset, threshold=threshold, split=split, seed=seed, level=level, system=system
+        model,
+        dataset,
+        threshold=threshold,
+        unknown=unknown_rate(unknown),
+        split=split,
+        seed=seed,
+        level=level,
+        system=system,
     )
     if WARNING in found.facts:
         note(found.facts[WARNING])
@@ -61,6 +71,6 @@ def evaluate(
         note(f"Report: {output / 'report.html'}")
     report(
         found.to_json(),
-        lambda console: print_evaluation(found.evaluation, console),
+        lambda console: print_evaluation(found.evaluation, console, found.open_set),
         as_json=as_json,
     )

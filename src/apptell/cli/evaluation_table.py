@@ -6,10 +6,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from apptell.evaluation import Evaluation
+    from apptell.evaluation.open_set import OpenSetFigures
 
 
-def print_evaluation(result: "Evaluation", console: "Console") -> None:
-    """Prints the per-app table and the means of an evaluation."""
+def print_evaluation(
+    result: "Evaluation", console: "Console", open_set: "OpenSetFigures | None" = None
+) -> None:
+    """Prints the per-app table and the means of an evaluation, and how unlearned apps were recognised."""
     from rich.table import Table
 
     scores, accepted = result.scores, result.at_threshold
@@ -52,3 +55,5 @@ def print_evaluation(result: "Evaluation", console: "Console") -> None:
         f"accuracy {scores.accuracy:.1%}; at threshold {limit}: {accepted.accuracy:.1%} of the "
         f"accepted flows correct, coverage {result.coverage:.1%}"
     )
+    if open_set is not None:
+        console.print(open_set.sentence)

@@ -26,7 +26,9 @@ from apptell.cli.shared_options import (
     OutputFile,
     RawCsv,
     Threshold,
+    UnknownRate,
     flow_options,
+    unknown_rate,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def identify(
     evidence: EvidenceText = None,
     catalogue: CatalogueFiles = None,
     threshold: Threshold = None,
+    unknown: UnknownRate = None,
     form: Form = None,
     output: OutputFile = None,
     raw_csv: RawCsv = False,
@@ -83,7 +86,8 @@ def identify(
 
     chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
     check_threshold(threshold)
-    deciders = load_deciders(evidence, model, catalogue, context, transport)
+    rate = unknown_rate(unknown)
+    deciders = load_deciders(evidence, model, catalogue, context, transport, rate)
     used = deciders.model
     options = flow_options(
         mode,
@@ -104,7 +108,9 @@ def identify(
         if around is not None:
             raise UsageError("--out and --context: live --replay CAPTURE --speed max has both")
         places = out_places(out, raw_csv=raw_csv)
-        _identify_as_live(captures, options, deciders, threshold, places, follow=follow, jobs=jobs)
+        _identify_as_live(
+            captures, options, deciders, threshold, rate, places, follow=follow, jobs=jobs
+        )
         return
     schema, columns = VERDICT_RECORD, VERDICT_COLUMNS
     if summary:
@@ -121,7 +127,12 @@ def identify(
     ):
         try:
             for batch in identify_flows(
-                counts.seen(reader), used, threshold, context=around, evidence=asked
+                counts.seen(reader),
+                used,
+                threshold,
+                context=around,
+                evidence=asked,
+                unknown=rate,
             ):
                 counts.add(batch.to_arrow())
                 if summary:
@@ -141,6 +152,7 @@ def _identify_as_live(
     options: "FlowOptions",
     deciders: "Deciders",
     threshold: float | None,
+    unknown: float | None,
     out: list[str],
     *,
     follow: bool,
@@ -161,7 +173,11 @@ def _identify_as_live(
 
         def records() -> "Iterator[pa.RecordBatch]":
             for flows, verdicts in flows_and_verdicts(
-                counts.seen(reader), deciders.model, threshold, evidence=deciders.evidence
+                counts.seen(reader),
+                deciders.model,
+                threshold,
+                evidence=deciders.evidence,
+                unknown=unknown,
             ):
                 counts.add(verdicts.to_arrow())
                 yield from ended_records(flows, verdicts)

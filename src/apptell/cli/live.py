@@ -39,7 +39,9 @@ from apptell.cli.shared_options import (
     ModelFolder,
     RawCsv,
     Threshold,
+    UnknownRate,
     flow_options,
+    unknown_rate,
 )
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def live(
     evidence: EvidenceText = None,
     catalogue: CatalogueFiles = None,
     threshold: Threshold = None,
+    unknown: UnknownRate = None,
     mode: Mode = "clean",
     transport: EvidenceTransport = None,
     decide_after: DecideAfter = None,
@@ -116,7 +119,8 @@ def live(
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, given)
     address = None if metrics is None else parse_address(metrics)
-    deciders = load_deciders(evidence, model, catalogue, around, transport)
+    rate = unknown_rate(unknown)
+    deciders = load_deciders(evidence, model, catalogue, around, transport, rate)
     if deciders.context is not None and deciders.context.both_sides:
         raise UsageError(f"--context {around}: later flows are not known yet: leave out both")
     options = replace(
@@ -145,7 +149,7 @@ def live(
         if on_verdict is not None:
             outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, deciders.apps))
         live_options = LiveOptions(
-            options, threshold, decide_after, deciders.context, deciders.evidence
+            options, threshold, decide_after, deciders.context, deciders.evidence, rate
         )
         pipeline = LivePipeline(opened, deciders.model, outputs, live_options, counts)
         settle()
@@ -205,10 +209,10 @@ def _listen(
             return
         try:
             model = load_model(folder)
+            pipeline.replace_model(model)
         except ApptellError as error:
             note(f"The model was not reloaded: {error}")
             return
-        pipeline.replace_model(model)
         note(f"The model is now {model.name}@{model.hash}")
 
     def hang_up(*_: Any) -> None:

@@ -31,6 +31,20 @@ def note_known_apps(model: "Model", *, embedded: bool) -> None:
     )
 
 
+def note_unknown(model: "Model", rate: float) -> None:
+    """Reports what held-out flows say of a rate of unknown verdicts."""
+    facts = model.info.get("unknown", {})
+    note(
+        f"Flows that look like no app of the model are marked unknown, and so are at most {rate:.1%} of the "
+        f"flows of its apps. This rate was set on {facts.get('flows', 0):,} held-out flows from "
+        f"{facts.get('groups', 0):,} groups. Realised on held-out groups: {_rates(facts.get('realised', {}))}."
+    )
+
+
+def _rates(realised: dict[str, float]) -> str:
+    return ", ".join(f"{found:.1%} at {float(rate):.0%}" for rate, found in realised.items())
+
+
 def note_evidence(evidence: "Evidence") -> None:
     """Reports how apps are identified without a model, and how many the catalogue lists."""
     kinds = [words for kind, words in _KINDS.items() if kind in evidence.options.kinds]

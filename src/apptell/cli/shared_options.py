@@ -36,6 +36,15 @@ Threshold = Annotated[
         "threshold, or 0.85]",
     ),
 ]
+UnknownRate = Annotated[
+    str | None,
+    typer.Option(
+        "--unknown",
+        metavar="RATE",
+        help="Mark flows that look like none of the model's apps as unknown; at most this share of flows of "
+        "its apps, as in 5%. The model must be trained with --unknown. [default: no flow]",
+    ),
+]
 Form = Annotated[
     str | None,
     typer.Option(
@@ -192,6 +201,17 @@ Device = Annotated[
 def app_names(text: str | None) -> list[str] | None:
     """The names of ``--apps``; None for all."""
     return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def unknown_rate(text: str | None) -> float | None:
+    """The share of ``--unknown``; None without it.
+
+    Raises:
+        UsageError: it is not a share.
+    """
+    from apptell.models.unknown_detector import parse_rate
+
+    return None if text is None else parse_rate(text)
 
 
 def transport_numbers(text: str) -> tuple[int, ...]:

@@ -80,6 +80,14 @@ def train(
             "model does not change if this cannot be guaranteed.",
         ),
     ] = None,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--unknown",
+            help="Also learn to recognise flows of apps that are not in the dataset. Training takes about ten "
+            "times longer.",
+        ),
+    ] = False,
     level: Level = None,
     system: System = None,
     as_json: Json = False,
@@ -114,6 +122,7 @@ def train(
             hyperparameters=_numbers(hyperparameters or []),
             views=views,
             precision=precision,
+            unknown=unknown,
             level=level or "app",
             system=system or "other",
             progress=show,

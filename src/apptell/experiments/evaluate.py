@@ -14,6 +14,7 @@ from apptell.dataset.splits import training_rows
 from apptell.dataset.store import Dataset
 from apptell.encoding import images
 from apptell.evaluation import evaluate_predictions, slices_of
+from apptell.evaluation.open_set import OpenSetFigures, measure_open_set
 from apptell.experiments.circularity import WARNING, warning_facts
 from apptell.experiments.labelled import (
     classes_of_model,
@@ -27,6 +28,7 @@ from apptell.models import Model, load_model
 from apptell.reports.evaluation import write_report
 from apptell.reports.html import ReportText
 from apptell.verdicts import choose_threshold
+from apptell.verdicts.novelty import check_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +70,8 @@ class EvaluatedModel:
     """Shape (n, k)."""
     facts: dict[str, Any]
     """What was measured on what: dataset, split, seed, share of the flows that the model learned from."""
+    open_set: OpenSetFigures | None = None
+    """How well flows of unlearned apps are recognised; None where it was not asked."""
 
     @property
     def accuracy(self) -> float:
@@ -91,7 +95,10 @@ class EvaluatedModel:
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, as ``metrics.json`` holds them."""
-        return {**self.facts, **self.evaluation.to_json()}
+        found = {**self.facts, **self.evaluation.to_json()}
+        if self.open_set is not None:
+            found["unknown"] = self.open_set.to_json()
+        return found
 
     def verdicts(self) -> VerdictTable:
         """The verdict on each flow, with its truth and the probability of every class."""
@@ -155,6 +162,7 @@ def evaluate(
     dataset: Flows,
     *,
     threshold: float | None = None,
+    unknown: float | None = None,
     split: str | Path | None = None,
     seed: int = 0,
     level: str | None = None,
@@ -166,6 +174,8 @@ def evaluate(
         model: the model or its folder.
         dataset: a dataset or its folder, or some flows of one.
         threshold: smallest accepted confidence (default: the model's own, else 0.85).
+        unknown: also measure how well flows of unlearned apps are recognised when this share of flows of known
+            apps may be called unknown, as in 0.05.
         split: measure the test side of this split alone (default: all flows): a split by name, or a
             file that holds a split.
         seed: of a split by name, and of the intervals.
@@ -186,6 +196,7 @@ def evaluate(
     used = model if isinstance(model, Model) else load_model(model)
     folder = None if isinstance(model, Model) else Path(model)
     limit = choose_threshold(threshold, used)
+    check_rate(unknown, used)
     classes = classes_of_model(used, level, system)
     opened = open_flows(dataset)
     chosen = labelled_flows(opened, classes)
@@ -199,7 +210,7 @@ def evaluate(
     seen = _seen_share(folder, chosen.flows, whole=split is None) if known else 0.0
     facts |= {"split": None if split is None else str(split), "level": classes.level, "seed": seed}
     facts |= {"seen_in_training": seen > 0, "seen_share": seen}
-    return measure(used, chosen, limit, seed, classes, facts)
+    return measure(used, chosen, limit, seed, classes, facts, unknown)
 
 
 def measure(
@@ -209,6 +220,7 @@ def measure(
     seed: int,
     classes: Classes,
     facts: dict[str, Any],
+    unknown: float | None = None,
 ) -> EvaluatedModel:
     """Every figure of a model on labelled flows.
 
@@ -219,12 +231,18 @@ def measure(
         seed: of the intervals.
         classes: how labels become classes; the activities of a finer model are added up by app.
         facts: what is measured on what.
+        unknown: share of flows of known apps that may be called unknown; None measures nothing of it.
 
     Raises:
         DatasetError: there are no flows, or the model reads payload and the flows have none.
     """
     refuse_without_payload(flows, model.info["inputs"], model.name)
-    probabilities, apps = flows.gather(model.predict_proba), model.apps
+    apps, p_unknown = model.apps, None
+    if unknown is None:
+        probabilities = flows.gather(model.predict_proba)
+    else:
+        both = flows.gather(lambda batch: np.column_stack(model.predict_with_unknown(batch)))
+        probabilities, p_unknown = np.ascontiguousarray(both[:, :-1]), both[:, -1]
     if classes.level == "app":
         probabilities, apps = by_app(probabilities, apps)
     truth = classes.of(flows.flows)
@@ -239,8 +257,22 @@ def measure(
         seed=seed,
     )
     name = f"{model.name}@{model.hash}"
+    open_set = None
+    if unknown is not None and p_unknown is not None:
+        known = np.array(apps)
+        open_set = measure_open_set(
+            p_unknown,
+            np.array(truth),
+            known[probabilities.argmax(axis=1)],
+            known,
+            origins(flows.flows),
+            rate=unknown,
+            cutoff=model.require_unknown().cutoff(unknown),
+            seed=seed,
+        )
+    facts = {"model": name, **facts}
     return EvaluatedModel(
-        name, result, flows, tuple(truth), tuple(apps), probabilities, {"model": name, **facts}
+        name, result, flows, tuple(truth), tuple(apps), probabilities, facts, open_set
     )
 
 

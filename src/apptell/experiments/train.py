@@ -27,7 +27,7 @@ from apptell.learning.model_card import model_card
 from apptell.learning.model_training import train_model
 from apptell.learning.registry import recipe_names, recipe_of
 from apptell.learning.task import Task
-from apptell.models import Model, check_target, read_model, write_model
+from apptell.models import Model, check_target, read_model, read_unknown, write_model
 from apptell.verdicts import choose_threshold
 from apptell.verdicts.calibration import FLOOR
 
@@ -63,6 +63,8 @@ class TrainedModel:
     """What held-out verdicts say of the precision asked for; None when none was."""
     weights: bytes = field(repr=False)
     """The ONNX model."""
+    unknown: bytes | None = field(default=None, repr=False)
+    """What recognises flows of unlearned apps; None where it was not asked for."""
 
     @property
     def is_interrupted(self) -> bool:
@@ -81,7 +83,7 @@ class TrainedModel:
         """
         info = self.model.info
         card = model_card(info, recipe_of(info["name"]).description)
-        write_model(folder, self.weights, info, card, replace=replace)
+        write_model(folder, self.weights, info, card, replace=replace, unknown=self.unknown)
         if len(self.split.test):
             save_split(self.split, self.flows.flows, Path(folder) / SPLIT_FILE)
 
@@ -103,6 +105,7 @@ def train(
     hyperparameters: Mapping[str, float] | None = None,
     views: str | None = None,
     precision: float | None = None,
+    unknown: bool = False,
     level: str = "app",
     system: str = "other",
     progress: Callable[[float, str], None] | None = None,
@@ -130,6 +133,8 @@ def train(
             them; nothing is measured on them.
         precision: choose the threshold that promises this share of right verdicts, on held-out groups.
             Where nothing can be promised the model is as it would be without this.
+        unknown: also learn to recognise flows of apps that are not in the dataset, which takes some ten more
+            trainings on parts of the flows.
         level: ``app`` or ``activity``.
         system: what the phone's own traffic is: ``other``, ``system`` or ``drop``.
         progress: called with the share done, 0 to 1, and words.
@@ -211,6 +216,8 @@ def train(
             out=folder,
             replace=replace,
             progress=None if progress is None else _by_epoch(progress),
+            unknown=unknown,
+            show=progress,
             extra_info={
                 "calibration": None
                 if kept is None
@@ -226,7 +233,15 @@ def train(
             facts |= {"seed": seed, "measured_on": measured_on}
             found = measure(trained, tested, limit, seed, classes, facts)
             trained.info["metrics"] = _metrics(found, measured_on, kept)
-        done = TrainedModel(trained, sides, chosen, found, promise, read_model(folder)[1])
+        done = TrainedModel(
+            trained,
+            sides,
+            chosen,
+            found,
+            promise,
+            read_model(folder)[1],
+            read_unknown(folder, trained.info),
+        )
         done.save(folder, replace=True)
     return done
 

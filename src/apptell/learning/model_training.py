@@ -14,12 +14,15 @@ import numpy as np
 from apptell.dataset.groups import origins
 from apptell.dataset.selection import Selection
 from apptell.encoding import complete_options, encoding_of
+from apptell.encoding.lengths import lengths
 from apptell.errors import DatasetError, UsageError
+from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.learning.model_card import model_card
 from apptell.learning.registry import recipe_of
 from apptell.learning.task import Task
 from apptell.models import Model, check_target, load_model, write_model
-from apptell.models.model_folder import TRANSPORTS
+from apptell.models.model_folder import MOST_JA4, TRANSPORTS
+from apptell.models.unknown_detector import N_LENGTHS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch
+    from apptell.learning.detector_training import FittedDetector
     from apptell.learning.progress import Progress
 
 MIN_PAYLOAD_PACKETS: Final = 2
@@ -51,9 +55,11 @@ def train_model(
     seed: int = 0,
     device: str = "auto",
     threshold: float | None = None,
+    unknown: bool = False,
     out: str | Path,
     replace: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    show: Callable[[float, str], None] | None = None,
     extra_info: dict[str, Any] | None = None,
 ) -> Model:
     """Trains a model and writes its folder.
@@ -74,9 +80,12 @@ def train_model(
         seed: of everything random.
         device: ``auto``, ``cpu`` or ``cuda``.
         threshold: confidence below which the model declines; None leaves it to whoever runs it.
+        unknown: also learn to recognise flows of apps that are not among these, which takes some ten more
+            trainings on parts of the flows.
         out: the folder.
         replace: whether a model that is there may be replaced.
         progress: called about twice a second by models that learn in passes.
+        show: called with the share done, 0 to 1, and words, while it learns to recognise unknown apps.
         extra_info: entries for ``model.json``: ``data`` (joined with what is known here),
             ``metrics``, ``calibration``, ``notes``.
 
@@ -90,8 +99,8 @@ def train_model(
     recipe = recipe_of(model)
     check_target(out, replace=replace)
     extra = dict(extra_info or {})
-    if unknown := set(extra) - set(_FREE):
-        raise UsageError(f"extra_info has {min(unknown)!r}; it may have {', '.join(_FREE)}")
+    if strange := set(extra) - set(_FREE):
+        raise UsageError(f"extra_info has {min(strange)!r}; it may have {', '.join(_FREE)}")
     if threshold is not None and not 0 <= threshold <= 1:
         raise UsageError(f"threshold is {threshold}, not between 0 and 1")
     if epochs < 1:
@@ -104,6 +113,9 @@ def train_model(
         learner.fit(inputs, apps, groups=origins(chosen.flows))
     else:
         learner.fit(inputs, apps)
+    recogniser = None
+    if unknown:
+        recogniser = _detector(task, inputs, apps, chosen, extra.get("calibration"), show)
     info = {
         "name": recipe.name,
         "apps": [str(app) for app in learner.classes_],
@@ -117,7 +129,11 @@ def train_model(
         "versions": {name: version(name) for name in ("apptell", "numpy", *recipe.libraries)},
         "created": _now(),
         "training": {"hyperparameters": recipe.complete(hyperparameters), **recipe.report(learner)},
-        "learned": {"transports": _transports(chosen), "names": task.options.get("names")},
+        "learned": {
+            "transports": _transports(chosen),
+            "names": task.options.get("names"),
+            "ja4": _fingerprints(chosen),
+        },
         **extra,
     }
     info["data"] = {
@@ -128,8 +144,48 @@ def train_model(
     }
     if recipe.balanced:
         info["prior"] = {app: 1 / len(info["apps"]) for app in info["apps"]}
-    write_model(out, learner.to_onnx(), info, model_card(info, recipe.description), replace=replace)
+    content = None
+    if recogniser is not None:
+        content = recogniser.detector.to_bytes()
+        info["unknown"] = {"sha256": hashlib.sha256(content).hexdigest(), **recogniser.facts}
+    card = model_card(info, recipe.description)
+    write_model(out, learner.to_onnx(), info, card, replace=replace, unknown=content)
     return load_model(out)
+
+
+def _detector(
+    task: Task,
+    inputs: NDArray[Any],
+    apps: NDArray[np.str_],
+    chosen: Selection,
+    calibration: Mapping[str, Any] | None,
+    show: Callable[[float, str], None] | None,
+) -> FittedDetector:
+    """Learns to recognise flows of unlearned apps.
+
+    Args:
+        task: the model.
+        inputs: what it learned from, with its views.
+        apps: of each flow.
+        chosen: the flows.
+        calibration: of the model's probabilities.
+        show: called before each training.
+    """
+    from apptell.learning.detector_training import LabelledInputs, fit_detector
+
+    seen = complete_options(task.inputs, task.options).get("packets", DECISION_SEGMENTS)
+    packets = min(N_LENGTHS, int(seen))
+    sizes = chosen.gather(lambda batch: lengths(batch, packets=packets), ("core", "segments"))
+    labelled = LabelledInputs(inputs, apps, sizes, origins(chosen.flows))
+    return fit_detector(task, labelled, calibration, show=show)
+
+
+def _fingerprints(chosen: Selection) -> list[str]:
+    """The JA4s of the flows that were learned from, the most frequent first where there are too many."""
+    if "ja4" not in set(chosen.flows.columns):
+        return []
+    count = Counter(ja4 for ja4 in chosen.flows.column("ja4").to_pylist() if ja4 is not None)
+    return sorted(ja4 for ja4, _ in count.most_common(MOST_JA4))
 
 
 def _usable(flows: Selection, labels: Sequence[str]) -> tuple[Selection, NDArray[np.str_]]:

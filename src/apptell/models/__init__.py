@@ -1,6 +1,14 @@
 """Model folders and flows in, probabilities out; no training framework is imported here."""
 
 from apptell.models.model import DEFAULT_MODEL, Model, load_model
-from apptell.models.model_folder import check_target, read_model, write_model
+from apptell.models.model_folder import check_target, read_model, read_unknown, write_model
 
-__all__ = ["DEFAULT_MODEL", "Model", "check_target", "load_model", "read_model", "write_model"]
+__all__ = [
+    "DEFAULT_MODEL",
+    "Model",
+    "check_target",
+    "load_model",
+    "read_model",
+    "read_unknown",
+    "write_model",
+]

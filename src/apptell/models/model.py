@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from apptell.encoding import complete_options, encoding_of
+from apptell.encoding.lengths import lengths
 from apptell.errors import ModelError, UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
-from apptell.models.model_folder import TRANSPORTS, read_model
+from apptell.models.model_folder import TRANSPORTS, read_model, read_unknown
 from apptell.models.session import BoundedSession
+from apptell.models.unknown_detector import UnknownDetector
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +25,15 @@ DEFAULT_MODEL: Final = Path(__file__).parent / "default"
 _TINY: Final = float(np.finfo(np.float32).tiny)
 BATCH_FLOWS: Final = 64
 """Flows that are encoded and run at once: with more the network is no faster, only larger."""
+
+
+class Predictions(NamedTuple):
+    """What a model says of n flows."""
+
+    probabilities: NDArray[np.float32]
+    """Of each app, shape (n, k)."""
+    p_unknown: NDArray[np.float32]
+    """How unusual each flow is: share of held-out flows of its likeliest app that look more familiar, (n,)."""
 
 
 class Model:
@@ -35,7 +46,13 @@ class Model:
     """
 
     def __init__(
-        self, info: dict[str, Any], onnx_bytes: bytes, *, place: str, threads: int | None = None
+        self,
+        info: dict[str, Any],
+        onnx_bytes: bytes,
+        *,
+        place: str,
+        threads: int | None = None,
+        unknown: bytes | None = None,
     ) -> None:
         """Checks that the network fits what ``info`` says of it.
 
@@ -45,6 +62,7 @@ class Model:
             place: where both came from, for messages.
             threads: threads that one batch may use; None for one per core, and one alone for statistics,
                 whose models take less time than handing a batch to others.
+            unknown: the checked content of ``unknown.npz``, where there is one.
 
         Raises:
             ModelError: the network does not load or run, or does not fit its inputs or its apps.
@@ -67,6 +85,10 @@ class Model:
         self._check_shapes(place)
         self._feed = self._session.inputs[0].name
         self._try_out()
+        self.unknown: UnknownDetector | None = None
+        """Recognises flows of apps that the model did not learn; None where it was trained without."""
+        if unknown is not None:
+            self.unknown = UnknownDetector.from_bytes(unknown, len(self.apps), place)
 
     def __repr__(self) -> str:
         return f"<Model {self.name}@{self.hash} of {len(self.apps)} apps>"
@@ -106,6 +128,12 @@ class Model:
         return tuple(TRANSPORTS[name] for name in learned)
 
     @property
+    def known_ja4(self) -> frozenset[str] | None:
+        """TLS fingerprints of the flows it learned from; None where ``model.json`` does not say."""
+        ja4 = self.info.get("learned", {}).get("ja4")
+        return None if ja4 is None else frozenset(ja4)
+
+    @property
     def decision_packets(self) -> int:
         """Payload packets that it looks at: its verdict is due when so many have come."""
         return int(self._options.get("packets", DECISION_SEGMENTS))
@@ -114,7 +142,10 @@ class Model:
     def hash(self) -> str:
         """Eight hexadecimal digits that change with anything a verdict depends on."""
         keys = ("onnx_sha256", "apps", "inputs", "encoding", "options", "threshold", "calibration")
-        text = json.dumps([self.info[key] for key in keys], sort_keys=True)
+        values = [self.info[key] for key in keys]
+        if "unknown" in self.info:
+            values.append(self.info["unknown"]["sha256"])
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def encode(self, flows: FlowBatch) -> NDArray[Any]:
@@ -143,6 +174,48 @@ class Model:
         ]
         found = np.concatenate([np.zeros((0, len(self.apps)), dtype=np.float32), *parts])
         return self._calibrate(found, flows.payload_packets if early else None)
+
+    def predict_with_unknown(self, flows: FlowBatch) -> Predictions:
+        """The probability of each app for each flow, and how unusual each flow is for its likeliest app.
+
+        Args:
+            flows: flows with the groups ``core`` and ``segments``, whose verdict is due.
+
+        Raises:
+            UsageError: the model was trained without recognising unlearned apps (``require_unknown``).
+            DatasetError: a column that the model needs is missing.
+            ModelError: as of ``predict_proba``.
+        """
+        detector = self.require_unknown()
+        batch = flows.to_arrow()
+        neighbours = detector.description.neighbours
+        found = [np.zeros((0, len(self.apps)), dtype=np.float32)]
+        similarity = [np.zeros(0, dtype=np.float32)]
+        for start in range(0, len(flows), BATCH_FLOWS):
+            inputs = self.encode(FlowBatch.trusted(batch.slice(start, BATCH_FLOWS)))
+            found.append(self._run(inputs))
+            if neighbours is not None:
+                similarity.append(neighbours.similarity(inputs))
+        probabilities = self._calibrate(np.concatenate(found))
+        ranks = detector.ranks(
+            probabilities,
+            lengths(flows, packets=detector.packets),
+            None if neighbours is None else np.concatenate(similarity),
+        )
+        return Predictions(probabilities, ranks)
+
+    def require_unknown(self) -> UnknownDetector:
+        """What recognises flows of unlearned apps.
+
+        Raises:
+            UsageError: the model was trained without it.
+        """
+        if self.unknown is None:
+            raise UsageError(
+                f"the model {self.name}@{self.hash} was not trained to recognise unknown apps, so it cannot: "
+                "train it again to recognise them"
+            )
+        return self.unknown
 
     def predict_inputs(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """The probability of each app for inputs that ``encode`` gave, float32, shape (n, k)."""
@@ -213,7 +286,13 @@ def load_model(path: str | Path | None = None, *, threads: int | None = None) ->
     """
     path = DEFAULT_MODEL if path is None else Path(path)
     info, onnx_bytes = read_model(path)
-    return Model(info, onnx_bytes, place=str(path), threads=threads)
+    return Model(
+        info,
+        onnx_bytes,
+        place=str(path),
+        threads=threads,
+        unknown=read_unknown(path, info),
+    )
 
 
 def _soften(

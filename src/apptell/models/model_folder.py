@@ -12,14 +12,19 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from apptell.errors import ModelError, OutputError
 from apptell.files import new_folder
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 FORMAT: Final = 1
 """Version of the folder's form."""
-FILES: Final = ("model.json", "model.onnx", "README.md", "split.jsonl")
+UNKNOWN_FILE: Final = "unknown.npz"
+"""What recognises flows of apps that the model did not learn, where it was trained to."""
+FILES: Final = ("model.json", "model.onnx", "README.md", "split.jsonl", UNKNOWN_FILE)
 """Everything that a model's folder holds; ``split.jsonl`` where it was measured on a part of its dataset."""
 
 TRANSPORTS: Final = {"tcp": 6, "udp": 17}
@@ -27,6 +32,9 @@ TRANSPORTS: Final = {"tcp": 6, "udp": 17}
 _NUMBER = (int, float)
 _LARGEST_JSON: Final = 8 << 20
 _LARGEST_ONNX: Final = 512 << 20
+_LARGEST_UNKNOWN: Final = 64 << 20
+MOST_JA4: Final = 20_000
+"""TLS fingerprints that a model knows at most."""
 _MOST_APPS: Final = 100_000
 _LONGEST_NAME: Final = 256
 _EARLY: Final = 4
@@ -79,7 +87,13 @@ def check_target(path: str | Path, *, replace: bool = False) -> None:
 
 
 def write_model(
-    path: str | Path, onnx_bytes: bytes, info: dict[str, Any], card: str, *, replace: bool = False
+    path: str | Path,
+    onnx_bytes: bytes,
+    info: dict[str, Any],
+    card: str,
+    *,
+    replace: bool = False,
+    unknown: bytes | None = None,
 ) -> None:
     """Writes a model folder, whole or not at all.
 
@@ -89,6 +103,7 @@ def write_model(
         info: the content of ``model.json``; ``format`` and ``onnx_sha256`` are put in here.
         card: the content of ``README.md``.
         replace: whether a model that is there may be replaced; it stays as it was where writing fails.
+        unknown: the content of ``unknown.npz``, whose hash ``info["unknown"]`` has; None where there is none.
 
     Raises:
         ModelError: ``info`` lacks something.
@@ -109,6 +124,8 @@ def write_model(
         (fresh / "model.onnx").write_bytes(onnx_bytes)
         (fresh / "model.json").write_text(text, encoding="utf-8")
         (fresh / "README.md").write_text(card, encoding="utf-8")
+        if unknown is not None:
+            (fresh / UNKNOWN_FILE).write_bytes(unknown)
 
 
 def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
@@ -133,6 +150,25 @@ def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
     if hashlib.sha256(onnx_bytes).hexdigest() != info["onnx_sha256"]:
         raise ModelError(f"{path / 'model.onnx'}: not the file that model.json names (SHA-256)")
     return info, onnx_bytes
+
+
+def read_unknown(path: str | Path, info: Mapping[str, Any]) -> bytes | None:
+    """The content of ``unknown.npz``; None where the model was trained without it.
+
+    Args:
+        path: the model's folder.
+        info: the checked content of its ``model.json``.
+
+    Raises:
+        ModelError: the file is missing, or another one than ``model.json`` names.
+    """
+    if "unknown" not in info:
+        return None
+    place = Path(path) / UNKNOWN_FILE
+    content = _read(place, _LARGEST_UNKNOWN)
+    if hashlib.sha256(content).hexdigest() != info["unknown"]["sha256"]:
+        raise ModelError(f"{place}: not the file that model.json names (SHA-256)")
+    return content
 
 
 def _read(path: Path, largest: int) -> bytes:
@@ -186,6 +222,9 @@ def _check(info: Any, place: Path) -> None:
     if threshold is not None and not 0 <= threshold <= 1:
         raise ModelError(f"{place}: 'threshold' is {threshold!r}, not between 0 and 1")
     _check_learned(info.get("learned", {}), place)
+    unknown = info.get("unknown", {"sha256": ""})
+    if not isinstance(unknown, dict) or not isinstance(unknown.get("sha256"), str):
+        raise ModelError(f"{place}: 'unknown' has no hash of {UNKNOWN_FILE}")
     _check_shares("prior", info.get("prior"), place)
     _check_shares("per_app", info["data"].get("per_app"), place)
     calibration = info["calibration"]
@@ -216,7 +255,7 @@ def _check_shares(key: str, shares: Any, place: Path) -> None:
 
 
 def _check_learned(learned: Any, place: Path) -> None:
-    """What the model learned from: transports, and what became of server names."""
+    """What the model learned from: transports, TLS fingerprints, and what became of server names."""
     if not isinstance(learned, dict):
         raise ModelError(f"{place}: 'learned' is {learned!r}, not an object")
     transports = learned.get("transports", ["tcp"])
@@ -226,6 +265,11 @@ def _check_learned(learned: Any, place: Path) -> None:
         and all(each in list(TRANSPORTS) for each in transports)
     ):
         raise ModelError(f"{place}: 'transports' is {transports!r}, not some of tcp and udp")
+    ja4 = learned.get("ja4", [])
+    if not (isinstance(ja4, list) and len(ja4) <= MOST_JA4) or not all(
+        isinstance(each, str) and len(each) <= _LONGEST_NAME for each in ja4
+    ):
+        raise ModelError(f"{place}: 'ja4' is not a list of at most {MOST_JA4:,} fingerprints")
 
 
 def _is_temperature(value: Any) -> bool:

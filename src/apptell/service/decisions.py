@@ -20,6 +20,7 @@ from apptell.service.work import DECIDED, EARLY
 from apptell.verdicts import RollingContext, VerdictBatch, choose_threshold, identify_flows
 from apptell.verdicts.decide import decide_without_model
 from apptell.verdicts.evidence import BY_NAME
+from apptell.verdicts.novelty import check_rate
 from apptell.verdicts.pipeline import least_payload_packets
 from apptell.verdicts.schema import NAMED, OVERLOADED, SCHEMA
 
@@ -50,6 +51,8 @@ _REMEMBERED: Final = (
     "payload_packets_seen",
     "model",
     "context_flows",
+    "p_unknown",
+    "stack",
     *_NAMES,
     "revised",  # stands last
 )
@@ -99,6 +102,7 @@ class Decisions:
         threshold: smallest accepted confidence; default: the model's own, else 0.85.
         context: re-weights a client's flows by those decided before; None for each flow alone.
         evidence: names, DNS answers, addresses and ranges; None for the model alone.
+        unknown: share of flows of the model's apps that may be called unknown; None calls none so.
     """
 
     def __init__(
@@ -107,9 +111,12 @@ class Decisions:
         threshold: float | None = None,
         context: ContextOptions | None = None,
         evidence: Evidence | None = None,
+        unknown: float | None = None,
     ) -> None:
         if model is not None:
             choose_threshold(threshold, model)
+        check_rate(unknown, model)
+        self._unknown = unknown
         self._evidence = evidence
         self._least = least_payload_packets(evidence)
         self._options = context
@@ -155,7 +162,13 @@ class Decisions:
                 reported += map(
                     report,
                     identify_flows(
-                        [flows], model, threshold, early=early, context=around, evidence=evidence
+                        [flows],
+                        model,
+                        threshold,
+                        early=early,
+                        context=around,
+                        evidence=evidence,
+                        unknown=self._unknown,
                     ),
                 )
         if found.overloaded:

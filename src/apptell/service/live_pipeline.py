@@ -21,6 +21,7 @@ from apptell.service.ending import Ending
 from apptell.service.metrics import Metrics
 from apptell.service.packet_path import PacketPath
 from apptell.service.work import DECIDED, ENDED, WorkQueue
+from apptell.verdicts.novelty import check_rate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +58,8 @@ class LiveOptions:
     """How a client's flows are re-weighted by those decided before; None for each flow alone."""
     evidence: Evidence | None = None
     """Names, DNS answers, addresses and ranges, asked before the model; None for the model alone."""
+    unknown: float | None = None
+    """Share of flows of the model's apps that may be called unknown; None calls none so."""
     max_waiting: int = 8192
     """Flows that may wait for identification."""
     batch_flows: int = 256
@@ -88,7 +91,9 @@ class LivePipeline:
         self.metrics = metrics or Metrics()
         self._outputs = outputs
         evidence = self.options.evidence
-        self._decisions = Decisions(model, self.options.threshold, self.options.context, evidence)
+        self._decisions = Decisions(
+            model, self.options.threshold, self.options.context, evidence, self.options.unknown
+        )
         lossless = all(source.is_lossless for source in sources)
         self._is_live = all(source.is_live for source in sources)
         self._work = WorkQueue(self.options.max_waiting, is_lossless=lossless)
@@ -108,7 +113,12 @@ class LivePipeline:
             self.replace_model(model)
 
     def replace_model(self, model: Model) -> None:
-        """From now on another model decides; no flow is lost, and those decided keep their app."""
+        """From now on another model decides; no flow is lost, and those decided keep their app.
+
+        Raises:
+            UsageError: unknown apps are to be recognised, and the model was not trained for it.
+        """
+        check_rate(self.options.unknown, model)
         self._decisions.model = model
         for path in self._paths:
             path.decide_at(model.decision_packets)

@@ -23,6 +23,7 @@ from apptell.flows import Assembly, FlowBatch, FlowOptions
 from apptell.flows.schema import GROUPS
 from apptell.kernels.compiled import KERNELS
 from apptell.labels.formats.pcapdroid import MAGIC, TRAILER_BYTES, TrailerReader
+from apptell.models.nearest_tokens import NearestTokens
 from apptell.names import read_flows
 from apptell.names.hello import read_hellos
 from apptell.names.quic import list_crypto
@@ -81,6 +82,8 @@ def prepare(model: Model) -> Prepared:
             encoding.encode(flow_batch, dict(encoding.options))
     for _ in identify_flows(flows, model):
         pass
+    tokens = np.ones((1, 2), dtype=np.uint16)
+    NearestTokens.of(tokens).similarity(tokens)
     _ring()
     warm_up(FlowOptions(groups=("core", "segments", "names"), lists_decided=True), model)
     return _prepared()

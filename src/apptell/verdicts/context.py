@@ -89,6 +89,8 @@ class Scored(NamedTuple):
     """How many other flows each flow's prior rests on, shape (n,); None where context is off."""
     found: Found | None = None
     """What evidence says of the n flows; None where it was not asked."""
+    p_unknown: NDArray[np.float32] | None = None
+    """How unusual each flow is for its likeliest app, shape (n,); None where that was not asked."""
 
 
 class Context(Protocol):
@@ -129,7 +131,7 @@ class RollingContext:
                     others[row] = self._one(
                         keys[row], int(times[row]), probabilities[row], found[row], keep=keep
                     )
-            yield Scored(flows, found, others, each.found)
+            yield each._replace(probabilities=found, context_flows=others)
 
     def _one(
         self,
@@ -216,12 +218,20 @@ class WholeContext:
         )
         by_evidence = [each.found for each in held if each.found is not None]
         found = Found.concat(by_evidence) if by_evidence else None
+        unusual = [each.p_unknown for each in held if each.p_unknown is not None]
+        p_unknown = np.concatenate(unusual) if unusual else None
         order = np.argsort(times, kind="stable")
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
             part = None if found is None else found.take(rows)
             chosen = flows.take(rows) if part is None else part.flows
-            yield Scored(chosen, probabilities[rows], others[rows], part)
+            yield Scored(
+                chosen,
+                probabilities[rows],
+                others[rows],
+                part,
+                None if p_unknown is None else p_unknown[rows],
+            )
 
 
 def reweigh_all(

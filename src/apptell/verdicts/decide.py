@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from apptell.errors import ModelError
 from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.verdicts.novelty import with_unknown
 from apptell.verdicts.schema import (
     BELOW_THRESHOLD,
     NAMED,
@@ -70,6 +71,7 @@ OF_MODEL: Final = (
     "threshold",
     "model",
     "context_flows",
+    "p_unknown",
 )
 """Columns that say what a model made of a flow; null where none was asked."""
 
@@ -84,6 +86,9 @@ def decide(
     context_flows: NDArray[np.int32] | None = None,
     found: Found | None = None,
     known: Mapping[str, Identity] | None = None,
+    p_unknown: NDArray[np.float32] | None = None,
+    cutoff: float = 1.0,
+    stack: pa.Array | None = None,
 ) -> VerdictBatch:
     """One verdict for each flow, by what evidence and a model say.
 
@@ -98,13 +103,20 @@ def decide(
         context_flows: other flows that the probabilities rest on, shape (n,); None without context.
         found: what evidence says of the n flows; where it names an app, that app stands.
         known: name and category of apps by their ids, for those that the model names.
+        p_unknown: how unusual each flow is, shape (n,); None where that was not asked.
+        cutoff: the smallest ``p_unknown`` that is called unknown.
+        stack: the column ``stack``.
 
     Raises:
         ModelError: the probabilities do not fit the flows and apps, or are not numbers.
     """
     columns = _of_model(len(flows), probabilities, apps, threshold, model_name, context_flows)
+    if p_unknown is not None:
+        columns = with_unknown(columns, p_unknown, cutoff)
     if found is not None:
         columns = _joined(columns, found, known or {})
+    if stack is not None:
+        columns["stack"] = stack
     return _verdicts(flows, columns, packets)
 
 
@@ -113,6 +125,7 @@ def decide_without_model(
     found: Found | None,
     packets: int = DECISION_SEGMENTS,
     transports: Sequence[int] | None = None,
+    stack: pa.Array | None = None,
 ) -> VerdictBatch:
     """One verdict for each flow, by evidence alone.
 
@@ -122,6 +135,7 @@ def decide_without_model(
         packets: payload packets that a verdict looks at.
         transports: IP protocol numbers that the model learned, where there is one: an unnamed flow of another
             transport protocol was kept from it, and its verdict says so.
+        stack: the column ``stack``.
     """
     n = len(flows)
     columns: dict[str, Any] = {}
@@ -133,7 +147,8 @@ def decide_without_model(
         if found is not None:
             is_unlearned &= ~found.is_app
         outcome = pc.if_else(pa.array(is_unlearned), UNLEARNED_TRANSPORT, outcome)
-    return _verdicts(flows, {**columns, "outcome": outcome}, packets)
+    columns |= {"outcome": outcome} if stack is None else {"outcome": outcome, "stack": stack}
+    return _verdicts(flows, columns, packets)
 
 
 def _of_model(

@@ -18,6 +18,7 @@ from apptell.names import read_flows
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
 from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide, decide_without_model
 from apptell.verdicts.deciders import choose_deciders
+from apptell.verdicts.novelty import check_rate, stacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -85,6 +86,7 @@ def identify(
     evidence: EvidenceOptions | str | None = None,
     catalogue: Sequence[str | Path] = (),
     transports: Sequence[int] | None = None,
+    unknown: float | None = None,
 ) -> Iterator[Verdict]:
     """Identifies the app behind each flow of a capture.
 
@@ -101,6 +103,8 @@ def identify(
             ``model``, ``context``, or ``all`` (default: the first four, and ``model`` where one is given).
         catalogue: files with rows that are added to the catalogue or override its own.
         transports: IP protocol numbers, 6 and 17 (default: both; of a model alone those that it learned).
+        unknown: mark flows that look like none of the model's apps as unknown; the share of flows of its apps
+            that this may happen to, as in 0.05 (default: never).
 
     Returns:
         An iterator over a verdict on each flow with payload (of a model alone: with at least two packets with
@@ -121,6 +125,7 @@ def identify(
     check_threshold(threshold)
     deciders = choose_deciders(evidence, model, catalogue, context, transports)
     used, around = deciders.model, None
+    check_rate(unknown, used)
     packets = DECISION_SEGMENTS if used is None else used.decision_packets
     options = FlowOptions(transports=deciders.transports, decision_packets=packets)
     if deciders.context is not None and used is not None:
@@ -130,7 +135,12 @@ def identify(
     def verdicts() -> Iterator[Verdict]:
         with reader:
             for batch in identify_flows(
-                reader, used, threshold, context=around, evidence=deciders.evidence
+                reader,
+                used,
+                threshold,
+                context=around,
+                evidence=deciders.evidence,
+                unknown=unknown,
             ):
                 yield from batch
 
@@ -145,6 +155,7 @@ def identify_flows(
     early: bool = False,
     context: Context | None = None,
     evidence: Evidence | None = None,
+    unknown: float | None = None,
 ) -> Iterator[VerdictBatch]:
     """Verdicts on all flows with at least two payload packets, with evidence at least one, in batches.
 
@@ -158,9 +169,11 @@ def identify_flows(
             enough, and the confidence is calibrated for the number of them.
         context: re-weights a client's flows; early ones are not context of others.
         evidence: names, DNS answers, addresses and ranges, asked before the model; None for the model alone.
+        unknown: share of flows of the model's apps that may be called unknown; None calls none so. Open flows
+            are never called unknown early.
 
     Raises:
-        UsageError: the threshold is not between 0 and 1.
+        UsageError: the threshold is not between 0 and 1, or the model cannot recognise unknown apps.
         ModelError: the model does not fit its input.
 
     Example:
@@ -171,8 +184,15 @@ def identify_flows(
         ['signal', 'zoom']
     """
     check_threshold(threshold)
+    check_rate(unknown, model)
     both = flows_and_verdicts(
-        batches, model, threshold, early=early, context=context, evidence=evidence
+        batches,
+        model,
+        threshold,
+        early=early,
+        context=context,
+        evidence=evidence,
+        unknown=unknown,
     )
     return (verdicts for _, verdicts in both)
 
@@ -185,31 +205,48 @@ def flows_and_verdicts(
     early: bool = False,
     context: Context | None = None,
     evidence: Evidence | None = None,
+    unknown: float | None = None,
 ) -> Iterator[tuple[FlowBatch, VerdictBatch]]:
     """The same as ``identify_flows``, each batch with the flows that it is about.
 
     The flows have the columns ``NEEDED``; whether they have others depends on when their verdict was found.
     """
-    scored = _scored(batches, model, evidence, early=early)
+    check_rate(unknown, model)
+    if early:
+        unknown = None
+    scored = _scored(batches, model, evidence, early=early, asks_unknown=unknown is not None)
     if context is not None:
         scored = context.reweigh(scored, keep=not early)
     if evidence is not None:
         scored = _finished(scored, evidence)
     if model is None:
-        for flows, _, _, found in scored:
+        for flows, _, _, found, _ in scored:
             yield flows, decide_without_model(flows, found)
         return
     limit = choose_threshold(threshold, model)
     name, packets = f"{model.name}@{model.hash}", model.decision_packets
     known = None if evidence is None else evidence.known_apps
-    for flows, probabilities, others, found in scored:
+    cutoff = 1.0 if unknown is None else model.require_unknown().cutoff(unknown)
+    for flows, probabilities, others, found, p_unknown in scored:
+        stack = stacks(flows, model)
         if probabilities is None:
-            yield flows, decide_without_model(flows, found, packets, model.transports)
+            yield flows, decide_without_model(flows, found, packets, model.transports, stack)
         else:
             yield (
                 flows,
                 decide(
-                    flows, probabilities, model.apps, limit, name, packets, others, found, known
+                    flows,
+                    probabilities,
+                    model.apps,
+                    limit,
+                    name,
+                    packets,
+                    others,
+                    found,
+                    known,
+                    p_unknown,
+                    cutoff,
+                    stack,
                 ),
             )
 
@@ -220,7 +257,12 @@ def whole_context(options: ContextOptions, model: Model) -> WholeContext:
 
 
 def _scored(
-    batches: Iterable[FlowBatch], model: Model | None, evidence: Evidence | None, *, early: bool
+    batches: Iterable[FlowBatch],
+    model: Model | None,
+    evidence: Evidence | None,
+    *,
+    early: bool,
+    asks_unknown: bool = False,
 ) -> Iterator[Scored]:
     """The flows that a verdict is given on, with what their names say, and their probabilities.
 
@@ -248,7 +290,11 @@ def _scored(
             yield _chosen(whole, ~is_asked)
         if is_asked.any():
             asked = _chosen(whole, is_asked)
-            yield asked._replace(probabilities=model.predict_proba(asked.flows, early=early))
+            if asks_unknown:
+                probabilities, p_unknown = model.predict_with_unknown(asked.flows)
+                yield asked._replace(probabilities=probabilities, p_unknown=p_unknown)
+            else:
+                yield asked._replace(probabilities=model.predict_proba(asked.flows, early=early))
 
 
 def _finished(scored: Iterable[Scored], evidence: Evidence) -> Iterator[Scored]:
@@ -291,12 +337,17 @@ def _chosen(scored: Scored, keep: NDArray[np.bool_]) -> Scored:
         return scored
     found = None if scored.found is None else scored.found.filter(keep)
     flows = scored.flows.filter(keep) if found is None else found.flows
-    probabilities, others = scored.probabilities, scored.context_flows
+    probabilities, others, p_unknown = (
+        scored.probabilities,
+        scored.context_flows,
+        scored.p_unknown,
+    )
     return Scored(
         flows,
         None if probabilities is None else probabilities[keep],
         None if others is None else others[keep],
         found,
+        None if p_unknown is None else p_unknown[keep],
     )
 
 

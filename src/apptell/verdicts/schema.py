@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 OTHER: Final = "other"
 """The class of background traffic; a verdict like any other, not a declined flow."""
 EVIDENCE_KINDS: Final = ("name", "dns", "address", "range", "model", "context")
@@ -22,6 +22,7 @@ EVIDENCE_KINDS: Final = ("name", "dns", "address", "range", "model", "context")
 that was reached before under one app; an app's own address range; a model; a model and the client's other
 flows."""
 NAMED: Final = "named"
+UNKNOWN: Final = "unknown"
 BELOW_THRESHOLD: Final = "below threshold"
 UNLEARNED_TRANSPORT: Final = "unlearned transport"
 SHARED_SERVICE: Final = "shared service"
@@ -30,6 +31,7 @@ NO_EVIDENCE: Final = "no evidence"
 OVERLOADED: Final = "overloaded"
 OUTCOMES: Final = (
     NAMED,
+    UNKNOWN,
     BELOW_THRESHOLD,
     UNLEARNED_TRANSPORT,
     SHARED_SERVICE,
@@ -37,10 +39,13 @@ OUTCOMES: Final = (
     NO_EVIDENCE,
     OVERLOADED,
 )
-"""What became of a flow. Only ``named`` comes with an app. The others say why no app is named: the model's
-confidence was too low; the model never learned the flow's transport protocol; the flow's name belongs to a
-service that many apps use; the catalogue does not list the name; nothing is known of the flow; there was no
-time to identify it."""
+"""What became of a flow. Only ``named`` comes with an app. The others say why no app is named: the flow looks
+like none of the apps that the model learned; the model's confidence was too low; the model never learned the
+flow's transport protocol; the flow's name belongs to a service that many apps use; the catalogue does not list
+the name; nothing is known of the flow; there was no time to identify it."""
+
+NEW_STACK, KNOWN_STACK = "new", "known"
+"""Values of ``stack``: whether the model learned from flows with this JA4."""
 
 SCHEMA: Final = pa.schema(
     {
@@ -81,6 +86,8 @@ SCHEMA: Final = pa.schema(
         "label": pa.string(),  # the truth, when the flows carry it
         "revised": pa.bool_(),
         "context_flows": pa.int32(),  # other flows of the client it rests on; null without context
+        "p_unknown": pa.float32(),  # share of known flows that look more familiar; null unless requested
+        "stack": pa.string(),  # NEW_STACK or KNOWN_STACK; null without a JA4, or where no model knows any
     },
     metadata={"apptell.verdict_schema": str(SCHEMA_VERSION)},
 )

@@ -1,0 +1,70 @@
+"""How unusual flows are in, what a verdict says of it out: unknown apps, and TLS fingerprints that are new."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from apptell.errors import UsageError
+from apptell.verdicts.schema import KNOWN_STACK, NEW_STACK, UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from apptell.flows.schema import FlowBatch
+    from apptell.models import Model
+
+
+def check_rate(rate: float | None, model: Model | None) -> None:
+    """Refuses a rate of unknown verdicts that cannot be kept.
+
+    Args:
+        rate: share of flows of known apps that may be called unknown; None asks for nothing.
+        model: what decides.
+
+    Raises:
+        UsageError: the rate is not between 0 and 1, there is no model, or it was not trained for this.
+    """
+    if rate is None:
+        return
+    if not 0 < rate < 1:
+        raise UsageError(f"rate {rate} is not above 0 and below 1")
+    if model is None:
+        raise UsageError("unknown apps are recognised by a model: give one that was trained for it")
+    model.require_unknown()
+
+
+def with_unknown(
+    columns: Mapping[str, Any], p_unknown: NDArray[np.float32], cutoff: float
+) -> dict[str, Any]:
+    """The columns of a model's verdicts, where unusual flows are unknown instead of named or declined.
+
+    Args:
+        columns: those of ``decide``.
+        p_unknown: how unusual each flow is, shape (n,).
+        cutoff: the smallest value that is called unknown.
+    """
+    is_unknown = pa.array(p_unknown >= np.float32(cutoff))
+    return {
+        **columns,
+        "app": pc.if_else(is_unknown, pa.scalar(None, pa.string()), columns["app"]),
+        "evidence": pc.if_else(is_unknown, pa.scalar(None, pa.string()), columns["evidence"]),
+        "outcome": pc.if_else(is_unknown, UNKNOWN, columns["outcome"]),
+        "p_unknown": pa.array(p_unknown, pa.float32()),
+    }
+
+
+def stacks(flows: FlowBatch, model: Model | None) -> pa.Array:
+    """Whether a model learned from flows with each flow's JA4; null where either is not known."""
+    known = None if model is None else model.known_ja4
+    if known is None or "ja4" not in set(flows.columns):
+        return pa.nulls(len(flows), pa.string())
+    ja4 = flows.column("ja4")
+    is_known = pc.is_in(ja4, pa.array(sorted(known), pa.string()))
+    word = pc.if_else(is_known, KNOWN_STACK, NEW_STACK)
+    return pc.if_else(ja4.is_valid(), word, pa.scalar(None, pa.string()))
