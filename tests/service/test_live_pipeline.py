@@ -245,6 +245,7 @@ class Scripted:
 
     apps, name, hash, threshold = ["chat", "mail"], "scripted", "0", 0.8
     transports = (6,)
+    known_ja4 = None
     decision_packets = 5
 
     def __init__(self, by_packets):
@@ -407,6 +408,7 @@ class SlowModel:
         self._model = model
         self.apps, self.name, self.hash, self.threshold = model.apps, "slow", "0", model.threshold
         self.decision_packets, self.transports = model.decision_packets, model.transports
+        self.known_ja4 = None
 
     def predict_proba(self, flows, *, early=False):
         time.sleep(0.2)

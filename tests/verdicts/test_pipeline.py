@@ -24,6 +24,7 @@ class SureModel:
     hash: str = "abc"
     decision_packets: int = 5
     transports: tuple[int, ...] = (6,)
+    known_ja4: Any = None
     info: dict[str, Any] = field(default_factory=dict)
 
     def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> np.ndarray:

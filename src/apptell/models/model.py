@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from apptell.encoding import complete_options, encoding_of
 from apptell.encoding.lengths import lengths
@@ -127,11 +129,11 @@ class Model:
         learned = self.info.get("learned", {}).get("transports", ["tcp"])
         return tuple(TRANSPORTS[name] for name in learned)
 
-    @property
-    def known_ja4(self) -> frozenset[str] | None:
-        """TLS fingerprints of the flows it learned from; None where ``model.json`` does not say."""
+    @cached_property
+    def known_ja4(self) -> pa.Array | None:
+        """TLS fingerprints of the flows it learned from; None where there were none, or none were kept."""
         ja4 = self.info.get("learned", {}).get("ja4")
-        return None if ja4 is None else frozenset(ja4)
+        return pa.array(ja4, pa.string()) if ja4 else None
 
     @property
     def decision_packets(self) -> int:

@@ -65,6 +65,6 @@ def stacks(flows: FlowBatch, model: Model | None) -> pa.Array:
     if known is None or "ja4" not in set(flows.columns):
         return pa.nulls(len(flows), pa.string())
     ja4 = flows.column("ja4")
-    is_known = pc.is_in(ja4, pa.array(sorted(known), pa.string()))
+    is_known = pc.is_in(ja4, known)
     word = pc.if_else(is_known, KNOWN_STACK, NEW_STACK)
     return pc.if_else(ja4.is_valid(), word, pa.scalar(None, pa.string()))
