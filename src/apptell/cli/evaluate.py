@@ -64,8 +64,8 @@ def evaluate(
             f"The model was trained on {found.seen_share:.1%} of the measured flows, so these figures "
             f"flatter it. To measure flows that it has not seen: --split {model / SPLIT_FILE}"
         )
-    if unknown := found.evaluation.unknown_apps:
-        note(f"The model does not know {', '.join(unknown)}: their flows count as errors.")
+    if not_known := found.evaluation.unknown_apps:
+        note(f"The model does not know {', '.join(not_known)}: their flows count as errors.")
     if output is not None:
         found.write_report(output, command=command_line())
         note(f"Report: {output / 'report.html'}")
