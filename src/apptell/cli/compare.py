@@ -71,6 +71,14 @@ def compare(
     cache: Cache = None,
     level: Level = None,
     system: System = None,
+    unlearned: Annotated[
+        str | None,
+        typer.Option(
+            metavar="each|APPS",
+            help="Also leave each of these apps out of training in turn (each: all), and measure how well "
+            "its flows are recognised as unknown.",
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -106,6 +114,7 @@ def compare(
             device=device,
             level=level or "app",
             system=system or "other",
+            unlearned=app_names(unlearned) or (),
             out=output,
             cache=cache,
             command=command_line(),
@@ -128,4 +137,20 @@ def _print(found: "Comparison", console: "Console") -> None:
         table.add_column(MODELS_HEAD[column], justify="left" if column < 2 else "right")
     for model in found.models:
         table.add_row(*(shown(model.row[column]) for column in columns))
+    console.print(table)
+    if found.left_out:
+        _print_left_out(found, console)
+
+
+def _print_left_out(found: "Comparison", console: "Console") -> None:
+    from rich.table import Table
+
+    from apptell.experiments.unlearned import COLUMNS
+    from apptell.reports.page import shown
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title="Apps that were not learned")
+    for number, name in enumerate(COLUMNS):
+        table.add_column(name, justify="left" if number < 2 else "right")
+    for each in found.left_out:
+        table.add_row(*map(shown, each.row))
     console.print(table)

@@ -1,12 +1,13 @@
 """``apptell evaluate``: measures a model on a dataset."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from apptell.cli.evaluation_table import print_evaluation
-from apptell.cli.screen import command_line, note, report
+from apptell.cli.screen import command_line, note, progress, report
 from apptell.cli.shared_options import (
     DatasetFolder,
     Json,
@@ -16,6 +17,7 @@ from apptell.cli.shared_options import (
     System,
     Threshold,
     UnknownRate,
+    app_names,
     unknown_rate,
 )
 
@@ -29,6 +31,14 @@ def evaluate(
     seed: Seed = 0,
     level: Level = None,
     system: System = None,
+    unlearned: Annotated[
+        str | None,
+        typer.Option(
+            metavar="APPS",
+            help="Train the model again without these apps, separated by commas, and measure how well their "
+            "flows are recognised as unknown.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -47,16 +57,19 @@ def evaluate(
     from apptell.experiments.evaluate import SPLIT_FILE
     from apptell.experiments.evaluate import evaluate as evaluate_model
 
-    found = evaluate_model(
-        model,
-        dataset,
-        threshold=threshold,
-        unknown=unknown_rate(unknown),
-        split=split,
-        seed=seed,
-        level=level,
-        system=system,
-    )
+    with progress("training without apps") if unlearned else nullcontext() as show:
+        found = evaluate_model(
+            model,
+            dataset,
+            threshold=threshold,
+            unknown=unknown_rate(unknown),
+            split=split,
+            seed=seed,
+            level=level,
+            system=system,
+            unlearned=app_names(unlearned) or (),
+            progress=show,
+        )
     if WARNING in found.facts:
         note(found.facts[WARNING])
     if found.seen_share:

@@ -15,7 +15,7 @@ from apptell.dataset.groups import days
 from apptell.dataset.selection import Selection
 from apptell.dataset.splits import method_of
 from apptell.dataset.store import Dataset
-from apptell.errors import DatasetError
+from apptell.errors import DatasetError, UsageError
 from apptell.evaluation import slices_of
 from apptell.evaluation.pooled import measure_pooled
 from apptell.experiments.circularity import WARNING, warning_facts
@@ -23,7 +23,9 @@ from apptell.experiments.evaluate import example_images, hash_of, name_of
 from apptell.experiments.labelled import labelled_flows, open_flows
 from apptell.experiments.out_of_fold import Outcome, compare_models, models_of
 from apptell.experiments.plan import plan_seeds, save_plans
+from apptell.experiments.unlearned import COLUMNS, LeftOutApp, leave_out_each, section_of
 from apptell.experiments.verdict_table import VerdictTable
+from apptell.learning.task import Task
 from apptell.reports.comparison import ComparedModel, model_text, models_json, write_overview
 from apptell.reports.evaluation import write_report
 from apptell.reports.report_files import check_report_folder
@@ -49,6 +51,8 @@ class Comparison:
     """The figures of each, in the order in which they were trained."""
     facts: dict[str, Any]
     """What was compared on what: dataset, split, folds, epochs, seeds, apps."""
+    left_out: tuple[LeftOutApp, ...] = ()
+    """How well each model recognises each app that it did not learn; empty where that was not asked."""
 
     def __getitem__(self, key: tuple[str, str]) -> ComparedModel:
         """The figures of a model by its name and ``on`` or ``masked``."""
@@ -59,7 +63,12 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, as ``metrics.json`` holds them."""
-        return {**self.facts, "models": models_json(self.models)}
+        found = {**self.facts, "models": models_json(self.models)}
+        if self.left_out:
+            found["unlearned"] = [
+                dict(zip(COLUMNS, each.row, strict=True)) for each in self.left_out
+            ]
+        return found
 
 
 def compare(
@@ -79,6 +88,7 @@ def compare(
     device: str = "auto",
     level: str = "app",
     system: str = "other",
+    unlearned: Sequence[str] = (),
     out: str | Path | None = None,
     cache: str | Path | None = None,
     command: str = "",
@@ -108,6 +118,9 @@ def compare(
         device: ``auto``, ``cpu`` or ``cuda``.
         level: ``app`` or ``activity``.
         system: what the phone's own traffic is: ``other``, ``system`` or ``drop``.
+        unlearned: train each of the models asked for without each of these apps in turn (``each`` alone:
+            without every app), and measure how well its flows are recognised as unknown when 5 % of the flows
+            of known apps may be called unknown. The paper's forest stands in where no model is asked for.
         out: the report's folder (default: none is written). Each model has a page and a table of its
             verdicts there, written as soon as the model is done.
         cache: where trainings are kept by their hash (default: below the report, else not kept).
@@ -129,6 +142,8 @@ def compare(
         True
     """
     classes = Classes(level, system)
+    if unlearned and test is not None:
+        raise UsageError("apps are left out of a split of one dataset: give no dataset to test on")
     models_of(models, only=only)  # an unknown name is refused before a dataset is read
     if out is not None:
         check_report_folder(Path(out), ("report.html", "metrics.json"))
@@ -192,9 +207,13 @@ def compare(
             )  # fmt: skip
             if report is not None:
                 report.add(found[-1], outcome)
-    comparison = Comparison(tuple(found), facts)
+    tasks = [Task(model, epochs, seed, device, packets=packets) for model in models or ["paper-rf"]]
+    left_out: list[LeftOutApp] = []
+    if unlearned:
+        left_out = leave_out_each(tasks, chosen, classes, unlearned, split=split, show=progress)
+    comparison = Comparison(tuple(found), facts, tuple(left_out))
     if report is not None:
-        write_overview(report.folder, comparison.models, facts, command)
+        write_overview(report.folder, comparison.models, facts, command, section_of(left_out))
     return comparison
 
 

@@ -31,7 +31,7 @@ from apptell.verdicts import choose_threshold
 from apptell.verdicts.novelty import check_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -167,6 +167,8 @@ def evaluate(
     seed: int = 0,
     level: str | None = None,
     system: str | None = None,
+    unlearned: Sequence[str] = (),
+    progress: Callable[[float, str], None] | None = None,
 ) -> EvaluatedModel:
     """Measures a model on labelled flows.
 
@@ -182,6 +184,10 @@ def evaluate(
         level: ``app`` or ``activity`` (default: as the model was trained).
         system: what the phone's own traffic is: ``other``, ``system`` or ``drop`` (default: as the model
             was trained).
+        unlearned: measure how well flows of these apps are recognised by a model that did not learn them: the
+            model is trained again without them on the training side of the split (default: ``source``) of this
+            dataset, and ``unknown`` is 0.05 unless it is given.
+        progress: called with the share done, 0 to 1, and words, while it is trained again.
 
     Raises:
         DatasetError: no flow is left to measure on, or the model reads payload and the flows have none.
@@ -196,10 +202,19 @@ def evaluate(
     used = model if isinstance(model, Model) else load_model(model)
     folder = None if isinstance(model, Model) else Path(model)
     limit = choose_threshold(threshold, used)
-    check_rate(unknown, used)
+    if not unlearned:
+        check_rate(unknown, used)
     classes = classes_of_model(used, level, system)
     opened = open_flows(dataset)
     chosen = labelled_flows(opened, classes)
+    if unlearned:
+        from apptell.experiments.unlearned import RATE, evaluate_without, task_of
+
+        return evaluate_without(
+            task_of(used, seed), chosen, classes, unlearned,
+            split=split or "source", rate=unknown or RATE, threshold=threshold,
+            facts={"dataset": name_of(opened), "dataset_hash": hash_of(opened)}, show=progress,
+        )  # fmt: skip
     if split is not None:
         chosen = chosen.take(split_of(chosen.flows, split, seed, classes.level).test)
     facts = warning_facts(chosen.flows)

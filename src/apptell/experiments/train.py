@@ -175,11 +175,7 @@ def train(
     learned, tested = chosen.take(sides.train), chosen.take(sides.test)
     measured_on = f"test side of split {sides.method}"
     if test is not None:
-        elsewhere = open_flows(test)
-        tested = labelled_flows(elsewhere, classes)
-        measured_on = name_of(elsewhere)
-        if not len(tested):
-            raise DatasetError(f"{measured_on}: no labelled flow has two payload packets")
+        tested, measured_on = _elsewhere(test, classes)
     refuse_without_payload(learned, recipe.inputs, model)
     notify(_plan(model, learned, tested, sides, measured_on))
     promise = None
@@ -187,14 +183,7 @@ def train(
         promise = _promise(learned, task, precision, sides, classes, late, progress)
         notify(promise.sentence)
     kept = promise if promise is not None and promise.threshold is not None else None
-    data: dict[str, Any] = {
-        "dataset": name_of(opened),
-        "dataset_hash": hash_of(opened),
-        "split": sides.method,
-    }
-    data |= {"split_seed": seed, "level": level, "system": system}
-    if share := name_labels_share(learned.flows):
-        data[SHARE] = round(share, 4)
+    data = _data(opened, learned, sides, classes, seed)
     if late is not None:
         more = late.of(sides.train)
         data["late_views"] = len(more)
@@ -244,6 +233,32 @@ def train(
         )
         done.save(folder, replace=True)
     return done
+
+
+def _elsewhere(test: Flows, classes: Classes) -> tuple[Selection, str]:
+    """The flows of another dataset to measure on, and its name."""
+    opened = open_flows(test)
+    tested = labelled_flows(opened, classes)
+    if not len(tested):
+        raise DatasetError(f"{name_of(opened)}: no labelled flow has two payload packets")
+    return tested, name_of(opened)
+
+
+def _data(
+    opened: Any, learned: Selection, sides: Split, classes: Classes, seed: int
+) -> dict[str, Any]:
+    """What ``model.json`` says of the flows that are learned from."""
+    data = {
+        "dataset": name_of(opened),
+        "dataset_hash": hash_of(opened),
+        "split": sides.method,
+        "split_seed": seed,
+        "level": classes.level,
+        "system": classes.system,
+    }
+    if share := name_labels_share(learned.flows):
+        data[SHARE] = round(share, 4)
+    return data
 
 
 def _check_views(views: str | None, recipe: Recipe) -> None:

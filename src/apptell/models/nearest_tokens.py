@@ -2,6 +2,7 @@
 
 The similarity is the cosine of TF-IDF weights. A token occurs at most once in a flow, so its term frequency is
 1. Tokens that no reference flow has take the largest weight: they make a flow less similar to all of them.
+Tokens that many reference flows have are left out.
 """
 
 from __future__ import annotations
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MOST_REFERENCES: Final = 512
+MOST_REFERENCES: Final = 1024
 """Reference flows at most: identification compares each flow with all of them."""
+_COMMON: Final = 0.1
+"""Tokens that more of the reference flows have are left out: they cost most and say least."""
+_FEW: Final = 256
+"""Reference flows up to which no token is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,11 @@ class NearestTokens:
         n = len(tokens)
         frequency = np.bincount(token, minlength=N_BUCKETS)
         weight = np.log((1 + n) / (1 + frequency)).astype(np.float32)
+        if n > _FEW:
+            weight[frequency > _COMMON * n] = 0
+            kept = weight[token] > 0
+            flow, token = flow[kept], token[kept]
+            frequency = np.bincount(token, minlength=N_BUCKETS)
         own = weight[token].astype(np.float64)
         length = np.sqrt(np.bincount(flow, own**2, minlength=n))
         order = np.argsort(token, kind="stable")
@@ -73,7 +83,9 @@ class NearestTokens:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Compact arrays for a file."""
         known = np.flatnonzero(np.diff(self.first))
+        common = np.flatnonzero(self.weight == 0)
         return {
+            "nearest_common": common.astype(np.uint16),
             "nearest_token": known.astype(np.uint16),
             "nearest_count": np.diff(self.first)[known].astype(np.uint16),
             "nearest_row": self.row,
@@ -90,9 +102,10 @@ class NearestTokens:
             KeyError: one is missing.
         """
         token, count = arrays["nearest_token"], arrays["nearest_count"].astype(np.int64)
+        common = arrays["nearest_common"]
         row, value = arrays["nearest_row"], arrays["nearest_value"]
         n = int(arrays["nearest_references"][0])
-        fits = token.dtype == row.dtype == np.uint16 and value.dtype == np.float32
+        fits = token.dtype == row.dtype == common.dtype == np.uint16 and value.dtype == np.float32
         fits = fits and len(token) == len(count) and len(row) == len(value) == count.sum()
         if not (fits and 0 < n <= 65_535 and (row < n).all() and np.isfinite(value).all()):
             raise ValueError("the reference flows do not fit together")
@@ -101,6 +114,7 @@ class NearestTokens:
         frequency = np.zeros(N_BUCKETS, dtype=np.int64)
         frequency[token] = count
         weight = np.log((1 + n) / (1 + frequency)).astype(np.float32)
+        weight[common] = 0
         first = np.concatenate([[0], np.cumsum(frequency)]).astype(np.int64)
         return cls(weight, first, np.ascontiguousarray(row), np.ascontiguousarray(value), n)
 
@@ -125,6 +139,8 @@ def find_nearest(
             if token == 0:
                 break
             own = weight[token]
+            if own == 0:
+                continue
             squares += own * own
             for entry in range(first[token], first[token + 1]):
                 total[row[entry]] += own * value[entry]

@@ -99,7 +99,11 @@ def models_json(models: Sequence[ComparedModel]) -> list[dict[str, Any]]:
 
 
 def write_overview(
-    folder: Path, models: Sequence[ComparedModel], facts: Mapping[str, Any], command: str = ""
+    folder: Path,
+    models: Sequence[ComparedModel],
+    facts: Mapping[str, Any],
+    command: str = "",
+    unlearned: Section | None = None,
 ) -> None:
     """Writes the overview of a comparison: report.html, metrics.json, a CSV for each table.
 
@@ -108,6 +112,7 @@ def write_overview(
         models: the figures of each.
         facts: what was compared on what, as ``Comparison.facts`` has it.
         command: what makes the report again.
+        unlearned: a table of models that did not learn some apps.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -127,7 +132,11 @@ def write_overview(
         words.append("This split is random by flow: it flatters every model.")
     title = f"Models compared on {facts['dataset']}"
     metrics = {**facts, "models": models_json(models)}
-    write_page(folder, title, words, overview(models), metrics, command)
+    if unlearned is not None:
+        rows = [dict(zip(unlearned.head, row, strict=True)) for row in unlearned.rows]
+        metrics["unlearned"] = rows
+    sections = [*overview(models), *([] if unlearned is None else [unlearned])]
+    write_page(folder, title, words, sections, metrics, command)
 
 
 def _data(facts: Mapping[str, Any]) -> str:
