@@ -121,7 +121,7 @@ class Trained:
         ).to_json()
         is_unknown = ~np.isin(flows.apps, self.apps)
         features = self.description.features(p, flows.lengths, similarity)
-        scores = {"score": detector.scores(features), "rank": ranks}
+        scores: dict[str, np.ndarray] = {"score": detector.scores(features), "rank": ranks}
         scores |= {name: features[:, number] for number, name in enumerate(FEATURES)}
         found["alone"] = {
             name: [

@@ -248,7 +248,7 @@ def _data(
     opened: Any, learned: Selection, sides: Split, classes: Classes, seed: int
 ) -> dict[str, Any]:
     """What ``model.json`` says of the flows that are learned from."""
-    data = {
+    data: dict[str, Any] = {
         "dataset": name_of(opened),
         "dataset_hash": hash_of(opened),
         "split": sides.method,
