@@ -99,7 +99,8 @@ def test_a_column_of_names_is_looked_up_as_each_name_is(catalogue: Catalogue) ->
 @pytest.mark.parametrize("empty", [pa.array([], pa.string()), pa.chunked_array([], pa.string())])
 def test_an_empty_column_gives_no_rows(catalogue: Catalogue, empty: pa.Array) -> None:
     assert catalogue.lookup_all(empty).num_rows == 0
-    assert len(catalogue.owners_of(empty)) == 0
+    numbers = pa.array([], pa.int32())
+    assert len(catalogue.owners_of(empty, numbers, numbers)) == 0
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,45 @@ def test_an_address_tells_the_app_that_owns_its_range(
     catalogue: Catalogue, address: str | None, app: str | None
 ) -> None:
     assert catalogue.owner_of(address) == app
-    assert catalogue.owners_of(pa.array([address, None], pa.string())).to_pylist() == [app, None]
+    both, numbers = pa.array([address, None], pa.string()), pa.array([6, 6])
+    assert catalogue.owners_of(both, numbers, numbers).to_pylist() == [app, None]
+
+
+def test_a_range_can_be_an_app_s_on_some_ports_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(
+        "domain,app,transport,ports\n"
+        "198.51.0.0/16,Calls,udp,3478-3481\n"
+        "198.51.0.0/16,Web,TCP,443\n"
+        "198.51.7.0/24,Files\n"
+        "198.51.7.0/24,Games,,443\n",
+        encoding="utf-8",
+    )
+    tables = Tables()
+    add_file(tables, path)
+    catalogue = Catalogue(tables)
+    servers = [
+        ("198.51.1.1", 17, 3478, "calls"),
+        ("198.51.1.1", 17, 3481, "calls"),
+        ("198.51.1.1", 17, 3482, None),
+        ("198.51.1.1", 6, 3478, None),
+        ("198.51.1.1", 6, 443, "web"),
+        ("198.51.1.1", 17, 443, None),
+        ("198.51.7.1", 6, 443, "games"),
+        ("198.51.7.1", 17, 3478, "files"),
+        ("198.52.0.0", 17, 3478, None),
+    ]
+    addresses, protocols, ports, apps = zip(*servers, strict=True)
+    owners = catalogue.owners_of(pa.array(addresses), pa.array(protocols), pa.array(ports))
+    assert owners.to_pylist() == list(apps)
+    assert catalogue.owner_of("198.51.1.1") is None
+    shown = [row.key for row in catalogue.ranges_at("198.51.7.1")]
+    assert shown == [
+        "198.51.7.0/24 443",
+        "198.51.7.0/24",
+        "198.51.0.0/16 udp 3478-3481",
+        "198.51.0.0/16 tcp 443",
+    ]
 
 
 def test_a_range_up_to_the_last_address_has_no_end(tmp_path: Path) -> None:

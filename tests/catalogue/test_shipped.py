@@ -117,11 +117,29 @@ def test_every_row_says_where_it_is_published_and_when_it_was_checked(catalogue:
 
 def test_ranges_are_public_disjoint_and_narrow(catalogue: Catalogue) -> None:
     for version in (4, 6):
-        networks = sorted(row.network for row in catalogue.ranges if row.network.version == version)  # type: ignore[type-var]
-        assert all(network.is_global for network in networks)
-        assert all(network.prefixlen >= (16 if version == 4 else 29) for network in networks)
+        rows = [row for row in catalogue.ranges if row.network.version == version]
+        assert all(row.network.is_global for row in rows)
+        for row in rows:  # of a wider network an app has some ports alone
+            least = (16 if version == 4 else 29) if row.ports is None else 14
+            assert row.network.prefixlen >= least, row
+        networks = sorted({row.network for row in rows})  # type: ignore[type-var]
         for before, after in itertools.pairwise(networks):
             assert before.broadcast_address < after.network_address  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("address", "protocol", "port", "app"),
+    [
+        ("52.113.0.1", 17, 3479, "teams"),
+        ("52.113.0.1", 6, 443, None),
+        ("74.125.250.9", 17, 19305, "google-meet"),
+        ("74.125.250.9", 17, 443, None),
+    ],
+)
+def test_media_of_calls_is_told_by_published_ports(
+    catalogue: Catalogue, address: str, protocol: int, port: int, app: str | None
+) -> None:
+    assert catalogue.owner_of(address, protocol, port) == app
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("example.com,/\n", "line 1: '/' is not the name of an app"),
         (f"example.com,{'x' * 65}\n", "line 1: the app's name is longer than 64 characters"),
         ("a.com,A\na.com,B\n", "line 2: a.com stands for something else in an earlier line"),
+        ("domain,app,ports\na.com,A,80\n", "line 2: a domain has no transport and no ports"),
         ("10.0.0.0/8,A\n10.0.0.0/8,B\n", "line 2: 10.0.0.0/8 stands for something else"),
         ("domain,app,kind\na.com,A,advert\n", "line 2: no kind 'advert'; available: app, platform"),
         ("domain,app,match\na.com,A,regex\n", "line 2: no match 'regex'; available: suffix, exact"),
@@ -150,7 +151,7 @@ def test_a_file_without_end_is_refused_by_its_size() -> None:
 
 APPS = "id,name,category,provider,country,android,ios\n"
 DOMAINS = "domain,match,kind,app,service,published,checked\n"
-RANGES = "range,app,published,checked\n"
+RANGES = "range,transport,ports,app,published,checked\n"
 APP = APPS + "a,A,music,A Ltd,GB,,\n"
 
 
@@ -177,9 +178,23 @@ APP = APPS + "a,A,music,A Ltd,GB,,\n"
             RANGES,
             "line 3: a.com (suffix) is there twice",
         ),
-        (APP, DOMAINS, RANGES + "10.0.0.0/8,b,,\n", "ranges.csv: line 2: apps.csv has no app 'b'"),
-        (APP, DOMAINS, RANGES + "10.0.0.0/8,a,,\n" * 2, "line 3: 10.0.0.0/8 is there twice"),
-        (APP, DOMAINS, RANGES + "ten,a,,\n", "ranges.csv: line 2: 'ten' does not appear to be"),
+        (
+            APP,
+            DOMAINS,
+            RANGES + "10.0.0.0/8,,,b,,\n",
+            "ranges.csv: line 2: apps.csv has no app 'b'",
+        ),
+        (APP, DOMAINS, RANGES + "10.0.0.0/8,,,a,,\n" * 2, "line 3: 10.0.0.0/8 is there twice"),
+        (APP, DOMAINS, RANGES + "ten,,,a,,\n", "ranges.csv: line 2: 'ten' does not appear to be"),
+        (
+            APP,
+            DOMAINS,
+            RANGES + "10.0.0.0/8,icmp,,a,,\n",
+            "no transport 'icmp'; available: tcp, udp",
+        ),
+        (APP, DOMAINS, RANGES + "10.0.0.0/8,udp,0,a,,\n", "'0' is not a port or a range of ports"),
+        (APP, DOMAINS, RANGES + "10.0.0.0/8,,9-8,a,,\n", "'9-8' is not a port or a range of ports"),
+        (APP, DOMAINS, RANGES + "10.0.0.0/8,,1-65536,a,,\n", "is not a port or a range of ports"),
     ],
 )
 def test_a_fault_of_a_shipped_table_is_found_when_it_is_read(

@@ -216,7 +216,7 @@ def test_every_response_on_one_socket_is_read_with_its_client_and_time(tmp_path)
         "name": "n5.example",
         "aliases": [],
         "ttl_s": 60,
-        "time_ns": 1_700_000_000_000_000_006,
+        "place": 1_700_000_000_000_000_006,
     }
     assert rows[-1]["client"] == "2001:db8::7"
 

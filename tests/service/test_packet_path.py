@@ -41,7 +41,7 @@ class Kept:
     def __init__(self):
         self.got, self.source = [], None
 
-    def put(self, flows, kind):
+    def put(self, flows, kind, found=None):
         self.got += [(kind, flow.end_reason, self.source.now_ns()) for flow in flows]
 
 

@@ -1,7 +1,9 @@
 """``identify`` and ``live --replay --speed max`` give the same records, verdicts and ends, of any capture."""
 
 import json
+import lzma
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from apptell.models import load_model
 from apptell.names import read_flows
 from apptell.records.forms.jsonl import json_lines
 from apptell.service import LiveOptions, LivePipeline, QueuedOutput, ReplaySource
-from apptell.service.decisions import ended_records
+from apptell.service.decisions import Decisions, ended_records
+from apptell.testing import write_pcap
 from apptell.verdicts import Evidence, flows_and_verdicts
 
 SAMPLES = Path(__file__).parents[2] / "src/apptell/samples"
@@ -67,7 +70,7 @@ def from_disk(path, model, make_evidence=decider):
     return lines.lines, None
 
 
-def replayed(path, model, make_evidence=decider):
+def replayed(path, model, make_evidence=decider, source=ReplaySource):
     kept = Lines()
     options = LiveOptions(
         FlowOptions(OPTIONS.mode, OPTIONS.transports, groups=OPTIONS.groups, lists_decided=True),
@@ -75,7 +78,7 @@ def replayed(path, model, make_evidence=decider):
     )
     try:
         outputs = [QueuedOutput("kept", kept, is_lossless=True)]
-        LivePipeline([ReplaySource(path)], model, outputs, options).run(threading.Event())
+        LivePipeline([source(path)], model, outputs, options).run(threading.Event())
     except CaptureError as error:
         return kept.lines, str(error)
     return kept.lines, None
@@ -107,17 +110,64 @@ def test_an_embedded_sample_replayed_gives_the_records_of_the_file(path, model):
     assert expected
 
 
+class Pieces(ReplaySource):
+    """A source that gives a few packets at a time."""
+
+    def batches(self):
+        for batch in super().batches():
+            for at in range(0, len(batch), 16):
+                yield batch.slice(at, at + 16)
+
+
+@pytest.fixture
+def disordered(tmp_path):
+    """The sample of named connections in which some DNS answers come long after their time."""
+    data = lzma.decompress((SAMPLES / "named/named.pcap.xz").read_bytes())
+    packets, at = [], 24
+    while at < len(data):
+        second, part, size = (
+            int.from_bytes(data[at + i : at + i + 4], "little") for i in (0, 4, 8)
+        )
+        frame = data[at + 16 : at + 16 + size]
+        packets.append((second * 10**9 + part * 10**3, frame))
+        at += 16 + size
+    answers = [i for i, (_, frame) in enumerate(packets) if frame[34:36] == b"\0\x35"]
+    ranks = list(range(len(packets)))
+    for place in answers[: len(answers) // 2]:
+        ranks[place] += 150
+    shuffled = [packets[place] for place in sorted(range(len(packets)), key=ranks.__getitem__)]
+    assert len(answers) > 10
+    return write_pcap(tmp_path / "disordered.pcap", shuffled)
+
+
+def test_what_is_known_of_a_flow_does_not_depend_on_how_fast_it_is_decided(disordered, monkeypatch):
+    """An answer that comes behind a flow is no evidence for it, also where the answer's time is earlier."""
+    expected, fault = from_disk(disordered, None)
+    kinds = Counter(json.loads(line)["evidence"] for line in expected.elements())
+    assert kinds["name"]
+    assert kinds["dns"]
+    assert replayed(disordered, None, source=Pieces) == (expected, fault)
+    at_once = Decisions.records
+
+    def late(self, works, **how):
+        time.sleep(0.02)
+        return at_once(self, works, **how)
+
+    monkeypatch.setattr(Decisions, "records", late)
+    assert replayed(disordered, None, source=Pieces) == (expected, fault)
+
+
 @pytest.mark.shared
 @pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/captures")
-@pytest.mark.parametrize("folder", ["android", "edge", "messengers", "ndpi"])
+@pytest.mark.parametrize("folder", ["android", "edge", "messengers", "ndpi", "real"])
 def test_a_shared_capture_replayed_gives_the_records_of_the_file(folder, model):
     n = n_ambiguous = 0
     for path in captures(SHARED / folder):
-        expected, fault = from_disk(path, model, none)
+        expected, fault = from_disk(path, model)
         if not has_ids(expected):
             n_ambiguous += 1
             continue
-        assert replayed(path, model, none) == (expected, fault), path
+        assert replayed(path, model) == (expected, fault), path
         n += sum(expected.values())
     assert n
     assert n_ambiguous <= 10  # copies of one capture

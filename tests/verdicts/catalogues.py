@@ -56,7 +56,7 @@ class SmallCatalogue:
             return Match(service=service, kind=kind)
         return Match(service=domain)
 
-    def owners_of(self, addresses: Any) -> pa.Array:
+    def owners_of(self, addresses: Any, protocols: Any, ports: Any) -> pa.Array:
         owned = ipaddress.ip_network("198.51.100.0/25")
         return pa.array(
             [

@@ -47,7 +47,7 @@ def _answer(
             "address": [address],
             "name": [name],
             "ttl_s": pa.array([ttl_s], pa.uint32()),
-            "time_ns": [START_NS + int(at * SECOND)],
+            "place": [START_NS + int(at * SECOND)],
         }
     )
 

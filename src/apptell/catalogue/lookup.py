@@ -9,10 +9,12 @@ from __future__ import annotations
 import bisect
 import difflib
 import socket
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyarrow as pa
 
 from apptell.catalogue.tables import Tables, add_file, read_shipped
@@ -125,20 +127,43 @@ class Catalogue:
             schema=MATCH_SCHEMA,
         )
 
-    def owner_of(self, address: str | None) -> str | None:
-        """The id of the app that owns an address; None when no single app does.
+    def ranges_at(self, address: str | None) -> tuple[Range, ...]:
+        """The rows whose network has an address, the narrowest first.
 
         Args:
             address: IPv4 or IPv6 text; an IPv4 address mapped into IPv6 counts as IPv4.
         """
         packed = _packed(address)
-        return None if packed is None else self._owners[len(packed)].of(packed)
+        return () if packed is None else self._owners[len(packed)].of(packed)
 
-    def owners_of(self, addresses: pa.Array | pa.ChunkedArray) -> pa.Array:
-        """The same for each of n addresses: n strings, null where no single app owns the address."""
+    def owner_of(
+        self, address: str | None, protocol: int | None = None, port: int | None = None
+    ) -> str | None:
+        """The id of the app that owns an address, or a port there; None when no single app does.
+
+        Args:
+            address: IPv4 or IPv6 text; an IPv4 address mapped into IPv6 counts as IPv4.
+            protocol: IP protocol number; None for an address alone.
+            port: server port; None for an address alone.
+        """
+        return _first_owner(self.ranges_at(address), protocol, port)
+
+    def owners_of(self, addresses: pa.Array, protocols: pa.Array, ports: pa.Array) -> pa.Array:
+        """The same for each of n servers: n strings, null where no single app owns the address and port.
+
+        Args:
+            addresses: n texts, nulls among them, dictionary-encoded or not; each is looked up once.
+            protocols: n IP protocol numbers.
+            ports: n server ports.
+        """
         encoded = _encoded(addresses)
-        owners = [self.owner_of(address) for address in encoded.dictionary.to_pylist()]
-        return pa.array(owners, pa.string()).take(encoded.indices)
+        rows = [self.ranges_at(address) for address in encoded.dictionary.to_pylist()]
+        has_rows = np.array([*map(bool, rows), False])
+        place = encoded.indices.fill_null(len(rows)).to_numpy(zero_copy_only=False)
+        owners: list[str | None] = [None] * len(place)
+        for at in np.flatnonzero(has_rows[place]).tolist():
+            owners[at] = _first_owner(rows[place[at]], protocols[at].as_py(), ports[at].as_py())
+        return pa.array(owners, pa.string())
 
     def find_app(self, text: str) -> App | None:
         """The app with this id, name, Android package or iOS bundle id, in any case; None for none."""
@@ -183,25 +208,29 @@ class _Owners:
     """Sorted, disjoint address ranges of one IP version; bytes in network order compare as numbers do."""
 
     def __init__(self, ranges: Sequence[Range], size: int) -> None:
-        """Takes the ranges whose addresses have ``size`` bytes; where ranges nest, the narrower one wins."""
-        points: list[tuple[bytes, str | None]] = []
-        enclosing: list[tuple[bytes, str]] = []
-        ours = (row for row in ranges if len(row.network.network_address.packed) == size)
-        for row in sorted(
-            ours, key=lambda row: (row.network.network_address, row.network.prefixlen)
-        ):
-            first = row.network.network_address.packed
+        """Takes the ranges whose addresses have ``size`` bytes."""
+        rows: defaultdict[Any, list[Range]] = defaultdict(list)
+        for row in ranges:
+            if len(row.network.network_address.packed) == size:
+                rows[row.network].append(row)
+        points: list[tuple[bytes, tuple[Range, ...]]] = []
+        enclosing: list[tuple[bytes, tuple[Range, ...]]] = []
+        for network in sorted(rows, key=lambda each: (each.network_address, each.prefixlen)):
+            first = network.network_address.packed
             self._close(points, enclosing, first)
-            points.append((first, row.app))
-            enclosing.append((row.network.broadcast_address.packed, row.app))
+            # a row of some ports is narrower than one of the whole network
+            own = sorted(rows[network], key=lambda row: (row.ports is None, row.transport is None))
+            all_rows = (*own, *(enclosing[-1][1] if enclosing else ()))
+            points.append((first, all_rows))
+            enclosing.append((network.broadcast_address.packed, all_rows))
         self._close(points, enclosing, None)
         self._first = [first for first, _ in points]
-        self._app = [app for _, app in points]
+        self._rows = [found for _, found in points]
 
     @staticmethod
     def _close(
-        points: list[tuple[bytes, str | None]],
-        enclosing: list[tuple[bytes, str]],
+        points: list[tuple[bytes, tuple[Range, ...]]],
+        enclosing: list[tuple[bytes, tuple[Range, ...]]],
         before: bytes | None,
     ) -> None:
         """Ends the ranges that end before an address; None ends them all."""
@@ -209,11 +238,17 @@ class _Owners:
             last, _ = enclosing.pop()
             after = int.from_bytes(last) + 1
             if after < 1 << 8 * len(last):
-                points.append((after.to_bytes(len(last)), enclosing[-1][1] if enclosing else None))
+                points.append((after.to_bytes(len(last)), enclosing[-1][1] if enclosing else ()))
 
-    def of(self, address: bytes) -> str | None:
+    def of(self, address: bytes) -> tuple[Range, ...]:
+        """The rows that have an address, the narrowest first."""
         at = bisect.bisect_right(self._first, address) - 1
-        return self._app[at] if at >= 0 else None
+        return self._rows[at] if at >= 0 else ()
+
+
+def _first_owner(rows: Sequence[Range], protocol: int | None, port: int | None) -> str | None:
+    """The app of the first row that has a port."""
+    return next((row.app for row in rows if row.has(protocol, port)), None)
 
 
 def _without_port(name: str) -> str:

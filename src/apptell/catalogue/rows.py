@@ -17,6 +17,8 @@ KINDS: Final = ("app", "platform", "cdn", "sdk", "ads")
 ``sdk``, a library's server that many apps reach (analytics, crash reports, push, payment); ``ads``."""
 MATCHES: Final = ("suffix", "exact")
 """How a domain matches. ``suffix``: the name itself and every name below it; ``exact``: the name alone."""
+TRANSPORTS: Final = {"tcp": 6, "udp": 17}
+"""IP protocol numbers of the transport protocols that a range can be of."""
 CATEGORIES: Final = (
     "ai", "bank", "books", "browser", "calls", "cloud", "dating", "development", "education", "finance",
     "food", "games", "government", "health", "jobs", "kids", "lifestyle", "mail", "maps", "messaging", "music",
@@ -71,12 +73,35 @@ class Domain:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Addresses that one app owns."""
+    """Addresses that one app owns, or ports of addresses that it alone serves there."""
 
     network: ipaddress.IPv4Network | ipaddress.IPv6Network
     app: str
     published: str | None = None
     checked: str | None = None
+    transport: str | None = None
+    """One of TRANSPORTS; None for both."""
+    ports: tuple[int, int] | None = None
+    """First and last server port; None for all."""
+
+    @property
+    def ports_text(self) -> str | None:
+        """The ports as the tables write them: ``443`` or ``3478-3481``."""
+        if self.ports is None:
+            return None
+        first, last = self.ports
+        return str(first) if first == last else f"{first}-{last}"
+
+    @property
+    def key(self) -> str:
+        """What tells a row from others."""
+        return " ".join(filter(None, (str(self.network), self.transport, self.ports_text)))
+
+    def has(self, protocol: int | None, port: int | None) -> bool:
+        """Whether a server port over an IP protocol is the app's; None for what is not known."""
+        return (self.transport is None or TRANSPORTS[self.transport] == protocol) and (
+            self.ports is None or (port is not None and self.ports[0] <= port <= self.ports[1])
+        )
 
 
 def domain_fault(domain: str) -> str | None:

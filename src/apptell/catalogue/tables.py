@@ -18,6 +18,7 @@ from apptell.catalogue.rows import (
     KINDS,
     MATCHES,
     MAX_APP_CHARS,
+    TRANSPORTS,
     App,
     Domain,
     Range,
@@ -33,8 +34,17 @@ if TYPE_CHECKING:
 
 APP_COLUMNS: Final = ("id", "name", "category", "provider", "country", "android", "ios")
 DOMAIN_COLUMNS: Final = ("domain", "match", "kind", "app", "service", "published", "checked")
-RANGE_COLUMNS: Final = ("range", "app", "published", "checked")
-USER_COLUMNS: Final = ("domain", "app", "category", "match", "kind", "service")
+RANGE_COLUMNS: Final = ("range", "transport", "ports", "app", "published", "checked")
+USER_COLUMNS: Final = (
+    "domain",
+    "app",
+    "category",
+    "match",
+    "kind",
+    "service",
+    "transport",
+    "ports",
+)
 """Columns of a user's file. Without a head, a line has the first two or three."""
 MAX_FILE_BYTES: Final = 32 << 20
 MAX_LINES: Final = 1_000_000
@@ -51,7 +61,7 @@ class Tables:
     domains: dict[tuple[str, str], Domain] = field(default_factory=dict)
     """By domain and match."""
     ranges: dict[str, Range] = field(default_factory=dict)
-    """By the network's text."""
+    """By network, transport protocol and ports (``Range.key``)."""
 
 
 def read_shipped(folder: Path = _SHIPPED) -> Tables:
@@ -78,8 +88,8 @@ def read_shipped(folder: Path = _SHIPPED) -> Tables:
         one = _range(place, row)
         if one.app not in tables.apps:
             raise CatalogueError(f"{place}: apps.csv has no app {one.app!r}")
-        if tables.ranges.setdefault(str(one.network), one) is not one:
-            raise CatalogueError(f"{place}: {one.network} is there twice")
+        if tables.ranges.setdefault(one.key, one) is not one:
+            raise CatalogueError(f"{place}: {one.key} is there twice")
     return tables
 
 
@@ -96,10 +106,12 @@ def add_file(tables: Tables, path: Path) -> None:
         if "/" in row["domain"]:
             if app is None:
                 raise CatalogueError(f"{place}: an address range needs an app")
-            one = _range(place, {"range": row["domain"], "app": app})
-            key, entry = (str(one.network), "range"), one.app
-            tables.ranges[str(one.network)] = one
+            one = _range(place, {**row, "range": row["domain"], "app": app})
+            key, entry = (one.key, "range"), one.app
+            tables.ranges[one.key] = one
         else:
+            if row["transport"] or row["ports"]:
+                raise CatalogueError(f"{place}: a domain has no transport and no ports")
             domain = _user_domain(place, row, app)
             key, entry = (domain.domain, domain.match), f"{domain.kind} {app or domain.service}"
             tables.domains[key] = domain
@@ -241,7 +253,32 @@ def _range(place: str, row: dict[str, str]) -> Range:
         raise CatalogueError(f"{place}: {str(error)[:120]}") from error
     if network.prefixlen < 8:
         raise CatalogueError(f"{place}: {network} is too wide to belong to one app")
-    return Range(network, row["app"], row.get("published") or None, row.get("checked") or None)
+    transport = row["transport"].lower() or None
+    if transport is not None and transport not in TRANSPORTS:
+        raise CatalogueError(
+            f"{place}: no transport {transport!r}; available: {', '.join(TRANSPORTS)}"
+        )
+    return Range(
+        network,
+        row["app"],
+        row.get("published") or None,
+        row.get("checked") or None,
+        transport,
+        _ports(place, row["ports"]),
+    )
+
+
+def _ports(place: str, text: str) -> tuple[int, int] | None:
+    """The first and the last of some ports, from ``443`` or ``3478-3481``."""
+    if not text:
+        return None
+    first, _, last = text.partition("-")
+    if not (first.isdecimal() and (last or first).isdecimal() and len(text) <= 11):
+        raise CatalogueError(f"{place}: {text!r} is not a port or a range of ports")
+    ports = (int(first), int(last or first))
+    if not 1 <= ports[0] <= ports[1] < 1 << 16:
+        raise CatalogueError(f"{place}: {text!r} is not a port or a range of ports")
+    return ports
 
 
 def _user_app(place: str, row: dict[str, str], tables: Tables, known: dict[str, str]) -> str | None:

@@ -22,7 +22,7 @@ from apptell.cli.verb import Verb, group
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from apptell.catalogue import App, Catalogue
+    from apptell.catalogue import App, Catalogue, Range
     from apptell.catalogue.coverage import Coverage
 
 EXAMPLES = """
@@ -55,8 +55,8 @@ def show(
     known = Catalogue.load(catalogue or ())
     app = known.find_app(what)
     if app is None and is_address(what):
-        owner = known.owner_of(what.strip("[]"))
-        found = {"address": what, "app": owner}
+        found: dict[str, Any] = {"address": what, "app": known.owner_of(what.strip("[]"))}
+        found["ranges"] = [_range(row) for row in known.ranges_at(what.strip("[]"))]
     elif app is None:
         match = known.lookup(what)
         if match.service is None:
@@ -200,10 +200,18 @@ def _app(catalogue: "Catalogue", app: "App") -> dict[str, Any]:
         "android": list(app.android),
         "ios": list(app.ios),
         "domains": [_row(row) for row in catalogue.domains_of(app.id)],
-        "ranges": [
-            {"range": str(row.network), "published": row.published, "checked": row.checked}
-            for row in catalogue.ranges_of(app.id)
-        ],
+        "ranges": [_range(row) for row in catalogue.ranges_of(app.id)],
+    }
+
+
+def _range(row: "Range") -> dict[str, Any]:
+    return {
+        "range": str(row.network),
+        "transport": row.transport,
+        "ports": row.ports_text,
+        "app": row.app,
+        "published": row.published,
+        "checked": row.checked,
     }
 
 

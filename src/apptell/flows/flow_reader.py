@@ -32,12 +32,12 @@ class Observer(Protocol):
     def learn(self, answers: pa.RecordBatch) -> None:
         """Takes the DNS answers of some packets, before flows that end with them are handed out."""
 
-    def observe(self, flows: FlowBatch | None, until_ns: int) -> None:
+    def observe(self, flows: FlowBatch | None, until: int) -> None:
         """Takes open flows.
 
         Args:
             flows: open flows whose verdict has become due; each comes once.
-            until_ns: all that were due by then have come, ns since 1970 UTC.
+            until: all that were due at this place in the order of packets have come.
         """
 
 
@@ -104,10 +104,10 @@ class FlowReader:
         self._hand_out_s = hand_out_s
         self._read_answers = read_answers
         self._observer = observer
-        self._looked_at = self._looked_ns = 0
+        self._looked_at = self._looked_until = 0
         watch = None
         if observer is not None:
-            options = replace(options, lists_decided=True)
+            options = replace(options, lists_decided=True, lists_order=True)
             observer.observe(None, 0)
             watch = self._learn
         self._assembly = Assembly(options, share, add_names, watch)
@@ -165,9 +165,9 @@ class FlowReader:
         self._looked_at = self.stats.flows
         table = self._assembly.table
         for flows in table.take_decided():
-            self._observer.observe(flows, self._looked_ns)
-        self._looked_ns = table.clock_ns
-        self._observer.observe(None, self._looked_ns)
+            self._observer.observe(flows, self._looked_until)
+        self._looked_until = table.place_ns
+        self._observer.observe(None, self._looked_until)
 
     def _count(self, batches: Iterator[FlowBatch]) -> Iterator[FlowBatch]:
         for batch in batches:

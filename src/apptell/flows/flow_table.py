@@ -15,6 +15,7 @@ from apptell.flows.options import FlowOptions
 from apptell.flows.parts import ConnectionNames
 from apptell.flows.slabs import Slabs
 from apptell.packets.headers import TCP, UDP
+from apptell.packets.order import PacketOrder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from apptell.packets.headers import HeaderBatch
 
 _SECOND: Final = 1_000_000_000
+SWEEP_NS: Final = 20 * _SECOND
+"""How often at least silent flows are looked for, by whoever asks for the order of flows."""
 _CORE: Final = frozenset({"core"})
 
 OPEN_TOTALS: Final = np.dtype(
@@ -71,6 +74,10 @@ class FlowTable:
         self._has_names = "names" in self._groups
         if self._has_names:
             self._groups |= {"segments"}
+        self._known_after_ns = (
+            self._idle_ns + state.REORDERING_NS + SWEEP_NS if self.options.lists_order else None
+        )
+        self._order = PacketOrder()
         self._connection_names = ConnectionNames()
         self._swept_packets = 0
         self._slabs = Slabs()
@@ -113,6 +120,11 @@ class FlowTable:
         return int(counters["n_occupied"] - counters["n_dormant"])
 
     @property
+    def place_ns(self) -> int:
+        """Place of the newest packet in the order of packets (``packets.order``)."""
+        return self._order.last_ns
+
+    @property
     def clock_ns(self) -> int:
         """Time of the newest packet, ns since 1970 UTC; 0 before the first."""
         return int(self._memory.counters["clock_ns"])
@@ -137,7 +149,11 @@ class FlowTable:
         if options.lists_decided or options.lists_early:
             memory.list_more(len(headers.rows))
         packets = kernel.Packets(
-            headers.rows, headers.buffer, headers.whole, len(self._captures) - 1
+            headers.rows,
+            self._order(headers.rows["time_ns"]),
+            headers.buffer,
+            headers.whole,
+            len(self._captures) - 1,
         )
         while True:
             row, full = kernel.add_packets(packets, row, rules, memory.arrays())
@@ -181,6 +197,11 @@ class FlowTable:
         self._sweep(now_ns, self._idle_ns)
         yield from self.take()
 
+    def end_silent(self) -> None:
+        """Ends the flows that were silent for the timeout by the packets' time, unless that was done lately."""
+        if self.clock_ns - int(self._memory.counters["swept_ns"]) > SWEEP_NS // 2:
+            self._sweep(self.clock_ns, self._idle_ns + state.REORDERING_NS)
+
     def end_closed(self, now_ns: int) -> Iterator[FlowBatch]:
         """Ends the flows whose connections were closed a second before ``now_ns``; looks at these alone."""
         turnover.end_closed_by(now_ns, self._memory.arrays())
@@ -221,7 +242,10 @@ class FlowTable:
     ) -> FlowBatch:
         """The columns of some records' flows; a later part has its connection's names, as far as known."""
         memory = self._memory
-        batch = hand_out(memory, listed, self._captures, self._owners, groups, self._slabs)
+        known_after_ns = self._known_after_ns if "names" in groups else None
+        batch = hand_out(
+            memory, listed, self._captures, self._owners, groups, self._slabs, known_after_ns
+        )
         if self._add_names is None or "names" not in groups:
             return batch
         batch = self._add_names(batch)

@@ -20,6 +20,7 @@ from apptell.flows.schema import (
     GROUPS,
     MAX_SEGMENTS,
     MAX_SEQUENCE,
+    ORDER,
     SCHEMA,
     FlowBatch,
 )
@@ -228,6 +229,7 @@ def hand_out(
     owners: Sequence[Owner],
     groups: frozenset[str],
     slabs: Slabs,
+    known_after_ns: int | None = None,
 ) -> FlowBatch:
     """Some flows as a FlowBatch with the column groups asked for.
 
@@ -238,6 +240,8 @@ def hand_out(
         owners: what the records' owner numbers stand for.
         groups: of ``schema.GROUPS``; *core* is always there.
         slabs: memory of earlier batches.
+        known_after_ns: how long after its last packet a flow whose verdict was never due is surely handed out;
+            with it the columns ``schema.ORDER`` come too.
     """
     n, records = len(ready), memory.records
     ends = _Ends(memory, ready) if "segments" in groups else None
@@ -295,7 +299,9 @@ def hand_out(
         columns.update(_owners(owners, records, ready))
     if "audit" in groups:
         columns.update(_audit(records, ready, client))
-    schema = _schema(groups)
+    if known_after_ns is not None:
+        columns.update(_order(records, ready, known_after_ns))
+    schema = _schema(groups, has_order=known_after_ns is not None)
     arrays = [
         columns[name] if name in columns else pa.nulls(n, kind)
         for name, kind in zip(schema.names, schema.types, strict=True)
@@ -304,9 +310,22 @@ def hand_out(
 
 
 @lru_cache(maxsize=32)
-def _schema(groups: frozenset[str]) -> pa.Schema:
+def _schema(groups: frozenset[str], *, has_order: bool) -> pa.Schema:
     wanted = {name for group in groups | {"core"} for name in GROUPS[group]}
-    return pa.schema([field for field in SCHEMA if field.name in wanted], SCHEMA.metadata)
+    fields = [field for field in SCHEMA if field.name in wanted]
+    if has_order:
+        fields += [pa.field(name, kind) for name, kind in ORDER.items()]
+    return pa.schema(fields, SCHEMA.metadata)
+
+
+def _order(
+    records: NDArray[Any], ready: NDArray[np.int32], known_after_ns: int
+) -> dict[str, pa.Array]:
+    """Places of flows in the order of packets."""
+    known = records["decided_place"][ready]
+    never_due = known == 0
+    known[never_due] = records["clock_ns"][ready[never_due]] + known_after_ns
+    return {"start_place": pa.array(records["start_place"][ready]), "known_place": pa.array(known)}
 
 
 def _bits(values: NDArray[np.bool_]) -> pa.Array:

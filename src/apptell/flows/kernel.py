@@ -64,6 +64,8 @@ class Packets(NamedTuple):
 
     rows: NDArray[Any]
     """Shape (n,), dtype ``packets.headers.HEADER``."""
+    places: NDArray[np.int64]
+    """Their places in the order of packets (``packets.order``), shape (n,)."""
     buffer: NDArray[np.uint8]
     """The bytes that the rows point into."""
     whole: NDArray[np.uint8]
@@ -105,7 +107,7 @@ def add_packets(packets, first_row, rules, memory):
     """
     # Arrays are taken out of the tuples once: inside the loop that would count references, which costs more
     # than the rest of a packet's work.
-    rows, buffer, whole, capture = packets
+    rows, places, buffer, whole, capture = packets
     records, buckets, secret, arena, arena32, arena64 = memory[:6]
     free_records, service_ports, ready, young, early, counters = memory[6:]
     max_occupied = len(buckets) // 4 * 3
@@ -153,7 +155,7 @@ def add_packets(packets, first_row, rules, memory):
             if before >= 0 and records[before].state == ACTIVE:
                 end_flow(before, reason, records, ready, counters)
             record = take_record(before, bucket, records, buckets, free_records, counters)
-            begin_flow(records[record], header, key, way, capture)
+            begin_flow(records[record], header, places[row], key, way, capture)
             if fate == BEGINS_CONNECTION:
                 begin_connection(records[record], header, key)
             else:
@@ -199,7 +201,7 @@ def add_packets(packets, first_row, rules, memory):
             keep_bytes(header, buffer, flow, skip, signed, block, kind, arena, arena32, arena64)
         if flow.decided < DECIDED:
             if flow.payload_packets[0] + flow.payload_packets[1] >= rules.decision_packets:
-                decide(record, header.time_ns, records, young, counters)
+                decide(record, header.time_ns, places[row], records, young, counters)
             elif len(early) > 0 and flow.decided == UNDECIDED:
                 flow.decided = CANDIDATE
                 early[counters.n_early] = record
@@ -281,7 +283,7 @@ def take_record(before, bucket, records, buckets, free_records, counters):
 
 
 @inlined
-def begin_flow(flow, header, key, way, capture):
+def begin_flow(flow, header, place, key, way, capture):
     """Makes a record that of a new flow; what it knows of the connection stays as it was."""
     flow.low_high, flow.low_low = key.low_high, key.low_low
     flow.high_high, flow.high_low = key.high_high, key.high_low
@@ -303,6 +305,8 @@ def begin_flow(flow, header, key, way, capture):
     flow.retransmissions = 0
     flow.out_of_order = 0
     flow.decided_ns = 0
+    flow.start_place = place
+    flow.decided_place = 0
     for side in range(2):
         flow.packets[side] = 0
         flow.bytes[side] = 0

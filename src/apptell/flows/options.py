@@ -55,6 +55,8 @@ class FlowOptions:
     """Whether flows are also handed out while they are open, as soon as a verdict is due: live use."""
     lists_early: bool = False
     """Whether they are handed out too at each payload packet before that, for a verdict before it is due."""
+    lists_order: bool = False
+    """Whether flows come with the columns ``schema.ORDER``, for evidence that rests on earlier packets."""
     reports_once: bool = False
     """Whether a flow that was handed out open with a whole TLS hello ends without segments and names."""
 

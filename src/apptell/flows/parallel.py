@@ -51,9 +51,9 @@ class _Sender:
         self.send(_ANSWERS, answers, self._n_answers)
         self._n_answers += len(answers)
 
-    def observe(self, flows: FlowBatch | None, until_ns: int) -> None:
+    def observe(self, flows: FlowBatch | None, until: int) -> None:
         """Sends open flows."""
-        self.send(_OPEN, None if flows is None else flows.to_arrow(), until_ns)
+        self.send(_OPEN, None if flows is None else flows.to_arrow(), until)
 
 
 class _Receiver:
@@ -61,7 +61,7 @@ class _Receiver:
 
     def __init__(self, observer: Observer, jobs: int) -> None:
         self._observer = observer
-        self._until_ns = [0] * jobs
+        self._until = [0] * jobs
         self._n_answers = 0
 
     def learn(self, answers: pa.RecordBatch, n_before: int) -> None:
@@ -71,11 +71,11 @@ class _Receiver:
             self._observer.learn(answers.slice(known))
             self._n_answers = n_before + len(answers)
 
-    def observe(self, flows: FlowBatch | None, until_ns: int, index: int) -> None:
+    def observe(self, flows: FlowBatch | None, until: int, index: int) -> None:
         """Passes on open flows; all are there up to the time that the slowest process has reached."""
         if not flows:
-            self._until_ns[index] = until_ns
-        self._observer.observe(flows, min(self._until_ns))
+            self._until[index] = until
+        self._observer.observe(flows, min(self._until))
 
 
 def _work(

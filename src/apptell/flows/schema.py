@@ -131,6 +131,10 @@ AUDIT: Final = {  # never an input. Consumer: the leak audit
     "client_checksum": pa.uint16(),  # TCP or UDP checksum of the first packet from the client
     "server_checksum": pa.uint16(),
 }
+ORDER: Final = {  # what was known when. Consumer: verdicts.evidence; never stored
+    "start_place": pa.int64(),  # of the first packet in the capture's order (packets.order), ns since 1970 UTC
+    "known_place": pa.int64(),  # from which on later flows may know this one's names
+}
 GROUPS: Final = {
     "core": CORE,
     "segments": SEGMENTS,
@@ -142,7 +146,8 @@ SCHEMA: Final = pa.schema(
     [pa.field(name, kind) for group in GROUPS.values() for name, kind in group.items()],
     metadata={"apptell.flow_schema": str(SCHEMA_VERSION)},
 )
-_FIELDS: Final = {field.name: field for field in SCHEMA}
+_ORDER_FIELDS: Final = [pa.field(name, kind) for name, kind in ORDER.items()]
+_FIELDS: Final = {field.name: field for field in (*SCHEMA, *_ORDER_FIELDS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,12 +233,12 @@ class FlowBatch:
             DatasetError: a column is unknown or has another type.
         """
         for column in batch.schema:
-            at = SCHEMA.get_field_index(column.name)
-            if at < 0:
+            field = _FIELDS.get(column.name)
+            if field is None:
                 raise DatasetError(f"flows: unknown column {column.name!r}")
-            if SCHEMA.field(at).type != column.type:
+            if field.type != column.type:
                 raise DatasetError(
-                    f"flows: column {column.name!r} is {column.type}, not {SCHEMA.field(at).type}"
+                    f"flows: column {column.name!r} is {column.type}, not {field.type}"
                 )
         self._batch = batch
 

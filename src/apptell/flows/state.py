@@ -93,6 +93,8 @@ FLOW: Final = np.dtype(
         ("hole_start", np.uint32, (2, MAX_HOLES)),
         ("hole_end", np.uint32, (2, MAX_HOLES)),
         ("decided_ns", np.int64),
+        ("start_place", np.int64),  # of its first packet, as in ``packets.order``
+        ("decided_place", np.int64),  # of the packet at which a verdict was due; 0 before
         ("decided_packets", np.int64, (2,)),
         ("decided_bytes", np.int64, (2,)),
         ("connection_id", np.uint64),
@@ -109,7 +111,7 @@ FLOW: Final = np.dtype(
         # blocks of the first kept segment beyond those of ``segment``, each names the next, and of the last one
         ("first_more", np.int32),
         ("last_more", np.int32),
-        ("padding", np.uint8, (28,)),  # to seven cache lines
+        ("padding", np.uint8, (12,)),  # to seven cache lines
     ],
     align=True,
 )

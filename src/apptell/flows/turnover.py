@@ -93,11 +93,12 @@ def end_closed_by(now_ns, memory):
 
 
 @inlined
-def decide(record, time_ns, records, young, counters):
+def decide(record, time_ns, place, records, young, counters):
     """Freezes what a verdict may rest on; lists the flow where open flows are asked for."""
     flow = records[record]
     flow.decided = DECIDED
     flow.decided_ns = time_ns
+    flow.decided_place = place
     for side in range(2):
         flow.decided_packets[side] = flow.packets[side]
         flow.decided_bytes[side] = flow.bytes[side]
@@ -119,7 +120,7 @@ def decide_waiting(now_ns, after_ns, min_payload_packets, memory):
             and now_ns - flow.start_ns >= after_ns
             and flow.payload_packets[0] + flow.payload_packets[1] >= min_payload_packets
         ):
-            decide(record, now_ns, memory.records, memory.young, memory.counters)
+            decide(record, now_ns, now_ns, memory.records, memory.young, memory.counters)
 
 
 @kernel

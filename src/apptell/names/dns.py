@@ -9,7 +9,8 @@ over UDP or TCP::
     name: string            the name that was asked for, lower case, without the last dot, as in ``names.text``
     aliases: list<string>   the names to which the CNAME chain leads, in order; empty without a chain
     ttl_s: uint32           the smallest TTL of the address record and of the chain that leads to it, s
-    time_ns: int64          time of the packet that completed the response, ns since 1970 UTC
+    place: int64            of the packet that completed the response, in the order of packets
+                            (``packets.order``): its time, ns since 1970 UTC, where times increase
 
 The reader sees packets and not the kept segments of flows, for three reasons. A flow keeps its first segments,
 while the socket of a resolver may carry any number of responses. A DNS flow is handed out 90 s after its last
@@ -33,6 +34,7 @@ from apptell.kernels.compiled import kernel
 from apptell.names.dns_message import MAX_ALIASES, MAX_ANSWERS, Room, read_responses
 from apptell.names.dns_stream import DnsStreams
 from apptell.packets.headers import TCP, UDP, Status
+from apptell.packets.order import PacketOrder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +48,7 @@ ANSWERS: Final = pa.schema(
         ("name", pa.string()),
         ("aliases", pa.list_(pa.string())),
         ("ttl_s", pa.uint32()),
-        ("time_ns", pa.int64()),
+        ("place", pa.int64()),
     ]
 )
 """What ``DnsReader`` returns."""
@@ -62,9 +64,8 @@ _Messages = tuple[
     "NDArray[np.int64]",
     "NDArray[np.uint8]",
     "NDArray[np.uint64]",
-    "NDArray[np.int64]",
 ]
-"""What ``read_messages`` takes."""
+"""What ``read_messages`` takes, but for the places."""
 
 
 @kernel
@@ -96,7 +97,7 @@ def read_messages(
     stop: NDArray[np.int64],
     data: NDArray[np.uint8],
     client: NDArray[np.uint64],
-    time_ns: NDArray[np.int64],
+    place: NDArray[np.int64],
 ) -> pa.RecordBatch:
     """The addresses in m DNS messages, of the schema ``ANSWERS``.
 
@@ -105,7 +106,7 @@ def read_messages(
         stop: what follows its last byte.
         data: the messages.
         client: who got each message: address (high and low half) and IP version, shape (m, 3).
-        time_ns: when, ns since 1970 UTC, shape (m,).
+        place: of the packet that completed it, in the order of packets, shape (m,).
     """
     m = len(start)
     n_text, n_answers = 64 * m + 1024, 4 * m + MAX_ANSWERS
@@ -133,7 +134,7 @@ def read_messages(
             _strings(m, room.name_ends, room.text).take(rows),
             pa.ListArray.from_arrays(pa.array(room.alias_counts), aliases).take(rows),
             pa.array(answers[:, 4].astype(np.uint32)),
-            pa.array(time_ns[of]),
+            pa.array(place[of]),
         ],
         schema=ANSWERS,
     )
@@ -148,6 +149,7 @@ class DnsReader:
 
     def __init__(self, max_connections: int = 256) -> None:
         self._streams = DnsStreams(max_connections)
+        self._order = PacketOrder()
 
     def __call__(self, headers: HeaderBatch) -> pa.RecordBatch:
         """The answers in these packets, with those whose last bytes come with them; schema ``ANSWERS``.
@@ -156,12 +158,15 @@ class DnsReader:
             headers: packets in capture order; each batch once, in order.
         """
         rows = headers.rows
+        places = self._order(rows["time_ns"])
         listed = np.flatnonzero((rows["source_port"] == PORT) & (rows["status"] == Status.OK))
-        found = rows[listed]
+        if not len(listed):
+            return _NO_ANSWERS
+        found, places = rows[listed], places[listed]
         is_udp = (found["protocol"] == UDP) & (found["payload"] > 0)
         is_whole = found["is_whole"] != 0
         batches = [
-            read_messages(*_datagrams(found[chosen], data))
+            read_messages(*_datagrams(found[chosen], data), places[chosen])
             for chosen, data in (
                 (is_udp & ~is_whole, headers.buffer),
                 (is_udp & is_whole, headers.whole),
@@ -170,10 +175,12 @@ class DnsReader:
         ]
         is_tcp = found["protocol"] == TCP
         if is_tcp.any():
-            batches.append(read_messages(*self._join(found[is_tcp], headers)))
+            batches.append(read_messages(*self._join(found[is_tcp], headers, places[is_tcp])))
         return pa.concat_batches(batches) if batches else _NO_ANSWERS
 
-    def _join(self, segments: NDArray[Any], headers: HeaderBatch) -> _Messages:
+    def _join(
+        self, segments: NDArray[Any], headers: HeaderBatch, places: NDArray[np.int64]
+    ) -> tuple[*_Messages, NDArray[np.int64]]:
         """The messages that TCP segments complete."""
         joined = bytearray()
         ends, of = [0], []
@@ -190,17 +197,16 @@ class DnsReader:
                 joined += message
                 ends.append(len(joined))
                 of.append(row)
-        places = np.array(ends, dtype=np.int64)
-        chosen = segments[of]
+        bounds = np.array(ends, dtype=np.int64)
         data = np.frombuffer(joined, dtype=np.uint8)
-        return places[:-1], places[1:], data, _targets(chosen), chosen["time_ns"]
+        return bounds[:-1], bounds[1:], data, _targets(segments[of]), places[of]
 
 
 def _datagrams(rows: NDArray[Any], data: NDArray[np.uint8]) -> _Messages:
     """A message in each datagram."""
     start = rows["payload_at"].astype(np.int64)
     stop = start + np.maximum(np.minimum(rows["payload_captured"], rows["payload"]), 0)
-    return start, np.minimum(stop, len(data)), data, _targets(rows), rows["time_ns"]
+    return start, np.minimum(stop, len(data)), data, _targets(rows)
 
 
 def _targets(rows: NDArray[Any]) -> NDArray[np.uint64]:

@@ -20,8 +20,9 @@ from apptell.service.work import DECIDED, EARLY
 from apptell.verdicts import RollingContext, VerdictBatch, choose_threshold, identify_flows
 from apptell.verdicts.decide import decide_without_model
 from apptell.verdicts.evidence import BY_NAME
+from apptell.verdicts.identity import Found
 from apptell.verdicts.novelty import check_rate
-from apptell.verdicts.pipeline import least_payload_packets
+from apptell.verdicts.pipeline import identify_found, least_payload_packets
 from apptell.verdicts.schema import NAMED, OVERLOADED, SCHEMA
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ _TOTALS: Final = (
     "bytes_to_client",
 )
 
+_Asked = tuple[FlowBatch, Found | None]
+"""Flows, and what evidence says of them."""
 _Key = tuple[int, int]
 """Connection and part."""
 
@@ -85,11 +88,11 @@ class _Known:
 class _Sorted:
     """Flows by what is to be done with them."""
 
-    early: list[FlowBatch]
-    due: list[FlowBatch]
-    overloaded: list[FlowBatch]
+    early: list[_Asked]
+    due: list[_Asked]
+    overloaded: list[_Asked]
     ended: list[FlowBatch]
-    late: list[FlowBatch]
+    late: list[_Asked]
     """Those that ended whose name was seen only after their verdict."""
 
 
@@ -117,7 +120,7 @@ class Decisions:
             choose_threshold(threshold, model)
         check_rate(unknown, model)
         self._unknown = unknown
-        self._evidence = evidence
+        self._known_apps = None if evidence is None else evidence.known_apps
         self._least = least_payload_packets(evidence)
         self._options = context
         self._context: RollingContext | None = None
@@ -144,11 +147,7 @@ class Decisions:
             works: flows in the order in which they came.
             overloaded: there is no time to identify any.
         """
-        model, threshold, evidence = self.model, self._threshold, self._evidence
-        if evidence is not None:
-            for work in works:
-                if work.answers is not None:
-                    evidence.learn(work.answers)
+        model, threshold = self.model, self._threshold
         found = self._sort(works, overloaded=overloaded)
         around = self._around(model)
         reported: list[pa.RecordBatch] = []
@@ -157,22 +156,33 @@ class Decisions:
             (found.due, False, self._report),
             (found.late, False, self._report_late),
         ):
-            if batches:
-                flows = _as_decided(FlowBatch.concat(batches))
-                reported += map(
-                    report,
-                    identify_flows(
-                        [flows],
-                        model,
-                        threshold,
-                        early=early,
-                        context=around,
-                        evidence=evidence,
-                        unknown=self._unknown,
-                    ),
+            if not batches:
+                continue
+            if self._known_apps is None:
+                flows = _as_decided(FlowBatch.concat([flows for flows, _ in batches]))
+                said = identify_flows(
+                    [flows],
+                    model,
+                    threshold,
+                    early=early,
+                    context=around,
+                    unknown=self._unknown,
                 )
+            else:
+                of_all = Found.concat([_found(flows, of) for flows, of in batches])
+                of_all.flows = _as_decided(of_all.flows)
+                said = identify_found(
+                    of_all,
+                    model,
+                    threshold,
+                    early=early,
+                    context=around,
+                    known_apps=self._known_apps,
+                    unknown=self._unknown,
+                )
+            reported += map(report, said)
         if found.overloaded:
-            flows = _as_decided(FlowBatch.concat(found.overloaded))
+            flows = _as_decided(FlowBatch.concat([flows for flows, _ in found.overloaded]))
             reported.append(self._report(_not_identified(flows, model, threshold)))
         if any(batch.num_rows for batch in reported):
             both = reported[0] if len(reported) == 1 else pa.concat_batches(reported)
@@ -226,14 +236,16 @@ class Decisions:
                 enough = flows.payload_packets >= self._least
                 is_final = _flags(before is not None and not before.is_early for before in known)
                 due = enough & ~is_final & _flags(key not in settled for key in keys)
-                _add(found.ended, flows, enough | is_known)
-                if self._evidence is not None:
-                    _add(found.late, flows, is_final & _is_named_late(flows, known))
+                ends = enough | is_known
+                if ends.any():
+                    found.ended.append(flows if ends.all() else flows.filter(ends))
+                if self._known_apps is not None:
+                    _add(found.late, work, is_final & _is_named_late(flows, known))
             later.update(keys)
             if not (overloaded or work.is_overloaded):
-                _add(found.early if work.kind == EARLY else found.due, flows, due)
+                _add(found.early if work.kind == EARLY else found.due, work, due)
             elif work.kind != EARLY:  # what was said early stands
-                _add(found.overloaded, flows, due & ~is_known)
+                _add(found.overloaded, work, due & ~is_known)
         for batches in (found.early, found.due, found.overloaded, found.ended, found.late):
             batches.reverse()
         return found
@@ -291,10 +303,18 @@ def _flags(values: Iterable[bool]) -> NDArray[np.bool_]:
     return np.fromiter(values, dtype=bool)
 
 
-def _add(batches: list[FlowBatch], flows: FlowBatch, keep: NDArray[np.bool_]) -> None:
-    """The wanted ones of some flows."""
-    if keep.any():
-        batches.append(flows if keep.all() else flows.filter(keep))
+def _add(batches: list[_Asked], work: Work, keep: NDArray[np.bool_]) -> None:
+    """The wanted ones of some flows, with what evidence says of them."""
+    if keep.all():
+        batches.append((work.flows, work.found))
+    elif keep.any():
+        found = None if work.found is None else work.found.filter(keep)
+        batches.append((work.flows.filter(keep) if found is None else found.flows, found))
+
+
+def _found(flows: FlowBatch, found: Found | None) -> Found:
+    """What evidence says of flows, also of those whose names it was not asked about again."""
+    return Found.nothing(flows) if found is None else found
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[_Key, tuple[Any, ...]]]:

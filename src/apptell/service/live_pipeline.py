@@ -97,13 +97,15 @@ class LivePipeline:
         lossless = all(source.is_lossless for source in sources)
         self._is_live = all(source.is_live for source in sources)
         self._work = WorkQueue(self.options.max_waiting, is_lossless=lossless)
+        evidence_lock = threading.Lock()
         self._paths = [
             PacketPath(
                 source,
                 self.options.flows,
                 self.options.decide_after_s,
                 self._work,
-                reads_answers=evidence is not None,
+                evidence=evidence,
+                evidence_lock=evidence_lock,
             )
             for source in sources
         ]

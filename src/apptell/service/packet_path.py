@@ -5,6 +5,7 @@ It never waits for a model or an output, unless its source waits for it.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -15,8 +16,7 @@ from apptell.names.dns import DnsReader
 from apptell.service.work import DECIDED, EARLY, ENDED
 
 if TYPE_CHECKING:
-    import threading
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from apptell.capture import PacketBatch
     from apptell.flows import FlowBatch, FlowOptions
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from apptell.service.ending import Ending
     from apptell.service.sources import PacketSource
     from apptell.service.work import WorkQueue
+    from apptell.verdicts import Evidence
+    from apptell.verdicts.identity import Found
 
 _DECIDE_NS: Final = 250_000_000
 _SWEEP_NS: Final = 1_000_000_000
@@ -40,7 +42,9 @@ class PacketPath:
         options: how they become flows.
         decide_after_s: age at which a flow with at least two payload packets is decided, s; None for never.
         work: gets the flows.
-        reads_answers: whether it gets DNS answers too.
+        evidence: learns from the packets and is asked about each flow as it is handed out, by the thread that
+            read its packets: what it says depends on the packets alone.
+        evidence_lock: held while it is used, where several threads share it.
     """
 
     def __init__(
@@ -50,7 +54,8 @@ class PacketPath:
         decide_after_s: float | None,
         work: WorkQueue,
         *,
-        reads_answers: bool = False,
+        evidence: Evidence | None = None,
+        evidence_lock: threading.Lock | None = None,
     ) -> None:
         self.source = source
         self.packets = 0
@@ -65,9 +70,13 @@ class PacketPath:
         """By when to be done, once the end was asked for."""
         self._decide_after_s = decide_after_s
         self._work = work
-        self._read_answers = DnsReader() if reads_answers else None
+        self._evidence = evidence
+        self._evidence_lock = evidence_lock or threading.Lock()
+        self._read_answers = DnsReader()
         self._assembly = Assembly(
-            replace(options, reports_once=True), add_names=add_names, watch=self._watch
+            replace(options, reports_once=True, lists_order=evidence is not None),
+            add_names=add_names,
+            watch=None if evidence is None else self._watch,
         )
         self._table = self._assembly.table
         self.open_totals = self._table.open_totals()
@@ -109,9 +118,9 @@ class PacketPath:
                 if stop.is_set():
                     break
         finally:
-            self._bring_open()
+            self._bring(self._open_ones())
             for flows in self._table.finish(is_shutdown=self.ending is not None):
-                self._bring([flows], ENDED)
+                self._bring([(flows, ENDED)])
                 if self.ending is not None and time.monotonic() > self.ending.tell_s:
                     self.unreported = self._table.n_ready
                     break
@@ -119,18 +128,21 @@ class PacketPath:
     def _add(self, packets: PacketBatch) -> None:
         self.packets += len(packets)
         self.bytes += int(packets.wire.sum())
-        ended = self._assembly.add(packets, self.source.name)
-        self._bring(ended, ENDED)
-        self._bring_open()
-        if self._table.n_ready >= _MANY_READY:
-            self._bring(self._table.take(), ENDED)
+        # what these packets tell is known before any of their flows is asked about
+        batches = _ended(self._assembly.add(packets, self.source.name))
+        if self._evidence is not None:
+            self._table.end_silent()
+        batches += self._open_ones()
+        if self._evidence is not None or self._table.n_ready >= _MANY_READY:
+            batches += _ended(self._table.take())
+        self._bring(batches)
 
     def _watch(self, headers: HeaderBatch) -> None:
-        """Brings the DNS answers of packets before the flows that they become part of."""
-        if self._read_answers is not None:
-            answers = self._read_answers(headers)
-            if len(answers):
-                self._work.put_answers(answers)
+        """Learns from the DNS answers of packets before these become part of flows."""
+        answers = self._read_answers(headers)
+        if self._evidence is not None and len(answers):
+            with self._evidence_lock:
+                self._evidence.learn(answers)
 
     def _run_timers(self) -> None:
         if self._is_asked:
@@ -141,22 +153,41 @@ class PacketPath:
         if self._decide_after_s is not None and now_ns - self._decided_ns >= _DECIDE_NS:
             self._decided_ns = now_ns
             self._table.decide_after(self._decide_after_s, now_ns)
-            self._bring_open()
+            self._bring(self._open_ones())
         if source_ns is None:
             return
         if now_ns - self._swept_ns >= _SWEEP_NS:
             self._swept_ns = now_ns
-            self._bring(self._table.advance(now_ns), ENDED)
+            self._bring(_ended(self._table.advance(now_ns)))
         elif now_ns - self._closed_ns >= _CLOSE_NS:
             self._closed_ns = now_ns
-            self._bring(self._table.end_closed(now_ns), ENDED)
+            self._bring(_ended(self._table.end_closed(now_ns)))
 
-    def _bring_open(self) -> None:
-        self._bring(self._table.take_decided(), DECIDED)
-        self._bring(self._table.take_early(), EARLY)
+    def _open_ones(self) -> list[tuple[FlowBatch, str]]:
+        """Open flows whose verdict is due, or may be clear."""
+        return [
+            *((flows, DECIDED) for flows in self._table.take_decided()),
+            *((flows, EARLY) for flows in self._table.take_early()),
+        ]
 
-    def _bring(self, batches: Iterable[FlowBatch], kind: str) -> None:
-        for flows in batches:
+    def _bring(self, batches: Sequence[tuple[FlowBatch, str]]) -> None:
+        """Hands flows over: first all that they teach is remembered, then each is asked about."""
+        if not batches:
+            return
+        found: list[Found | None] = [None] * len(batches)
+        if self._evidence is not None:
+            with self._evidence_lock:
+                for place, (flows, kind) in enumerate(batches):
+                    if "server_name" in flows.columns:  # else it was asked about while it was open
+                        found[place] = self._evidence.begin(flows, is_remembered=kind != EARLY)
+                for one in found:
+                    if one is not None:
+                        self._evidence.finish(one)
+        for (flows, kind), said in zip(batches, found, strict=True):
             if kind == ENDED:
                 self.flows += len(flows)
-            self._work.put(flows, kind)
+            self._work.put(flows if said is None else said.flows, kind, said)
+
+
+def _ended(batches: Iterable[FlowBatch]) -> list[tuple[FlowBatch, str]]:
+    return [(flows, ENDED) for flows in batches]

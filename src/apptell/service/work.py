@@ -6,33 +6,29 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-from apptell.flows.schema import FlowBatch
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from apptell.flows.schema import FlowBatch
+    from apptell.verdicts.identity import Found
 
-EARLY, DECIDED, ENDED, ANSWERS = "early", "decided", "ended", "answers"
-"""What comes: open flows that may be clear already; open ones whose verdict is due; finished ones; DNS
-answers."""
-_NO_FLOWS: Final = FlowBatch.from_columns({}, n_flows=0)
+EARLY, DECIDED, ENDED = "early", "decided", "ended"
+"""What comes: open flows that may be clear already; open ones whose verdict is due; finished ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Some flows, or DNS answers, on their way to identification."""
+    """Some flows on their way to identification."""
 
     flows: FlowBatch
-    """No flows where there are answers."""
     kind: str
-    """EARLY, DECIDED, ENDED or ANSWERS."""
+    """EARLY, DECIDED or ENDED."""
     is_overloaded: bool
     """Whether there is no time to identify them."""
     since_s: float
     """When they came, by the monotonic clock."""
-    answers: pa.RecordBatch | None = None
-    """Of ``names.dns.ANSWERS``."""
+    found: Found | None = None
+    """What evidence says of the flows; None where it was not asked."""
 
 
 class WorkQueue:
@@ -58,7 +54,7 @@ class WorkQueue:
         """Flows that wait."""
         return self._n
 
-    def put(self, flows: FlowBatch, kind: str) -> None:
+    def put(self, flows: FlowBatch, kind: str, found: Found | None = None) -> None:
         """Adds flows; returns at once unless the queue is full. Whoever abandoned the queue gets none.
 
         Early flows are not queued where there is no room for them: their verdict falls due later anyway.
@@ -71,19 +67,9 @@ class WorkQueue:
             if kind == EARLY and full:
                 return
             overloaded = full and not self._is_lossless
-            self._waiting.append(Work(flows, kind, overloaded, time.monotonic()))
+            self._waiting.append(Work(flows, kind, overloaded, time.monotonic(), found))
             self._n += len(flows)
             self._changed.notify_all()
-
-    def put_answers(self, answers: pa.RecordBatch) -> None:
-        """Adds DNS answers, which take no room: there are fewer than the flows that follow from them."""
-        with self._changed:
-            if not self._is_abandoned:
-                since_s = time.monotonic()
-                self._waiting.append(
-                    Work(_NO_FLOWS, ANSWERS, is_overloaded=False, since_s=since_s, answers=answers)
-                )
-                self._changed.notify_all()
 
     def gather(self, max_flows: int, delay_s: float) -> list[Work]:
         """What waits, in order: as soon as ``max_flows`` do, or the first has waited ``delay_s``.

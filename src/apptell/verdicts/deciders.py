@@ -89,8 +89,7 @@ def choose_deciders(
         used = model if isinstance(model, Model) else load_model(model)
     found = None
     if options.asks_names:
-        packets = {} if used is None else {"decision_packets": used.decision_packets}
-        found = Evidence(Catalogue.load([str(file) for file in catalogue]), options, **packets)
+        found = Evidence(Catalogue.load([str(file) for file in catalogue]), options)
     if transports is None:
         learned = () if used is None else used.transports
         transports = [t for t in (TCP, UDP) if found is not None or used is None or t in learned]

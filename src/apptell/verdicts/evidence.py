@@ -20,13 +20,13 @@ The same facts give the same answer in whatever order flows come: see ``verdicts
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyarrow as pa
 
 from apptell.errors import UsageError
-from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.flows.schema import DECISION_SEGMENTS, ORDER, FlowBatch
 from apptell.verdicts.identity import NOBODY, SHARED, UNLISTED, Found, Identity, IdentityTable
 from apptell.verdicts.memory import MAX_KEYS, Memory
 from apptell.verdicts.schema import EVIDENCE_KINDS
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.catalogue import Catalogue
-    from apptell.flows.schema import FlowBatch
 
 BY_NAME: Final = EVIDENCE_KINDS[:4]
 """The kinds of evidence that need no model."""
@@ -68,7 +67,12 @@ NETWORK_PORTS: Final = {
 }
 """Server ports of the network's own services (IANA's registry of service names and ports)."""
 LATE_NS: Final = 120_000_000_000
-"""How long after its last packet a flow is known to have ended at the latest: the timeout and some more."""
+"""How long after its last packet a flow of unknown order is known to have ended: the timeout and some more."""
+_NETWORK_SERVICES: Final = sorted(set(NETWORK_PORTS.values()))
+_PORT_SERVICE: Final = np.zeros(1 << 16, dtype=np.int8)
+"""One more than the place of each port's service among them; 0 for none."""
+for _port, _service in NETWORK_PORTS.items():
+    _PORT_SERVICE[_port] = 1 + _NETWORK_SERVICES.index(_service)
 _SECOND: Final = 1_000_000_000
 _DAY_S: Final = 86_400
 _DNS_PORT: Final = 53
@@ -121,63 +125,66 @@ class EvidenceOptions:
 class Evidence:
     """Remembers names of addresses, and says whose each flow is. Reads no packet and asks no model.
 
-    Flows may come in any order, once what was known when they began has been put in: DNS answers by ``learn``,
-    and the names of flows that are still open by ``observe``.
+    What is known of a flow depends on the packets before its first one alone, in the order of the capture, and
+    not on when it is asked. Flows may come in any order, once what was known when they began has been put in:
+    DNS answers by ``learn``, and the names of flows that are still open by ``observe`` or ``begin``. Flows
+    without the columns ``flows.schema.ORDER`` are ordered by their times.
 
     Args:
         catalogue: which app or service a name or an address belongs to.
         options: what counts, and how long.
-        decision_packets: payload packets after which a flow's name counts for later flows, as in
-            ``FlowOptions``; one that ends with fewer counts once it has ended.
     """
 
-    def __init__(
-        self,
-        catalogue: Catalogue,
-        options: EvidenceOptions | None = None,
-        decision_packets: int = DECISION_SEGMENTS,
-    ) -> None:
+    def __init__(self, catalogue: Catalogue, options: EvidenceOptions | None = None) -> None:
         self.options = options or EvidenceOptions()
         self._catalogue = catalogue
-        self._decision_packets = decision_packets
         n, keep_ns = self.options.max_keys, int(self.options.keep_s * _SECOND)
-        self._answers: Memory[str] = Memory(keep_ns, n)
+        self._asked: Memory[str] = Memory(keep_ns, n)
+        """Names by client and address."""
+        self._asked_by_any: Memory[str] = Memory(keep_ns, n)
+        """Names by address."""
         self._reached: Memory[Identity] = Memory(keep_ns, n)
+        """Whose servers are, by client, address and port."""
+        self._reached_by_any: Memory[Identity] = Memory(keep_ns, n)
+        """The same by address and port."""
         self._names: dict[str, Identity | None] = {}
         self.known_apps = {
             app.id: Identity(app.id, app.name, app.category) for app in catalogue.apps.values()
         }
         """The apps of the catalogue by their ids."""
-        self.known_until_ns: int | None = None
-        """Flows that begin later than this wait for open flows that may have reached their server before; None
-        where nothing has to wait, because open flows are resolved as soon as their verdicts are due."""
+        self.known_until: int | None = None
+        """Flows that begin later than this place wait for open flows that may have reached their server before;
+        None where nothing has to wait, because open flows are put in as soon as their verdicts are due."""
 
     def learn(self, answers: pa.RecordBatch) -> None:
         """Remembers DNS answers.
 
         Args:
-            answers: the columns client, address, name, ttl_s and time_ns of ``names.dns.ANSWERS``.
+            answers: the columns client, address, name, ttl_s and place of ``names.dns.ANSWERS``.
         """
         if "dns" not in self.options.kinds:
             return
-        columns = ("client", "address", "name", "ttl_s", "time_ns")
-        add, keep_ns = self._answers.add, self._answers.keep_ns
-        for client, address, name, ttl_s, time_ns in zip(
+        columns = ("client", "address", "name", "ttl_s", "place")
+        asked, by_any, keep_s = self._asked.add, self._asked_by_any.add, self.options.keep_s
+        for client, address, name, ttl_s, place in zip(
             *(answers.column(column).to_pylist() for column in columns), strict=True
         ):
-            until_ns = time_ns + max(min(ttl_s, _DAY_S) * _SECOND - keep_ns, 0)
-            add(address, client, name, time_ns, until_ns)
+            until = place
+            if ttl_s > keep_s:
+                until += int((min(ttl_s, _DAY_S) - min(keep_s, _DAY_S)) * _SECOND)
+            asked((client, address), name, place, until)
+            by_any(address, name, place, until)
 
-    def observe(self, flows: FlowBatch | None, until_ns: int) -> None:
+    def observe(self, flows: FlowBatch | None, until: int) -> None:
         """Remembers which addresses open flows reach under which names.
 
         Args:
             flows: open flows with the groups *core* and *names* whose verdict is due; None for none.
-            until_ns: all such flows that were decided by then have been put in, ns since 1970 UTC.
+            until: all such flows that were decided by then have been put in, a place.
         """
         if flows is not None and "address" in self.options.kinds:
             self.begin(flows)
-        self.known_until_ns = until_ns
+        self.known_until = until
 
     def resolve(self, flows: FlowBatch) -> Found:
         """What is known of flows; what they teach is remembered first."""
@@ -190,21 +197,15 @@ class Evidence:
             flows: n flows with the groups *core* and *names*.
             is_remembered: whether it counts for later flows to the same addresses.
         """
-        n = len(flows)
-        table = IdentityTable()
-        found = Found(
-            flows,
-            table.identities,
-            np.full(n, NOBODY, dtype=np.int32),
-            np.full(n, NOBODY, dtype=np.int8),
-            np.zeros(n, dtype=bool),
-        )
+        found, known = _nothing_yet(flows)
+        table = IdentityTable(found.identities)
         if "name" in self.options.kinds:
             self._ask_names(found, table)
+        ends = _Ends(flows, np.flatnonzero(flows.numpy("server_port") != _DNS_PORT))
         if "dns" in self.options.kinds:
-            self._ask_dns(found, table)
+            self._ask_dns(found, table, ends)
         if is_remembered and "address" in self.options.kinds:
-            self._remember(found)
+            self._remember(found, known, ends)
         return found
 
     def finish(self, found: Found) -> Found:
@@ -212,12 +213,13 @@ class Evidence:
         table = IdentityTable(found.identities)
         if "address" in self.options.kinds:
             self._ask_addresses(found, table)
+        services = _PORT_SERVICE[found.flows.numpy("server_port")]
+        services[found.code >= 0] = 0
         if "range" in self.options.kinds:
-            self._ask_ranges(found, table)
-        ports = np.where(found.code < 0, found.flows.numpy("server_port"), 0)
-        for port in NETWORK_PORTS.keys() & set(ports.tolist()):
-            service = Identity(service=NETWORK_PORTS[port], service_kind=NETWORK)
-            found.code[ports == port] = table.place(service)
+            self._ask_ranges(found, table, services == 0)
+        for service in np.unique(services[services > 0]).tolist():
+            identity = Identity(service=_NETWORK_SERVICES[service - 1], service_kind=NETWORK)
+            found.code[(services == service) & (found.code < 0)] = table.place(identity)
         return found
 
     def _identity(self, name: str) -> Identity | None:
@@ -254,24 +256,23 @@ class Evidence:
             found.code[is_new] = code[is_new]
             found.kind[is_new] = _NAME
 
-    def _ask_dns(self, found: Found, table: IdentityTable) -> None:
-        flows = found.flows
-        names = flows.column("dns_name").to_pylist()
-        rows = np.flatnonzero(flows.numpy("server_port") != _DNS_PORT)
-        starts = flows.numpy("start_ns")[rows].tolist()
-        is_open = (found.code[rows] < 0).tolist()
-        at = self._answers.at
+    def _ask_dns(self, found: Found, table: IdentityTable, ends: _Ends) -> None:
+        # flows of a dataset know the name that was asked
+        names = found.flows.column("dns_name").to_pylist()
+        at = self._asked.at
+        is_open = (found.code[ends.rows] < 0).tolist()
+        starts = found.start[ends.rows].tolist()
         for row, client, server, start, opened in zip(
-            rows.tolist(), *_ends(flows, rows)[:2], starts, is_open, strict=True
+            ends.rows.tolist(), ends.client, ends.server, starts, is_open, strict=True
         ):
-            said, _ = at(server, client, start)
+            said = at((client, server), start)
             if said:
                 names[row] = said[0]
-            elif names[row]:  # flows of a dataset know the name that was asked
+            elif names[row]:
                 said = [names[row]]
             if said and opened:
                 self._settle(found, row, table, map(self._identity, said), _DNS)
-        found.flows = flows.with_columns(dns_name=pa.array(names, pa.string()))
+        found.flows = found.flows.with_columns(dns_name=pa.array(names, pa.string()))
 
     @staticmethod
     def _settle(
@@ -289,48 +290,68 @@ class Evidence:
             found.code[row] = table.place(several.pop())
             found.kind[row] = kind
 
-    def _remember(self, found: Found) -> None:
-        """Which addresses the named flows reached, from when their names count for others."""
-        rows = np.flatnonzero((found.code >= 0) | found.is_shared)
-        if not len(rows):
-            return
-        flows = found.flows
-        is_due = flows.payload_packets >= self._decision_packets
-        known_ns = np.where(is_due, flows.numpy("decided_ns"), flows.numpy("end_ns") + LATE_NS)
-        seen: dict[tuple[Any, ...], tuple[int, int]] = {}
-        ends = zip(*_ends(flows, rows), found.code[rows].tolist(), strict=True)
-        for key, time_ns in zip(ends, known_ns[rows].tolist(), strict=True):
-            first, last = seen.get(key, (time_ns, time_ns))
-            seen[key] = (min(first, time_ns), max(last, time_ns))
-        for (client, server, port, code), (first, last) in seen.items():
-            identity = found.identities[code] if code >= 0 else SHARED
-            self._reached.add((server, port), client, identity, first, last)
+    def _remember(self, found: Found, known: NDArray[np.int64], ends: _Ends) -> None:
+        """Which addresses the named flows with payload reached, from when their names count for others."""
+        codes = np.where(found.is_shared, len(found.identities), found.code)
+        codes[found.flows.payload_packets == 0] = NOBODY
+        identities = [*found.identities, SHARED]
+        seen: dict[tuple[str, str, int, int], list[int]] = {}
+        places = known[ends.rows].tolist()
+        for code, place, *key in zip(
+            codes[ends.rows].tolist(), places, ends.client, ends.server, ends.port, strict=True
+        ):
+            if code >= 0:
+                seen.setdefault((*key, code), []).append(place)
+        for (client, server, port, code), times in seen.items():
+            first, last = min(times), max(times)
+            is_one = last - first <= self._reached.keep_ns
+            for begin, end in [(first, last)] if is_one else zip(times, times, strict=True):
+                self._reached.add((client, server, port), identities[code], begin, end)
+                self._reached_by_any.add((server, port), identities[code], begin, end)
 
     def _ask_addresses(self, found: Found, table: IdentityTable) -> None:
-        rows = np.flatnonzero(found.is_open & (found.flows.numpy("server_port") != _DNS_PORT))
-        starts = found.flows.numpy("start_ns")[rows].tolist()
+        is_asked = found.is_open & (found.flows.numpy("server_port") != _DNS_PORT)
+        ends = _Ends(found.flows, np.flatnonzero(is_asked))
+        starts = found.start[ends.rows].tolist()
         for row, client, server, port, start in zip(
-            rows.tolist(), *_ends(found.flows, rows), starts, strict=True
+            ends.rows.tolist(), ends.client, ends.server, ends.port, starts, strict=True
         ):
-            own, others = self._reached.at((server, port), client, start)
-            said: Iterable[Identity | None] = own or others
+            said: Iterable[Identity | None] = self._reached.at((client, server, port), start)
             if not said:
-                asked = self._answers.at(server, client, start)[1]
+                said = self._reached_by_any.at((server, port), start)
+            if not said:
+                asked = self._asked_by_any.at(server, start)
                 said = [self._identity(name) for name in asked]
             if said:
                 self._settle(found, row, table, said, _ADDRESS)
 
-    def _ask_ranges(self, found: Found, table: IdentityTable) -> None:
-        rows = np.flatnonzero(~found.is_listed)
+    def _ask_ranges(self, found: Found, table: IdentityTable, is_asked: NDArray[np.bool_]) -> None:
+        rows = np.flatnonzero(is_asked & ~found.is_listed)
         if not len(rows):
             return
-        owners = self._catalogue.owners_of(
-            found.flows.column("server_address").take(pa.array(rows))
-        )
-        for row, owner in zip(rows.tolist(), owners.to_pylist(), strict=True):
-            if owner is not None:
-                found.code[row] = table.place(self.known_apps[owner])
-                found.kind[row] = _RANGE
+        names = ("server_address", "protocol", "server_port")
+        chosen = [found.flows.column(name).take(pa.array(rows)) for name in names]
+        owners = self._catalogue.owners_of(*chosen)
+        if owners.null_count < len(owners):
+            for row, owner in zip(rows.tolist(), owners.to_pylist(), strict=True):
+                if owner is not None:
+                    found.code[row] = table.place(self.known_apps[owner])
+                    found.kind[row] = _RANGE
+
+
+def _nothing_yet(flows: FlowBatch) -> tuple[Found, NDArray[np.int64]]:
+    """Flows of which nothing is known, and from which place on their names count for later ones."""
+    there = set(flows.columns)
+    if there.issuperset(ORDER):
+        start, known = (np.array(flows.numpy(name)) for name in ORDER)
+        flows = FlowBatch.trusted(flows.to_arrow().drop_columns(list(ORDER)))
+    else:
+        start = np.array(flows.numpy("start_ns"))
+        is_due = flows.payload_packets >= DECISION_SEGMENTS
+        known = np.where(is_due, flows.numpy("decided_ns"), flows.numpy("end_ns") + LATE_NS)
+    if "dns_name" not in there:
+        flows = flows.with_columns(dns_name=pa.nulls(len(flows), pa.string()))
+    return Found.nothing(flows, start), known
 
 
 def _host(name: str) -> str:
@@ -339,8 +360,14 @@ def _host(name: str) -> str:
     return head if colon and port.isdigit() and (":" not in head or head.endswith("]")) else name
 
 
-def _ends(flows: FlowBatch, rows: NDArray[np.int64]) -> list[list[Any]]:
-    """Client address, server address and server port of some flows."""
-    places = pa.array(rows)
-    names = ("client_address", "server_address", "server_port")
-    return [flows.column(name).take(places).to_pylist() for name in names]
+class _Ends:
+    """The ends of some flows."""
+
+    __slots__ = ("client", "port", "rows", "server")
+
+    def __init__(self, flows: FlowBatch, rows: NDArray[np.int64]) -> None:
+        places = pa.array(rows)
+        self.rows = rows
+        self.client: list[str] = flows.column("client_address").take(places).to_pylist()
+        self.server: list[str] = flows.column("server_address").take(places).to_pylist()
+        self.port: list[int] = flows.numpy("server_port")[rows].tolist()

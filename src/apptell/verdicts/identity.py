@@ -57,6 +57,21 @@ class Found:
     """Place of its evidence in EVIDENCE_KINDS, shape (n,); -1 where there is none."""
     is_shared: NDArray[np.bool_]
     """Whether the address has names of several apps or services, shape (n,)."""
+    start: NDArray[np.int64]
+    """Place of each flow's first packet in the order of packets, shape (n,)."""
+
+    @classmethod
+    def nothing(cls, flows: FlowBatch, start: NDArray[np.int64] | None = None) -> Found:
+        """Flows of which nothing is known."""
+        n = len(flows)
+        return cls(
+            flows,
+            [],
+            np.full(n, NOBODY, dtype=np.int32),
+            np.full(n, NOBODY, dtype=np.int8),
+            np.zeros(n, dtype=bool),
+            np.array(flows.numpy("start_ns")) if start is None else start,
+        )
 
     def __len__(self) -> int:
         return len(self.code)
@@ -84,6 +99,7 @@ class Found:
             self.code[keep],
             self.kind[keep],
             self.is_shared[keep],
+            self.start[keep],
         )
 
     def take(self, rows: NDArray[np.int64]) -> Found:
@@ -94,6 +110,7 @@ class Found:
             self.code[rows],
             self.kind[rows],
             self.is_shared[rows],
+            self.start[rows],
         )
 
     @staticmethod
@@ -111,6 +128,7 @@ class Found:
             ).astype(np.int32),
             np.concatenate([part.kind for part in parts]),
             np.concatenate([part.is_shared for part in parts]),
+            np.concatenate([part.start for part in parts]),
         )
 
     def columns(self) -> dict[str, pa.Array]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from apptell.errors import ApptellError, UsageError
 from apptell.flows import FlowOptions
-from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
+from apptell.flows.schema import DECISION_SEGMENTS, ORDER, FlowBatch
 from apptell.names import read_flows
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
 from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide, decide_without_model
@@ -21,7 +21,7 @@ from apptell.verdicts.deciders import choose_deciders
 from apptell.verdicts.novelty import check_rate, stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from apptell.models import Model
     from apptell.verdicts.context import Context
     from apptell.verdicts.evidence import Evidence, EvidenceOptions
+    from apptell.verdicts.identity import Found, Identity
     from apptell.verdicts.schema import Verdict, VerdictBatch
 
 DEFAULT_THRESHOLD: Final = 0.85
@@ -46,6 +47,7 @@ NEEDED: Final = frozenset(
     }
 )
 """Columns of a flow that a verdict and its records need once the model has seen the flow."""
+_LIGHT: Final = NEEDED | ORDER.keys()
 MIN_PAYLOAD_PACKETS: Final = 2
 """A model is not asked about flows with fewer packets with payload (Section 3.1)."""
 
@@ -214,41 +216,83 @@ def flows_and_verdicts(
     check_rate(unknown, model)
     if early:
         unknown = None
-    scored = _scored(batches, model, evidence, early=early, asks_unknown=unknown is not None)
+    begun = _begun(batches, model, evidence, early=early)
+    scored = _asked(begun, model, early=early, asks_unknown=unknown is not None)
     if context is not None:
         scored = context.reweigh(scored, keep=not early)
     if evidence is not None:
         scored = _finished(scored, evidence)
+    known_apps = None if evidence is None else evidence.known_apps
+    return _decided(scored, model, threshold, known_apps, unknown)
+
+
+def identify_found(
+    found: Found,
+    model: Model | None = None,
+    threshold: float | None = None,
+    *,
+    early: bool = False,
+    context: Context | None = None,
+    known_apps: Mapping[str, Identity] | None = None,
+    unknown: float | None = None,
+) -> Iterator[VerdictBatch]:
+    """Verdicts on flows of which evidence has said all that it knows.
+
+    Args:
+        found: flows with at least one payload packet, and what ``Evidence.finish`` says of them.
+        model: as ``identify_flows`` takes it, like the following.
+        threshold: smallest accepted confidence.
+        early: whether the flows' fifth payload packet is still to come.
+        context: re-weights a client's flows.
+        known_apps: name and category of apps by their ids, for those that the model names.
+        unknown: as ``identify_flows`` takes it.
+    """
+    check_rate(unknown, model)
+    if early:
+        unknown = None
+    begun = [Scored(found.flows, None, None, found)]
+    scored = _asked(begun, model, early=early, asks_unknown=unknown is not None)
+    if context is not None:
+        scored = context.reweigh(scored, keep=not early)
+    for _, verdicts in _decided(scored, model, threshold, known_apps, unknown):
+        yield verdicts
+
+
+def _decided(
+    scored: Iterable[Scored],
+    model: Model | None,
+    threshold: float | None,
+    known_apps: Mapping[str, Identity] | None,
+    unknown: float | None,
+) -> Iterator[tuple[FlowBatch, VerdictBatch]]:
+    """The flows with their verdicts."""
     if model is None:
         for flows, _, _, found, _ in scored:
             yield flows, decide_without_model(flows, found)
         return
     limit = choose_threshold(threshold, model)
     name, packets = f"{model.name}@{model.hash}", model.decision_packets
-    known = None if evidence is None else evidence.known_apps
     cutoff = 1.0 if unknown is None else model.require_unknown().cutoff(unknown)
     for flows, probabilities, others, found, p_unknown in scored:
         stack = stacks(flows, model)
         if probabilities is None:
-            yield flows, decide_without_model(flows, found, packets, model.transports, stack)
+            verdicts = decide_without_model(flows, found, packets, model.transports, stack)
         else:
-            yield (
+            verdicts = decide(
                 flows,
-                decide(
-                    flows,
-                    probabilities,
-                    model.apps,
-                    limit,
-                    name,
-                    packets,
-                    others,
-                    found,
-                    known,
-                    p_unknown,
-                    cutoff,
-                    stack,
-                ),
+                probabilities,
+                model.apps,
+                limit,
+                name,
+                packets,
+                others,
+                found,
+                known_apps,
+                p_unknown,
+                cutoff,
+                stack,
             )
+        yield flows, verdicts
 
 
 def whole_context(options: ContextOptions, model: Model) -> WholeContext:
@@ -256,38 +300,43 @@ def whole_context(options: ContextOptions, model: Model) -> WholeContext:
     return WholeContext(options, model.prior, NEEDED)
 
 
-def _scored(
-    batches: Iterable[FlowBatch],
-    model: Model | None,
-    evidence: Evidence | None,
-    *,
-    early: bool,
-    asks_unknown: bool = False,
+def _begun(
+    batches: Iterable[FlowBatch], model: Model | None, evidence: Evidence | None, *, early: bool
 ) -> Iterator[Scored]:
-    """The flows that a verdict is given on, with what their names say, and their probabilities.
-
-    The model is asked about those that no name decides.
-    """
-    least_of_model = 1 if early else MIN_PAYLOAD_PACKETS
+    """The flows that a verdict is given on, with what their names say."""
     least = least_payload_packets(evidence, early=early)
     for batch in batches:
-        enough = batch.payload_packets >= least
-        flows = batch if enough.all() else batch.filter(enough)
+        flows = batch if model is not None else _without_payload(batch)
+        enough = flows.payload_packets >= least
+        if not enough.all():
+            flows = flows.filter(enough)
         if not len(flows):
             continue
-        whole = Scored(flows, None)
-        if evidence is not None:
+        if evidence is None:
+            yield Scored(flows, None)
+        else:
             found = evidence.begin(flows, is_remembered=not early)
-            whole = Scored(found.flows, None, None, found)
-        if model is None:
-            yield whole
-            continue
+            yield Scored(found.flows, None, None, found)
+
+
+def _asked(
+    begun: Iterable[Scored], model: Model | None, *, early: bool, asks_unknown: bool
+) -> Iterator[Scored]:
+    """The same with the probabilities of the flows that no name decides, by the model."""
+    if model is None:
+        yield from begun
+        return
+    least = 1 if early else MIN_PAYLOAD_PACKETS
+    for whole in begun:
+        flows = whole.flows
         is_asked = np.isin(flows.numpy("protocol"), model.transports)
-        is_asked &= flows.payload_packets >= least_of_model
+        is_asked &= flows.payload_packets >= least
         if whole.found is not None:
             is_asked &= ~whole.found.is_app
         if not is_asked.all():
-            yield _chosen(whole, ~is_asked)
+            light = _without_payload(flows)
+            found = None if whole.found is None else replace(whole.found, flows=light)
+            yield _chosen(Scored(light, None, None, found), ~is_asked)
         if is_asked.any():
             asked = _chosen(whole, is_asked)
             if asks_unknown:
@@ -302,7 +351,7 @@ def _finished(scored: Iterable[Scored], evidence: Evidence) -> Iterator[Scored]:
 
     An error in between comes after the flows before it.
     """
-    held: list[Scored] = []
+    held: list[tuple[int, Scored]] = []
     failed: ApptellError | None = None
 
     def finish(one: Scored) -> Scored:
@@ -312,21 +361,24 @@ def _finished(scored: Iterable[Scored], evidence: Evidence) -> Iterator[Scored]:
 
     try:
         for each in scored:
-            found, until = each.found, evidence.known_until_ns
+            found, until = each.found, evidence.known_until
             if found is None or until is None:
                 yield finish(each)
                 continue
-            is_early = found.is_open & (found.flows.numpy("start_ns") > until)
+            light = _without_payload(each.flows)
+            each = each._replace(flows=light, found=replace(found, flows=light))
+            is_early = found.is_open & (found.start > until)
             if not is_early.all():
                 yield finish(_chosen(each, ~is_early))
+            ready = [one for newest, one in held if newest <= until]
+            held = [(newest, one) for newest, one in held if newest > until]
             if is_early.any():
-                held.append(_without_payload(_chosen(each, is_early)))
-            ready = [one for one in held if one.flows.numpy("start_ns").max() <= until]
-            held = [one for one in held if one.flows.numpy("start_ns").max() > until]
+                held.append((int(found.start[is_early].max()), _chosen(each, is_early)))
             yield from map(finish, ready)
     except ApptellError as error:
         failed = error
-    yield from map(finish, held)
+    for _, one in held:
+        yield finish(one)
     if failed is not None:
         raise failed
 
@@ -351,10 +403,8 @@ def _chosen(scored: Scored, keep: NDArray[np.bool_]) -> Scored:
     )
 
 
-def _without_payload(scored: Scored) -> Scored:
-    """The same flows with the columns alone that a verdict still needs."""
-    batch = scored.flows.to_arrow()
-    there = [name for name in batch.schema.names if name in NEEDED]
-    flows = FlowBatch(batch.select(there))
-    found = None if scored.found is None else replace(scored.found, flows=flows)
-    return scored._replace(flows=flows, found=found)
+def _without_payload(flows: FlowBatch) -> FlowBatch:
+    """The same flows with the columns alone that names and verdicts need."""
+    batch = flows.to_arrow()
+    there = [name for name in batch.schema.names if name in _LIGHT]
+    return FlowBatch.trusted(batch.select(there))

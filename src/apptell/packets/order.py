@@ -1,0 +1,35 @@
+"""Times of packets in, the same times made strictly increasing out: a packet's place in its capture.
+
+Times of packets may be equal, and may step back. What was known when a flow began must depend on neither:
+it is told by the order of the packets. Where times increase, a packet's place is its time; otherwise it is one
+more than the place before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class PacketOrder:
+    """The places of a capture's packets, batch by batch; whoever counts the same packets gets the same."""
+
+    def __init__(self) -> None:
+        self.last_ns = 0
+        """Place of the newest packet, ns since 1970 UTC."""
+
+    def __call__(self, time_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The places of the next packets, shape (n,), from their times, ns since 1970 UTC."""
+        if not len(time_ns):
+            return np.empty(0, dtype=np.int64)
+        step = np.arange(len(time_ns), dtype=np.int64)
+        places = time_ns - step
+        places[0] = max(places[0], self.last_ns + 1)
+        np.maximum.accumulate(places, out=places)
+        places += step
+        self.last_ns = int(places[-1])
+        return places
