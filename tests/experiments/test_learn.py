@@ -63,7 +63,8 @@ def test_a_model_learns_by_names_and_then_decides_flows_that_show_none(
     assert learned.label_sources == {"name": 26}
     assert learned.held_out == "session"
     info = learned.model.info
-    assert info["learned"] == {"transports": ["tcp"], "names": "masked"}
+    assert info["learned"]["transports"] == ["tcp"]
+    assert info["learned"]["names"] == "masked"
     assert info["data"]["late_views"] > 0
     assert info["data"]["name_labels_share"] == 1.0
     assert len(apptell.Dataset.open(tmp_path / "dataset")) == 26 + 24

@@ -133,3 +133,32 @@ def test_a_later_part_that_is_a_flow_of_its_own_is_no_view(tmp_path: Path, rows:
     path = capture.write(tmp_path / "silent.pcap")
     data = Dataset.build(path, tmp_path / "d", labels="names", catalogue=[rows])
     assert data.info["late_views"] == 0
+
+
+def test_a_block_of_addresses_that_one_app_was_reached_in_labels_flows_of_other_captures(
+    tmp_path: Path, rows: Path
+) -> None:
+    one, two = Capture(), Capture()
+    one.connection(1, "20.1.2.3", _hello(b"chat.example"))
+    one.connection(2, "20.1.3.3", _hello(b"chat.example"))
+    one.connection(3, "20.1.3.4", _hello(b"unlisted.example"))
+    one.connection(4, "10.1.2.3", _hello(b"tube.example"))
+    two.connection(1, "20.1.2.99")  # the block of one app
+    two.connection(2, "20.1.3.99")  # a block with an unlisted name too
+    two.connection(3, "20.1.4.99")  # a block without a name
+    two.connection(4, "10.1.2.99")  # a block of a private network
+    (tmp_path / "c").mkdir()
+    captures = [one.write(tmp_path / "c" / "one.pcap"), two.write(tmp_path / "c" / "two.pcap")]
+    for number, named in enumerate((tmp_path / "c", captures)):
+        place = tmp_path / f"d{number}"
+        data = Dataset.build(named, place, labels="names", catalogue=[rows], jobs=1 + number)
+        flows = data.read()
+        found = dict(zip(flows.column("server_address").to_pylist(), _labels(data), strict=True))
+        assert found == {
+            "20.1.2.3": ("chat", "name"),
+            "20.1.3.3": ("chat", "name"),
+            "10.1.2.3": ("tube", "name"),
+            "20.1.2.99": ("chat", "block"),
+        }
+    alone = Dataset.build(captures[1:], tmp_path / "alone", labels="names", catalogue=[rows])
+    assert len(alone) == 0

@@ -57,7 +57,7 @@ class LearnedModel:
     left_out: dict[str, int]
     """Labelled flows of each app that has too few."""
     label_sources: dict[str, int]
-    """What the labels rest on: flows by ``name``, ``dns``, ``address`` and ``range``."""
+    """What the labels rest on: flows by ``name``, ``dns``, ``address``, ``range`` and ``block``."""
     held_out: str
     """What the promise held out: ``source``, ``session`` (captures), ``client``, or ``paper`` (connections)."""
 

@@ -111,7 +111,7 @@ NAMES: Final = {
 LABELS: Final = {
     "label": pa.string(),  # "app" or "app/activity", lower case; null when unknown
     "label_from": pa.string(),  # which ground truth said so
-    "label_source": pa.string(),  # of labels by names, the kind of evidence: name, dns, address or range
+    "label_source": pa.string(),  # of labels by names, one of verdicts.name_labels.LABEL_SOURCES
     # Of a late view (a connection seen from later packets on), the connection_id of its connection; null of a
     # flow. Consumers: experiments, dataset.change.
     "part_of": pa.uint64(),

@@ -109,6 +109,13 @@ class LabelFormat(ABC):
     def detect(self, candidate: Candidate) -> bool:
         """Whether this format names the apps of a candidate; looks at names and beginnings of files alone."""
 
+    def survey(self, candidates: Sequence[Candidate]) -> LabelFormat:  # noqa: ARG002
+        """The format to read candidates with, after a look at all of them; itself where it needs none.
+
+        It is called where the user asked for this format, before the first candidate is read.
+        """
+        return self
+
     @abstractmethod
     def read(self, candidate: Candidate) -> Iterator[LabelledSource]:
         """The candidate's sources of labelled flows. Also called where ``detect`` was not: the user said so.

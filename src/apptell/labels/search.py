@@ -70,7 +70,15 @@ class LabelSearch:
             if not path.exists():
                 raise LabelError(f"{path}: no such file or folder")
         named_logs = self._named_logs()
-        search = _Search(self._reader, self._options, self._asked, self._known, named_logs)
+        asked = self._asked
+        if self._options.kind is not None:
+            candidates = [
+                Candidate(path, root, self._reader, self._options)
+                for root in self._paths
+                for path in _files_below(root)
+            ]
+            asked = [form.survey(candidates) for form in asked]
+        search = _Search(self._reader, self._options, asked, self._known, named_logs)
         n_found = 0
         for root in self._paths:
             n_before = n_found
@@ -139,10 +147,7 @@ class _Search:
             if whole is not None:
                 yield from whole
                 return
-            paths = sorted(path for path in root.rglob("*") if path.is_file())
-        else:
-            paths = [root]
-        for path in paths:
+        for path in _files_below(root):
             if path in self._named_logs:
                 continue
             yield from self._sources(self._candidate(path, root)) or ()
@@ -198,6 +203,13 @@ class _Search:
                     else f"a label log ({form.name}) that no capture beside it needs"
                 )
         return found
+
+
+def _files_below(root: Path) -> list[Path]:
+    """The files in a folder and its folders, sorted; a file itself."""
+    if not root.is_dir():
+        return [root]
+    return sorted(path for path in root.rglob("*") if path.is_file())
 
 
 def _log_format(
