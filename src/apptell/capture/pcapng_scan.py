@@ -20,7 +20,7 @@ from apptell.capture.columns import (
     PREVIOUS_NS,
     WIRE_BYTES,
 )
-from apptell.kernels.compiled import inlined, kernel
+from apptell.kernels.compiled import inlined, kernel, subroutine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,7 +120,7 @@ def find_uid(uid, table):  # type: ignore[no-untyped-def]
     return slot, False
 
 
-@kernel
+@subroutine
 def nanoseconds(ticks, unit_kind, unit, offset_ns):  # type: ignore[no-untyped-def]
     """Ticks of an interface's clock as ns since 1970, rounded down, held within int64.
 
@@ -158,7 +158,7 @@ def nanoseconds(ticks, unit_kind, unit, offset_ns):  # type: ignore[no-untyped-d
     return signed + offset_ns
 
 
-@kernel
+@subroutine
 def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-def]
     """Options of a packet block in ``buffer[start:end]``.
 

@@ -34,7 +34,7 @@ from apptell.encoding.tokens import (
     put,
     size_class,
 )
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import inlined, subroutine
 from apptell.names.hello import is_grease
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ NAMES_HASHED: Final = 2
 _SERVER_NAME, _GROUPS, _ALGORITHMS, _ALPN, _VERSIONS, _KEY_SHARE = 0, 10, 13, 16, 43, 51
 
 
-@kernel
+@inlined
 def u16(data: NDArray[np.uint8], at: Any) -> Any:
     """Two bytes as a number; the caller has checked that they are there."""
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
-@kernel
+@inlined
 def _has_own_size(extension: int) -> bool:
     """Whether an extension's size says something: not that of names, padding, tickets, keys, ECH."""
     return not (
@@ -67,7 +67,7 @@ def _has_own_size(extension: int) -> bool:
     )
 
 
-@kernel
+@subroutine
 def put_name(
     sink: Sink, flow: int, data: NDArray[np.uint8], start: int, stop: int, names: int
 ) -> None:
@@ -94,7 +94,7 @@ def put_name(
         put_letters(sink, flow, NAME_WORD, data, start, stop)
 
 
-@kernel
+@subroutine
 def put_letters(
     sink: Sink, flow: int, field: int, data: NDArray[np.uint8], start: int, stop: int
 ) -> None:
@@ -112,12 +112,12 @@ def put_letters(
         begin = at + 1
 
 
-@kernel
+@inlined
 def _is_name_byte(byte: int) -> bool:
     return 48 <= byte <= 57 or 97 <= (byte | 32) <= 122 or byte == 45 or byte == 95
 
 
-@kernel
+@subroutine
 def _host_span(data: NDArray[np.uint8], start: int, stop: int) -> tuple[int, int]:
     """The first host name in data[start:stop]: labels, dots, two letters or more at the end."""
     at = start
@@ -141,7 +141,7 @@ def _host_span(data: NDArray[np.uint8], start: int, stop: int) -> tuple[int, int
     return -1, -1
 
 
-@kernel
+@subroutine
 def put_words(
     sink: Sink, flow: int, data: NDArray[np.uint8], start: int, stop: int, names: int
 ) -> None:
@@ -163,7 +163,7 @@ def put_words(
         begin = at + 1
 
 
-@kernel
+@subroutine
 def _put_list(
     sink: Sink, flow: int, code: int, data: NDArray[np.uint8], start: int, stop: int, step: int
 ) -> None:
@@ -182,7 +182,7 @@ def _put_list(
     put(sink, flow, key)
 
 
-@kernel
+@subroutine
 def put_client_hello(
     sink: Sink,
     flow: int,
@@ -254,7 +254,7 @@ def put_client_hello(
     put(sink, flow, unordered)
 
 
-@kernel
+@subroutine
 def _mode(data: NDArray[np.uint8], start: int, stop: int, names: int) -> int:
     """Names as asked for; masked where the name was overwritten by zeros."""
     for at in range(start, stop):
@@ -263,7 +263,7 @@ def _mode(data: NDArray[np.uint8], start: int, stop: int, names: int) -> int:
     return NAMES_MASKED
 
 
-@kernel
+@subroutine
 def put_server_hello(sink: Sink, flow: int, data: NDArray[np.uint8], start: Any, stop: Any) -> None:
     """Tokens of a ServerHello in data[start:stop], from its type on."""
     if start + 39 > stop:
@@ -291,7 +291,7 @@ def put_server_hello(sink: Sink, flow: int, data: NDArray[np.uint8], start: Any,
     put(sink, flow, key)
 
 
-@kernel
+@subroutine
 def put_certificates(
     sink: Sink, flow: int, data: NDArray[np.uint8], start: Any, stop: Any, names: int
 ) -> None:

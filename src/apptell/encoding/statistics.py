@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from apptell.flows.schema import DECISION_SEGMENTS
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import kernel, subroutine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -143,16 +143,22 @@ def measure_flows(
             features[flow, _PACKETS + 4] = totals[flow, 4] / totals[flow, 5]
 
 
-@kernel
+@subroutine
 def _summarise(values: NDArray[np.float64], row: NDArray[np.float32], at: int) -> None:
     """Min, max, mean and population deviation of ``values`` into four places; zeros for none."""
     if values.size == 0:
         return
-    mean = values.mean()
+    least = most = values[0]
+    total = 0.0
+    for value in values:
+        least = min(least, value)
+        most = max(most, value)
+        total += value
+    mean = total / values.size
     spread = 0.0
     for value in values:
         spread += (value - mean) ** 2
-    row[at] = values.min()
-    row[at + 1] = values.max()
+    row[at] = least
+    row[at + 1] = most
     row[at + 2] = mean
     row[at + 3] = np.sqrt(spread / values.size)

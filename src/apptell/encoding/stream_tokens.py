@@ -42,7 +42,7 @@ from apptell.encoding.tokens import (
     put,
     size_class,
 )
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import inlined, kernel, subroutine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +55,7 @@ MAX_PLAIN: Final = 600
 _N_TURNS: Final = 8
 
 
-@kernel
+@inlined
 def _record_at(data: NDArray[np.uint8], at: Any) -> Any:
     """Whether five bytes can be the header of a TLS record (RFC 8446, section 5.1)."""
     return (
@@ -66,7 +66,7 @@ def _record_at(data: NDArray[np.uint8], at: Any) -> Any:
     )
 
 
-@kernel
+@subroutine
 def _frames(data: NDArray[np.uint8], n: int, total: int, skip: int, width: int, big: bool) -> int:
     """How many frames with a length of ``width`` bytes before each fill data[:n] exactly, else 0."""
     at: Any = skip
@@ -83,7 +83,7 @@ def _frames(data: NDArray[np.uint8], n: int, total: int, skip: int, width: int, 
     return count if at == n or (at == total and count > 1) else 0
 
 
-@kernel
+@subroutine
 def _put_plain(
     sink: Sink, flow: int, side: int, data: NDArray[np.uint8], n: int, total: int, names: int
 ) -> None:
@@ -103,7 +103,7 @@ def _put_plain(
     put_words(sink, flow, data, 0, min(n, MAX_PLAIN), names)
 
 
-@kernel
+@subroutine
 def _put_messages(
     sink: Sink, flow: int, side: int, data: NDArray[np.uint8], n: int, names: int
 ) -> None:
@@ -125,7 +125,7 @@ def _put_messages(
         at = end
 
 
-@kernel
+@subroutine
 def _order_rows(
     begin: int,
     n: int,

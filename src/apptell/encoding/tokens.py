@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import inlined, subroutine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,7 +43,7 @@ class Sink(NamedTuple):
     """The flow in which each bucket was last put in, shape (N_BUCKETS,)."""
 
 
-@kernel
+@inlined
 def mix(value: Any, more: Any) -> Any:
     """Another number that depends on both: a step of a 64-bit multiplicative hash."""
     # Unsigned, which wraps: of signed products the compiler assumes that they never overflow.
@@ -51,7 +51,7 @@ def mix(value: Any, more: Any) -> Any:
     return np.int64(mixed ^ (mixed >> _SHIFT))
 
 
-@kernel
+@subroutine
 def put(sink: Sink, flow: int, key: Any) -> None:
     """Adds the token of a key, once a flow, while there is room."""
     bucket = (mix(key, 0x5BD1E995) >> 17) & (N_BUCKETS - 1)
@@ -64,7 +64,7 @@ def put(sink: Sink, flow: int, key: Any) -> None:
         sink.filled[0] = at + 1
 
 
-@kernel
+@subroutine
 def size_class(size: Any) -> Any:
     """A size in steps: up to 64 each its own, above four to each doubling."""
     if size <= 64:
@@ -75,7 +75,7 @@ def size_class(size: Any) -> Any:
     return 4 * top + ((size >> (top - 2)) & 3) + 41
 
 
-@kernel
+@subroutine
 def hash_bytes(key: Any, data: NDArray[np.uint8], start: Any, stop: Any) -> Any:
     """A key made of another and of data[start:stop]."""
     for at in range(start, stop):

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from apptell.kernels.compiled import inlined, kernel
+from apptell.kernels.compiled import inlined, kernel, subroutine
 
 ADDRESS_TEXT: Final = 46
 """Characters of the longest address."""
@@ -24,7 +24,7 @@ def _write_decimal(value, text, at):
     return at + 1
 
 
-@kernel
+@subroutine
 def write_address(high, low, version, text, at):
     """Writes an address as text (RFC 5952); returns where it ends."""
     if version == 4:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from apptell.kernels.compiled import inlined, kernel
+from apptell.kernels.compiled import inlined, kernel, subroutine
 from apptell.packets.byte_fields import be32
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _ALPHABET: Final = np.frombuffer(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", dtype=np.uint8
 )
 _LANES: Final = 128
+_FEW: Final = 128
+"""Up to so many ids take less time in Python than the kernel takes to be compiled or loaded."""
 _START_A, _START_B, _START_C, _START_D, _START_E = (
     np.uint32(word) for word in (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0)
 )
@@ -52,18 +54,17 @@ def community_id(
     Raises:
         ValueError: an address is none.
     """
-    ends = sorted(
-        (ipaddress.ip_address(address).packed, port)
-        for address, port in ((client_address, client_port), (server_address, server_port))
-    )
-    data = (
-        seed.to_bytes(2, "big")
-        + ends[0][0]
-        + ends[1][0]
-        + bytes([protocol, 0])
-        + ends[0][1].to_bytes(2, "big")
-        + ends[1][1].to_bytes(2, "big")
-    )
+    client = (ipaddress.ip_address(client_address).packed, client_port)
+    server = (ipaddress.ip_address(server_address).packed, server_port)
+    return _one_id(bytes([protocol]), client, server, seed)
+
+
+def _one_id(
+    protocol: bytes, client: tuple[bytes, int], server: tuple[bytes, int], seed: int
+) -> str:
+    low, high = sorted((client, server))
+    ports = low[1].to_bytes(2, "big") + high[1].to_bytes(2, "big")
+    data = seed.to_bytes(2, "big") + low[0] + high[0] + protocol + b"\0" + ports
     return "1:" + base64.b64encode(hashlib.sha1(data, usedforsecurity=False).digest()).decode()
 
 
@@ -88,7 +89,7 @@ def _step(step, kind, constant, words, states):
         states[step + 5, lane] = np.uint32(turned + mixed + constant + words[step, lane])
 
 
-@kernel
+@subroutine
 def hash_blocks(words, states):
     """SHA-1 (FIPS 180-4, section 6.1.2) of one 64-byte block in each lane.
 
@@ -214,6 +215,19 @@ def community_ids(
         seed: 16-bit seed.
     """
     n = len(protocol)
+    if n <= _FEW:
+        return pa.array(
+            [
+                _one_id(
+                    protocol[i : i + 1].tobytes(),
+                    (client[i, 12 * (not is_ipv6[i]) :].tobytes(), int(client_port[i])),
+                    (server[i, 12 * (not is_ipv6[i]) :].tobytes(), int(server_port[i])),
+                    seed,
+                )
+                for i in range(n)
+            ],
+            pa.string(),
+        )
     out: NDArray[Any] = np.empty((n, LENGTH), dtype=np.uint8)
     write_ids(protocol, client, server, is_ipv6, client_port, server_port, seed, _ALPHABET, out)
     ends = np.arange(n + 1, dtype=np.int32) * LENGTH

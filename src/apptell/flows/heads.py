@@ -32,7 +32,7 @@ from apptell.flows.state import (
     UNIT,
 )
 from apptell.flows.tcp import signed_difference
-from apptell.kernels.compiled import inlined, kernel
+from apptell.kernels.compiled import inlined, subroutine
 
 _MAX_STEPS = 16
 """How often the kept segments are gone through for the new bytes of one that overlaps several of them."""
@@ -89,7 +89,7 @@ def block_needed(header, flow, way, is_new, max_segments, arena, arena32):
     return keeps_bytes, kind
 
 
-@kernel
+@subroutine
 def continues_head(flow, way, max_segments, arena, arena32):
     """Whether a packet may continue the hello or request that the last turn of the kept segments begins.
 
@@ -150,7 +150,7 @@ def _begins_head(arena, at, stored, is_tcp):
     return (65 <= arena[at] <= 90 and not is_response) or arena[at] == 13
 
 
-@kernel
+@subroutine
 def new_in_head(header, source, flow, way, arena, arena32):
     """What a TCP segment adds to the kept segments of its side, some of whose bytes it may bring again.
 

@@ -9,28 +9,28 @@ for this process alone.
 
 from __future__ import annotations
 
+import gc
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pickle import PickleError
 from typing import TYPE_CHECKING, Any, Final
 
-from numba import njit
+from numba import njit, types
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
 
 from apptell.kernels.cache_folders import cache_folders, make_writable, private_files
+from apptell.kernels.inner import inner_dispatcher
 from apptell.kernels.notice import compiling
 from apptell.kernels.source_digest import source_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 KERNELS: Final[list[Any]] = []
 """Every kernel of the modules that are imported, as numba's dispatchers."""
-INNER: Final[dict[str, Any]] = {"_nrt": False, "no_cfunc_wrapper": True}
-"""Options of functions that only kernels call: they count no references to arrays."""
 _njit: Any = njit
 _DAMAGE: Final = (EOFError, ValueError, LookupError, TypeError, AttributeError, PickleError)
 """What reading a cache file raises that was cut short, or written by another program."""
@@ -40,6 +40,9 @@ _EXTENSIONS: Final[set[str]] = set()
 def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = True) -> Any:
     """Declares a kernel: compiled at its first call, without the interpreter lock, and cached.
 
+    Arrays that may not be written to are taken like others, so that it is compiled once for both: a kernel
+    writes only to arrays that are there for its results.
+
     Args:
         function: takes arrays and numbers alone.
         fastmath: whether sums of floating-point numbers may be reordered.
@@ -48,23 +51,57 @@ def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = Tr
     """
     if function is None:
         return partial(kernel, fastmath=fastmath, allocates=allocates)
-    compiled: Any = _njit(nogil=True, fastmath=fastmath, _nrt=allocates)(function)
+    compiled: Any = _njit(nogil=True, fastmath=fastmath, _nrt=allocates, no_cfunc_wrapper=True)(
+        function
+    )
     compiled._cache = KernelCache(function)  # noqa: SLF001 (as numba's own ``cache=True`` does)
+    compile_exactly = compiled.compile
+
+    def compile_once(sig: Any) -> Any:
+        writable = tuple(map(_writable, sig))
+        with _uncollected():
+            entry = compile_exactly(writable)
+        if writable != tuple(sig):
+            compiled._insert([each._code for each in sig], entry, False)  # noqa: SLF001
+        return entry
+
+    compiled.compile = compile_once
     KERNELS.append(compiled)
     return compiled
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage within: compiling makes many objects that live, and would be a tenth slower."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _writable(kind: Any) -> Any:
+    """The type of arrays that may be written to in place of one whose arrays may not."""
+    if isinstance(kind, types.Array):
+        return kind.copy(readonly=False)
+    if isinstance(kind, types.NamedTuple):
+        return types.NamedTuple([_writable(each) for each in kind.types], kind.instance_class)
+    return kind
+
+
 def inlined(function: Any) -> Any:
     """Declares a function that becomes part of each kernel that calls it; it makes and returns no arrays."""
-    return _njit(forceinline=True, **INNER)(function)
+    return inner_dispatcher(function, forceinline=True)
 
 
 def subroutine(function: Any) -> Any:
-    """Declares a function that kernels call and that stays apart from them, for work that is seldom needed.
+    """Declares a function that kernels call and that may stay apart from them.
 
     It makes and returns no arrays.
     """
-    return _njit(**INNER)(function)
+    return inner_dispatcher(function, forceinline=False)
 
 
 def extended_by(module: str) -> None:

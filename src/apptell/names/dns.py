@@ -75,7 +75,7 @@ def _write_addresses(
     """Addresses as text (RFC 5952); ``values`` has high and low half and IP version, shape (n, 3)."""
     at = 0
     for row in range(len(values)):
-        at = write_address(values[row, 0], values[row, 1], values[row, 2], text, at)
+        at = write_address(values[row, 0], values[row, 1], np.int64(values[row, 2]), text, at)
         ends[row + 1] = at
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import inlined, kernel, subroutine
 from apptell.names.text import DOT, escape_into
 
 if TYPE_CHECKING:
@@ -28,17 +28,17 @@ _A, _CNAME, _AAAA, _HTTPS = 1, 5, 28, 65
 _IN: Final = 1
 
 
-@kernel
+@inlined
 def _u16(data: NDArray[np.uint8], at: Any) -> Any:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
-@kernel
+@inlined
 def _u32(data: NDArray[np.uint8], at: Any) -> Any:
     return (_u16(data, at) << 16) | _u16(data, at + 2)
 
 
-@kernel
+@subroutine
 def _read_name(
     data: NDArray[np.uint8], begin: Any, at: Any, end: Any, name: NDArray[np.uint8]
 ) -> tuple[Any, Any]:
@@ -80,7 +80,7 @@ def _read_name(
     return -1, end
 
 
-@kernel
+@subroutine
 def _is_same(one: NDArray[np.uint8], n_one: int, other: NDArray[np.uint8], n_other: int) -> bool:
     if n_one != n_other:
         return False
@@ -90,7 +90,7 @@ def _is_same(one: NDArray[np.uint8], n_one: int, other: NDArray[np.uint8], n_oth
     return True
 
 
-@kernel
+@subroutine
 def _write_name(name: NDArray[np.uint8], n: int, out: NDArray[np.uint8], at: int) -> int:
     """Writes a name as text, its labels joined by dots; where it ends, or -1 if there is no room."""
     place = np.int64(0)
@@ -109,6 +109,17 @@ def _write_name(name: NDArray[np.uint8], n: int, out: NDArray[np.uint8], at: int
     return at
 
 
+class Links(NamedTuple):
+    """The aliases of one message."""
+
+    owners: NDArray[np.uint8]
+    """Names that have an alias, shape (MAX_ALIASES, _MAX_NAME)."""
+    targets: NDArray[np.uint8]
+    """Their aliases, likewise."""
+    found: NDArray[np.int64]
+    """Bytes of the owner (0: used) and of the target, TTL; shape (MAX_ALIASES, 3)."""
+
+
 class Room(NamedTuple):
     """What ``read_responses`` writes for m messages."""
 
@@ -124,7 +135,7 @@ class Room(NamedTuple):
     """Of each address: message, address (high and low), IP version, TTL; shape (k, 5)."""
 
 
-@kernel
+@subroutine
 def _read_chain(
     data: NDArray[np.uint8],
     begin: Any,
@@ -134,17 +145,17 @@ def _read_chain(
     chain: NDArray[np.uint8],
     sizes: NDArray[np.int64],
     ttls: NDArray[np.int64],
+    links: Links,
 ) -> int:
     """Follows the aliases among the records from ``at`` on; chain[0] is the name that was asked.
 
-    Fills ``chain``, ``sizes`` and ``ttls`` (the smallest TTL up to there) behind their first row.
+    Fills ``chain``, ``sizes`` and ``ttls`` (the smallest TTL up to there) behind their first row. ``links`` is
+    overwritten.
 
     Returns:
         How many names there are, the asked one included.
     """
-    owners = np.empty((MAX_ALIASES, _MAX_NAME), dtype=np.uint8)
-    targets = np.empty((MAX_ALIASES, _MAX_NAME), dtype=np.uint8)
-    found = np.zeros((MAX_ALIASES, 3), dtype=np.int64)  # bytes of owner and target, TTL
+    owners, targets, found = links
     n_links = 0
     for _ in range(n_records):
         if n_links == MAX_ALIASES:
@@ -195,7 +206,7 @@ def _read_chain(
     return n_names
 
 
-@kernel
+@subroutine
 def _add_addresses(
     data: NDArray[np.uint8],
     at: Any,
@@ -225,7 +236,7 @@ def _add_addresses(
     return count
 
 
-@kernel
+@subroutine
 def _read_addresses(
     data: NDArray[np.uint8],
     begin: Any,
@@ -239,9 +250,12 @@ def _read_addresses(
     message: int,
     answers: NDArray[np.uint64],
     count: int,
+    owner: NDArray[np.uint8],
 ) -> int:
-    """Adds the addresses of the records from ``at`` on whose owner is in the chain; the new count."""
-    owner = np.empty(_MAX_NAME, dtype=np.uint8)
+    """Adds the addresses of the records from ``at`` on whose owner is in the chain; the new count.
+
+    ``owner`` is overwritten.
+    """
     first = count
     for _ in range(n_records):
         n_owner, at = _read_name(data, begin, at, end, owner)
@@ -295,6 +309,12 @@ def read_responses(
     chain = np.empty((MAX_ALIASES + 1, _MAX_NAME), dtype=np.uint8)
     sizes = np.zeros(MAX_ALIASES + 1, dtype=np.int64)
     ttls = np.full(MAX_ALIASES + 1, np.int64(0xFFFFFFFF))
+    links = Links(
+        np.empty((MAX_ALIASES, _MAX_NAME), dtype=np.uint8),
+        np.empty((MAX_ALIASES, _MAX_NAME), dtype=np.uint8),
+        np.empty((MAX_ALIASES, 3), dtype=np.int64),
+    )
+    owner = np.empty(_MAX_NAME, dtype=np.uint8)
     count = 0
     text_at = 0
     alias_at = 0
@@ -313,7 +333,7 @@ def read_responses(
             sizes[0], at = _read_name(data, begin, begin + 12, end, chain[0])
             at += 4
             if sizes[0] > 1 and at <= end:
-                n_names = _read_chain(data, begin, at, end, n_records, chain, sizes, ttls)
+                n_names = _read_chain(data, begin, at, end, n_records, chain, sizes, ttls, links)
                 count = _read_addresses(
                     data,
                     begin,
@@ -327,6 +347,7 @@ def read_responses(
                     message,
                     answers,
                     count,
+                    owner,
                 )
         if count > before:
             text_at = _write_name(chain[0], sizes[0], text, text_at)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import inlined, kernel, subroutine
 from apptell.names.streams import MAX_STREAM, begins_with
 from apptell.names.tls import Messages
 
@@ -27,12 +27,12 @@ _MAX_MESSAGES: Final = 4
 """Hellos of one flow that are looked at: a client sends a second one with the server's cookie."""
 
 
-@kernel
+@inlined
 def _u24(data: NDArray[np.uint8], at: Any) -> Any:
     return (np.int64(data[at]) << 16) | (np.int64(data[at + 1]) << 8) | np.int64(data[at + 2])
 
 
-@kernel
+@subroutine
 def list_fragments(
     first: int,
     stop: int,
@@ -154,7 +154,7 @@ def collect_dtls_hellos(
     return count
 
 
-@kernel
+@subroutine
 def _join(
     fragments: NDArray[np.int64],
     first: int,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import inlined, kernel, subroutine
 from apptell.names.text import COMMA, NO_SEPARATOR, escape_into, escaped_room
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Hellos:
     """binary: what JA4 is made of (``ja4.fingerprint``); null where the hello was cut."""
 
 
-@kernel
+@inlined
 def _u16(data: NDArray[np.uint8], at: Any, end: Any) -> Any:
     """Two bytes of data[:end] as a number, or -1 where they are not there."""
     if at < 0 or at + 2 > end:
@@ -44,13 +44,13 @@ def _u16(data: NDArray[np.uint8], at: Any, end: Any) -> Any:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
-@kernel
+@inlined
 def is_grease(code: int) -> bool:
     """Whether a code was put in at random to keep parsers lenient (RFC 8701): 0x0a0a, 0x1a1a, ... 0xfafa."""
     return (code & 0x0F0F) == 0x0A0A and (code >> 8) == (code & 0xFF)
 
 
-@kernel
+@subroutine
 def _put_codes(codes: NDArray[np.int64], n: int, out: NDArray[np.uint8], at: int) -> int:
     for index in range(n):
         if at + 2 > len(out):
@@ -61,7 +61,7 @@ def _put_codes(codes: NDArray[np.int64], n: int, out: NDArray[np.uint8], at: int
     return at
 
 
-@kernel
+@inlined
 def _digit_pair(n: int, out: NDArray[np.uint8], at: int) -> None:
     n = min(n, 99)
     if at + 2 <= len(out):
@@ -69,12 +69,12 @@ def _digit_pair(n: int, out: NDArray[np.uint8], at: int) -> None:
         out[at + 1] = 48 + n % 10
 
 
-@kernel
+@inlined
 def _is_alphanumeric(byte: int) -> bool:
     return 48 <= byte <= 57 or 65 <= byte <= 90 or 97 <= byte <= 122
 
 
-@kernel
+@inlined
 def _hex_digit(value: int) -> int:
     return 48 + value if value < 10 else 87 + value
 

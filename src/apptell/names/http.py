@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import pyarrow as pa
 
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import kernel, subroutine
 from apptell.names.hello import arrow_text
-from apptell.names.streams import MAX_STREAM, begins_with, extend_stream, list_side, paint_stream
+from apptell.names.streams import (
+    MAX_STREAM,
+    begins_with,
+    extend_stream,
+    list_side,
+    longest,
+    paint_stream,
+)
 from apptell.names.text import NO_SEPARATOR, escape_into, escaped_room
 from apptell.names.tls import skip_prefix
 
@@ -47,7 +54,7 @@ _MAX_BEGINNING: Final = 256
 """Bytes that are joined before they are looked at: a PROXY prefix and a method."""
 
 
-@kernel
+@subroutine
 def _begins_request(data: NDArray[np.uint8], at: int, end: int, methods: NDArray[np.int64]) -> bool:
     if end - at < 8:
         return False
@@ -69,7 +76,7 @@ def _begins_request(data: NDArray[np.uint8], at: int, end: int, methods: NDArray
     return False
 
 
-@kernel
+@subroutine
 def _host_in(head: NDArray[np.uint8], n: int) -> tuple[int, int]:
     """Begin and end of the host in a request head; (0, 0) where it is not there or is cut."""
     line = 0
@@ -132,7 +139,7 @@ def _host_in(head: NDArray[np.uint8], n: int) -> tuple[int, int]:
     return begin, end
 
 
-@kernel
+@subroutine
 def _has_whole_head(head: NDArray[np.uint8], begin: int, end: int) -> bool:
     """Whether an empty line ends within head[begin:end]."""
     for index in range(max(begin, 2), end):
@@ -163,7 +170,7 @@ def find_hosts(
     """
     head = np.empty(MAX_STREAM, dtype=np.uint8)
     filled = np.empty(MAX_STREAM, dtype=np.bool_)
-    listed = np.empty(np.max(np.diff(first)) if len(wanted) else 0, dtype=np.int64)
+    listed = np.empty(longest(first), dtype=np.int64)
     at = 0
     for flow in range(len(wanted)):
         ends[flow] = at

@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import inlined, kernel
 from apptell.names.text import escape
 from apptell.names.tls import Messages
 
@@ -76,7 +76,7 @@ class _Keys(NamedTuple):
     mask: Cipher[modes.ECB]
 
 
-@kernel
+@inlined
 def _varint_at(data: NDArray[np.uint8], at: Any, end: Any) -> tuple[Any, Any]:
     """A variable-length integer (RFC 9000, section 16) and what follows it; -1 where it is cut."""
     if at >= end:

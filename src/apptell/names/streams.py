@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.kernels.compiled import inlined, kernel
+from apptell.kernels.compiled import inlined, subroutine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +37,15 @@ def begins_with(
             if wanted[data[start[segment]]]:
                 return True
     return False
+
+
+@inlined
+def longest(first: NDArray[np.int64]) -> int:
+    """Rows of the flow that has most, of flows with the rows ``first[i]`` to ``first[i + 1]``."""
+    most = 0
+    for flow in range(len(first) - 1):
+        most = max(most, first[flow + 1] - first[flow])
+    return most
 
 
 @inlined
@@ -126,7 +135,7 @@ def extend_stream(
     return place, have
 
 
-@kernel
+@subroutine
 def paint_stream(
     first: int,
     stop: int,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import subroutine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ _BACKSLASH: Final = 92
 _ESCAPES: Final = re.compile(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
 
 
-@kernel
+@subroutine
 def _character(data: NDArray[np.uint8], at: Any, end: Any) -> tuple[Any, Any]:
     """The code point at data[at] and its length in UTF-8 (RFC 3629); (-1, 1) for a byte that is not valid."""
     first = np.int64(data[at])
@@ -58,7 +58,7 @@ def _character(data: NDArray[np.uint8], at: Any, end: Any) -> tuple[Any, Any]:
     return code, size
 
 
-@kernel
+@subroutine
 def escape_into(
     data: NDArray[np.uint8],
     begin: Any,
@@ -114,10 +114,18 @@ def escaped_room(size: int) -> NDArray[np.uint8]:
 
 def escape(name: bytes) -> str:
     """A name's bytes as text; see the module's rule."""
-    data = np.frombuffer(name, dtype=np.uint8)
-    out = escaped_room(len(data))
-    end = escape_into(data, 0, len(data), NO_SEPARATOR, False, out, 0)
-    return out[:end].tobytes().decode("ascii")
+    return "".join(map(_escaped, name.decode("utf-8", "surrogateescape")))
+
+
+def _escaped(letter: str) -> str:
+    code = ord(letter)
+    if 32 < code < 127 and code != _BACKSLASH:
+        return letter
+    if 0xDC80 <= code <= 0xDCFF:  # how "surrogateescape" writes a byte that is not valid
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
 
 
 def unescape(text: str) -> bytes:

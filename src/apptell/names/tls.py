@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.kernels.compiled import kernel
-from apptell.names.streams import MAX_STREAM, begins_with, extend_stream, list_side, paint_stream
+from apptell.kernels.compiled import kernel, subroutine
+from apptell.names.streams import (
+    MAX_STREAM,
+    begins_with,
+    extend_stream,
+    list_side,
+    longest,
+    paint_stream,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +45,7 @@ class Messages:
     """Each message from its type and 24-bit length on, perhaps cut at its end."""
 
 
-@kernel
+@subroutine
 def _begins_hello(data: NDArray[np.uint8], at: int, end: int) -> bool:
     """Whether data[at:end] may be the start of a TLS record that holds the start of a ClientHello."""
     n = end - at
@@ -60,7 +67,7 @@ def _begins_hello(data: NDArray[np.uint8], at: int, end: int) -> bool:
     return not (size > 4 and n > 9 and data[at + 9] != 3)
 
 
-@kernel
+@subroutine
 def skip_prefix(data: NDArray[np.uint8], at: Any, end: int) -> Any:
     """What follows the PROXY prefix that data[at:end] begins with; ``at`` where it begins with none."""
     if end - at < 16:
@@ -76,7 +83,7 @@ def skip_prefix(data: NDArray[np.uint8], at: Any, end: int) -> Any:
     return at
 
 
-@kernel
+@subroutine
 def _hello_offset(data: NDArray[np.uint8], at: Any, end: int) -> Any:
     """Where in data[at:end] a hello's record begins, or -1; looks behind a prefix or other records."""
     at = skip_prefix(data, at, end)
@@ -89,7 +96,7 @@ def _hello_offset(data: NDArray[np.uint8], at: Any, end: int) -> Any:
     return -1
 
 
-@kernel
+@subroutine
 def _unwrap(
     stream: NDArray[np.uint8], place: Any, n: int, out: NDArray[np.uint8], at: int, room: int
 ) -> tuple[int, int]:
@@ -142,7 +149,7 @@ def collect_hellos(
     """
     stream = np.empty(MAX_STREAM, dtype=np.uint8)
     filled = np.empty(MAX_STREAM, dtype=np.bool_)
-    listed = np.empty(np.max(np.diff(first)) if len(wanted) else 0, dtype=np.int64)
+    listed = np.empty(longest(first), dtype=np.int64)
     count = 0
     at = 0
     ends[0] = 0

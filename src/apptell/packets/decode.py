@@ -1,4 +1,6 @@
-"""Frames in, headers out: link layers, tunnels, IPv4/IPv6, TCP and UDP, one compiled pass.
+"""Frames in, headers out: link layers, tunnels, IPv4/IPv6, TCP and UDP, in compiled passes.
+
+The first pass decodes TCP and UDP over IP, raw or in Ethernet, the second one all other frames.
 
 ``layers`` opens link layers, ``tunnels`` what IP and UDP carry, ``ip`` and ``transport`` their own headers. A
 frame that aggregates several packets (A-MSDU of IEEE 802.11) gives a row for each.
@@ -11,14 +13,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 
 from apptell.kernels.compiled import inlined, kernel
+from apptell.packets.byte_fields import be16
 from apptell.packets.headers import HEADER, HeaderBatch, Status
 from apptell.packets.ip import open_ip
 from apptell.packets.layers import registry
-from apptell.packets.layers.numbers import AMSDU, IP, LINK_TYPE, LLC, UNKNOWN
+from apptell.packets.layers.numbers import AMSDU, ETHERNET, IP, LINK_TYPE, LLC, UNKNOWN
 from apptell.packets.layers.registry import open_layer
 from apptell.packets.layers.wifi import open_subframe
 from apptell.packets.transport import open_tcp, open_udp
-from apptell.packets.tunnels import open_ip_tunnel, open_udp_tunnel
+from apptell.packets.tunnels import (
+    is_ip_tunnel,
+    is_udp_tunnel,
+    open_ip_tunnel,
+    open_udp_tunnel,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +37,7 @@ MAX_DEPTH: Final = 4
 """Tunnels within tunnels that are opened."""
 _MAX_LAYERS: Final = 64
 """Every layer takes at least a byte off; 64 layers are no traffic."""
+_NO_LAYER: Final = -1
 _TCP, _UDP = 6, 17
 
 _OK, _NOT_IP, _CUT = int(Status.OK), int(Status.NOT_IP), int(Status.CUT_IN_HEADERS)
@@ -61,8 +70,61 @@ class DecodeRules(NamedTuple):
 
 
 @kernel(allocates=False)
-def decode_frames(frames, first_frame, rules, rows, n_rows):
-    """Decodes ``frames[first_frame:]`` into ``rows[n_rows:]``; (next frame, rows filled).
+def decode_plain(frames, rules, rows, others):
+    """Decodes TCP and UDP over IP, raw or in Ethernet, into the rows of their frames; how many are ``others``.
+
+    Frames that need more (other link layers, tags, tunnels) are listed there for ``decode_frames``: it takes
+    long to compile and few captures need it.
+    """
+    buffer, layer_of_link = frames.buffer, rules.layer_of_link
+    offset, captured, wire = frames.offset, frames.captured, frames.wire
+    size = len(buffer)
+    n_others = 0
+    for frame in range(len(offset)):
+        at = offset[frame]
+        end = min(at + np.int64(captured[frame]), size)
+        wire_end = max(at + np.int64(wire[frame]), end)
+        layer = _first_layer(np.int64(frames.link_type[frame]), layer_of_link)
+        if layer == ETHERNET and at + 14 <= end:
+            kind = be16(buffer, at + 12)
+            if kind == 0x0800 or kind == 0x86DD:
+                layer = IP
+            elif _is_never_ip(kind, buffer, at + 14, end):
+                layer = _NO_LAYER
+            at += 14
+        if (layer != IP and layer != _NO_LAYER) or at < 0 or captured[frame] < 0:
+            others[n_others] = frame
+            n_others += 1
+            continue
+        out = rows[frame]
+        _clear(out, frames.time_ns[frame], frames.direction[frame], frames.owner[frame])
+        if layer == _NO_LAYER:
+            continue
+        status, protocol, at, wire_end = open_ip(buffer, at, end, wire_end, out)
+        end = min(end, wire_end)
+        if _ends_here(status, rules.fragments_apart, at, end, wire_end, out):
+            status = _FRAGMENT
+        elif status == _OK:
+            if protocol == _TCP:
+                status = open_tcp(buffer, at, end, wire_end, out)
+            elif protocol == _UDP:
+                status, at, wire_end = open_udp(buffer, at, end, wire_end, out)
+                if status == _OK and rules.max_depth > 0 and not out.is_fragment:
+                    if is_udp_tunnel(out.source_port, out.target_port):
+                        others[n_others] = frame
+                        n_others += 1
+            elif is_ip_tunnel(protocol) and not out.is_fragment:
+                others[n_others] = frame
+                n_others += 1
+            else:
+                status = _OTHER
+        out.status = status
+    return n_others
+
+
+@kernel(allocates=False)
+def decode_frames(frames, others, first, rules, rows, n_rows):
+    """Decodes the frames ``others[first:]`` into ``rows[n_rows:]``; (next of them, rows filled).
 
     It returns before the end where a frame's packets find no room in ``rows``: then that frame is next.
     """
@@ -72,7 +134,8 @@ def decode_frames(frames, first_frame, rules, rows, n_rows):
     time_ns, link_type = frames.time_ns, frames.link_type
     direction, owner = frames.direction, frames.owner
     size = len(buffer)
-    for frame in range(first_frame, len(offset)):
+    for which in range(first, len(others)):
+        frame = others[which]
         before = n_rows
         at = offset[frame]
         end = min(at + np.int64(captured[frame]), size)
@@ -82,7 +145,7 @@ def decode_frames(frames, first_frame, rules, rows, n_rows):
         is_bad = at < 0 or captured[frame] < 0
         while True:
             if n_rows == len(rows):
-                return frame, before
+                return which, before
             out = rows[n_rows]
             n_rows += 1
             _clear(out, time_ns[frame], direction[frame], owner[frame])
@@ -105,13 +168,22 @@ def decode_frames(frames, first_frame, rules, rows, n_rows):
             if at == 0:
                 break
             layer = AMSDU
-    return len(offset), n_rows
+    return len(others), n_rows
 
 
 @inlined
 def _first_layer(link_type, layer_of_link):
     """The layer that frames of a link type begin with; ``UNKNOWN`` for those that are not known."""
     return np.int64(layer_of_link[link_type]) if link_type < len(layer_of_link) else UNKNOWN
+
+
+@inlined
+def _is_never_ip(ethertype, buffer, at, end):
+    """Whether a frame is one of those that most networks have beside IP: ARP, LLDP, 802.1X, spanning tree."""
+    if ethertype == 0x0806 or ethertype == 0x88CC or ethertype == 0x888E:
+        return True
+    is_length = 3 <= ethertype <= 1500
+    return is_length and at + 3 <= end and buffer[at] == 0x42 and buffer[at + 1] == 0x42
 
 
 @inlined
@@ -133,6 +205,18 @@ def _clear(out, time_ns, direction, owner):
     out.acknowledgement = 0
     out.checksum = 0
     out.is_whole = 0
+    out.is_further = 0
+
+
+@inlined
+def _ends_here(status, fragments_apart, at, end, wire_end, out):
+    """Whether a packet is a fragment that is not read beyond its IP header; its payload is set."""
+    if status == _FRAGMENT or (status == _OK and fragments_apart and out.is_fragment):
+        out.payload_at = at
+        out.payload = wire_end - at
+        out.payload_captured = end - at
+        return True
+    return False
 
 
 @inlined
@@ -150,10 +234,7 @@ def _decode(buffer, at, end, wire_end, layer, kind, layer_of_link, max_depth, fr
         if layer == IP:
             status, protocol, at, wire_end = open_ip(buffer, at, end, wire_end, out)
             end = min(end, wire_end)
-            if status == _FRAGMENT or (status == _OK and fragments_apart and out.is_fragment):
-                out.payload_at = at
-                out.payload = wire_end - at
-                out.payload_captured = end - at
+            if _ends_here(status, fragments_apart, at, end, wire_end, out):
                 status = _FRAGMENT
             if status != _OK:
                 break
@@ -217,11 +298,15 @@ class Decoder:
         self.max_tunnels = max_tunnels
         self.fragments_apart = fragments_apart
         self._rows: NDArray[Any] = np.zeros(0, dtype=HEADER)
+        self._others = np.zeros(0, dtype=np.int64)
+        self._further: NDArray[Any] = np.zeros(0, dtype=HEADER)
 
     def __call__(self, batch: PacketBatch) -> HeaderBatch:
         """Headers of a batch; valid until the next call."""
-        if len(self._rows) < len(batch):
-            self._rows = np.zeros(len(batch), dtype=HEADER)
+        n = len(batch)
+        if len(self._rows) < n:
+            self._rows = np.zeros(n, dtype=HEADER)
+            self._others = np.zeros(n, dtype=np.int64)
         frames = Frames(
             batch.buffer,
             batch.offset,
@@ -233,11 +318,34 @@ class Decoder:
             batch.owner,
         )
         rules = DecodeRules(registry.LAYER_OF_LINK, self.max_tunnels, self.fragments_apart)
-        frame, n_rows = decode_frames(frames, 0, rules, self._rows, 0)
-        while frame < len(batch):  # more packets than frames
-            self._rows = np.concatenate([self._rows, np.zeros_like(self._rows)])
-            frame, n_rows = decode_frames(frames, frame, rules, self._rows, n_rows)
-        return HeaderBatch(self._rows[:n_rows], batch.buffer)
+        n_others = decode_plain(frames, rules, self._rows, self._others)
+        rows = self._rows[:n]
+        if n_others:
+            rows = self._with_others(frames, rules, rows, self._others[:n_others])
+        return HeaderBatch(rows, batch.buffer)
+
+    def _with_others(
+        self, frames: Frames, rules: DecodeRules, rows: NDArray[Any], others: NDArray[np.int64]
+    ) -> NDArray[Any]:
+        """The rows with those of the frames that were left out, shape (m,) with m at least n."""
+        if len(self._further) < len(others):
+            self._further = np.zeros(len(others), dtype=HEADER)
+        done, n_further = decode_frames(frames, others, 0, rules, self._further, 0)
+        while done < len(others):  # more packets than frames
+            self._further = np.concatenate([self._further, np.zeros_like(self._further)])
+            done, n_further = decode_frames(frames, others, done, rules, self._further, n_further)
+        further = self._further[:n_further]
+        if len(others) == len(rows):
+            return further
+        if n_further == len(others):
+            rows[others] = further
+            return rows
+        frame_of = others[np.cumsum(further["is_further"] == 0) - 1]
+        plain = np.ones(len(rows), dtype=np.bool_)
+        plain[others] = False
+        order = np.argsort(np.concatenate([np.flatnonzero(plain), frame_of]), kind="stable")
+        joined: NDArray[Any] = np.concatenate([rows[plain], further])[order]
+        return joined
 
 
 def decode(batch: PacketBatch, max_tunnels: int = MAX_DEPTH) -> HeaderBatch:

@@ -32,6 +32,25 @@ from apptell.packets.plausible import ethernet_fits, ip_fits
 
 
 @inlined
+def is_udp_tunnel(source_port, target_port):
+    """Whether a datagram between these ports may belong to a tunnel."""
+    return _by_ports(source_port, target_port) != 0
+
+
+@inlined
+def is_ip_tunnel(protocol):
+    """Whether IP packets of a protocol may carry a tunnel."""
+    return (
+        protocol == 4
+        or protocol == 41
+        or protocol == 47
+        or protocol == 97
+        or protocol == 115
+        or protocol == 137
+    )
+
+
+@inlined
 def open_udp_tunnel(buffer, at, end, wire_end, source_port, target_port):
     """What a UDP payload at ``at`` opens, by its ports."""
     tunnel = _by_ports(source_port, target_port)

@@ -133,7 +133,8 @@ def _prepared() -> Prepared:
 
 
 def _frames() -> Iterator[bytes]:
-    """Ethernet frames: a connection with payload both ways, and datagrams both ways."""
+    """Ethernet frames: a connection with payload both ways, datagrams both ways, and one with a tag."""
+    yield b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x81\0\0\x01\x08\x06"
     for i in range(6):
         yield _tcp(0x0A000002, 1 + i, i, b"x", reverse=i % 2 == 1)
         yield _udp(0x0A000002, b"x" * 20, reverse=i % 2 == 1)

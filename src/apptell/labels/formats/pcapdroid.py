@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import numpy as np
 
 from apptell.capture.batch import Owner
-from apptell.kernels.compiled import kernel
+from apptell.kernels.compiled import inlined, kernel, subroutine
 from apptell.labels.format import Candidate, LabelFormat
 from apptell.labels.formats.pcapdroid_csv import PcapdroidCsv, packages_of
 from apptell.labels.labelled_capture import LabelledCapture
@@ -243,7 +243,7 @@ def _read_trailers(
     return n
 
 
-@kernel
+@subroutine
 def _number(data: Any, at: int, keys: Any, slots: Any, counts: Any) -> int:
     """The number of the owner whose key stands there; -1 when it is new and there is no room."""
     mixed = np.uint64(14695981039346656037)
@@ -279,7 +279,7 @@ def _number_again(keys: Any, n: int, slots: Any) -> None:
         _number(flat, number * _KEY_BYTES, keys, slots, counts)
 
 
-@kernel
+@subroutine
 def _crc32(data: Any, start: int, stop: int, tables: Any) -> np.uint32:
     """IEEE CRC-32 of ``data[start:stop]``, 16 bytes at a step; the caller checked the bounds."""
     crc = np.uint32(0xFFFFFFFF)
@@ -317,7 +317,7 @@ def _crc32(data: Any, start: int, stop: int, tables: Any) -> np.uint32:
     return crc ^ np.uint32(0xFFFFFFFF)
 
 
-@kernel
+@inlined
 def _is_magic(data: Any, at: int) -> bool:
     """Whether the trailer's magic, big-endian, stands there; the caller checked the length."""
     if at < 0 or at + 4 > len(data):

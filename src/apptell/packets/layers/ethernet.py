@@ -28,7 +28,7 @@ _CUT, _NOT_IP = int(Status.CUT_IN_HEADERS), int(Status.NOT_IP)
 _ENCRYPTED = int(Status.ENCRYPTED_LINK)
 
 
-@link_layer(ETHERNET, link_types=(1,), is_common=True)
+@link_layer(ETHERNET, link_types=(1,))
 def open_ethernet(buffer, at, end, wire_end, ethertype):
     """Two addresses and an EtherType."""
     if at + 14 > end:
@@ -66,7 +66,7 @@ def tag_bytes(ethertype):
     return 0
 
 
-@link_layer(ETHERTYPE, is_common=True)
+@link_layer(ETHERTYPE)
 def open_ethertype(buffer, at, end, wire_end, ethertype):
     """What an EtherType announces, the bytes behind it at ``at``; up to 1500 it is a length."""
     if ethertype == 0x0800 or ethertype == 0x86DD:

@@ -16,7 +16,8 @@ import numpy as np
 from numba import extending
 
 from apptell.errors import MissingError, UsageError
-from apptell.kernels.compiled import INNER, extended_by, inlined, subroutine
+from apptell.kernels.compiled import extended_by, subroutine
+from apptell.kernels.inner import INNER
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import FIRST_FREE, IP
 
@@ -33,20 +34,18 @@ LAYER_OF_LINK[[12, 14, 101, 228, 229]] = IP  # 12 and 14 are DLT_RAW of most sys
 ENTRY_POINTS: Final = "apptell.link_layers"
 """Group of entry points under which a package names its modules of link layers."""
 _MAX_LAYERS: Final = 256
-_COMMON: Final[set[int]] = set()
 _in_use = False
 _overload: Any = extending.overload
 
 
 def link_layer(
-    number: int | None = None, *, link_types: Sequence[int] = (), is_common: bool = False
+    number: int | None = None, *, link_types: Sequence[int] = ()
 ) -> Callable[[Any], Any]:
     """Declares the function that opens a layer; see the module for what it takes and returns.
 
     Args:
         number: the layer's number, where other layers lead to it.
         link_types: LINKTYPE_ values, 0 to 511, of captures whose frames begin with the layer.
-        is_common: whether most packets have it: then it is compiled into the decoder's loop.
 
     Raises:
         UsageError: a decoder was made before, the number is taken, or a link type is not 0 to 511.
@@ -63,9 +62,7 @@ def link_layer(
                 raise UsageError(f"link type {link_type} is not 0 to {len(LAYER_OF_LINK) - 1}")
         if not function.__module__.startswith(f"{__name__.partition('.')[0]}."):
             extended_by(function.__module__)
-        LAYERS[layer] = inlined(function) if is_common else subroutine(function)
-        if is_common:
-            _COMMON.add(layer)
+        LAYERS[layer] = subroutine(function)
         LAYER_OF_LINK[list(link_types)] = layer
         return LAYERS[layer]
 
@@ -101,25 +98,16 @@ def open_layer(
     return opened
 
 
-@_overload(open_layer, jit_options={"forceinline": True, **INNER})
+@_overload(open_layer, jit_options=INNER)
 def _open_layer(layer, buffer, at, end, wire_end, ethertype):  # noqa: ARG001
-    rare = subroutine(_ladder([number for number in LAYERS if number not in _COMMON]))
-    return _ladder(sorted(_COMMON), otherwise=rare)
-
-
-def _ladder(numbers: Sequence[int], otherwise: Any = None) -> Any:
     """A function that compares the layer with each number: compiled code calls nothing by its number alone."""
     lines = ["def ladder(layer, buffer, at, end, wire_end, ethertype):"]
-    for number in numbers:
+    for number in LAYERS:
         lines += [
             f"    if layer == {number}:",
             f"        return open_{number}(buffer, at, end, wire_end, ethertype)",
         ]
-    if otherwise is None:
-        lines.append(f"    return -{int(Status.UNKNOWN_LINK_TYPE)}, at, wire_end, ethertype")
-    else:
-        lines.append("    return otherwise(layer, buffer, at, end, wire_end, ethertype)")
-    names: dict[str, Any] = {f"open_{number}": LAYERS[number] for number in numbers}
-    names["otherwise"] = otherwise
+    lines.append(f"    return -{int(Status.UNKNOWN_LINK_TYPE)}, at, wire_end, ethertype")
+    names: dict[str, Any] = {f"open_{number}": LAYERS[number] for number in LAYERS}
     exec("\n".join(lines), names)  # every line of it stands above
     return names["ladder"]
