@@ -4,6 +4,7 @@
     apptell dataset build ../shared/datasets/fgnet -o fgnet
     nice python benchmarks/open_world.py messengers messengers -o results/
     nice python benchmarks/open_world.py fgnet fgnet -o results/ --sessions 0.17 --trees 20
+    nice python benchmarks/open_world.py drift fgnet -o results/ --sessions 0.17 --trees 20
     nice python benchmarks/open_world.py lab lab -o results/
     nice python benchmarks/open_world.py cost lab --captures src/apptell/samples/day* -o results/
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,11 @@ from apptell.learning.detector_training import (
 )
 from apptell.learning.task import Task
 from apptell.models.unknown_detector import FEATURES
-from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
+from apptell.verdicts.context import times_of
+from apptell.verdicts.pipeline import DEFAULT_THRESHOLD, MIN_PAYLOAD_PACKETS
+from apptell.watch import Observations, measure_drift
+from apptell.watch.drift import LEAST_FLOWS
+from interleave import interleave
 
 RATE = 0.05
 
@@ -77,7 +83,8 @@ def load(path: Path, task: Task, packets: int, keep: float = 1.0) -> tuple[Label
     months = group_values(flows, "period")
     inputs = task.encode(flows, views=True)
     apps = np.array(apps_of(flows), dtype=np.str_)
-    return LabelledInputs(inputs, apps, lengths(flows, packets=packets), groups), months
+    sizes = lengths(flows, packets=packets)
+    return LabelledInputs(inputs, apps, sizes, groups, groups, times_of(flows)), months
 
 
 def held_side(groups: np.ndarray, share: float, seed: int) -> np.ndarray:
@@ -99,7 +106,53 @@ class Trained:
             self.learner.fit(learned.inputs, learned.apps)
         self.apps = np.array(self.learner.classes_, dtype=np.str_)
         target = np.searchsorted(self.apps, learned.apps)
+        self.counts = np.bincount(target, minlength=len(self.apps))
         self.description = describe(learned, target, len(self.apps), task)
+
+    def drift(self, flows: LabelledInputs) -> dict[str, Any]:
+        """Alarms and the ranking of apps, beside the recall that labels show."""
+        assert flows.clients is not None
+        assert flows.times_ns is not None
+        p = np.asarray(self.learner.predict_proba(flows.inputs), dtype=np.float32)
+        detector, expected = self.fitted.detector, self.fitted.facts["apps"]
+        seen = Observations.of_probabilities(
+            p,
+            flows.clients.astype(object),
+            flows.times_ns,
+            threshold=DEFAULT_THRESHOLD,
+            p_unknown=detector.ranks(p, flows.lengths, None),
+            cutoff=detector.cutoff(RATE),
+        )
+        prior = (self.counts + 1.0) / (self.counts + 1.0).sum()  # as of a forest in its folder
+        found = measure_drift(seen, self.apps.tolist(), prior, expected)
+        guess = self.apps[p.argmax(axis=1)]
+        fall = {
+            app: expected[app]["recall"] - float((guess[flows.apps == app] == app).mean())
+            for app in self.apps.tolist()
+            if app in expected and (flows.apps == app).any()
+        }
+        ranked = [each for each in found.apps if each.flows >= LEAST_FLOWS and each.app in fall]
+        is_drifted = np.array([fall[each.app] > 0.1 for each in ranked], dtype=bool)
+        signs = {
+            "rise of disagreement": [each.rise for each in ranked],
+            "rise of declined": [each.declined - each.expected["declined"] for each in ranked],
+            "rise of unknown": [each.unknown - each.expected["unknown"] for each in ranked],
+            "rise of p_unknown": [
+                (each.p_unknown or 0) - each.expected["p_unknown"] for each in ranked
+            ],
+        }
+        alarms = np.array([bool(each.reason) for each in ranked], dtype=bool)
+        return {
+            "flows": len(flows.apps),
+            "apps": len(ranked),
+            "drifted": int(is_drifted.sum()),
+            "alarms": int(alarms.sum()),
+            "alarms on drifted": int((alarms & is_drifted).sum()),
+            "auroc": {
+                name: round(auroc(np.array(values), is_drifted), 4)
+                for name, values in signs.items()
+            },
+        }
 
     def figures(self, flows: LabelledInputs, seed: int) -> dict[str, Any]:
         """Of the score and of every feature, on flows of known and unlearned apps."""
@@ -187,6 +240,42 @@ def fgnet(path: Path, rows: Rows, sessions: float, trees: int, seeds: int) -> No
             )
 
 
+def drift(path: Path, rows: Rows, sessions: float, trees: int, seeds: int) -> None:
+    """Learns from month 0, and watches held-out sessions of it (calm) and month 1, on phones of 1 or 3 apps.
+
+    An app has drifted when the model's recall on it is more than ten points below that on held-out sessions.
+    """
+    task = Task("sequence", hyperparameters={"n_trees": trees})
+    flows, months = load(path, task, 10, sessions)
+    times = flows.times_ns
+    assert times is not None
+    is_first = months == "D1"
+    for seed in range(seeds):
+        is_held = held_side(flows.groups, 0.25, seed)
+        kinds = {"month 0": is_first & is_held, "month 1": ~is_first}
+        for n_apps in (1, 3):
+            what = {"data": "fgnet drift", "sessions": sessions, "trees": trees, "seed": seed}
+            what["apps at once"] = n_apps
+            if all(rows.has({**what, "watched": name}) for name in kinds):
+                continue
+            phones = interleave(flows.apps, flows.groups, times, n_apps, seed)
+            watched = replace(flows, clients=phones.key.astype(str), times_ns=phones.time_ns)
+            trained = Trained(
+                task.with_seed(seed), watched.take(np.flatnonzero(is_first & ~is_held))
+            )
+            for name, kind in kinds.items():
+                # a phone has sessions of one side alone: they are put together again
+                chosen = flows.take(np.flatnonzero(kind))
+                assert chosen.times_ns is not None
+                own = interleave(chosen.apps, chosen.groups, chosen.times_ns, n_apps, seed)
+                rows.add(
+                    {**what, "watched": name},
+                    trained.drift(
+                        replace(chosen, clients=own.key.astype(str), times_ns=own.time_ns)
+                    ),
+                )
+
+
 def cost(path: Path, captures: list[str], rows: Rows, folder: Path) -> None:
     """Processor time of identifying captures, from packets to records, with the unknown score and without."""
     from apptell.flows import FlowOptions
@@ -224,7 +313,7 @@ def cost(path: Path, captures: list[str], rows: Rows, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("part", choices=["messengers", "fgnet", "lab", "cost"])
+    parser.add_argument("part", choices=["messengers", "fgnet", "drift", "lab", "cost"])
     parser.add_argument("dataset", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--captures", nargs="*", default=[], help="of the part cost")
@@ -235,6 +324,8 @@ def main() -> None:
     rows = Rows(args.output)
     if args.part == "fgnet":
         fgnet(args.dataset, rows, args.sessions, args.trees, args.seeds)
+    elif args.part == "drift":
+        drift(args.dataset, rows, args.sessions, args.trees, args.seeds)
     elif args.part == "cost":
         cost(args.dataset, args.captures, rows, args.output)
     elif args.part == "lab":

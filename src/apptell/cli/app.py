@@ -15,6 +15,7 @@ from apptell.cli import (
     config,
     dataset,
     demo,
+    drift,
     evaluate,
     flows,
     identify,
@@ -73,6 +74,7 @@ app.command("learn", cls=Verb)(learn.learn)
 app.command("evaluate", cls=Verb)(evaluate.evaluate)
 app.command("compare", cls=Verb)(compare.compare)
 app.command("audit", cls=Verb)(audit.audit)
+app.command("drift", cls=Verb)(drift.drift)
 app.command("live", cls=Verb)(live.live)
 app.command("top", cls=Verb)(top.top)
 app.command("reproduce", cls=Verb)(reproduce.reproduce)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.errors import DatasetError
+from apptell.learning.registry import recipe_of
 from apptell.models.nearest_tokens import MOST_REFERENCES, NearestTokens
 from apptell.models.unknown_detector import (
     FEATURES,
@@ -26,6 +27,9 @@ from apptell.models.unknown_detector import (
     rank,
 )
 from apptell.verdicts.calibration import calibrate
+from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
+from apptell.watch.drift import app_shares
+from apptell.watch.observations import Observations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,11 +63,20 @@ class LabelledInputs:
     """Signed payload lengths, shape (n, packets)."""
     groups: NDArray[np.str_]
     """Where each flow came from."""
+    clients: NDArray[np.str_] | None = None
+    """Whose each flow is; None: those of a group are of one client."""
+    times_ns: NDArray[np.int64] | None = None
+    """When each flow was decided; None where that is not known: then nothing is kept for watching."""
 
     def take(self, rows: NDArray[np.int64]) -> LabelledInputs:
         """Some of the flows."""
         return LabelledInputs(
-            self.inputs[rows], self.apps[rows], self.lengths[rows], self.groups[rows]
+            self.inputs[rows],
+            self.apps[rows],
+            self.lengths[rows],
+            self.groups[rows],
+            None if self.clients is None else self.clients[rows],
+            None if self.times_ns is None else self.times_ns[rows],
         )
 
 
@@ -84,6 +97,8 @@ class _Held:
     features: NDArray[np.float64]
     best: NDArray[np.int64]
     """Number of the predicted class among all."""
+    probabilities: NDArray[np.float32]
+    """Of all classes; 0 for one that was not learned."""
 
 
 def fit_detector(
@@ -140,13 +155,14 @@ def fit_detector(
         )
     target = np.searchsorted(every, flows.apps)
     description = describe(flows, target, len(every), task)
-    detector, realised = _calibrated(description, weight, held, len(every))
+    detector, realised, ranks = _calibrated(description, weight, held, len(every))
     facts = {
         "flows": len(flows.apps),
         "groups": len(np.unique(groups)),
         "weights": dict(zip(FEATURES, np.round(weight, 4).tolist(), strict=True)),
         "realised": realised,
         "simulated": _figures(simulated, weight, detector),
+        "apps": _by_app(task, flows, every, held, ranks, detector.cutoff(0.05)),
     }
     return FittedDetector(detector, facts)
 
@@ -237,7 +253,9 @@ def _hold(
         similarity = description.neighbours.similarity(tokens)
     features = description.features(p, others.lengths, similarity)
     best = np.searchsorted(every, learner.classes_)[np.round(p, 5).argmax(axis=1)]
-    return _Held(test, features, best)
+    wide = np.zeros((len(p), len(every)), dtype=np.float32)
+    wide[:, np.searchsorted(every, learner.classes_)] = p
+    return _Held(test, features, best, wide)
 
 
 def _simulate(
@@ -302,8 +320,8 @@ def _calibrated(
     weight: NDArray[np.float64],
     held: list[_Held],
     n_classes: int,
-) -> tuple[UnknownDetector, dict[str, float]]:
-    """The detector, and the rates at which held-out flows are called unknown by what the other folds say."""
+) -> tuple[UnknownDetector, dict[str, float], NDArray[np.float32]]:
+    """The detector, the rates at which held-out flows are called unknown, and their ranks, by other folds."""
     score = [np.round(each.features @ weight, 4) for each in held]
     best = [each.best for each in held]
     ranks = []
@@ -320,7 +338,7 @@ def _calibrated(
             for i, each in enumerate(ranks)
         ]
         realised[f"{rate:g}"] = round(float(np.concatenate(flags).mean()), 4)
-    return detector, realised
+    return detector, realised, np.concatenate(ranks)
 
 
 def _joined(
@@ -348,6 +366,39 @@ def _called(ranks: NDArray[np.float32]) -> NDArray[np.float64]:
     """Share of flows whose rank is at least each of LEVELS, shape (levels,)."""
     at_least = len(ranks) - np.searchsorted(np.sort(ranks), LEVELS.astype(np.float32), "left")
     return np.asarray(at_least / len(ranks))
+
+
+def _by_app(
+    task: Task,
+    flows: LabelledInputs,
+    every: NDArray[np.str_],
+    held: list[_Held],
+    ranks: NDArray[np.float32],
+    cutoff: float,
+) -> dict[str, dict[str, float]]:
+    """What verdicts on held-out flows of each app were like (``apptell.watch.measure_drift``)."""
+    if flows.times_ns is None:
+        return {}
+    rows = np.concatenate([each.rows for each in held])
+    seen = Observations.of_probabilities(
+        np.concatenate([each.probabilities for each in held]),
+        (flows.groups if flows.clients is None else flows.clients)[rows].astype(object),
+        flows.times_ns[rows],
+        threshold=DEFAULT_THRESHOLD,
+        p_unknown=ranks,
+        cutoff=cutoff,
+    )
+    target = np.searchsorted(every, flows.apps[rows])
+    counts = np.bincount(np.searchsorted(every, flows.apps), minlength=len(every)) + 1.0
+    prior = np.full(len(every), 1.0) if recipe_of(task.model).balanced else counts
+    verdict = seen.window_verdicts(prior / prior.sum())
+    found = {}
+    for number, share in enumerate(app_shares(seen, verdict, len(every))):
+        own = target == number
+        if share and own.any():
+            share["recall"] = float((seen.guess[own] == number).mean())
+            found[str(every[number])] = {name: round(value, 4) for name, value in share.items()}
+    return found
 
 
 def _figures(

@@ -23,6 +23,7 @@ from apptell.learning.task import Task
 from apptell.models import Model, check_target, load_model, write_model
 from apptell.models.model_folder import MOST_JA4, TRANSPORTS
 from apptell.models.unknown_detector import N_LENGTHS
+from apptell.verdicts.context import times_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -176,7 +177,12 @@ def _detector(
     seen = complete_options(task.inputs, task.options).get("packets", DECISION_SEGMENTS)
     packets = min(N_LENGTHS, int(seen))
     sizes = chosen.gather(lambda batch: lengths(batch, packets=packets), ("core", "segments"))
-    labelled = LabelledInputs(inputs, apps, sizes, origins(chosen.flows))
+    groups = origins(chosen.flows)
+    client = chosen.flows.column("client_address").to_pylist()
+    whose = zip(chosen.flows.column("capture").to_pylist(), client, groups, strict=True)
+    clients = np.array([g if a is None else f"{c} {a}" for c, a, g in whose], dtype=np.str_)
+    times = times_of(chosen.flows)
+    labelled = LabelledInputs(inputs, apps, sizes, groups, clients, times)
     return fit_detector(task, labelled, calibration, show=show)
 
 

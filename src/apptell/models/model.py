@@ -129,6 +129,17 @@ class Model:
         learned = self.info.get("learned", {}).get("transports", ["tcp"])
         return tuple(TRANSPORTS[name] for name in learned)
 
+    @property
+    def held_out(self) -> dict[str, dict[str, float]]:
+        """What verdicts on held-out flows of each app were like: shares by name, and ``flows``.
+
+        Raises:
+            UsageError: the model was trained without it.
+        """
+        self.require_unknown()
+        found: dict[str, dict[str, float]] = self.info["unknown"].get("apps", {})
+        return found
+
     @cached_property
     def known_ja4(self) -> pa.Array | None:
         """TLS fingerprints of the flows it learned from; None where there were none, or none were kept."""

@@ -123,7 +123,7 @@ class RollingContext:
             if probabilities is None:
                 yield each
                 continue
-            keys, times = _keys(flows), _times(flows)
+            keys, times = _keys(flows), times_of(flows)
             found = np.array(probabilities, dtype=np.float32)
             others = np.zeros(len(flows), dtype=np.int32)
             for row in np.argsort(times, kind="stable"):
@@ -208,7 +208,7 @@ class WholeContext:
 
     def _all(self, held: Sequence[Scored]) -> Iterator[Scored]:
         flows = FlowBatch.concat([each.flows for each in held])
-        times = _times(flows)
+        times = times_of(flows)
         probabilities, others = reweigh_all(
             _keys(flows),
             times,
@@ -408,7 +408,7 @@ def _keys(flows: FlowBatch) -> list[Any]:
     return [who and (where, who) for where, who in zip(capture, client, strict=True)]
 
 
-def _times(flows: FlowBatch) -> NDArray[np.int64]:
+def times_of(flows: FlowBatch) -> NDArray[np.int64]:
     """When each flow's deciding packet came, else its first, ns; shape (n,)."""
     start = flows.column("start_ns")
     there = "decided_ns" in set(flows.columns)

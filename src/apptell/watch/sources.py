@@ -1,0 +1,98 @@
+"""Captures, or files of records, in; what is observed of their flows under a model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+import pyarrow.parquet
+
+from apptell.catalogue import Catalogue
+from apptell.errors import CaptureError, UsageError
+from apptell.flows import FlowOptions
+from apptell.names import read_flows
+from apptell.verdicts import Evidence, EvidenceOptions, flows_and_verdicts, identify_flows
+from apptell.watch.observations import Observations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from apptell.flows import FlowBatch
+    from apptell.models import Model
+
+RATE: Final = 0.05
+"""Stated share of flows of known apps that may be called unknown."""
+RECORDS: Final = (".parquet", ".jsonl")
+"""Endings of files of records; anything else is a capture."""
+
+
+def observe(sources: Sequence[str], model: Model) -> Observations:
+    """What is observed of the flows of captures, or of records that the model made earlier.
+
+    In captures the model is asked about every flow, also those that their own name identifies, so that the two
+    can be compared. Records have the model's answer only for flows that no name identified.
+
+    Args:
+        sources: captures and folders of captures, or files of records; not both.
+        model: what decides.
+
+    Raises:
+        UsageError: captures and records together, or nothing.
+        CaptureError: a source cannot be read, or is damaged.
+    """
+    are_records = {Path(source).suffix in RECORDS for source in sources}
+    if len(are_records) != 1:
+        raise UsageError("give captures or files of records (.parquet, .jsonl), not both")
+    if are_records == {True}:
+        tables = [_read_records(Path(source)) for source in sources]
+        try:
+            return Observations.of_records(tables, model.apps)
+        except (KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise CaptureError(
+                f"{sources[0]}: these are not records of verdicts: {error}"
+            ) from error
+    names = Evidence(Catalogue.load(), EvidenceOptions.parse("name"))
+    options = FlowOptions(transports=model.transports, decision_packets=model.decision_packets)
+    with read_flows(list(sources), options) as reader:
+        found = list(identified(reader, model, names))
+    if not found:
+        raise CaptureError(f"{', '.join(sources)}: no flow has two payload packets")
+    return Observations.of_records(
+        [each for each, _ in found], model.apps, [app for _, app in found]
+    )
+
+
+def identified(
+    batches: Iterable[FlowBatch], model: Model, names: Evidence
+) -> Iterator[tuple[pa.RecordBatch, pa.ChunkedArray]]:
+    """Verdicts of the model on all flows, and the app that each flow's own name identifies.
+
+    Args:
+        batches: flows with the groups *core*, *segments* and *names*.
+        model: asked about every flow of its transport protocols.
+        names: evidence by the flows' own names alone.
+    """
+    rate = None if model.unknown is None else RATE
+    for flows, verdicts in flows_and_verdicts(batches, model, unknown=rate):
+        yield verdicts.to_arrow(), _named(flows, names)
+
+
+def _named(flows: FlowBatch, names: Evidence) -> pa.ChunkedArray:
+    parts: list[Any] = []
+    for verdicts in identify_flows([flows], None, evidence=names):
+        is_named = pc.equal(verdicts.column("evidence"), "name")
+        parts.append(pc.if_else(is_named, verdicts.column("app"), pa.scalar(None, pa.string())))
+    return pa.chunked_array(parts, pa.string())
+
+
+def _read_records(path: Path) -> pa.Table:
+    try:
+        if path.suffix == ".parquet":
+            return pa.parquet.read_table(path)
+        return pa.json.read_json(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise CaptureError(f"{path}: cannot be read as records: {first}") from error
