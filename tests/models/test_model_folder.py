@@ -132,15 +132,15 @@ def test_changed_weights_are_said(folder):
         ({"encoding": "1"}, "'encoding' is '1'"),
         ({"seed": True}, "'seed' is True"),
         ({"threshold": 85}, "'threshold' is 85, not between 0 and 1"),
-        ({"calibration": {}}, "'temperature' is None, not above 0"),
-        ({"calibration": {"temperature": 0}}, "'temperature' is 0, not above 0"),
+        ({"calibration": {}}, "'temperature' is None, not from 1e-6 to 1e6"),
+        ({"calibration": {"temperature": 0}}, "'temperature' is 0, not from 1e-6 to 1e6"),
         (
             {"calibration": {"temperature": 1, "early": [1, 2, 3]}},
-            r"'early' is \[1, 2, 3\], not 4 numbers above 0",
+            r"'early' is \[1, 2, 3\], not 4 numbers from 1e-6 to 1e6",
         ),
         (
             {"calibration": {"temperature": 1, "early": [1, 2, 3, 0]}},
-            r"'early' is \[1, 2, 3, 0\], not 4 numbers above 0",
+            r"'early' is \[1, 2, 3, 0\], not 4 numbers from 1e-6 to 1e6",
         ),
     ],
 )

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 
 from apptell.errors import ModelError
 from apptell.models import load_model, session, write_model
+from apptell.testing import flow_batch
 from tests.models.tiny import info, network
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -155,6 +156,12 @@ def test_a_file_that_is_larger_than_any_model_is_not_read(tmp_path):
         {"prior": {"alpha": "many"}},
         {"prior": {"alpha": 0}},
         {"prior": []},
+        {"prior": {"delta": 1}},
+        {"prior": {"alpha": 1e308, "beta": 1e308}},
+        {"name": "half \ud83d a character"},
+        {"calibration": {"temperature": 1e-320}},
+        {"calibration": {"temperature": 2, "floor": None}},
+        {"calibration": {"temperature": 2, "floor": 1e-320}},
         {"data": {"per_app": {"alpha": -1}}},
         {"options": {"ports": "yes"}},
         {"learned": {"transports": [["tcp"]]}},
@@ -168,6 +175,23 @@ def test_every_wrong_type_in_model_json_gets_one_line(tmp_path, changes):
     (folder / "model.json").write_text(json.dumps(content))
     with pytest.raises(ModelError):
         load_model(folder)
+
+
+def test_what_may_be_null_in_model_json_is_as_if_it_were_absent(tmp_path):
+    calibration = {"temperature": 2, "early": None}
+    data = {"hash": "0", "flows": 0, "per_app": None}
+    model = load_model(saved(tmp_path, network(), calibration=calibration, prior=None, data=data))
+    assert model.prior.tolist() == [pytest.approx(1 / 3)] * 3
+    assert model.predict_proba(flow_batch(["chat"]), early=True).shape == (1, 3)
+
+
+def test_a_name_of_the_model_that_is_not_utf_8_is_one_line_and_nothing_on_standard_output(
+    tmp_path, capsys
+):
+    damaged = network().replace(b"scores", b"sc\xffres", 1)
+    with pytest.raises(ModelError, match="does not load"):
+        load_model(saved(tmp_path, damaged))
+    assert capsys.readouterr().out == ""
 
 
 def test_the_hostile_graphs_are_valid_onnx():

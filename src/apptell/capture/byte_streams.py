@@ -35,7 +35,7 @@ class Stop:
     def wait(self, seconds: float = POLL_S) -> bool:
         """Wait a little; True when the reader shall end."""
         try:
-            if not self():
+            if not self() and seconds:
                 time.sleep(seconds)
         except KeyboardInterrupt:
             self.asked = True

@@ -215,6 +215,8 @@ class HttpStream:
             if self.stopped:
                 return 0
             raise OSError("the answer is cut short") from error
+        if len(data) > len(view):  # of a chunk whose size is below zero
+            raise OSError("the answer is no HTTP")
         view[: len(data)] = data
         return len(data)
 
@@ -224,11 +226,30 @@ class HttpStream:
         self._stream.close()
 
 
+def check_host(host: str, address: str) -> None:
+    """Refuses a host that the system's resolver cannot be asked for; it raises errors of other kinds then.
+
+    Args:
+        host: a name or an address; empty for none.
+        address: what it is part of, for messages.
+
+    Raises:
+        UsageError: it is no name: a label of more than 63 characters, an empty one, or control characters.
+    """
+    try:
+        host.encode("idna")
+        is_right = host.isprintable() and " " not in host
+    except UnicodeError:
+        is_right = False
+    if not is_right:
+        raise UsageError(f"{address!r}: {host[:80]!r} is not the name of a host")
+
+
 def open_address(address: str, stop: Stop) -> ByteStream:
     """Connect to, or wait for, the sender that an address names.
 
     Raises:
-        UsageError: the address has no host or port where it needs one.
+        UsageError: the address has no host or port where it needs one, or the host cannot be one.
         CaptureError: there is no sender.
     """
     try:
@@ -236,6 +257,7 @@ def open_address(address: str, stop: Stop) -> ByteStream:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise UsageError(f"{address}: {error}") from error
+    check_host(host, address)
     if parts.scheme == "http":
         port = port or _HTTP_PORT
     if port is None or (not host and parts.scheme in ("pcap+tcp", "http")):

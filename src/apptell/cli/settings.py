@@ -19,6 +19,7 @@ VARIABLE: Final = "APPTELL_CONFIG"
 """Names the file."""
 _PREFIX: Final = "APPTELL"
 _NAME: Final = "apptell.toml"
+_LARGEST_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +96,19 @@ def read_file(path: Path | None) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_BYTES + 1)
+        if len(content) > _LARGEST_BYTES:
+            raise UsageError(f"{path}: larger than {_LARGEST_BYTES >> 10} KiB")
+        return tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (
+        ValueError
+    ) as error:  # also of text that is not UTF-8, and of a number of too many digits
         raise UsageError(f"{path}: not TOML: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{path}: not TOML: nested too deeply") from None
 
 
 def long_name(option: Any) -> str:

@@ -118,8 +118,9 @@ class Model:
         ``model.json`` says it as ``prior``; else it is the share of each app in the training flows,
         with one flow more of each, or all alike where these are not known.
         """
-        known = self.info.get("prior") or self.info["data"].get("per_app", {})
-        alike = 0.0 if "prior" in self.info else 1.0
+        prior = self.info.get("prior")
+        known = prior or self.info["data"].get("per_app") or {}
+        alike = 1.0 if prior is None else 0.0
         counts = np.array([known.get(app, 0) + alike for app in self.apps], dtype=np.float64)
         return np.asarray(counts / counts.sum())
 
@@ -250,8 +251,9 @@ class Model:
         if calibration is None:
             return probabilities
         temperature: float | NDArray[np.float64] = calibration["temperature"]
-        if seen is not None and "early" in calibration:
-            by_packets = np.array(calibration["early"], dtype=np.float64)
+        early = calibration.get("early")
+        if seen is not None and early is not None:
+            by_packets = np.array(early, dtype=np.float64)
             temperature = by_packets[np.clip(seen, 1, len(by_packets)) - 1][:, None]
         elif temperature == 1:
             return probabilities

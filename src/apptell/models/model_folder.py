@@ -37,6 +37,10 @@ MOST_JA4: Final = 20_000
 """TLS fingerprints that a model knows at most."""
 _MOST_APPS: Final = 100_000
 _LONGEST_NAME: Final = 256
+_SMALLEST_FLOOR: Final = 1.1e-38
+"""Of probabilities, which are float32: the logarithm of a smaller one is infinite."""
+_LARGEST_SUM: Final = 1e15
+"""Of the numbers of ``prior``, and of each number of flows."""
 _EARLY: Final = 4
 """Numbers of payload packets below the five that a verdict rests on."""
 _REQUIRED: Final[dict[str, type | tuple[type, ...]]] = {
@@ -141,6 +145,11 @@ def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
         info = json.loads(
             _read(path / "model.json", _LARGEST_JSON), parse_constant=_refuse_constant
         )
+        json.dumps(
+            info, ensure_ascii=False
+        ).encode()  # half a character would break whatever writes it
+    except UnicodeEncodeError as error:
+        raise ModelError(f"{path / 'model.json'}: not text: {error.reason}") from error
     except ValueError as error:
         raise ModelError(f"{path / 'model.json'}: not valid JSON: {error}") from error
     except RecursionError:
@@ -225,33 +234,37 @@ def _check(info: Any, place: Path) -> None:
     unknown = info.get("unknown", {"sha256": ""})
     if not isinstance(unknown, dict) or not isinstance(unknown.get("sha256"), str):
         raise ModelError(f"{place}: 'unknown' has no hash of {UNKNOWN_FILE}")
-    _check_shares("prior", info.get("prior"), place)
-    _check_shares("per_app", info["data"].get("per_app"), place)
+    _check_shares("prior", info.get("prior"), apps, place)
+    _check_shares("per_app", info["data"].get("per_app"), apps, place)
     calibration = info["calibration"]
     if calibration is not None:
         temperature, early = calibration.get("temperature"), calibration.get("early")
         if not _is_temperature(temperature):
-            raise ModelError(f"{place}: 'temperature' is {temperature!r}, not above 0")
+            raise ModelError(f"{place}: 'temperature' is {temperature!r}, not from 1e-6 to 1e6")
         if early is not None and not (
             isinstance(early, list) and len(early) == _EARLY and all(map(_is_temperature, early))
         ):
-            raise ModelError(f"{place}: 'early' is {early!r}, not {_EARLY} numbers above 0")
-        floor = calibration.get("floor")
-        if floor is not None and not (isinstance(floor, _NUMBER) and 0 < floor < 1):
-            raise ModelError(f"{place}: 'floor' is {floor!r}, not between 0 and 1")
+            raise ModelError(
+                f"{place}: 'early' is {early!r}, not {_EARLY} numbers from 1e-6 to 1e6"
+            )
+        floor = calibration.get("floor", _SMALLEST_FLOOR)
+        if not (isinstance(floor, _NUMBER) and _SMALLEST_FLOOR <= floor < 1):
+            raise ModelError(
+                f"{place}: 'floor' is {floor!r}, not between {_SMALLEST_FLOOR:g} and 1"
+            )
 
 
-def _check_shares(key: str, shares: Any, place: Path) -> None:
+def _check_shares(key: str, shares: Any, apps: list[str], place: Path) -> None:
     """A number for each app, or None; at least one of ``prior`` is above 0."""
     if shares is None:
         return
     if not isinstance(shares, dict) or not all(
-        isinstance(value, _NUMBER) and not isinstance(value, bool) and 0 <= value < float("inf")
+        isinstance(value, _NUMBER) and not isinstance(value, bool) and 0 <= value < _LARGEST_SUM
         for value in shares.values()
     ):
         raise ModelError(f"{place}: {key!r} is not an object of numbers from 0")
-    if key == "prior" and not sum(shares.values()) > 0:
-        raise ModelError(f"{place}: every number of 'prior' is 0")
+    if key == "prior" and not 0 < sum(shares.get(app, 0) for app in apps) < _LARGEST_SUM:
+        raise ModelError(f"{place}: the numbers of 'prior' are 0 for every app, or too large")
 
 
 def _check_learned(learned: Any, place: Path) -> None:
@@ -273,4 +286,4 @@ def _check_learned(learned: Any, place: Path) -> None:
 
 
 def _is_temperature(value: Any) -> bool:
-    return isinstance(value, _NUMBER) and 0 < value < float("inf")
+    return isinstance(value, _NUMBER) and 1e-6 <= value <= 1e6

@@ -59,13 +59,14 @@ class BoundedSession:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
+            # Constant folding would compute without bounds on time and memory. The fallback writes to standard
+            # output and tries again with constant folding.
             self._session = onnxruntime.InferenceSession(
                 onnx_bytes,
                 options,
                 providers=["CPUExecutionProvider"],
-                disabled_optimizers=[
-                    "ConstantFolding"
-                ],  # it computes without bounds of time and memory
+                disabled_optimizers=["ConstantFolding"],
+                enable_fallback=0,
             )
         except self._failures as error:
             raise ModelError(f"{place}: model.onnx does not load: {_first_line(error)}") from error
@@ -182,6 +183,7 @@ def _failures() -> tuple[type[Exception], ...]:
         errors.InvalidProtobuf,
         errors.NotImplemented,
         errors.RuntimeException,
+        UnicodeDecodeError,  # of a message that quotes a name of the model
     )
 
 
