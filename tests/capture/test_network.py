@@ -6,6 +6,7 @@ import time
 import pytest
 
 from apptell.capture import Owner, network, open_capture
+from apptell.capture.streams import Stop
 from apptell.errors import CaptureError, UsageError
 from tests.capture import crafted
 from tests.capture.crafted import FRAMES
@@ -178,6 +179,26 @@ def test_an_answer_that_is_cut_short_is_damage_after_its_packets(server):
 def test_an_address_without_its_parts_is_wrong_usage(address):
     with pytest.raises(UsageError), open_capture(address) as reader:
         next(reader)
+
+
+@pytest.mark.parametrize(
+    "host", ["a" * 64, "a..example", "\u2100.example\0", "a\0b", "a\nb", "a b", "\ud800"]
+)
+@pytest.mark.parametrize("scheme", ["pcap+tcp", "pcap+listen", "pcapdroid+udp", "http"])
+def test_a_host_that_cannot_be_one_is_wrong_usage(scheme, host):
+    with pytest.raises(UsageError):
+        open_capture(f"{scheme}://{host}:5")
+
+
+def test_a_chunk_of_negative_size_is_damage():
+    """Its data may be longer than what was asked for."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\n" + bytes(99))
+    stream = network.HttpStream(ours, "phone", "/", Stop(None))
+    with pytest.raises(OSError, match="no HTTP"):
+        stream.readinto(memoryview(bytearray(10)))
+    stream.close()
 
 
 def test_nobody_there_is_an_error():

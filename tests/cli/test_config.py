@@ -109,6 +109,10 @@ def test_the_file_is_looked_for_in_four_places(nowhere, monkeypatch):
         ("[live]\npromiscuous = 1", "promiscuous: 1 is neither true nor false"),
         ("[live]\ninterface = true", "interface: True is neither a text nor a number"),
         ("[live", "not TOML: "),
+        ("x = " + "[" * 5000, "not TOML: nested too deeply"),
+        ("x = " + "1" * 5000, "not TOML: "),
+        ('[live]\nreplay = "a\\u0000b"', "replay: 'a\\x00b' has a NUL character"),
+        ("#" * 70_000, "larger than 64 KiB"),
         ("[dataset]\njobs = 2", "[dataset]: no verb 'jobs': build, "),
     ],
 )

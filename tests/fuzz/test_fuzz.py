@@ -13,7 +13,8 @@ from typing import ClassVar
 import pytest
 
 from tests.capture.crafted import good_captures
-from tests.fuzz.runner import LONGEST_S, mutant, run_target
+from tests.fuzz import runner
+from tests.fuzz.runner import mutant, run_target
 from tests.fuzz.target import Files, Target, all_targets
 from tests.fuzz.targets.captures import read_packets, read_whole, talking_captures
 
@@ -89,13 +90,14 @@ class Toy(Target):
             if files["in"] == b"f":
                 raise IndexError("a find")
             begin = time.process_time()
-            while files["in"] == b"s" and time.process_time() - begin < LONGEST_S * 1.1:
+            while files["in"] == b"s" and time.process_time() - begin < runner.LONGEST_S * 1.1:
                 pass
         if {"in": b"r"} in inputs:
             raise ValueError("refused")
 
 
-def test_finds_are_counted_and_saved_and_a_run_goes_on_where_it_stopped(tmp_path):
+def test_finds_are_counted_and_saved_and_a_run_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "LONGEST_S", 0.1)
     expected = [mutant(Toy(), Toy().seeds(), 5, number)[1]["in"] for number in range(12)]
     run_target(Toy(), n_mutants=6, seed=5, save=tmp_path)
     progress = run_target(Toy(), n_mutants=12, seed=5, save=tmp_path)

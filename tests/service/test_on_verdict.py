@@ -1,7 +1,9 @@
 """Calls for named flows: a real command and a real HTTP server on loopback, filters, rate and failures."""
 
+import contextlib
 import json
 import shlex
+import socket
 import sys
 import threading
 import time
@@ -46,7 +48,7 @@ def server():
             if self.path == "/slow":
                 time.sleep(1.0)
                 return
-            self.send_response(int(self.path[1:]))
+            self.send_response(int(self.path[1:4]))
             self.send_header("Location", "/200")
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -171,6 +173,38 @@ def test_a_server_that_does_not_answer_or_is_not_there_is_a_failure(server, monk
         Webhook(f"{url}/slow")(b"{}")
     with pytest.raises(CallError, match="refused"):
         Webhook("http://127.0.0.1:1/x")(b"{}")
+
+
+def test_an_answer_that_comes_byte_by_byte_has_a_time_limit_in_all(monkeypatch):
+    monkeypatch.setattr(on_verdict, "CALL_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        done = threading.Event()
+
+        def drip():
+            connection = listener.accept()[0]
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+                while not done.wait(0.05):
+                    connection.sendall(b"y")
+
+        server = threading.Thread(target=drip)
+        server.start()
+        with pytest.raises(CallError, match="timed out"):
+            Webhook(f"http://127.0.0.1:{listener.getsockname()[1]}/")(b"{}")
+        done.set()
+        server.join()
+
+
+@pytest.mark.parametrize("host", ["a" * 64, "a..example", "a b", "[::1", "x:y", "x:99999"])
+def test_a_url_whose_host_cannot_be_one_is_refused_at_once(host):
+    with pytest.raises(UsageError):
+        open_on_verdict(f"http://{host}/")
+
+
+def test_characters_that_a_url_cannot_have_are_escaped(server):
+    url, got = server
+    Webhook(f"{url}/204?caf\u00e9 \u4e2d")(b"{}")
+    assert len(got) == 1
 
 
 @pytest.mark.parametrize("what", ["", "no-such-command x", "ftp://host/x", "http://", "echo 'x"])

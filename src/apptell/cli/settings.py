@@ -249,6 +249,8 @@ def _converted(context: Any, option: Any, name: str, setting: Setting) -> Any:
         if not isinstance(value, bool):
             raise UsageError(f"{place}: {value!r} is neither true nor false")
         return value
+    if any(isinstance(each, str) and "\0" in each for each in _listed(value)):
+        raise UsageError(f"{place}: {value!r} has a NUL character")
     texts = [each if isinstance(each, str) else _text(each, place) for each in _listed(value)]
     try:
         option.process_value(context, texts if option.multiple else texts[0])

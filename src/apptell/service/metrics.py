@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
 
+from apptell.capture.network import check_host
 from apptell.errors import OutputError, UsageError
 from apptell.records.schema import VERDICT
 
@@ -159,11 +160,12 @@ def parse_address(text: str) -> tuple[str, int]:
     """``[HOST:]PORT``; the host is loopback unless given.
 
     Raises:
-        UsageError: there is no port.
+        UsageError: there is no port, or the host cannot be one.
     """
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 <= int(port) <= 65_535:
         raise UsageError(f"{text!r} is not written [HOST:]PORT")
+    check_host(host.strip("[]"), text)
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
@@ -253,9 +255,8 @@ class MetricsServer:
 
         try:
             self._server = _Server(address, Handler)
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise OutputError(f"{address[0]}:{address[1]}: {reason}") from error
+        except OSError as error:
+            raise OutputError(f"{address[0]}:{address[1]}: {error.strerror or error}") from error
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(_POLL_S,), name="metrics", daemon=True

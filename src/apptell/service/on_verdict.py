@@ -11,18 +11,22 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from typing import IO, TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apptell.capture.network import check_host
 from apptell.errors import UsageError
 from apptell.kernels.notice import VARIABLE as COMPILING
 from apptell.records.forms.jsonl import json_lines
@@ -36,6 +40,8 @@ CALL_S: Final = 5.0
 """How long a call may take."""
 RATE: Final = 10.0
 """Calls a second (default)."""
+_URL_CHARACTERS: Final = "%/:=&?~#+!$,;'@()*[]"
+"""Those that a URL has as they are; other ones are escaped."""
 PRINTED_BYTES: Final = 4096
 """Of what a command prints, the last that is shown."""
 
@@ -181,11 +187,18 @@ class Webhook:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            is_web = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError as error:
+            raise UsageError(f"URL {url!r}: {error}") from error
+        if not is_web:
             raise UsageError(f"URL {url!r} is neither http:// nor https:// with a host")
-        self._url = url
-        self._open = urllib.request.build_opener(_NoRedirection).open
+        check_host(parts.hostname or "", url)
+        self._url = quote(url, safe=_URL_CHARACTERS, errors="replace")
+        self._connections: list[http.client.HTTPConnection] = []
+        handlers = (_NoRedirection, _Http(self._connections), _Https(self._connections))
+        self._open = urllib.request.build_opener(*handlers).open
 
     def __call__(self, record: bytes) -> None:
         """Sends it.
@@ -196,13 +209,58 @@ class Webhook:
         request = urllib.request.Request(
             self._url, record, {"Content-Type": "application/json"}, method="POST"
         )
+        is_late = threading.Event()
+        limit = threading.Timer(
+            CALL_S, self._cut, (is_late,)
+        )  # an answer may come a byte at a time
+        limit.daemon = True
+        limit.start()
         try:
             self._open(request, timeout=CALL_S).close()
+            if is_late.is_set():  # headers that were cut short can look whole
+                raise TimeoutError("timed out")
         except urllib.error.HTTPError as error:
             error.close()
             raise CallError(f"{self._url}: status {error.code}") from error
         except (OSError, http.client.HTTPException) as error:
-            raise CallError(f"{self._url}: {error}") from error
+            reason = "timed out" if is_late.is_set() else error
+            raise CallError(f"{self._url}: {reason}") from error
+        finally:
+            limit.cancel()
+            self._connections.clear()
+
+    def _cut(self, is_late: threading.Event) -> None:
+        is_late.set()
+        for connection in list(self._connections):
+            if connection.sock is not None:
+                with suppress(OSError):
+                    connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _NotesConnections(urllib.request.AbstractHTTPHandler):
+    """Keeps the connections that it makes in a list."""
+
+    def __init__(self, connections: list[http.client.HTTPConnection]) -> None:
+        super().__init__()
+        self._connections = connections
+
+    def do_open(self, http_class: Any, req: Any, **options: Any) -> Any:
+        """Opens a connection for a request."""
+
+        def connect(*arguments: Any, **more: Any) -> http.client.HTTPConnection:
+            connection: http.client.HTTPConnection = http_class(*arguments, **more)
+            self._connections.append(connection)
+            return connection
+
+        return super().do_open(connect, req, **options)  # type: ignore[arg-type]
+
+
+class _Http(_NotesConnections, urllib.request.HTTPHandler):
+    pass
+
+
+class _Https(_NotesConnections, urllib.request.HTTPSHandler):
+    pass
 
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):

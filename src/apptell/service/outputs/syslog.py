@@ -11,6 +11,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from apptell.capture.network import check_host
 from apptell.errors import OutputError, UsageError
 from apptell.records.values import plain_values
 from apptell.service.outputs.unix import TIMEOUT_S
@@ -127,6 +128,7 @@ def open_syslog(place: str, form: LineForm) -> Syslog:
         raise UsageError(
             f"syslog:{place} is not written syslog:HOST[:PORT] or syslog:tcp://HOST[:PORT]"
         )
+    check_host(host, f"syslog:{place}")
     is_stream = parts.scheme == "tcp"
     kind = socket.SOCK_STREAM if is_stream else socket.SOCK_DGRAM
 
