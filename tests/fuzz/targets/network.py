@@ -14,10 +14,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import mock
 
-from apptell.capture import network
 from apptell.capture.reader import CaptureReader, Part
-from apptell.capture.source import BATCH_PACKETS
 from apptell.capture.streams import Stop
+
+from apptell.capture import network
+from apptell.capture.source import BATCH_PACKETS
 from apptell.errors import ApptellError
 from apptell.flows import FlowOptions, FlowReader
 from apptell.labels.formats.pcapdroid import TrailerReader
