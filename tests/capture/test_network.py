@@ -4,9 +4,9 @@ import threading
 import time
 
 import pytest
-from apptell.capture.streams import Stop
 
 from apptell.capture import Owner, network, open_capture
+from apptell.capture.byte_streams import Stop
 from apptell.errors import CaptureError, UsageError
 from tests.capture import crafted
 from tests.capture.crafted import FRAMES

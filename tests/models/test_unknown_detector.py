@@ -139,3 +139,42 @@ def test_a_detector_that_is_damaged_or_of_another_model_is_refused() -> None:
             UnknownDetector.from_bytes(data, 3, "model")
     with pytest.raises(ModelError, match="has the shape"):
         UnknownDetector.from_bytes(content, 4, "model")
+
+
+def changed(**arrays: np.ndarray) -> bytes:
+    content = io.BytesIO()
+    np.savez(content, **(dict(np.load(io.BytesIO(detector().to_bytes()))) | arrays))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        # rows of the index that would lead the kernel out of it
+        {"nearest_count": np.array([10**6, 12 - 10**6])},
+        {"nearest_count": np.array([[1]], np.uint16)},
+        {"nearest_row": np.array([[0]], np.uint16), "nearest_value": np.ones((1, 1), np.float32)},
+        {"nearest_references": np.array([np.inf])},
+        {"nearest_references": np.array(["x"])},
+        {"weight": np.ones(len(FEATURES), "M8[s]")},
+        {"weight": np.ones(len(FEATURES), np.complex64)},
+        {"n_held": np.array([1, 2, -3])},
+    ],
+)
+def test_arrays_of_other_types_shapes_and_ranges_are_refused(arrays: dict[str, np.ndarray]) -> None:
+    with pytest.raises(ModelError, match=r"^model: damaged, or of another model"):
+        UnknownDetector.from_bytes(changed(**arrays), 3, "model")
+
+
+def test_an_archive_that_names_the_same_bytes_many_times_is_refused() -> None:
+    content = detector().to_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        start = archive.start_dir
+    end = content.index(b"PK\x05\x06")
+    entries = content[start:end] * 50
+    tail = bytearray(content[end:])
+    number = int.from_bytes(tail[8:10], "little") * 50
+    tail[8:12] = number.to_bytes(2, "little") * 2
+    tail[12:16] = len(entries).to_bytes(4, "little")
+    with pytest.raises(ModelError, match="smaller than what is in it"):
+        UnknownDetector.from_bytes(content[:start] + entries + bytes(tail), 3, "model")

@@ -101,11 +101,13 @@ class NearestTokens:
             ValueError: the arrays do not fit together.
             KeyError: one is missing.
         """
-        token, count = arrays["nearest_token"], arrays["nearest_count"].astype(np.int64)
+        token, count = arrays["nearest_token"], arrays["nearest_count"]
         common = arrays["nearest_common"]
         row, value = arrays["nearest_row"], arrays["nearest_value"]
         n = int(arrays["nearest_references"][0])
-        fits = token.dtype == row.dtype == common.dtype == np.uint16 and value.dtype == np.float32
+        whole = (token, count, common, row)
+        fits = all(array.dtype == np.uint16 for array in whole) and value.dtype == np.float32
+        fits = fits and all(array.ndim == 1 for array in (*whole, value))
         fits = fits and len(token) == len(count) and len(row) == len(value) == count.sum()
         if not (fits and 0 < n <= 65_535 and (row < n).all() and np.isfinite(value).all()):
             raise ValueError("the reference flows do not fit together")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -232,8 +233,23 @@ class UnknownDetector:
         """
         try:
             return _checked(_read_arrays(data), n_classes)
-        except (ValueError, KeyError, EOFError, MemoryError, OSError, zipfile.BadZipFile) as error:
+        except _DAMAGE as error:
             raise ModelError(f"{place}: damaged, or of another model: {error}") from error
+
+
+_DAMAGE: Final = (
+    *(
+        ArithmeticError,
+        EOFError,
+        LookupError,
+        MemoryError,
+        NotImplementedError,
+        OSError,
+        RuntimeError,
+    ),
+    *(SyntaxError, TypeError, ValueError, struct.error, zipfile.BadZipFile),
+)
+"""What ``zipfile`` and NumPy raise where they are given something else than was written."""
 
 
 def cutoff_of(called: NDArray[np.float64], rate: float) -> float:
@@ -256,15 +272,23 @@ def rank(
 
 
 def _read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of an uncompressed archive: none is larger than the file."""
+    """The arrays of an uncompressed archive: all together they are no larger than the file."""
     found = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        for entry in archive.infolist():
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > len(
+            data
+        ):  # parts of the file count as often as named
+            raise ValueError("the archive is smaller than what is in it")
+        for entry in entries:
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(data):
                 raise ValueError(f"{entry.filename} is compressed")
             part = io.BytesIO(archive.read(entry))
             name = entry.filename.removesuffix(".npy")
-            found[name] = np.lib.format.read_array(part, allow_pickle=False)
+            array = np.lib.format.read_array(part, allow_pickle=False)
+            if array.dtype.kind not in "fiu":
+                raise ValueError(f"{name} is of {array.dtype}, not of numbers")
+            found[name] = array
     return found
 
 

@@ -252,7 +252,7 @@ class _NotesConnections(urllib.request.AbstractHTTPHandler):
             self._connections.append(connection)
             return connection
 
-        return super().do_open(connect, req, **options)  # type: ignore[arg-type]
+        return super().do_open(connect, req, **options)
 
 
 class _Http(_NotesConnections, urllib.request.HTTPHandler):

@@ -7,6 +7,7 @@ fault of its own ends the whole run: a find of another kind.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import tempfile
 from functools import cache
@@ -20,6 +21,15 @@ from apptell.learning.export import forest_to_onnx
 from apptell.learning.trees import Trees
 from apptell.models import load_model, write_model
 from apptell.models.graph import ML_OPERATORS, OPERATORS
+from apptell.models.model_folder import UNKNOWN_FILE
+from apptell.models.nearest_tokens import NearestTokens
+from apptell.models.unknown_detector import (
+    FEATURES,
+    LEVELS,
+    Description,
+    LengthTable,
+    UnknownDetector,
+)
 from apptell.testing import flow_batch
 from tests.fuzz.mutators import EXTREMES, spoil
 from tests.fuzz.target import Files, Target
@@ -29,7 +39,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
 
-VALUES = (
+VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1, 1.5, 10**30, 1e308, "", "x", "../x", "A", [], [1], ["a", "a"], ["b", "a"], {},
     {"a": 1}, {"alpha": -1}, {"alpha": 1e308, "beta": 1e308}, {"temperature": 1e-320},
     {"temperature": 2, "floor": 1e-320}, {"temperature": 2, "early": [1, 2]},
@@ -85,6 +95,20 @@ def _operators() -> bytes:
     return bytes(model.SerializeToString())
 
 
+def _unknown() -> bytes:
+    tokens = np.zeros((4, 320), dtype=np.uint16)
+    tokens[:, :3] = np.arange(1, 13).reshape(4, 3)
+    lengths = LengthTable.of(np.ones((6, 5), np.float32), np.arange(6) % 3, 3)
+    detector = UnknownDetector(
+        Description(lengths, NearestTokens.of(tokens)),
+        np.ones(len(FEATURES)),
+        np.sort(np.random.default_rng(0).normal(size=(3, len(LEVELS)))),
+        np.array([9, 9, 9]),
+        1 - LEVELS,
+    )
+    return detector.to_bytes()
+
+
 @cache
 def _good() -> dict[str, Files]:
     calibration = {"temperature": 1.5, "early": [1.0, 1.1, 1.2, 1.3], "floor": 1e-6}
@@ -93,12 +117,20 @@ def _good() -> dict[str, Files]:
         "learned": {"transports": ["tcp", "udp"]},
         "data": {"hash": "0", "flows": 9, "per_app": dict.fromkeys(APPS, 3)},
     }  # fmt: skip
-    parts = {"plain": (network(), {}), "forest": (_tree(), more), "operators": (_operators(), more)}
+    unknown = _unknown()
+    signed = {"unknown": {"sha256": hashlib.sha256(unknown).hexdigest()}}
+    parts: dict[str, tuple[bytes, dict[str, Any]]] = {
+        "plain": (network(), {}),
+        "forest": (_tree(), more),
+        "operators": (_operators(), more),
+        "unknown": (network(), signed),
+    }
     found = {}
     with tempfile.TemporaryDirectory() as place:
         for name, (onnx_bytes, changes) in parts.items():
             folder = Path(place, name)
-            write_model(folder, onnx_bytes, info(**changes), "# card\n")
+            content = unknown if "unknown" in changes else None
+            write_model(folder, onnx_bytes, info(**changes), "# card\n", unknown=content)
             found[name] = {path.name: path.read_bytes() for path in folder.iterdir()}
     return found
 
@@ -123,13 +155,16 @@ class Models(Target):
         kind = rng.randrange(8)
         if kind == 0:
             files["model.json"] = spoil(files["model.json"], rng)
+        elif UNKNOWN_FILE in files and kind < 6:
+            files[UNKNOWN_FILE] = _spoil_arrays(files[UNKNOWN_FILE], rng)
+            files["model.json"] = _signed(files)
         elif kind < 4:
             files["model.json"] = _spoil_json(files["model.json"], rng)
         else:
             data = files["model.onnx"]
             files["model.onnx"] = spoil(data, rng) if kind == 4 else _spoil_fields(data, rng)
             if rng.random() < 0.95:
-                files["model.json"] = _signed(files["model.json"], files["model.onnx"])
+                files["model.json"] = _signed(files)
         return files
 
     def run(self, inputs: Sequence[Files], scratch: Path) -> None:
@@ -144,11 +179,23 @@ class Models(Target):
                 assert found.shape == (len(flows), len(model.apps))
                 assert (found >= -1e-3).all()
                 assert (found <= 1 + 1e-3).all()
+            if model.unknown is not None:
+                ranks = model.predict_with_unknown(flows).p_unknown
+                assert ((ranks >= 0) & (ranks <= 1)).all()
+                _find_nearest(model.unknown)
             assert len(model.hash) == 8
             assert abs(model.prior.sum() - 1) < 1e-6
             assert model.transports
             assert model.decision_packets > 0
             assert repr(model)
+
+
+def _find_nearest(detector: UnknownDetector) -> None:
+    """Compares tokens with the references of a model on other inputs, which never asks for it."""
+    neighbours = detector.description.neighbours
+    if neighbours is not None:
+        found = neighbours.similarity(np.arange(1, 65_536, dtype=np.uint16).reshape(-1, 257))
+        assert not np.isnan(found).any()
 
 
 def _spoil_json(text: bytes, rng: random.Random) -> bytes:
@@ -158,7 +205,8 @@ def _spoil_json(text: bytes, rng: random.Random) -> bytes:
         return spoil(text, rng)
     if rng.random() < 0.02:
         return rng.choice(DEEP).encode()
-    inside, key = {"": value}, ""
+    inside: Any = {"": value}
+    key: Any = ""
     while isinstance(inside[key], dict | list) and inside[key] and (not key or rng.random() < 0.6):
         inside = inside[key]
         key = rng.choice(sorted(inside) if isinstance(inside, dict) else range(len(inside)))
@@ -169,11 +217,44 @@ def _spoil_json(text: bytes, rng: random.Random) -> bytes:
     return json.dumps(value).encode()
 
 
-def _signed(text: bytes, onnx_bytes: bytes) -> bytes:
+def _spoil_arrays(data: bytes, rng: random.Random) -> bytes:
+    """An archive of arrays, one of which has another type, shape or values; or bytes of it."""
+    try:
+        arrays = {name: array.copy() for name, array in np.load(io.BytesIO(data)).items()}
+    except Exception:  # noqa: BLE001 - NumPy raises errors of many kinds for a mutant
+        return spoil(data, rng)
+    name = rng.choice(sorted(arrays))
+    array, kind = arrays[name], rng.randrange(7)
+    if kind == 0 or not array.size:
+        return spoil(data, rng)
+    if kind == 1:
+        arrays[name] = array.astype(
+            rng.choice(("f4", "f8", "i8", "u2", "i1", "c8", "S3", "?", "M8[s]"))
+        )
+    elif kind == 2:
+        arrays[name] = array.reshape(rng.choice(((-1,), (1, *array.shape), (-1, 1))))
+    elif kind == 3:
+        arrays[name] = rng.choice((array[:-1], array[..., :0], np.concatenate([array, array])))
+    elif kind == 4:
+        del arrays[name]
+    else:
+        flat = array.astype(np.float64 if kind == 5 else np.int64).reshape(-1)
+        flat[rng.randrange(flat.size)] = rng.choice((-1, 0, 65_535, 65_536, -(2**40), 2**40))
+        arrays[name] = flat.reshape(array.shape)
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    return out.getvalue()
+
+
+def _signed(files: Files) -> bytes:
+    """model.json with the SHA-256 of the other files."""
+    text = files["model.json"]
     try:
         value = json.loads(text)
-        value["onnx_sha256"] = hashlib.sha256(onnx_bytes).hexdigest()
-    except (ValueError, TypeError, RecursionError):
+        value["onnx_sha256"] = hashlib.sha256(files["model.onnx"]).hexdigest()
+        if UNKNOWN_FILE in files:
+            value["unknown"]["sha256"] = hashlib.sha256(files[UNKNOWN_FILE]).hexdigest()
+    except (ValueError, TypeError, KeyError, RecursionError):
         return text
     return json.dumps(value).encode()
 

@@ -14,10 +14,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import mock
 
-from apptell.capture.reader import CaptureReader, Part
-from apptell.capture.streams import Stop
-
 from apptell.capture import network
+from apptell.capture.byte_streams import Stop
+from apptell.capture.capture_reader import CaptureReader, Part
 from apptell.capture.source import BATCH_PACKETS
 from apptell.errors import ApptellError
 from apptell.flows import FlowOptions, FlowReader
@@ -25,11 +24,11 @@ from apptell.labels.formats.pcapdroid import TrailerReader
 from apptell.names import add_names
 from apptell.service.metrics import Metrics, MetricsServer
 from apptell.service.on_verdict import CallError, Webhook
-from apptell.testing import client_hello, conversation, pcap_bytes
+from apptell.testing import Packet, client_hello, conversation, pcap_bytes
 from tests.capture import crafted
 from tests.fuzz.mutators import spoil
 from tests.fuzz.target import Files, Target
-from tests.labels.formats.test_pcapdroid import ip_packets, with_trailer
+from tests.labels.formats import test_pcapdroid
 
 if TYPE_CHECKING:
     import random
@@ -87,10 +86,9 @@ def good() -> dict[str, Files]:
     pcap, pcapng = crafted.pcap(), crafted.rich_pcapng()
     hello = client_hello("chat.example.org")
     talk = pcap_bytes(conversation(("10.0.0.3", 40000), ("192.0.2.7", 443), [(True, hello)] * 2))
-    frames = [
-        with_trailer(packet, 10123 + i % 3, b"Chat")
-        for i, packet in enumerate(packet for _, packet in ip_packets())
-    ]
+    with_owner: Callable[..., bytes] = test_pcapdroid.with_trailer
+    packets: list[Packet] = list(test_pcapdroid.IP_PACKETS)
+    frames = [with_owner(data, 10123 + i % 3, b"Chat") for i, (_, data) in enumerate(packets)]
     records = [pcap_bytes([(10**18, frame)])[24:] for frame in frames]
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\n"
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in (talk[:100], talk[100:]))

@@ -55,7 +55,8 @@ def ip_packets(client=CLIENT, **options):
     return [(time, frame[14:]) for time, frame in conversation(client, SERVER, TALK, **options)]
 
 
-IP = ip_packets()[0][1]
+IP_PACKETS = ip_packets()
+IP = IP_PACKETS[0][1]
 
 
 def owners(batch):
