@@ -36,9 +36,9 @@ LISTS_OF = {
     "alibaba": "alipay",
     "aliyun": "aliyundrive",
     "ap": "ap-news",
+    "apple-tvplus": "apple-tv",
     "att": "directv",
     "attwatchtv": "directv",
-    "apple-tvplus": "apple-tv",
     "barrons": "wall-street-journal",
     "bilibili-cdn": "bilibili",
     "bing": "copilot",
@@ -58,6 +58,7 @@ LISTS_OF = {
     "hunantv": "mango-tv",
     "itiger": "tiger-brokers",
     "itunes": "apple-music app-store",
+    "jetbrains-ai": "jetbrains",
     "kakao": "kakaobank zigzag",
     "kingsoft": "clean-master",
     "kurogames": "wuthering-waves",
@@ -68,6 +69,7 @@ LISTS_OF = {
     "mastodon": "pixelfed",
     "matrix": "element",
     "mdn": "firefox",
+    "microsoft-dev": "vscode",
     "mihoyo-cn": "miyoushe honkai3 honkai-star-rail genshin zenless",
     "mojang": "minecraft",
     "momo": "momoshop",
@@ -76,13 +78,19 @@ LISTS_OF = {
     "npmjs": "npm",
     "nytimes": "new-york-times",
     "ookla-speedtest": "speedtest",
+    "origin": "ea-app",
     "playstation": "playstation-app",
     "playstation-network": "playstation-app",
     "protonmail": "proton-vpn",
     "purikonejp": "princess-connect",
+    "python": "pypi",
     "raiffeisenbank": "raiffeisen",
     "reagroup": "realestate-au realtor",
+    "riot": "league-of-legends riot-client valorant",
+    "ruby": "rubygems",
+    "rust": "crates-io",
     "showtimeanytime": "showtime",
+    "skype": "teams",
     "squareup": "cash-app square",
     "t2-ru": "tele2-ru",
     "tbank-ru": "tbank",
@@ -197,7 +205,12 @@ def compare_ranges(catalogue: Catalogue, path: Path) -> dict[str, Any]:
     confirmed, foreign = set(), []
     for ours in catalogue.ranges:
         for owner, network in published:
-            if network.version == ours.network.version and network.overlaps(ours.network):
+            # of a provider's network an app can have some ports; the provider is its owner
+            if (
+                ours.ports is None
+                and network.version == ours.network.version
+                and network.overlaps(ours.network)
+            ):
                 if plain(owner) in names_of(catalogue.apps[ours.app]):
                     confirmed.add(ours.network)
                 else:

@@ -131,6 +131,20 @@ def test_an_address_tells_the_app_that_owns_its_range(
     assert catalogue.owners_of(both, numbers, numbers).to_pylist() == [app, None]
 
 
+@pytest.mark.parametrize(
+    ("name", "app"),
+    [
+        ("contoso-my.sharepoint.com", "onedrive"),
+        ("a.contoso-my.sharepoint.com", "onedrive"),
+        ("-my.sharepoint.com", None),
+        ("contoso.sharepoint.com", None),
+        ("contoso-my.example.com", None),
+    ],
+)
+def test_a_row_can_stand_for_an_ending_of_the_first_label(name: str, app: str | None) -> None:
+    assert Catalogue.load().lookup(name).app == app
+
+
 def test_a_range_can_be_an_app_s_on_some_ports_alone(tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text(

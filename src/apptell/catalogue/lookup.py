@@ -70,6 +70,11 @@ class Catalogue:
         self.ranges: Sequence[Range] = tuple(tables.ranges.values())
         self._exact = {key[0]: row for key, row in tables.domains.items() if key[1] == "exact"}
         self._suffix = {key[0]: row for key, row in tables.domains.items() if key[1] == "suffix"}
+        self._endings: defaultdict[str, list[tuple[str, Domain]]] = defaultdict(list)
+        for domain, row in self._suffix.items():
+            if domain.startswith("*-"):
+                label, _, below = domain.partition(".")
+                self._endings[below].append((label[1:], row))
         self._owners = {4: _Owners(self.ranges, 4), 16: _Owners(self.ranges, 16)}
 
     @classmethod
@@ -200,6 +205,9 @@ class Catalogue:
             row = self._suffix.get(f"{label}.*.{below.partition('.')[2]}")
             if row is not None:
                 return row
+            for ending, row in self._endings.get(below, ()):
+                if label.endswith(ending) and label != ending:
+                    return row
             rest = below
         return None
 

@@ -56,7 +56,8 @@ class Domain:
     """A domain, and what a name under it says."""
 
     domain: str
-    """In the form of ``comparable_name``. A second label ``*`` stands for any one label."""
+    """In the form of ``comparable_name``. A second label ``*`` stands for any one label, and ``*-`` at the
+    beginning for any beginning of the first label."""
     match: str
     """One of MATCHES."""
     kind: str
@@ -111,7 +112,11 @@ def domain_fault(domain: str) -> str | None:
     """
     label, _, below = domain.partition(".*.")
     is_starred = bool(below) and "." not in label
-    if comparable_name(f"{label}.{below}" if is_starred else domain) is None:
+    whole = f"{label}.{below}" if is_starred else domain
+    if domain.startswith("*-"):
+        is_starred, below = True, domain.partition(".")[2]
+        whole = domain[2:]
+    if comparable_name(whole) is None:
         return f"{_shown(domain)} is not a domain"
     if registered_domain(below if is_starred else domain) is None:
         return f"{_shown(domain)} is a public suffix or a single label"

@@ -303,7 +303,7 @@ def _user_domain(place: str, row: dict[str, str], app: str | None) -> Domain:
     domain = row["domain"].removeprefix("*.").removeprefix(".")
     kind = row["kind"].lower() or ("app" if app else "platform")
     service = None if kind == "app" else row["service"] or row["app"] or domain
-    domain = domain.lower() if ".*." in domain else comparable_name(domain) or domain
+    domain = domain.lower() if "*" in domain else comparable_name(domain) or domain
     if fault := domain_fault(domain):
         raise CatalogueError(f"{place}: {fault}")
     return _domain(

@@ -5,14 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from apptell.cli.evaluation_table import print_evidence
 from apptell.cli.screen import command_line, note, progress, report
 from apptell.cli.shared_options import (
     Apps,
     Cache,
+    CatalogueFiles,
     DatasetFolder,
     Device,
     Json,
     Level,
+    MeasuredEvidence,
     Packets,
     Seed,
     SplitOption,
@@ -79,6 +82,8 @@ def compare(
             "its flows are recognised as unknown.",
         ),
     ] = None,
+    evidence: MeasuredEvidence = None,
+    catalogue: CatalogueFiles = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -115,6 +120,8 @@ def compare(
             level=level or "app",
             system=system or "other",
             unlearned=app_names(unlearned) or (),
+            evidence=evidence,
+            catalogue=catalogue or (),
             out=output,
             cache=cache,
             command=command_line(),
@@ -138,6 +145,8 @@ def _print(found: "Comparison", console: "Console") -> None:
     for model in found.models:
         table.add_row(*(shown(model.row[column]) for column in columns))
     console.print(table)
+    for place, figures in found.facts.get("evidence", {}).items():
+        print_evidence(figures, console, f"Evidence, then {place}")
     if found.left_out:
         _print_left_out(found, console)
 

@@ -2,16 +2,18 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.evaluation_table import print_evaluation
+from apptell.cli.evaluation_table import print_evaluation, print_evidence
 from apptell.cli.screen import command_line, note, progress, report
 from apptell.cli.shared_options import (
+    CatalogueFiles,
     DatasetFolder,
     Json,
     Level,
+    MeasuredEvidence,
     Seed,
     SplitOption,
     System,
@@ -20,6 +22,11 @@ from apptell.cli.shared_options import (
     app_names,
     unknown_rate,
 )
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from apptell.experiments.evaluate import EvaluatedModel
 
 
 def evaluate(
@@ -39,6 +46,8 @@ def evaluate(
             "flows are recognised as unknown.",
         ),
     ] = None,
+    evidence: MeasuredEvidence = None,
+    catalogue: CatalogueFiles = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -68,6 +77,8 @@ def evaluate(
             level=level,
             system=system,
             unlearned=app_names(unlearned) or (),
+            evidence=evidence,
+            catalogue=catalogue or (),
             progress=show,
         )
     if WARNING in found.facts:
@@ -82,8 +93,10 @@ def evaluate(
     if output is not None:
         found.write_report(output, command=command_line())
         note(f"Report: {output / 'report.html'}")
-    report(
-        found.to_json(),
-        lambda console: print_evaluation(found.evaluation, console, found.open_set),
-        as_json=as_json,
-    )
+    report(found.to_json(), lambda console: _print(found, console), as_json=as_json)
+
+
+def _print(found: "EvaluatedModel", console: "Console") -> None:
+    print_evaluation(found.evaluation, console, found.open_set)
+    if found.by_evidence is not None:
+        print_evidence(found.by_evidence.to_json(), console)

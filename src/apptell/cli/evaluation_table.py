@@ -1,6 +1,6 @@
 """Prints an evaluation on a terminal: a table of apps and their means."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,3 +57,21 @@ def print_evaluation(
     )
     if open_set is not None:
         console.print(open_set.sentence)
+
+
+def print_evidence(
+    figures: "dict[str, Any]", console: "Console", title: str = "Evidence, in the order asked"
+) -> None:
+    """Prints what each kind of evidence is worth, from ``EvidenceFigures.to_json``."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    table.add_column("evidence")
+    for name in ("flows", "share of all", "accuracy"):
+        table.add_column(name, justify="right")
+    for kind, each in figures["kinds"].items():
+        table.add_row(kind, f"{each['flows']:,}", f"{each['share']:.1%}", f"{each['accuracy']:.1%}")
+    n_named = sum(each["flows"] for each in figures["kinds"].values())
+    shares = f"{figures['coverage']:.1%}", f"{figures['accuracy']:.1%}"
+    table.add_row("all", f"{n_named:,}", *shares, style="bold")
+    console.print(table)

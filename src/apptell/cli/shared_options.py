@@ -132,6 +132,15 @@ EvidenceText = Annotated[
         "[default: name,dns,address,range, with -m also model]",
     ),
 ]
+MeasuredEvidence = Annotated[
+    str | None,
+    typer.Option(
+        "--evidence",
+        metavar="KINDS",
+        help="Also measure kinds of evidence, separated by commas and asked in this order: name, dns, range, "
+        "model. [default: the model alone, without the catalogue]",
+    ),
+]
 EvidenceTransport = Annotated[
     str | None,
     typer.Option(

@@ -18,6 +18,7 @@ from apptell.dataset.store import Dataset
 from apptell.errors import DatasetError, UsageError
 from apptell.evaluation import slices_of
 from apptell.evaluation.pooled import measure_pooled
+from apptell.experiments.by_evidence import EvidenceOfFlows, check_kinds
 from apptell.experiments.circularity import WARNING, warning_facts
 from apptell.experiments.evaluate import example_images, hash_of, name_of
 from apptell.experiments.labelled import labelled_flows, open_flows
@@ -34,6 +35,7 @@ from apptell.verdicts import DEFAULT_THRESHOLD
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from apptell.experiments.by_evidence import EvidenceFigures
     from apptell.experiments.labelled import Flows
 
 
@@ -89,6 +91,8 @@ def compare(
     level: str = "app",
     system: str = "other",
     unlearned: Sequence[str] = (),
+    evidence: str | None = None,
+    catalogue: Sequence[str | Path] = (),
     out: str | Path | None = None,
     cache: str | Path | None = None,
     command: str = "",
@@ -121,6 +125,10 @@ def compare(
         unlearned: train each of the models asked for without each of these apps in turn (``each`` alone:
             without every app), and measure how well its flows are recognised as unknown when 5 % of the flows
             of known apps may be called unknown. The paper's forest stands in where no model is asked for.
+        evidence: also measure these kinds of evidence, and each model behind them at a threshold of 0.85: of
+            ``name``, ``dns``, ``range`` and ``model``, separated by commas (default: the models alone; the
+            catalogue is not read).
+        catalogue: files with rows that are added to the catalogue, for evidence.
         out: the report's folder (default: none is written). Each model has a page and a table of its
             verdicts there, written as soon as the model is done.
         cache: where trainings are kept by their hash (default: below the report, else not kept).
@@ -144,6 +152,10 @@ def compare(
     classes = Classes(level, system)
     if unlearned and test is not None:
         raise UsageError("apps are left out of a split of one dataset: give no dataset to test on")
+    if evidence is not None:
+        check_kinds(evidence)
+    elif catalogue:
+        raise UsageError("a catalogue is read for evidence alone: choose kinds of evidence")
     models_of(models, only=only)  # an unknown name is refused before a dataset is read
     if out is not None:
         check_report_folder(Path(out), ("report.html", "metrics.json"))
@@ -177,6 +189,10 @@ def compare(
         notify(facts[WARNING])
     if first[0].optimistic and notify:
         notify("Random by flow: optimistic on networks that a model never saw.")
+    by_evidence = None
+    if evidence is not None:
+        by_evidence = EvidenceOfFlows(evidence, catalogue, chosen.flows, truth)
+        facts["evidence"] = {}
     report = None if out is None else _Report(Path(out), chosen, truth, facts, command)
     if report is not None and test is None:
         save_plans(plans, chosen.flows, report.folder / "splits")
@@ -205,6 +221,8 @@ def compare(
                     outcome.identify_s,
                 )
             )  # fmt: skip
+            if by_evidence is not None:
+                facts["evidence"][found[-1].place] = _behind(by_evidence, outcome).to_json()
             if report is not None:
                 report.add(found[-1], outcome)
     tasks = [Task(model, epochs, seed, device, packets=packets) for model in models or ["paper-rf"]]
@@ -215,6 +233,14 @@ def compare(
     if report is not None:
         write_overview(report.folder, comparison.models, facts, command, section_of(left_out))
     return comparison
+
+
+def _behind(by_evidence: EvidenceOfFlows, outcome: Outcome) -> EvidenceFigures:
+    """The kinds of evidence with a model behind them, over the verdicts of its first seed."""
+    first = outcome.seeds[0]
+    guess = [outcome.apps[place] for place in first.probabilities.argmax(axis=1)]
+    is_accepted = first.probabilities.max(axis=1) >= np.float32(DEFAULT_THRESHOLD)
+    return by_evidence.measure(guess, is_accepted, first.rows)
 
 
 def _join(

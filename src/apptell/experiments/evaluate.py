@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,10 @@ from apptell.dataset.groups import origins
 from apptell.dataset.splits import training_rows
 from apptell.dataset.store import Dataset
 from apptell.encoding import images
+from apptell.errors import UsageError
 from apptell.evaluation import evaluate_predictions, slices_of
 from apptell.evaluation.open_set import OpenSetFigures, measure_open_set
+from apptell.experiments.by_evidence import EvidenceFigures, EvidenceOfFlows, check_kinds
 from apptell.experiments.circularity import WARNING, warning_facts
 from apptell.experiments.labelled import (
     classes_of_model,
@@ -72,6 +74,8 @@ class EvaluatedModel:
     """What was measured on what: dataset, split, seed, share of the flows that the model learned from."""
     open_set: OpenSetFigures | None = None
     """How well flows of unlearned apps are recognised; None where it was not asked."""
+    by_evidence: EvidenceFigures | None = None
+    """What each kind of evidence, and the model behind them, is worth; None where it was not asked."""
 
     @property
     def accuracy(self) -> float:
@@ -98,6 +102,8 @@ class EvaluatedModel:
         found = {**self.facts, **self.evaluation.to_json()}
         if self.open_set is not None:
             found["unknown"] = self.open_set.to_json()
+        if self.by_evidence is not None:
+            found["evidence"] = self.by_evidence.to_json()
         return found
 
     def verdicts(self) -> VerdictTable:
@@ -127,7 +133,10 @@ class EvaluatedModel:
         Raises:
             OutputError: the folder cannot be written.
         """
-        found = write_report(Path(folder), self.evaluation, text or self._text(command), self.facts)
+        facts = dict(self.facts)
+        if self.by_evidence is not None:
+            facts["evidence"] = self.by_evidence.to_json()
+        found = write_report(Path(folder), self.evaluation, text or self._text(command), facts)
         self.verdicts().write(Path(folder) / "verdicts.parquet")
         return found
 
@@ -168,6 +177,8 @@ def evaluate(
     level: str | None = None,
     system: str | None = None,
     unlearned: Sequence[str] = (),
+    evidence: str | None = None,
+    catalogue: Sequence[str | Path] = (),
     progress: Callable[[float, str], None] | None = None,
 ) -> EvaluatedModel:
     """Measures a model on labelled flows.
@@ -187,6 +198,9 @@ def evaluate(
         unlearned: measure how well flows of these apps are recognised by a model that did not learn them: the
             model is trained again without them on the training side of the split (default: ``source``) of this
             dataset, and ``unknown`` is 0.05 unless it is given.
+        evidence: also measure these kinds of evidence, of ``name``, ``dns``, ``range`` and ``model``, separated
+            by commas and asked in this order (default: the model alone; the catalogue is not read).
+        catalogue: files with rows that are added to the catalogue, for evidence.
         progress: called with the share done, 0 to 1, and words, while it is trained again.
 
     Raises:
@@ -204,6 +218,12 @@ def evaluate(
     limit = choose_threshold(threshold, used)
     if not unlearned:
         check_rate(unknown, used)
+    if evidence is not None:
+        check_kinds(evidence)
+        if unlearned:
+            raise UsageError("evidence is measured of a model as it is, not of one without apps")
+    elif catalogue:
+        raise UsageError("a catalogue is read for evidence alone: choose kinds of evidence")
     classes = classes_of_model(used, level, system)
     opened = open_flows(dataset)
     chosen = labelled_flows(opened, classes)
@@ -225,7 +245,14 @@ def evaluate(
     seen = _seen_share(folder, chosen.flows, whole=split is None) if known else 0.0
     facts |= {"split": None if split is None else str(split), "level": classes.level, "seed": seed}
     facts |= {"seen_in_training": seen > 0, "seen_share": seen}
-    return measure(used, chosen, limit, seed, classes, facts, unknown)
+    measured = measure(used, chosen, limit, seed, classes, facts, unknown)
+    if evidence is None:
+        return measured
+    guess, best = measured.probabilities.argmax(axis=1), measured.probabilities.max(axis=1)
+    figures = EvidenceOfFlows(evidence, catalogue, chosen.flows, measured.truth).measure(
+        [measured.apps[place] for place in guess], best >= np.float32(limit)
+    )
+    return replace(measured, by_evidence=figures)
 
 
 def measure(
