@@ -1,12 +1,12 @@
-"""What each view and each part of ``fast`` and ``fusion`` brings, on inner folds: a table to stdout.
+"""Measures what each view and each part of ``fast`` and ``fusion`` adds, on inner folds.
 
     python benchmarks/ablation.py DATASET -o RESULTS [--apps a,b] [--names masked] [--outer 5]
 
-The flows are divided by source as benchmarks/models.py divides them for seed 0. Each training side is
-divided by source once more, and every way of learning is measured on these inner folds alone: what the
-outer test side holds decides nothing. *Best of* counts the training sides on which a way is best.
-Every training is kept in RESULTS/cache; a run that was interrupted goes on. RESULTS/ablation.csv has a
-line for each way, outer fold and way with names.
+The table goes to stdout. The flows are divided by source as benchmarks/models.py divides them for seed 0.
+Each training side is divided by source once more, and every variant is measured only on these inner folds:
+the outer test side decides nothing. *Best of* counts the training sides on which a variant is best. Every
+training is kept in RESULTS/cache, so that an interrupted run continues. RESULTS/ablation.csv has a line for
+each variant, outer fold and treatment of names.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 LATER = [("skip", n) for n in range(1, 7)]
 CUT = [("packets", n) for n in (2, 3)]
 LOST = [("lost", n) for n in range(1, 4)]
-"""The capture has not got the n-th packet with payload."""
+"""The n-th packet with payload is missing from the capture."""
 LATE = [("late", n) for n in range(4)]
-"""The n-th was lost on its way and sent again: it comes behind the next."""
+"""The n-th packet was lost and sent again, so that it follows the next one."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way of learning."""
+    """A variant of training."""
 
     name: str
     model: str = "fast"
@@ -66,8 +66,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("dataset", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--apps", help="by commas; all unless said")
-    parser.add_argument("--names", action="append", help="on, masked; both unless said")
+    parser.add_argument("--apps", help="comma-separated; default: all")
+    parser.add_argument("--names", action="append", help="on or masked; default: both")
     parser.add_argument("--outer", type=int, default=5, help="training sides, of five")
     given = parser.parse_args()
     chosen, truth = read_flows_of(given.dataset, given.apps)
@@ -134,7 +134,7 @@ def measure(
 
 
 class Inputs:
-    """Tokens of every view, each made once."""
+    """Tokens of every view, each computed once."""
 
     def __init__(self, chosen: Selection, is_masked: bool) -> None:
         self.chosen, self.is_masked = chosen, is_masked
@@ -144,7 +144,7 @@ class Inputs:
         self.known: dict[tuple[str, int], np.ndarray] = {}
 
     def of(self, way: Way) -> np.ndarray:
-        """The flows as they are and every view of a way, shape (n, 1 + views, width)."""
+        """The plain flows and every view of a variant, shape (n, 1 + views, width)."""
         return np.stack(
             [self.view("packets", 5), *(self.view(*view) for view in way.views)], axis=1
         )

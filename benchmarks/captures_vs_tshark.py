@@ -1,15 +1,15 @@
-"""Every capture of the shared folder, counted by tshark, by apptell and by nfstream, file by file.
+"""Compares the counts of every shared capture by tshark, apptell and nfstream, file by file.
 
     python benchmarks/captures_vs_tshark.py CAPTURES --tshark tshark [--peers out/peers.jsonl]
 
 Writes docs/reports/captures.csv (all files) and the table of differences in docs/reference/captures.md.
-What tshark said is kept (``oracle.py``); what nfstream and scapy said is read from the file of
-``peer_counts.py`` where it is there.
+tshark's answers are kept (``oracle.py``); those of nfstream and scapy are read from the file of
+``peer_counts.py`` if it exists.
 
 From tshark's fields: packets are the records that are packets; copies of TCP headers inside ICMP errors
-and sFlow samples do not count, nor TCP headers that are no whole ones; the addresses of a packet are those
-of the IP header before its first TCP header; flows are formed by 5-tuple and 90 s; a first fragment, for
-which tshark gives no TCP length, has the payload that its IP and TCP header lengths leave.
+and sFlow samples do not count, nor incomplete TCP headers; the addresses of a packet are those of the IP
+header before its first TCP header; flows are formed by 5-tuple and 90 s; a first fragment, for which tshark
+gives no TCP length, has the payload that its IP and TCP header lengths leave.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def _nanoseconds(text: str) -> int:
 
 
 def ask_apptell(path: Path) -> dict[str, Any]:
-    """The same of apptell's literal reading of the paper."""
+    """The same counts by apptell in the mode ``paper``."""
     from apptell.errors import CaptureError
     from apptell.flows import FlowOptions
     from apptell.names import read_flows
@@ -118,7 +118,7 @@ def ask_apptell(path: Path) -> dict[str, Any]:
 
 
 def why(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    """The reason of a difference, told from what both programs said."""
+    """The reason of a difference, derived from the output of both programs."""
     status = Counter(ours["status"])
     if "doesn't support" in theirs["said"]:
         return UNREADABLE
@@ -146,7 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("captures", type=Path)
     parser.add_argument("--tshark", default="tshark")
-    parser.add_argument("--kept", type=Path, default=Path("out"), help="where answers are kept")
+    parser.add_argument("--kept", type=Path, default=Path("out"), help="folder of kept answers")
     parser.add_argument("--peers", type=Path, default=Path("out/peers.jsonl"))
     parser.add_argument("--csv", type=Path, default=Path("docs/reports/captures.csv"))
     parser.add_argument("--page", type=Path, default=Path("docs/reference/captures.md"))

@@ -1,18 +1,18 @@
-"""The catalogue of apps beside two public lists of domains and a list of published address ranges.
+"""Compares the catalogue of apps with two public lists of domains and a list of published address ranges.
 
     python benchmarks/catalogue.py LISTS [--missing] [--json FILE]
 
 LISTS is a folder with ``domain-list-community.csv`` and ``services.csv`` (columns ``service``, ``match``,
-``domain``; the match ``ads`` marks advertising) and ``ranges.csv`` (``owner``, ``range``). The lists are
-no part of the project and no source of the catalogue: they find what it lacks and where the two
-contradict each other.
+``domain``; the match ``ads`` marks advertising) and ``ranges.csv`` (``owner``, ``range``). The lists are not
+part of the project and not a source of the catalogue: they show what it lacks and where the two contradict
+each other.
 
-A list stands for an app when its name is the app's id, name or provider, with letters and digits alone
-compared, or when LISTS_OF says so. Each domain of a list agrees (the catalogue names an app that the list
-stands for), is shared (the catalogue has it as a platform, delivery network, SDK or advertising), is
-missing, or contradicts (the catalogue names another app). Advertising of an app's own domain agrees.
-DECIDED holds the contradictions that were looked at, with the reason why the catalogue's row stays; those
-are counted as decided, the others are printed.
+A list stands for an app when its name is the app's id, name or provider, comparing only letters and digits,
+or if LISTS_OF has it. Each domain of a list agrees (the catalogue names an app that the list stands for), is
+shared (the catalogue has it as a platform, delivery network, SDK or advertising), is missing, or contradicts
+(the catalogue names another app). Advertising of an app's own domain agrees. DECIDED holds the contradictions
+that were reviewed, with the reason why the catalogue's row stays; these are counted as decided, the others
+are printed.
 """
 
 from __future__ import annotations
@@ -223,7 +223,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("lists", type=Path)
     parser.add_argument("--missing", action="store_true", help="print what the catalogue lacks")
-    parser.add_argument("--json", type=Path, help="write everything there")
+    parser.add_argument("--json", type=Path, help="file for all results")
     given = parser.parse_args()
     from apptell.catalogue import Catalogue
 

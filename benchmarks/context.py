@@ -1,9 +1,9 @@
-"""Context on captures of real clients: each model by folds over sources, alone and re-weighted. JSON to stdout.
+"""Measures context on captures of real clients: each model on folds by source, with and without it.
 
     python benchmarks/context.py messengers -o results/ --model sequence --model paper-rf
 
-All labelled flows count, background too, since a phone's background is part of its context. A client is
-an address of a capture. Trainings are kept in the results' ``cache/``.
+Prints JSON. All labelled flows count, including background, because a phone's background is part of its
+context. A client is an address of a capture. Trainings are kept in the results' ``cache/``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def main() -> None:
     parser.add_argument("dataset", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", action="append", default=[])
-    parser.add_argument("--seeds", type=int, default=3, help="of folds and trainings")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="number of seeds of folds and trainings"
+    )
     args = parser.parse_args()
     flows = Dataset.open(args.dataset).read()
     flows = flows.filter(flows.payload_packets >= MIN_PAYLOAD_PACKETS)

@@ -1,4 +1,4 @@
-"""A million packets to a dataset, side by side with reading the same packets, in one run.
+"""Measures building a dataset of a million packets beside only reading the same packets.
 
     python benchmarks/dataset_build.py CAPTURES [--repeat 3] [--jobs 2] [-o out/dataset_build.json]
 

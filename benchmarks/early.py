@@ -1,4 +1,4 @@
-"""What deciding early costs and gains: flows of recordings that the model never saw, packet by packet.
+"""Measures what deciding early costs and gains, packet by packet, on recordings unknown to the model.
 
     python benchmarks/early.py CAPTURES [--threshold 0.85]
 
@@ -30,7 +30,7 @@ FOLDS = 5
 
 
 def main() -> None:
-    """Measures."""
+    """Runs the measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("captures", type=Path)
     parser.add_argument("--threshold", type=float, default=0.85)

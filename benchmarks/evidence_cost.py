@@ -1,4 +1,4 @@
-"""What names, DNS answers and addresses add to the processor time of identification, in one run, side by side.
+"""Measures what names, DNS answers and addresses add to the processor time of identification.
 
     python benchmarks/evidence_cost.py CAPTURE... [--rounds 7]
 
@@ -54,7 +54,7 @@ def identified(captures: list[str], catalogue: Catalogue | None, model: Model | 
 
 
 def main() -> None:
-    """Measures."""
+    """Runs the measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("captures", nargs="+")
     parser.add_argument("--rounds", type=int, default=7)

@@ -1,12 +1,12 @@
-"""FG-Net: learned from one month, measured on the next, flow by flow and with context. JSON to stdout.
+"""Measures models on FG-Net: trained on one month, tested on the next, flow by flow and with context.
 
     apptell dataset build ../shared/datasets/fgnet -o fgnet
     python benchmarks/fgnet.py fgnet -o results/
 
-``inner`` learns from the first three days of month 0 and measures on the last two: every choice is made
-there. ``month`` learns from all of month 0 and measures on month 1. ``adapted`` takes in the first two
+Prints JSON. ``inner`` trains on the first three days of month 0 and measures on the last two: every choice is
+made there. ``month`` learns from all of month 0 and measures on month 1. ``adapted`` takes in the first two
 days of month 1 without their labels and measures on its last two. Trainings are kept in the results'
-``cache/``: called again after an interruption, it goes on where it stopped. Each row is added to
+``cache/``: an interrupted run that is called again continues where it stopped. Each row is added to
 ``results.jsonl`` as soon as it is known.
 """
 
@@ -120,7 +120,7 @@ def by_version(
 
 
 class Results:
-    """Rows of a table, each kept as soon as it is known; those that are there are not made again."""
+    """Rows of a table, each saved as soon as it is known; existing rows are not computed again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

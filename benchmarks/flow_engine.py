@@ -1,4 +1,4 @@
-"""Packets to finished flows, side by side with peers on one file, in one run.
+"""Measures packets to finished flows, side by side with other programs on one file.
 
     python benchmarks/flow_engine.py CAPTURES --peers-python PYTHON [-o out/flow_engine.json]
 
@@ -176,7 +176,7 @@ def program(command: list[str]) -> float:
 
 
 def script(python: str, code: str, *arguments: str) -> tuple[float, int]:
-    """Seconds and flows that a peer's script says."""
+    """Seconds and flows that a peer's script prints."""
     run = subprocess.run(
         [python, "-c", code, *arguments], capture_output=True, text=True, check=True
     )

@@ -1,8 +1,8 @@
-"""How fast flows are identified here: encoding, network and forest on ONNX Runtime. JSON to stdout.
+"""Measures how fast flows are identified: encoding, network and forest on ONNX Runtime.
 
     python benchmarks/inference.py [--flows 4096]
 
-The network's speed is given as a share of what the measured float32 matrix-product rate would allow.
+Prints JSON. The network's speed is given as a share of what the measured float32 matrix-product rate allows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sessions of one app each in, phones that run several apps at once out; for measuring context."""
+"""Combines sessions of single apps into phones that run several apps at once, for measuring context."""
 
 from __future__ import annotations
 

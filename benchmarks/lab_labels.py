@@ -1,10 +1,10 @@
-"""A dataset built from the lab's recordings, and those recordings, in; the share of right labels out.
+"""Measures the share of right labels in a dataset that was built from the lab's recordings.
 
 python benchmarks/lab_labels.py DATASET RECORDINGS
 
-The labels come from the kernel's log of who opened each connection. The lab's own record, which the
-labelling never sees, is the server names that it gave to each app. So a flow whose server name belongs
-to another app than its label has a wrong label. Names that two apps were given by chance say nothing.
+The labels come from the kernel's log of who opened each connection. The lab's own record, which labelling
+never uses, is the server names that it gave to each app. So a flow whose server name belongs to another app
+than its label has a wrong label. Names that two apps were given by chance are not counted.
 """
 
 from __future__ import annotations

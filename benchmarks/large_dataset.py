@@ -1,4 +1,4 @@
-"""A dataset of ten million flows: memory and time of everything that streams.
+"""Measures memory and time of all streaming steps on a dataset of ten million flows.
 
     python benchmarks/large_dataset.py [--flows 10000000] [-o out/large_dataset]
 
@@ -111,7 +111,7 @@ def made_batch(seed: int) -> FlowBatch:
 
 
 def step(name: str, folder: Path, flows: int) -> str:
-    """Does one step; says what came of it."""
+    """Runs one step; returns its result as text."""
     large = folder / "large"
     if name == "build":
         return f"{len(build([Made(flows, 1)], large, replace=True).dataset):,} flows"

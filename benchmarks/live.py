@@ -1,4 +1,4 @@
-"""Live capture measured over a veth pair: packets without loss beside peers, decision delay, a soak.
+"""Measures live capture over a veth pair: packets without loss, decision delay, and a long run.
 
     sudo .venv/bin/python benchmarks/live.py throughput CAPTURES... --peers-python PYTHON
     sudo .venv/bin/python benchmarks/live.py cost CAPTURES... --peers-python PYTHON --start 15000
@@ -88,7 +88,7 @@ print(time.process_time() - begin)
 
 @dataclass
 class Program:
-    """Something that reads the interface and says how many packets it saw."""
+    """A program that reads the interface and reports the number of packets it saw."""
 
     name: str
     command: list[str]
@@ -129,7 +129,7 @@ def run(
 def send(
     traffic: list[str], rate: float, packets: int, limit_s: float = float("inf")
 ) -> dict[str, Any]:
-    """What the generator says of its sending."""
+    """The generator's report of what it sent."""
     command = [sys.executable, str(HERE / "live_traffic.py"), "left", *traffic]
     done = subprocess.run(
         [*command, "--rate", str(rate), "--packets", str(packets), "--limit", str(limit_s)],
@@ -271,7 +271,7 @@ _SOAK = (
 
 
 def _state(pid: int, metrics: dict[str, float]) -> list[float]:
-    """What a minute of a soak is told by, as ``_SOAK`` names it."""
+    """The figures of one minute of a soak, as ``_SOAK`` names them."""
     status = Path(f"/proc/{pid}/status").read_text()
     memory = [int(status.split(f"{name}:")[1].split()[0]) / 1024 for name in ("VmRSS", "RssAnon")]
     verdicts = sum(n for name, n in metrics.items() if name.startswith("apptell_verdicts_total"))
@@ -284,7 +284,7 @@ def _state(pid: int, metrics: dict[str, float]) -> list[float]:
 
 
 def cost(options: argparse.Namespace) -> None:
-    """What each program spends on a packet at one rate: says more than rates where others use the machine."""
+    """Each program's cost per packet at one rate, which is more reliable than rates on a busy machine."""
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     for program in programs(options):
@@ -366,7 +366,7 @@ def soak(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Runs a part in a namespace of its own."""
+    """Runs a part in its own namespace."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=["throughput", "cost", "replay", "soak"])
     parser.add_argument("captures", nargs="+")

@@ -1,8 +1,8 @@
-"""Nothing in, a table of faults that a running sensor met and what became of its records out.
+"""Tests a running sensor under faults, and prints a table of what became of its records.
 
     sudo .venv/bin/python benchmarks/live_faults.py [TRIAL...]
 
-Each trial starts ``apptell live`` on one end of a veth pair, in a network and mount namespace of its own, and
+Each trial starts ``apptell live`` on one end of a veth pair, in its own network and mount namespace, and
 sends flows of known number into the other end. Needs root, ip and unshare; ``broker`` needs confluent-kafka.
 """
 
@@ -64,7 +64,7 @@ def flows(n: int, network: int) -> list[bytes]:
 
 
 def send(frames: Iterator[bytes] | list[bytes], pause_s: float = 0.02) -> int:
-    """Into the pair's left end, at most 10,000 a second unless told otherwise; gives how many."""
+    """Sends frames into the pair's left end (default: 10,000 a second); returns their number."""
     n = 0
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as out:
         out.bind(("left", 0))

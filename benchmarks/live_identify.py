@@ -1,11 +1,12 @@
-"""Flows identified a second and core as a sensor does it, by batch and threads; OpenVINO beside ONNX Runtime.
+"""Measures flows identified per second and core as a sensor does it, by batch size and threads.
 
     python benchmarks/live_identify.py [-m MODEL ...] [--openvino-python PYTHON]
 
 Flows of the embedded samples at their fifth payload packet; the model that ships, ``fusion`` and the paper's
-models. "model" is encoding and network or forest alone, the limit; "records" is all that ``apptell live`` does
-until an output has the records of verdict and end; "json" is their rendering besides. Flows a second of
-processor time, so that other work disturbs less, and of the clock. PYTHON has onnxruntime-openvino.
+models. OpenVINO is compared with ONNX Runtime. "model" is only encoding and network or forest, the limit;
+"records" is all that ``apptell live`` does until an output has the records of verdict and end; "json" is
+their rendering besides. Flows a second of processor time, so that other work disturbs less, and of the clock.
+PYTHON has onnxruntime-openvino.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def measure(folder: Path, flows: FlowBatch) -> dict[str, Any]:
         model = load_model(folder, threads=threads)
 
         def records(batch: FlowBatch, model: Any = model) -> list[Any]:
-            # what was told of a flow with its hello is not handed out again at its end
+            # names of a flow that was returned with its hello are not returned again at its end
             over = FlowBatch(batch.to_arrow().select(list(CORE)))
             works = [
                 Work(flows, kind, is_overloaded=False, since_s=0.0)

@@ -1,10 +1,10 @@
-"""Captures in, their frames sent through an interface at a wished rate, every pass with addresses of its own.
+"""Sends the frames of captures through an interface at a given rate, with new addresses in every pass.
 
     python benchmarks/live_traffic.py INTERFACE CAPTURES... --rate 100000 --packets 1000000
 
-Frames are sent by sendmmsg(2) past the queue discipline (PACKET_QDISC_BYPASS), TCP over IPv4 alone, their
-captures interleaved by time. With each pass 1 is added to the second and third byte of both addresses,
-so that its flows are new ones; checksums are left as they were. Prints packets sent, bytes and seconds as JSON.
+Frames are sent by sendmmsg(2) past the queue discipline (PACKET_QDISC_BYPASS), only TCP over IPv4, their
+captures interleaved by time. With each pass 1 is added to the second and third byte of both addresses, so
+that its flows are new ones; checksums are left as they were. Prints packets sent, bytes and seconds as JSON.
 """
 
 from __future__ import annotations

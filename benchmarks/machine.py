@@ -1,4 +1,4 @@
-"""Nothing in, the machine's measured matrix-product rate out: what the other figures stand beside."""
+"""Measures the machine's matrix-product rate, which the other figures are compared with."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def machine() -> dict[str, object]:
 
 
 def timed(work: Callable[[], object]) -> float:
-    """Seconds that it takes; of processor time where APPTELL_CPU_TIME is set.
+    """Seconds that it takes; processor seconds if APPTELL_CPU_TIME is set.
 
-    Processor time is what to compare on a machine that others are using, and with one thread alone.
+    Compare processor time on a machine that others are using, and with a single thread.
     """
     began = CLOCK()
     work()

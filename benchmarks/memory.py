@@ -1,4 +1,4 @@
-"""A large capture through a pipe into ``apptell flows -``: how much anonymous memory that takes at most.
+"""Measures the anonymous memory of ``apptell flows -`` while it reads a large capture from a pipe.
 
     python benchmarks/memory.py [--gigabytes 10]
 
@@ -78,7 +78,7 @@ def main() -> None:
     """Measures, prints a line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gigabytes", type=float, default=10)
-    parser.add_argument("options", nargs="*", help="more options of apptell flows, behind --")
+    parser.add_argument("options", nargs="*", help="further options of apptell flows, after --")
     arguments = parser.parse_args()
     command = [sys.executable, "-m", "apptell.cli", "flows", "-", "--format", "jsonl"]
     run = subprocess.Popen(

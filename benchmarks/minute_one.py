@@ -1,22 +1,22 @@
-r"""How much of real traffic apptell names as it comes, without a model of one's own, and how rightly.
+r"""Measures how much of real traffic apptell identifies as installed, and how accurately.
 
     python benchmarks/minute_one.py real=CAPTURES/real messengers=CAPTURES/messengers \
         android=CAPTURES/android ndpi=CAPTURES/ndpi -o minute_one.json [--listed CONTRADICTIONS.csv]
 
 Each set of captures is ``KIND=FOLDER``. The kind says where truth comes from:
 
-* ``real``: ``<source>/<app>.pcap.gz`` with the truth of each flow in ``flows.csv``; ``other`` there is a flow
-  that surely belongs to something else than the capture's app.
+* ``real``: ``<source>/<app>.pcap.gz`` with the truth of each flow in ``flows.csv``; there, ``other`` is a
+    flow that certainly does not belong to the capture's app.
 * ``messengers``: ``<source>/<app>.pcap.gz``; all flows of a capture are the app's, ``other`` is background.
-* ``android``, ``ndpi``: the name of a capture has the name of an app in it. That says nothing of each flow: the
-  phone's own traffic is among them. Flows are told apart by what they are named as alone.
+* ``android``, ``ndpi``: the name of a capture has the name of an app in it. That says nothing about single
+    flows, because the phone's own traffic is among them. Flows are distinguished only by their verdicts.
 
 Of each flow with truth: right; related (another app of the same provider is named); wrong (an app of another
 provider is named); service (its name is known and names no app); nothing. Teams and Skype count as one app:
 they share servers. Shares come with 95 % intervals from a bootstrap over sources. ``before`` is the embedded
-model alone on TCP, which is what ``apptell identify`` did before it knew names. The shipped catalogue must not
-be changed because of what is seen here; ``--listed`` writes the contradictions between names and truth outside
-the project, for a person to look at.
+model alone on TCP, which is what ``apptell identify`` did before it knew names. The shipped catalogue must
+not be changed because of these results; ``--listed`` writes the contradictions between names and truth to a
+file outside the project, for review.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ CALLED = {
     "mobilni-banka": "kb-cz",
     "mujvlak": "cd-mujvlak",
 }
-"""Apps that the truth calls otherwise than the catalogue."""
+"""Apps that have another name in the truth than in the catalogue."""
 ROUNDS = 1000
 """Draws of the bootstrap."""
 PROTOCOLS = {6: "tcp", 17: "udp"}
@@ -69,7 +69,7 @@ ENDINGS = (".pcap", ".pcapng", ".cap")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A flow, what is true of it and what was said."""
+    """A flow with its truth and its verdict."""
 
     source: str
     capture: str
@@ -289,7 +289,7 @@ def contradictions(name: str, flows: list[Seen]) -> Iterator[list[Any]]:
 
 
 def main() -> None:
-    """Measures."""
+    """Runs the measurement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("sets", nargs="+", metavar="KIND=FOLDER")
     parser.add_argument("-o", "--output", type=Path, required=True)

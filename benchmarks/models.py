@@ -1,11 +1,11 @@
-"""Models on parsed tokens beside others on several splits: the table of docs/explanation/models.md.
+"""Compares models on parsed tokens with others on several splits: the table of docs/explanation/models.md.
 
     python benchmarks/models.py DATASET -o RESULTS [--split source] [--model fast ...] [--seeds 5]
 
-Folds are pooled and seeds averaged. Every training is kept in RESULTS/cache, so that a run that was
-interrupted goes on; RESULTS/models.csv has a line for each model, treatment of names and split. By
-provider, apps that share servers count as one; *mid-session* are TCP flows of TLS that begin without a
-hello; *precision at .80* is over the surest four fifths of the flows.
+Folds are pooled and seeds averaged. Every training is kept in RESULTS/cache, so that an interrupted run
+continues; RESULTS/models.csv has a line for each model, treatment of names and split. By provider, apps that
+share servers count as one; *mid-session* are TCP flows of TLS that begin without a hello; **precision at .80*
+is over the most confident four fifths of the flows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--split", default="source")
     parser.add_argument("--model", action="append")
-    parser.add_argument("--apps", help="by commas; all unless said")
+    parser.add_argument("--apps", help="comma-separated; default: all")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=100)
     given = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Server names, ALPN and JA4 of every hello in the shared captures, as tshark and as apptell read them.
+"""Compares server names, ALPN and JA4 of every hello in the shared captures with those of tshark.
 
     python benchmarks/names_vs_tshark.py CAPTURES --tshark tshark
 
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("captures", type=Path)
     parser.add_argument("--tshark", default="tshark")
-    parser.add_argument("--kept", type=Path, default=Path("out"), help="where answers are kept")
+    parser.add_argument("--kept", type=Path, default=Path("out"), help="folder of kept answers")
     arguments = parser.parse_args()
     tshark = Tshark(arguments.tshark, arguments.kept)
     counts: Counter[str] = Counter()

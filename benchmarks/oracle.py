@@ -1,4 +1,4 @@
-"""A capture in, what tshark says of each of its packets out; an answer is kept and not asked for twice.
+"""Asks tshark about each packet of a capture, once for each file, and keeps its answers.
 
 tshark reads each file once: its own preferences (segments of TCP put together, so that it sees hellos that
 span several), but no fragments of IP put together.
@@ -32,13 +32,13 @@ FIELDS: Final = (
     "dtls.handshake.extensions_alpn_str", "gquic.tag.sni", "_ws.malformed",
 )  # fmt: skip
 _MIME: Final = "134"
-"""The encapsulation that a file which is no capture is shown in, as one frame."""
+"""The encapsulation of the single frame that tshark shows for a file that is not a capture."""
 _TIMEOUT_S: Final = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What tshark says of one file."""
+    """The output of tshark for one file."""
 
     said: str
     """Its errors and warnings."""
@@ -88,10 +88,10 @@ class Tshark:
         )
         names = {line.split("\t")[2] for line in known.stdout.splitlines() if line[:1] in "FP"}
         self._fields = [field for field in FIELDS if field in names]
-        """Those that this version has: the fingerprint is there since 4.2."""
+        """Those that this version has: the fingerprint exists since 4.2."""
 
     def __call__(self, path: Path, name: str) -> Answer:
-        """What it says of a file; ``name`` is what the answer is kept under."""
+        """Returns tshark's output for a file; ``name`` is the name that the answer is kept under."""
         kept = self._folder / (name.replace("/", "~") + ".gz")
         if not kept.exists():
             said, out = self._ask(path)

@@ -1,11 +1,11 @@
-"""Captures in, how many packets and TCP flows other Python readers find in them out, as JSON lines.
+"""Counts packets and TCP flows of captures with other Python readers, as JSON lines.
 
     PEERS/bin/python benchmarks/peer_counts.py CAPTURES --out out/peers.jsonl
 
 Runs in an interpreter that has nfstream and scapy. nfstream reads every file (packed ones are unpacked
 first, which it cannot) by the paper's rule as far as it allows: 90 s idle, no end by age, one meter, no
-dissection, tunnels opened; scapy counts the records of a file whatever its link type. An answer that is in
-the file already is not asked for again.
+dissection, tunnels opened; scapy counts the records of a file whatever its link type. Answers that are
+already in the file are not computed again.
 """
 
 from __future__ import annotations

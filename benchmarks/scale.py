@@ -1,11 +1,11 @@
-"""A forest on a million flows of a hundred classes: time and peak memory. JSON to stdout.
+"""Measures time and peak memory of a forest on a million flows of a hundred classes.
 
     python benchmarks/scale.py DATASET [--flows 1000000] [--classes 100] [-o FOLDER]
 
-DATASET is any dataset with lengths and times (FG-Net's, the lab's). It is enlarged: every flow comes
-back as often as needed, each time as another connection of another session, its lengths and gaps moved a
-little; each app becomes as many classes as needed, told apart by longer packets. Then ``apptell train``
-and ``apptell compare`` run on it as a user would run them, and the kernel says what they took.
+DATASET is any dataset with lengths and times (FG-Net's, the lab's). It is enlarged: every flow is repeated as
+often as needed, each time as another connection of another session with slightly changed lengths and gaps;
+each app becomes as many classes as needed, distinguished by longer packets. Then ``apptell train`` and
+``apptell compare`` run on it as a user would run them, and the kernel reports their time and memory.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _moved(
 
 
 def watched(*arguments: object) -> dict[str, float]:
-    """Runs ``apptell``; seconds, processor seconds and peak memory of that process alone."""
+    """Runs ``apptell``; seconds, processor seconds and peak memory of only that process."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "apptell.cli", *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:

@@ -1,1 +1,1 @@
-"""Seeds and options in; labelled recordings of real messaging traffic out: ``python -m lab``."""
+"""Makes labelled recordings of real messaging traffic: ``python -m lab``."""

@@ -1,4 +1,4 @@
-"""A verb and its options in; recordings, samples or a dataset out."""
+"""The command line of the lab: makes recordings, samples or a dataset."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lab import sandbox
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(
-        prog="python -m lab", description="Record labelled messaging traffic on this machine alone."
+        prog="python -m lab", description="Record labelled messaging traffic on a single machine."
     )
     verbs = top.add_subparsers(dest="verb", required=True)
     record = verbs.add_parser("record", help="one recording, to try an app or a network")
@@ -30,16 +30,19 @@ def parser() -> argparse.ArgumentParser:
         help="run where the capture is, as long as it lasts; {interface} is its interface",
     )
     record.add_argument("-o", "--output", type=Path, default=Path("lab-out/try"))
-    sample = verbs.add_parser("sample", help="make the embedded samples anew")
+    sample = verbs.add_parser("sample", help="make the embedded samples again")
     sample.add_argument("-o", "--output", type=Path, default=Path("src/apptell/samples"))
     sample.add_argument(
-        "--work", type=Path, default=Path("lab-out/sample"), help="where the whole recordings stay"
+        "--work",
+        type=Path,
+        default=Path("lab-out/sample"),
+        help="folder of the complete recordings",
     )
     sample.add_argument("--seed", type=int, default=20)
-    sample.add_argument("--keep", action="store_true", help="keep the whole recordings")
+    sample.add_argument("--keep", action="store_true", help="keep the complete recordings")
     dataset = verbs.add_parser(
         "dataset",
-        help="a dataset of the paper's size, or a part of it; goes on where it was stopped",
+        help="a dataset of the paper's size, or a part of it; continues where it was stopped",
     )
     dataset.add_argument(
         "--flows",
@@ -64,7 +67,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str]) -> int:
-    """Check, enter the namespaces, do the verb."""
+    """Checks the requirements, enters the namespaces and runs the verb."""
     options = parser().parse_args(arguments)
     if not sandbox.is_inside():
         reason = sandbox.missing()

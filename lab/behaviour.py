@@ -1,4 +1,4 @@
-"""A seeded generator in; what a person does next, how big it is and how long they wait out."""
+"""Draws what a person does next, with sizes and pauses, from a seeded generator."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Person:
 
 
 def label(rng: random.Random) -> str:
-    """A host label that says nothing."""
+    """A random host label."""
     letters = "abcdefghijklmnopqrstuvwxyz0123456789-"
     middle = "".join(rng.choice(letters[:36]) for _ in range(rng.randint(2, 9)))
     return rng.choice(letters[:26]) + middle

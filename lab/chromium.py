@@ -1,7 +1,7 @@
-"""Commands of the DevTools protocol in; one headless Chromium that carries them out, out.
+"""Controls one headless Chromium through the DevTools protocol.
 
-It speaks over a pipe, not a port, so nothing of it is on the network. Each visit gets a browser
-context of its own (cookies, cache and connections), so one process serves many visits.
+It uses a pipe and not a port, so nothing of it is on the network. Each visit gets its own browser context
+(cookies, cache and connections), so one process serves many visits.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lab's running processes in; processor seconds for each kind of them out."""
+"""Sums the processor seconds of the lab's processes by kind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def processor_s(children: Iterable[subprocess.Popen[bytes]] = ()) -> dict[str, f
 
     ``children`` names those of ours that have ended and were not waited for.
 
-    The lab lives in a process namespace of its own, so every process seen is one of its own.
+    The lab has its own process namespace, so every visible process belongs to it.
     """
     sums: dict[str, float] = {}
     known = {child.pid: list(map(str, child.args)) for child in children}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Server names and the servers behind them in; one HAProxy that serves them all on one address out.
+"""Configures one HAProxy that serves all server names on one address.
 
 ``route`` passes TLS through, by the server name in the hello; ``terminate`` ends TLS at the front
 with one wildcard certificate and speaks TLS again behind, so that every app has the same server

@@ -1,4 +1,4 @@
-"""An authority and a priority string in; GnuTLS connections, by its own library, out."""
+"""GnuTLS connections through the library itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One messaging system's settings in; its addresses, keys, accounts, files and servers out."""
+"""Prepares one messaging system: addresses, keys, accounts, files and servers."""
 
 from __future__ import annotations
 

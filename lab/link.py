@@ -1,4 +1,4 @@
-"""Packets of one TUN device in; the same at the other, late, lost or reordered by a seed, out.
+"""Models a link: packets of one TUN device arrive at the other delayed, lost or reordered, by a seed.
 
 Run as ``python -m lab.link SETTINGS PID:TUN PID:TUN``, each TUN in the network namespace of its
 process.

@@ -1,7 +1,7 @@
-"""pymumble's message definitions in; its ``mumble_pb2`` module for today's protobuf, out.
+"""Makes pymumble's ``mumble_pb2`` module for current versions of protobuf.
 
-pymumble ships code generated for a protobuf of 2020, which today's runs with a parser in Python
-alone. The definitions in it are the protocol's, so the fast parser makes the same classes of them.
+pymumble ships code generated for a protobuf of 2020, which current versions run only with the parser in
+Python. The definitions in it are the protocol's, so the fast parser makes the same classes of them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""A plan of visits in; a capture of connections to servers that answer for the names of well-known apps out.
+"""Records connections to servers that answer for the names of well-known apps.
 
     python -m lab.named -o src/apptell/samples/named
 
 Needs root, ``unshare``, ``ip``, ``tcpdump``, and the packages ``aioquic``, ``cryptography`` and ``dnspython``.
 Two network namespaces are joined by a cable. The client's side resolves names and connects over TLS and QUIC;
 the other side holds the name server and every web server. Only names and ports are those of well-known apps:
-what is said after the handshake is random, addresses are those reserved for documentation, and nothing leaves
-the machine.
+the data after the handshake is random, addresses are those reserved for documentation, and nothing leaves the
+machine.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ TTL_S = 60
 
 @dataclass(frozen=True)
 class Visit:
-    """One connection, and what an observer can say of it."""
+    """One connection, and what an observer can conclude from it."""
 
     name: str
     """The server's name, which is resolved first unless ``resolves`` is off."""
     app: str
-    """The app's id in the catalogue; empty when no app can be told."""
+    """The app's id in the catalogue; empty if the app cannot be identified."""
     evidence: str
     """What tells the app or, for a shared service, the service; empty when nothing does."""
     over: str = "tls"
@@ -409,7 +409,7 @@ def record(output: Path) -> None:
 
 
 def main() -> int:
-    """Enters namespaces of its own, then records."""
+    """Enters its own namespaces, then records."""
     parser = argparse.ArgumentParser(prog="python -m lab.named", description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path("src/apptell/samples/named"))
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)

@@ -1,7 +1,7 @@
-"""What the device's kernel logs of sockets in; which user owned which connection and when, out.
+"""Determines which user owned which connection, from the kernel's log of sockets.
 
-Every app has a user id of its own, as on Android, and netfilter hands each opening and closing
-packet to user space with the user id of the socket that sent it. That is how the paper's Network
+Every app has its own user id, as on Android, and netfilter hands each opening and closing packet to user
+space with the user id of the socket that sent it. That is how the paper's Network
 Log works too: no connection is too short to be seen.
 """
 

@@ -1,4 +1,4 @@
-"""A classic pcap in; its TCP packets out, and flows of them written back as a classic pcap."""
+"""Reads the TCP packets of classic pcap files, and writes flows of them."""
 
 from __future__ import annotations
 

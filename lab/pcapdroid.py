@@ -1,4 +1,4 @@
-"""Connections and packets with their owners in; PCAPdroid's CSV and pcap with trailers out.
+"""Writes connections and packets with their owners as PCAPdroid does: CSV, and pcap with trailers.
 
 The forms are those of PCAPdroid 1.7.4 and later: unquoted CSV with ISO times, and Ethernet frames
 whose last 32 bytes name the owner.

@@ -1,4 +1,4 @@
-"""A recording tapped at the gateway in; its flows as PCAPdroid dumps them on a phone out."""
+"""Converts a recording from the gateway to the files that PCAPdroid writes on a phone."""
 
 from __future__ import annotations
 

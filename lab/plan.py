@@ -1,4 +1,4 @@
-"""A seed and sizes in; the recordings that make the samples or the dataset out."""
+"""Plans the recordings of the samples and of the dataset, from a seed and sizes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SAMPLES = (
 
 
 def sample(seed: int) -> list[Settings]:
-    """The samples' recordings, each with names and keys of its own, each with all apps."""
+    """The samples' recordings, each with its own names and keys, and with all apps."""
     # a little more than asked: not every connection carries two packets with payload
     quotas = {**dict.fromkeys(apps.APPS, SAMPLE_FLOWS + 4), "other": SAMPLE_OTHER + 6}
     recordings = []

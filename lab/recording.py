@@ -1,4 +1,4 @@
-"""A recording's settings in; a folder with capture, connections, session log and settings out."""
+"""Runs one recording: capture, connections, session log and settings in a folder."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Recorder:
         return ("device", "wlan0") if on_device else ("gateway", "cell0")
 
     def start_beside(self, command: str) -> subprocess.Popen[bytes]:
-        """The command beside the capture, once it has a packet socket of its own too."""
+        """Starts the command beside the capture, and waits for its packet socket."""
         place, interface = self.tapped
         words = shlex.split(command.replace("{interface}", interface))
         process = self.world.spawn(place, words, log="beside")

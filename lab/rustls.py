@@ -1,4 +1,4 @@
-"""An authority in; rustls connections, by pyrtls, out."""
+"""rustls connections, through pyrtls."""
 
 from __future__ import annotations
 

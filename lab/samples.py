@@ -1,4 +1,4 @@
-"""Recordings in; ``<recording>/<app>.pcap.xz``, the first packets of chosen flows, out."""
+"""Writes the first packets of chosen flows as ``<recording>/<app>.pcap.xz``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command line in; the same command in namespaces of its own, which end with it, out."""
+"""Runs a command in its own namespaces, which end with it."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def furnish() -> Path:
 
 
 def _devices(folder: Path) -> None:
-    """Device files of the lab's own: what happens to the machine's meanwhile is not seen here."""
+    """Creates the lab's own device files, which are independent of the machine's."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=64m", "tmpfs", folder], check=True)
     (folder / "net").mkdir()
     for name, (major, minor) in DEVICES.items():

@@ -1,4 +1,4 @@
-"""A recording's settings in; every server of it running on the server side, with names and keys, out."""
+"""Runs all servers of a recording, with names and keys."""
 
 from __future__ import annotations
 
@@ -99,10 +99,10 @@ class Serving:
         return name
 
     def own_address(self, number: int) -> str:
-        """An address of its own on the server side."""
+        """A separate address on the server side."""
         network = self.world.network
         address = network.address("servers", number)
-        # neighbour discovery, unlike ARP, answers for the interface's own addresses alone
+        # neighbour discovery, unlike ARP, answers only for the interface's own addresses
         bits = "128 dev eth0 nodad" if network.version == 6 else "32 dev lo"
         self.world.ip("servers", f"addr add {address}/{bits}")
         return address

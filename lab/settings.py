@@ -1,4 +1,4 @@
-"""What one recording is made from: a device, a network, a day and how many flows of each app."""
+"""The settings of one recording: a device, a network, a day, and the number of flows of each app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device's TLS stack, an authority and ALPN in; a context that Python's network libraries take out.
+"""Lets Python's network libraries use a device's TLS stack instead of Python's OpenSSL.
 
 Libraries ask an ``ssl.SSLContext`` for an object between two buffers (``wrap_bio``, asyncio) or
 around a socket (``wrap_socket``, threads). A context of this module gives both over another stack
@@ -102,7 +102,7 @@ class Connection:
         return b"" if binary_form else {}
 
     def nothing(self, *_: Any, **__: Any) -> None:
-        """Not told by these stacks."""
+        """Not available from these stacks."""
 
     cipher = compression = get_channel_binding = shared_ciphers = version = nothing
 

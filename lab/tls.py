@@ -1,4 +1,4 @@
-"""A seed's names in; a private authority, ECDSA certificates and the devices' TLS settings out."""
+"""A private authority, ECDSA certificates and the devices' TLS settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TlsProfile:
-    """What a device's TLS stack offers.
+    """The offers of a device's TLS stack.
 
     Read by every OpenSSL client of the device through ``OPENSSL_CONF``.
     """
@@ -39,7 +39,7 @@ class TlsProfile:
     chrome: bool = False
     """Whether HTTP goes by curl and BoringSSL in the manner of Chrome on Android."""
     priority: str = "NORMAL"
-    """GnuTLS's word for what it offers."""
+    """GnuTLS's priority string."""
 
     def openssl_conf(self) -> str:
         """The configuration file's text."""

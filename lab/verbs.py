@@ -1,4 +1,4 @@
-"""Parsed options in; recordings, samples and datasets on disk out."""
+"""The lab's verbs: write recordings, samples and datasets."""
 
 from __future__ import annotations
 

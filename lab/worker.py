@@ -98,7 +98,7 @@ def kept_context(profile: str, ca: str, alpn: tuple[str, ...]) -> ssl.SSLContext
 
 
 class Crew:
-    """Keeps a number of accounts busy until told to stop."""
+    """Keeps a number of accounts busy until it is stopped."""
 
     def __init__(self, app: str, spec: dict[str, Any]) -> None:
         self.app, self.spec = app, spec

@@ -37,7 +37,7 @@ class Network:
     rate_mbit: int = 50
     """Towards the device; half of it away from the device."""
     version: int = 4
-    """Of the Internet Protocol; NAT is for 4 alone."""
+    """Version of the Internet Protocol; NAT is used only with 4."""
 
     def address(self, place: str, number: int) -> str:
         """The address ``number`` on the device's, the link's or the servers' network."""

@@ -105,7 +105,7 @@ def test_a_symbolic_link_is_refused_and_its_target_stays(tmp_path: Path, target:
     (tmp_path / "there").write_text("theirs")
     link = tmp_path / "a"
     link.symlink_to(tmp_path / target)
-    with pytest.raises(OutputError, match=r"a: is a symbolic link; name the file"):
+    with pytest.raises(OutputError, match=r"a: is a symbolic link; name its target"):
         write_file(link, "mine")
     with pytest.raises(OutputError, match=r"a: is a symbolic link"):
         open_append(link)

@@ -1,4 +1,4 @@
-"""One module per messaging system in; their names out, in a fixed order."""
+"""The messaging systems, one module each, in a fixed order."""
 
 from __future__ import annotations
 

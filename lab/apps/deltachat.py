@@ -70,7 +70,7 @@ class Core:
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """The first session signs in; the later ones come back, do what the plan says and go."""
+    """The first session signs in; the later ones reconnect, follow the plan and disconnect."""
     core = CORES.get(client.index)
     if core is None:
         core = Core()

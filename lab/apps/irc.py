@@ -94,7 +94,7 @@ class Chat(irc.client_aio.AioSimpleIRCClient):  # type: ignore[misc]
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """Register, join, do what the plan says, quit; every third account has WeeChat."""
+    """Registers, joins, follows the plan and quits; every third account uses WeeChat."""
     if client.index % 3 == 2:
         await weechat.session(client, plan)
         return

@@ -155,7 +155,7 @@ def furnish(accounts: list[dict[str, str]]) -> dict[str, Any]:
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """Sign in with the password or the kept token, sync, do what the plan says."""
+    """Signs in with the password or the kept token, syncs and follows the plan."""
     account = client.account
     base = f"https://{client.name()}"
     if client.chrome:

@@ -1,4 +1,4 @@
-"""An HTTP session in; a Matrix client with the few calls that the lab makes, named as nio's, out.
+"""A Matrix client with the few calls that the lab makes, with the names of nio's methods.
 
 The second client of Matrix: it speaks the client-server API itself over the device's HTTP stack,
 as Element's Android client does over okhttp.

@@ -41,7 +41,7 @@ def serve(host: Host) -> None:
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """Sign in, subscribe to one's inbox and rooms, do what the plan says."""
+    """Signs in, subscribes to the inbox and rooms, and follows the plan."""
     person, user = client.person, client.account["user"]
     rooms = person.random.sample(client.extra["rooms"], person.random.randint(1, 4))
     version = person.random.choice((aiomqtt.ProtocolVersion.V311, aiomqtt.ProtocolVersion.V5))

@@ -150,7 +150,7 @@ def _loop(chat: Any) -> None:
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """Connect, wait for the channels, do what the plan says."""
+    """Connects, waits for the channels and follows the plan."""
     chat = await asyncio.to_thread(_connect, client)
     if chat.control_socket is None or chat.connected >= 3:
         raise ConnectionError("no connection")

@@ -51,7 +51,7 @@ def serve(host: Host) -> None:
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """Open the socket, present a token, do what the plan says."""
+    """Opens the socket, presents a token and follows the plan."""
     person = client.person
     name = client.name()
     token = base64.urlsafe_b64encode(person.blob(person.random.choice((24, 48, 96)))).decode()

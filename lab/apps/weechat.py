@@ -58,7 +58,7 @@ class WeeChat:
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """Connect and sign in, do what the plan says, quit."""
+    """Connects, signs in, follows the plan and quits."""
     person = client.person
     chat = RUNNING.get(client.index)
     if chat is None or chat.process.returncode is not None:

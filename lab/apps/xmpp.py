@@ -26,7 +26,7 @@ ACTIONS = {
 }
 ROLES = ("main", "upload")
 N_NAMES = 24
-"""Each is a domain of its own with two accounts."""
+"""Each is a separate domain with two accounts."""
 ALPN = {"main": "xmpp-client"}
 CONFIG = """run_as_root = true
 pidfile = "{dir}/prosody.pid"
@@ -139,7 +139,7 @@ class Chat(slixmpp.ClientXMPP):
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """Sign in, announce oneself, do what the plan says, close the stream."""
+    """Signs in, announces itself, follows the plan and closes the stream."""
     chat = Chat(client)
     chat.connect(client.account["domain"], 443)
     try:

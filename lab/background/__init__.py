@@ -1,4 +1,4 @@
-"""Kinds of traffic that is no messenger in; the names of their modules out, all ``other``."""
+"""The kinds of background traffic, all labelled ``other``."""
 
 SHARES = {
     "web": 3,

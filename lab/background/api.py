@@ -1,4 +1,4 @@
-"""What apps say to their own services: REST calls, beacons, update checks."""
+"""Calls of apps to their own services: REST calls, beacons, update checks."""
 
 from __future__ import annotations
 

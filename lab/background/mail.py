@@ -26,7 +26,7 @@ def serve(host: Host) -> None:
 
 
 async def session(client: Client, plan: list[str]) -> None:
-    """Sign in and do what the plan says, in a thread of its own."""
+    """Signs in and follows the plan, in its own thread."""
     await asyncio.to_thread(_visit, client, plan)
 
 

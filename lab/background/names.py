@@ -34,7 +34,7 @@ CONFIG = """server:
 
 
 def serve(host: Host) -> None:
-    """A resolver that knows some hundred names of ``.test`` and asks nobody."""
+    """A resolver that knows some hundred names of ``.test`` and sends no queries."""
     certificate, key = host.certificate()
     rng, lines, names = host.random, [], []
     for number in range(200):

@@ -1,1 +1,1 @@
-"""Requests of the lab's own small servers in; their answers out."""
+"""The lab's own small servers."""

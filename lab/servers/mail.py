@@ -1,4 +1,4 @@
-"""A host's accounts and two addresses in; Dovecot for IMAP and Postfix for SMTP, both over TLS, out."""
+"""Runs Dovecot for IMAP and Postfix for SMTP, both over TLS."""
 
 from __future__ import annotations
 

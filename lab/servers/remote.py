@@ -1,4 +1,4 @@
-"""Calls of any name in; bytes of drawn sizes out, at once or as a stream."""
+"""A gRPC server that answers any call with random bytes, at once or as a stream."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def single(_request: bytes, _context: Any) -> bytes:
 
 
 async def several(request: bytes, _context: Any) -> AsyncIterator[bytes]:
-    """As many answers as were asked for, some time apart."""
+    """The requested number of answers, at intervals."""
     for _ in range(int.from_bytes(request[:4], "big")):
         await asyncio.sleep(random.expovariate(8))
         yield random.randbytes(random.randint(20, 1_500))

@@ -1,4 +1,4 @@
-"""Subscriptions over a WebSocket in; prices at the rate they ask for out."""
+"""A WebSocket server that sends prices at the requested rate."""
 
 from __future__ import annotations
 

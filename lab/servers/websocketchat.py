@@ -1,4 +1,4 @@
-"""JSON messages over WebSockets in; the same to the room or person they name out."""
+"""A WebSocket chat server that passes JSON messages on to a room or a person."""
 
 from __future__ import annotations
 

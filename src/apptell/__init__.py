@@ -1,7 +1,7 @@
 """apptell identifies the app behind each network flow, even when the traffic is encrypted.
 
-The public names are loaded when they are asked for, so that ``import apptell`` costs next to nothing
-and never loads a training framework. ``docs/reference/python.md`` describes each with an example.
+The public names are loaded when they are first used, so that ``import apptell`` is fast and never loads a
+training framework. ``docs/reference/python.md`` describes each with an example.
 """
 
 from __future__ import annotations

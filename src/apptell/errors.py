@@ -1,7 +1,7 @@
-"""The few exceptions of apptell: what can go wrong, in one line each.
+"""The exceptions of apptell; each message is one line.
 
 Every message names its place (``home.pcapng: block length 7 is not a multiple of 4 at byte 4096``).
-A fault of the user's input is one of these; anything else that is raised is a defect of ours.
+A fault in the user's input raises one of these; any other exception is a bug in apptell.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ApptellError(Exception):
 class CaptureError(ApptellError):
     """A capture cannot be read, or cannot be read any further.
 
-    Whoever iterates a capture gets everything before the damage first.
+    Iterating a capture yields everything before the damage first.
 
     Example:
         >>> apptell.read_flows("nowhere.pcap")
@@ -60,7 +60,7 @@ class CatalogueError(ApptellError):
 
 
 class DatasetError(ApptellError):
-    """A dataset is missing, of another version, damaged or too small for what is asked.
+    """A dataset is missing, of another version, damaged or too small for the request.
 
     Example:
         >>> apptell.Dataset.open("nowhere/")
@@ -75,22 +75,22 @@ class ModelError(ApptellError):
     Example:
         >>> apptell.load_model("nowhere/")
         Traceback (most recent call last):
-        apptell.errors.ModelError: nowhere: there is no model folder
+        apptell.errors.ModelError: nowhere: no such model folder
     """
 
 
 class OutputError(ApptellError):
-    """A result cannot be written where it was asked for.
+    """A result cannot be written to the requested place.
 
     Example:
         >>> apptell.train("dataset/", "paper-rf", out="model/")
         Traceback (most recent call last):
-        apptell.errors.OutputError: model: holds a model already; choose another folder or replace it
+        apptell.errors.OutputError: model: already holds a model; choose another folder or replace it
     """
 
 
 class UsageError(ApptellError):
-    """The caller asked for something that does not exist or does not go together.
+    """An argument is not known, is out of range, or does not fit the others.
 
     Example:
         >>> apptell.identify("phone.pcap", threshold=2)
@@ -114,7 +114,7 @@ class MissingError(ApptellError):
 
 @contextmanager
 def needs_extra(extra: str, what: str) -> Iterator[None]:
-    """Answers a library that is not installed with the command that installs it.
+    """Reports a missing library with the command that installs it.
 
     Args:
         extra: the extra of apptell that brings the library: ``train``, ``kafka``, ``pandas``.

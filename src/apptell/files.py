@@ -1,8 +1,8 @@
-"""A path in; a file or folder written whole or not at all out. Whatever apptell writes goes through here.
+"""Writes files and folders completely or not at all; all output of apptell goes through here.
 
-A new file is written beside its place under a name of its own, synced to the disk, and renamed over the old
-one; on an error the old file stays as it was. A symbolic link in the file's place is refused: whoever made it
-would choose what is overwritten. A device or a pipe is written where it is.
+A new file is written beside its final place under a temporary name, synced to the disk, and renamed over the
+old one; on an error the old file is unchanged. A symbolic link in the file's place is refused, because its
+creator would choose what is overwritten. A device or a pipe is written where it is.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 SHARED: Final = 0o666
-"""Permissions of a new file, from which the process's umask takes some away."""
+"""Permissions of a new file, before the process's umask."""
 PRIVATE: Final = 0o640
-"""The same for records of traffic: they say who talked to whom."""
+"""The same for records of traffic, which show who talked to whom."""
 _NAME_CHARACTERS: Final = 40
 """Of the file's name that its temporary name begins with; a file name has 255 bytes."""
 _SYNCED_FILES: Final = 64
 """Files of a folder that are synced one by one; beyond that all file systems are synced once."""
-_IS_LINK: Final = "is a symbolic link; name the file that it leads to"
+_IS_LINK: Final = "is a symbolic link; name its target instead"
 _OWN_STREAM: Final = re.compile(r"/dev/std(out|err)|(?:/dev/fd|/proc/self/fd)/(\d+)")
-"""Links to streams of this process, which are no one else's to set."""
+"""Links to streams of this process, which other users cannot change."""
 
 
 def readable(name: str | os.PathLike[str]) -> str:
-    r"""A file's name as text that every output can hold: bytes that are no UTF-8 are written ``\xff``."""
+    r"""A file's name as text that every output can hold: bytes that are not UTF-8 are written ``\xff``."""
     try:
         data = os.fsencode(name)
     except UnicodeEncodeError:  # no file's name, but text with half a character
@@ -46,7 +46,7 @@ def readable(name: str | os.PathLike[str]) -> str:
 
 
 class NewFile(io.RawIOBase):
-    """A binary stream to a file that takes its place when it is whole; see ``new_file``."""
+    """A binary stream to a file that is moved into place when it is complete; see ``new_file``."""
 
     def __init__(self, path: Path, mode: int = SHARED) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class NewFile(io.RawIOBase):
         return handle
 
     def writable(self) -> bool:
-        """It is."""
+        """Returns true."""
         return True
 
     def tell(self) -> int:
@@ -92,11 +92,11 @@ class NewFile(io.RawIOBase):
         return self._at
 
     def write(self, data: Any) -> int:
-        """Writes all of the data. After an error, whatever comes is let go: the file is lost anyway.
+        """Writes all of the data. After an error, further data is discarded.
 
         Raises:
             OutputError: it cannot be written.
-            BrokenPipeError: whoever read the pipe has gone.
+            BrokenPipeError: the reader of the pipe has closed it.
         """
         view = memoryview(data).cast("B")
         n = len(view)
@@ -113,7 +113,7 @@ class NewFile(io.RawIOBase):
         return n
 
     def sync(self) -> None:
-        """Has the file on the disk, still under its temporary name.
+        """Syncs the file to the disk, still under its temporary name.
 
         Raises:
             OutputError: it cannot be written.
@@ -128,11 +128,11 @@ class NewFile(io.RawIOBase):
 
     @property
     def part(self) -> Path:
-        """Where it is until it takes its place."""
+        """The temporary path until the file is in its place."""
         return self._part or self.path
 
     def place(self, path: Path | None = None) -> None:
-        """Puts the file in its place and closes it.
+        """Moves the file into its place and closes it.
 
         Args:
             path: another place in the same folder, for a file named after its content.
@@ -153,7 +153,7 @@ class NewFile(io.RawIOBase):
         self._end()
 
     def abandon(self) -> None:
-        """Leaves what was there as it was; may be called again."""
+        """Deletes the new file, so that an old file is unchanged. May be called repeatedly."""
         if self._is_over:
             return
         if self._part is not None:
@@ -172,9 +172,9 @@ def new_file(
     """A binary stream to a file, which takes its place when the block ends.
 
     Args:
-        path: the file. An old one stays as it was until then, and on an error for good.
-        mode: permissions of a new file, less the umask; an old file's permissions are kept.
-        keeps_on: errors on which what was written counts all the same: those of the input.
+        path: the file. An old file is unchanged until then, and also after an error.
+        mode: permissions of a new file, reduced by the umask; an old file's permissions are kept.
+        keeps_on: errors of the input, after which what was written is kept.
 
     Raises:
         OutputError: it cannot be written, or is a symbolic link or a folder.
@@ -195,14 +195,14 @@ def write_file(path: Path, content: str | bytes | memoryview, *, mode: int = SHA
     """Writes a file; text as UTF-8.
 
     Raises:
-        OutputError: as of ``new_file``.
+        OutputError: as for ``new_file``.
     """
     with new_file(path, mode=mode) as file:
         file.write(_bytes(content))
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
-    """Writes files of a folder, made where it is absent; all are on disk before one takes its place.
+    """Writes files of a folder, which is created if missing; all are on disk before any is moved into place.
 
     Raises:
         OutputError: the folder or a file cannot be written.
@@ -222,12 +222,12 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
 
 @contextmanager
 def new_folder(path: Path, *, may_replace: Callable[[Path], bool] | None = None) -> Iterator[Path]:
-    """An empty folder to write into, which takes its place when the block ends.
+    """An empty folder to write into, which is moved into place when the block ends.
 
     Args:
         path: the folder.
-        may_replace: whether what is in its place may go; asked again when the new one is whole. None: nothing
-            may be there.
+        may_replace: tells whether an existing folder may be replaced; called again when the new one is
+            complete. None: there must be none.
 
     Raises:
         OutputError: something else is in its place, or the folder cannot be written.
@@ -262,7 +262,7 @@ def new_folder(path: Path, *, may_replace: Callable[[Path], bool] | None = None)
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder and those above it, where they are absent.
+    """Creates a folder and its parents if they are missing.
 
     Raises:
         OutputError: it cannot be made, or is a file.

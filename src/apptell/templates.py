@@ -1,4 +1,4 @@
-"""A template and values in; HTML or Markdown out, in which no value can be markup.
+"""Fills HTML and Markdown templates with escaped values.
 
 Templates are files whose names end in ``.html`` or ``.md``, for Jinja2. Every value is escaped unless it is
 ``markupsafe.Markup``, which only our own figures are.
@@ -22,7 +22,7 @@ _MARKDOWN: Final = re.compile(r"[\\`*_\[\]|~]|^[#+=-]")
 
 
 def render(template: Path, **values: Any) -> str:
-    """What a template makes of some values; a value that it names and that is not given is a defect."""
+    """Renders a template; a value that it uses and that is not given raises an error."""
     environment = _environment(template.parent, template.suffix)
     return environment.get_template(template.name).render(**values)
 
@@ -39,7 +39,7 @@ def _in_markdown(value: Any) -> Any:
 
 @cache
 def _environment(folder: Path, suffix: str) -> Environment:
-    # imported here: what identifies flows needs no templates
+    # imported here, because identification does not need templates
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(

@@ -1,7 +1,7 @@
-"""A few words in; small packets, captures, flows and models out: factories for tests, also yours.
+"""Factories of packets, captures, flows and models for tests, including those of users.
 
-Nothing here is random unless it takes a seed; the same call gives the same bytes. Layouts: RFC 791
-(IPv4), RFC 8200 (IPv6), RFC 9293 (TCP), RFC 768 (UDP), RFC 8446 (client hello), the classic pcap.
+Only functions with a seed are random; the same call gives the same bytes. Layouts: RFC 791 (IPv4), RFC 8200
+(IPv6), RFC 9293 (TCP), RFC 768 (UDP), RFC 8446 (client hello), the classic pcap.
 """
 
 from __future__ import annotations
@@ -73,11 +73,11 @@ def conversation(
     handshake: bool = True,
     close: bool = True,
 ) -> list[Packet]:
-    """The packets of a TCP connection that says these messages, ``gap_ns`` apart.
+    """The packets of a TCP connection that sends these messages, ``gap_ns`` apart.
 
     Args:
-        client: who asked for the connection.
-        server: who was asked.
+        client: the endpoint that opens the connection.
+        server: the endpoint that accepts it.
         messages: for each, whether it goes to the server, and its bytes (one packet each).
         start_ns: time of the first packet.
         gap_ns: from each packet to the next.
@@ -163,10 +163,10 @@ def client_hello(
 
 
 def app_messages(app: str, seed: int = 0, n_messages: int = 6) -> list[tuple[bool, bytes]]:
-    """What an invented app says in one connection: hello to ``<app>.example``, then its own habits.
+    """The messages of an invented app in one connection: a hello to ``<app>.example``, then its own pattern.
 
     Lengths and bytes depend on the app's name and vary with the seed, so that a model can learn to
-    tell apps apart and still has something to do.
+    distinguish apps, but not trivially.
     """
     habit = np.random.default_rng(list(app.encode()))
     usual = habit.integers(60, 1400, n_messages)
@@ -204,12 +204,12 @@ def flow_batch(
     seed: int = 0,
     gap_ns: int = 10_000_000,
 ) -> FlowBatch:
-    """Finished flows, as the flow table would hand them out, without any packet.
+    """Finished flows as the flow table would return them, without any packets.
 
     Args:
-        labels: the app of each flow; None for one without a label (it speaks as ``unknown``).
-        messages: what each flow says; ``app_messages`` of its label unless given.
-        groups: the groups of each flow; ``{"source": "s0"}`` to ``s4`` in turn unless given.
+        labels: the app of each flow; None for one without a label (its messages are those of ``unknown``).
+        messages: the messages of each flow; default: ``app_messages`` of its label.
+        groups: the groups of each flow; default: ``{"source": "s0"}`` to ``s4`` in turn.
         seed: of the messages.
         gap_ns: from one packet with payload to the next.
     """

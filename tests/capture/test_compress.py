@@ -50,7 +50,7 @@ def test_what_follows_and_is_not_compressed_is_damage(kind):
     assert frames_of(batches) == FRAMES
     assert message is not None
     assert message.startswith(
-        "stream: what follows the compressed data is not compressed near byte"
+        "stream: the data after the compressed data is not compressed near byte"
     )
 
 

@@ -49,7 +49,7 @@ def test_what_is_missing_or_no_capture_is_an_error(tmp_path):
     (tmp_path / "empty.pcap").write_bytes(b"")
     for name, message in (
         ("gone.pcap", "gone.pcap: no such file"),
-        ("notes.txt", "notes.txt: not a capture that is known, it begins with 6e6f7420"),
+        ("notes.txt", "notes.txt: not a known capture format, it begins with 6e6f7420"),
         ("empty.pcap", "empty.pcap: empty, not a capture"),
     ):
         with pytest.raises(CaptureError) as caught:
@@ -173,12 +173,12 @@ def test_a_file_that_shrinks_while_it_is_read_only_ends(tmp_path):
 
 def test_what_does_not_go_together_is_wrong_usage(tmp_path):
     for call, message in (
-        (lambda: open_capture([]), "no capture is named"),
+        (lambda: open_capture([]), "no capture is given"),
         (lambda: open_capture([tmp_path, tmp_path], follow=True), "not several"),
         (lambda: open_capture(tmp_path, follow=True), "not a folder"),
         (lambda: open_capture(io.StringIO("text")), "binary mode"),
         (lambda: open_capture(7), "not from int"),
-        (lambda: open_capture("x", batch_packets=0), "batch_packets is 0"),
+        (lambda: open_capture("x", batch_packets=0), "batch_packets=0 is not 1"),
     ):
         with pytest.raises(UsageError, match=message):
             call()

@@ -189,7 +189,9 @@ def test_an_import_can_be_loaded_as_a_users_file(tmp_path: Path) -> None:
 def test_unknown_forms_and_lists_are_named(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text("a.example,A\n")
-    with pytest.raises(UsageError, match="no form of list 'rpz'; available: domain-list-community"):
+    with pytest.raises(
+        UsageError, match="unknown form of list 'rpz'; available: domain-list-community"
+    ):
         import_list("rpz", path)
     with pytest.raises(UsageError, match="no list or service 'B'"):
         import_list("plain", path, only=["A", "B"])

@@ -175,7 +175,7 @@ def test_its_splits_can_be_given_back(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "no-such"], "no model is called 'no-such'"),
+        (["--model", "no-such"], "unknown model 'no-such'"),
         (["--split", "moon"], "no split 'moon'"),
         (["--apps", "signal,viber"], "no flow of 'viber'"),
     ],

@@ -174,4 +174,4 @@ def test_flows_as_they_are_do_not_join_anonymised_ones(tmp_path):
     run("build", folder / "work", "-o", tmp_path / "d", *key)
     run("build", folder / "home", "-o", tmp_path / "e")
     said = run("merge", tmp_path / "d", tmp_path / "e", "-o", tmp_path / "m", code=2).stderr
-    assert "was not done what was to others: addresses replaced" in said
+    assert "lack an edit that the others have: addresses replaced" in said

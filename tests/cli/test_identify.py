@@ -114,7 +114,7 @@ def test_a_capture_cut_in_mid_packet_keeps_everything_before(
     ("content", "message"),
     [
         (b"", "bad.pcap: empty"),
-        (b"hello, this is no capture", "bad.pcap: not a capture"),
+        (b"hello, this is no capture", "bad.pcap: not a known capture"),
         (
             pcap_bytes([(START_NS, ARP)]),
             "bad.pcap: no flow among 1 packets",
@@ -154,8 +154,8 @@ def test_a_broken_model_is_one_line_and_exit_code_1(
     ("options", "code", "message"),
     [
         (["--threshold", "2"], 2, "threshold 2.0 is not between 0 and 1"),
-        (["--format", "xml"], 2, "no form of records is called 'xml'"),
-        (["--format", "parquet"], 2, "parquet cannot go to standard output"),
+        (["--format", "xml"], 2, "unknown output form 'xml'"),
+        (["--format", "parquet"], 2, "parquet cannot be written to standard output"),
         (["--flows", "odd"], 2, "flow mode 'odd' is neither"),
         (["-o", "/no/such/folder/v.csv"], 1, "/no/such/folder/v.csv: No such file or directory"),
         (["--no-such-option"], 2, "No such option"),
@@ -277,7 +277,7 @@ def test_outputs_of_live_rest_on_evidence_too(run: Run, messenger: Path, tmp_pat
     [
         (["--evidence", "names"], "no evidence 'names': name, dns, address, range, model, context"),
         (["--evidence", "name", "-m", "x"], "the evidence does not include it; add model"),
-        (["--context", "30s"], "context weighs a model's verdicts"),
+        (["--context", "30s"], "context re-weights a model's verdicts"),
         (["--threshold", "2"], "threshold 2.0 is not between 0 and 1"),
     ],
 )

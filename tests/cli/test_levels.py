@@ -63,7 +63,7 @@ def test_a_model_of_apps_knows_no_activity(run: Run, activities: Path, tmp_path:
     assert json.loads(run("evaluate", tmp_path / "m", activities).stdout)["flows"] == 45
     done = run("evaluate", tmp_path / "m", activities, "--level", "activity")
     assert done.returncode == 2
-    assert "knows apps alone" in done.stderr
+    assert "knows only apps" in done.stderr
 
 
 def test_a_comparison_takes_activities_and_system_as_classes(

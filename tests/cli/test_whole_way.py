@@ -127,10 +127,10 @@ def test_a_dataset_with_too_little_to_learn_is_one_line_and_exit_code_1(
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--model", "paper-xyz"], 2, "no model is called 'paper-xyz'"),
+        (["--model", "paper-xyz"], 2, "unknown model 'paper-xyz'"),
         (["--split", "moon"], 2, "moon"),
         (["--ports", "maybe"], 2, "--ports 'maybe' is neither on nor off"),
-        (["--device", "abacus", "--model", "paper-cnn"], 2, "no device is called 'abacus'"),
+        (["--device", "abacus", "--model", "paper-cnn"], 2, "unknown device 'abacus'"),
         (["--epochs", "0"], 2, "'--epochs'"),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_threshold_that_promises_a_precision_goes_into_the_model(
     assert json.loads(done.stdout)["test"]["threshold"] == info["threshold"]
     done = run("train", dataset, "-o", model, *wished, "--precision", 0.99)
     assert done.returncode == 1
-    assert "holds a model already" in done.stderr
+    assert "already holds a model" in done.stderr
     assert run("train", dataset, "-o", tmp_path / "m", *wished, "--precision", 2).returncode == 2
 
 
@@ -190,7 +190,7 @@ def test_every_flow_can_be_learned_from(
     done = run("train", dataset, "-o", tmp_path / "m", "--model", "paper-rf", *option)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["test"] is None
-    assert "40 flows to learn from, and none to measure on" in done.stderr
+    assert "40 flows for training, and none for measuring" in done.stderr
     info = json.loads((tmp_path / "m" / "model.json").read_text())
     assert (info["data"]["flows"], info["data"]["split"], info["metrics"]) == (40, "none", {})
     assert not (tmp_path / "m" / "split.jsonl").exists()

@@ -107,9 +107,7 @@ def test_merge_sample_and_services_replace_another_dataset_only_when_asked(tmp_p
         lambda replace: move_shared(one, other.path, "drop", least=2, replace=replace),
     ):
         before = Dataset.open(other.path).hash
-        with pytest.raises(
-            DatasetError, match="there is a dataset already, and it is not replaced"
-        ):
+        with pytest.raises(DatasetError, match="a dataset already exists and is not replaced"):
             change(False)
         assert Dataset.open(other.path).hash == before
         change(True)
@@ -156,7 +154,7 @@ def test_a_record_of_a_stranger_deletes_nothing(tmp_path):
     assert (folder / "notes.txt").exists()
     assert outside.exists()
     record.write_text("my own file")
-    with pytest.raises(DatasetError, match="is not apptell's; move it away"):
+    with pytest.raises(DatasetError, match="was not written by apptell; move it away"):
         made(folder)
     assert record.read_text() == "my own file"
     record.unlink()

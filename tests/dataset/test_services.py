@@ -82,7 +82,7 @@ def test_merging_takes_a_flow_once_and_keeps_the_record(tmp_path):
     again = merge([both, two], tmp_path / "n")
     assert len(again.read()) == 12
     assert len(again.info["sources"]) == 2
-    with pytest.raises(DatasetError, match="two datasets at least"):
+    with pytest.raises(DatasetError, match="at least two datasets"):
         merge([one], tmp_path / "x")
 
 

@@ -121,9 +121,9 @@ def test_a_group_that_is_not_there_or_has_one_value_is_refused():
         split(flows(), "device")
     with pytest.raises(DatasetError, match="at least two values"):
         split(flows(n_sources=1), "source")
-    with pytest.raises(UsageError, match="no split 'luck'; the splits are paper, session"):
+    with pytest.raises(UsageError, match="unknown split 'luck'; available: paper, session"):
         split(flows(), "luck")
-    with pytest.raises(UsageError, match="must lie between"):
+    with pytest.raises(UsageError, match="is not between"):
         split(flows(), "paper", test_share=1.0)
     with pytest.raises(DatasetError, match="no flows to split"):
         split(flows(0), "paper")
@@ -234,7 +234,7 @@ def test_a_split_method_of_another_distribution_divides_flows_and_draws_interval
 def test_a_method_that_parts_a_connection_is_refused(installed):
     with pytest.raises(DatasetError, match=r"'careless' has connection [0-9]+ on both sides"):
         split(flows(cut=3), "careless")
-    with pytest.raises(UsageError, match=r"broken: .* no subclass of SplitMethod"):
+    with pytest.raises(UsageError, match=r"broken: .* not a subclass of SplitMethod"):
         split(flows(), "broken")
 
 

@@ -92,7 +92,7 @@ def test_what_the_dataset_has_is_not_read_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
-    [("label", LabelError, "no log"), ("death", DatasetError, "ended before its time")],
+    [("label", LabelError, "no log"), ("death", DatasetError, "ended unexpectedly")],
 )
 def test_an_error_in_a_process_changes_nothing_and_leaves_nothing(tmp_path, wrong, error, words):
     build([slow(tmp_path, "old", 9)], tmp_path / "d")

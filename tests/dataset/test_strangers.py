@@ -48,7 +48,7 @@ def set_shard(key, value):
         (set_shard("n_flows", -1), "plain names"),
         (set_shard("n_flows", 10**12), "plain names"),
         (set_shard("n_flows", 7), "its shards have 7 flows, and 'n_flows' is 8"),
-        (set_shard("bytes", 1), "bytes, not the 1 it was written with"),
+        (set_shard("bytes", 1), "bytes, but it was written with 1"),
         (set_shard("sha256", "00" * 32), "the content hash is not that of its shards"),
         (lambda info: info["shards"].append(info["shards"][0]), "a shard is listed twice"),
         (lambda info: info["apps"].__setitem__("chat", 1), "its apps have 5 flows"),

@@ -66,7 +66,7 @@ def test_flows_without_segments_give_black_images():
 
 def test_flows_read_without_the_segments_group_are_refused():
     flows = FlowBatch(batch([CraftedFlow([])]).to_arrow().select(["client_port"]))
-    with pytest.raises(DatasetError, match="'segment_length' is not there"):
+    with pytest.raises(DatasetError, match="'segment_length' is missing"):
         images(flows)
 
 

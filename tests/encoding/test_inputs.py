@@ -35,11 +35,11 @@ def test_a_name_gives_what_its_function_gives():
         (
             "picture",
             {},
-            "no inputs are called 'picture'; there are image, statistics, structure, .*",
+            "there are no inputs 'picture'; available: image, statistics, structure, .*",
         ),
         ("image", {"ports": False}, "the inputs 'image' have no option 'ports'"),
-        ("statistics", {"ports": "off"}, "the inputs 'statistics' take no ports='off'"),
-        ("sequence", {"length": True}, "the inputs 'sequence' take no length=True"),
+        ("statistics", {"ports": "off"}, "the inputs 'statistics' do not accept ports='off'"),
+        ("sequence", {"length": True}, "the inputs 'sequence' do not accept length=True"),
     ],
 )
 def test_what_does_not_exist_is_said(name, options, message):

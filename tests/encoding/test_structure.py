@@ -189,7 +189,7 @@ def test_sizes_fall_into_steps():
 
 
 def test_names_of_another_kind_are_said():
-    with pytest.raises(UsageError, match=r"^names='off'; there are on, masked, hashed$"):
+    with pytest.raises(UsageError, match=r"^names='off' is not one of on, masked, hashed$"):
         structure(batch([]), names="off")
 
 

@@ -119,7 +119,7 @@ def test_flows_of_lengths_alone_go_without_the_network_and_without_masking(tmp_p
 
 def test_the_comparators_always_stand_beside_what_is_asked_for():
     assert models_of(["paper-rf"]) == ALWAYS
-    with pytest.raises(UsageError, match="no model is called 'no-such'"):
+    with pytest.raises(UsageError, match="unknown model 'no-such'"):
         models_of(["no-such"])
 
 
@@ -212,7 +212,7 @@ def test_an_app_that_a_fold_never_learned_gets_probability_zero(tmp_path):
 def test_a_training_side_of_one_app_and_overlapping_folds_are_told(tmp_path):
     flows, labels = two_apps(8)
     one = Split(np.array([1, 3]), np.array([0, 2]), "file", optimistic=False)
-    with pytest.raises(DatasetError, match="one app only, signal"):
+    with pytest.raises(DatasetError, match="only one app, signal"):
         compared(tmp_path, flows, labels, [one])
     with pytest.raises(UsageError, match="overlap"):
         compared(tmp_path, flows, labels, [one, one])

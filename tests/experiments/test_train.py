@@ -24,7 +24,7 @@ def test_a_model_needs_no_folder_and_can_be_saved_later(tmp_path):
     trained.save(tmp_path / "m")
     assert load_model(tmp_path / "m").hash == trained.model.hash
     assert (tmp_path / "m" / "split.jsonl").is_file()
-    with pytest.raises(OutputError, match="holds a model already"):
+    with pytest.raises(OutputError, match="already holds a model"):
         trained.save(tmp_path / "m")
 
 
@@ -32,7 +32,7 @@ def test_what_cannot_be_is_refused_before_a_flow_is_read(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     nowhere = tmp_path / "no-dataset"
     for settings, kind, message in (
-        ({"model": "gpt"}, UsageError, "no model is called 'gpt'"),
+        ({"model": "gpt"}, UsageError, "unknown model 'gpt'"),
         ({"precision": 1.5}, UsageError, "precision 1.5 is not between 0 and 1"),
         ({"hyperparameters": {"lr": 1}}, UsageError, "has no hyperparameter 'lr'"),
         ({"level": "word"}, UsageError, "word"),

@@ -54,5 +54,5 @@ def test_a_damaged_capture_gives_its_flows_and_then_the_error(tmp_path):
 
 
 def test_a_stream_cannot_be_shared():
-    with pytest.raises(UsageError, match="several jobs read files and folders"):
+    with pytest.raises(UsageError, match="several jobs can read only files and folders"):
         read_flows("-", jobs=2)

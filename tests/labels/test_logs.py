@@ -254,7 +254,7 @@ def test_a_table_whose_times_name_no_zone_is_in_the_zone_that_is_said(tmp_path):
 def test_a_log_of_other_connections_is_refused_and_nothing_is_written(tmp_path):
     path = capture(tmp_path / "x.pcap", (50000,))
     log = write(tmp_path / "conn.log", *ZEEK)
-    with pytest.raises(LabelError, match="no connection of the capture is in its zeek log"):
+    with pytest.raises(LabelError, match="its zeek log has no connection of the capture"):
         built([path, log], tmp_path / "d")
     assert not (tmp_path / "d" / "dataset.json").exists()
 
@@ -305,7 +305,7 @@ def test_system_uids():
 
 
 def test_nothing_there_is_said(tmp_path):
-    with pytest.raises(LabelError, match="no capture and no data set"):
+    with pytest.raises(LabelError, match="no capture and no dataset"):
         built(tmp_path, tmp_path / "d")
     with pytest.raises(LabelError, match="no such file"):
         built(tmp_path / "none", tmp_path / "d")
@@ -411,16 +411,16 @@ def test_a_log_none_of_whose_lines_can_be_read_is_named_with_its_first_bad_line(
 def test_a_file_that_was_named_and_is_of_no_use_is_an_error(tmp_path):
     path = capture(tmp_path / "chat.pcap")
     table = write(tmp_path / "truth.csv", "when,who", "1,chat")
-    with pytest.raises(LabelError, match=r"truth.csv: no label log of a format that is known"):
+    with pytest.raises(LabelError, match=r"truth.csv: not a label log in a known format"):
         built([path, table], tmp_path / "d")
     log = write(tmp_path / "conn.log", *ZEEK)
     with pytest.raises(
-        LabelError, match=r"conn.log: named as a label log, but no capture here takes"
+        LabelError, match=r"conn.log: given as a label log, but no capture here takes"
     ):
         built([path, log], tmp_path / "d", kind="folders")
     picture = tmp_path / "picture.png"
     picture.write_bytes(b"\x89PNG")
-    with pytest.raises(LabelError, match=r"picture.png: not a file of a form that is known"):
+    with pytest.raises(LabelError, match=r"picture.png: not a file in a known format"):
         built([path, picture], tmp_path / "d")
 
 
@@ -430,7 +430,7 @@ def test_a_table_beside_a_capture_that_was_not_used_is_reported(tmp_path):
     write(tmp_path / "README.txt", "about")
     search = LabelSearch([tmp_path], CaptureFlows(FlowOptions(groups=tuple(GROUPS))))
     build(search, tmp_path / "d")
-    assert search.unused == {table: "not a label log of a format that is known"}
+    assert search.unused == {table: "not a label log in a known format"}
 
 
 def test_a_capture_without_the_usual_suffix_is_read_where_it_is_named(tmp_path):

@@ -77,5 +77,5 @@ def test_formats_of_others_are_asked_before_names_of_files(installed):
 
 
 def test_an_entry_point_that_is_no_format_is_refused_in_one_line(tmp_path, installed):
-    with pytest.raises(UsageError, match=r"label format broken: .* no subclass of LabelFormat"):
+    with pytest.raises(UsageError, match=r"label format broken: .* not a subclass of LabelFormat"):
         search(tmp_path, kind="broken")

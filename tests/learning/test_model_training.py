@@ -119,8 +119,8 @@ def test_upper_case_labels_become_lower_case(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["alpha"] * 60, r"^there is one app only, alpha; a model tells two or more apart$"),
-        (["alpha"] * 56 + ["beta"] * 4, r"^app beta has 4 flows; 5 are needed$"),
+        (["alpha"] * 60, r"^there is only one app, alpha; a model needs at least two$"),
+        (["alpha"] * 56 + ["beta"] * 4, r"^app beta has 4 flows; at least 5 are needed$"),
         (["alpha"] * 59, r"^there are 59 labels for 60 flows$"),
     ],
 )
@@ -138,7 +138,7 @@ def test_no_flows_at_all_are_said(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"model": "gpt"}, "no model is called 'gpt'"),
+        ({"model": "gpt"}, "unknown model 'gpt'"),
         ({"threshold": 85}, "threshold is 85, not between 0 and 1"),
         ({"epochs": 0}, "epochs is 0, not 1 or more"),
         ({"extra_info": {"apps": []}}, "extra_info has 'apps'; it may have data, "),

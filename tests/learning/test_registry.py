@@ -24,7 +24,7 @@ def test_every_recipe_names_inputs_and_options_that_exist():
 
 
 def test_an_unknown_model_is_said():
-    with pytest.raises(UsageError, match=r"^no model is called 'gpt'; available: .*paper-cnn"):
+    with pytest.raises(UsageError, match=r"^unknown model 'gpt'; available: .*paper-cnn"):
         recipe_of("gpt")
 
 

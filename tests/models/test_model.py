@@ -102,7 +102,7 @@ def test_no_flows_give_no_probabilities(tmp_path):
 
 def test_flows_without_the_columns_are_refused(tmp_path):
     flows = FlowBatch(FLOWS.to_arrow().select(["client_port"]))
-    with pytest.raises(DatasetError, match="'sequence_length' is not there"):
+    with pytest.raises(DatasetError, match="'sequence_length' is missing"):
         load_model(save(tmp_path)).predict_proba(flows)
 
 
@@ -111,7 +111,7 @@ def test_flows_without_the_columns_are_refused(tmp_path):
     [
         (b"not a network", {}, "model.onnx does not load: "),
         (network()[:-40], {}, "model.onnx does not load: "),
-        (None, {"inputs": "smell"}, "no inputs are called 'smell'"),
+        (None, {"inputs": "smell"}, "there are no inputs 'smell'"),
         (None, {"options": {"colour": 1}}, "the inputs 'statistics' have no option 'colour'"),
         (None, {"encoding": 7}, "made for version 7 of the inputs 'statistics', .* version 1$"),
         (network(shape=(12,)), {}, r"takes \[\['n', 12\]\], the inputs 'statistics' are \(n, 37\)"),

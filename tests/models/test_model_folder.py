@@ -51,14 +51,14 @@ def test_a_folder_with_other_things_is_left_alone(tmp_path):
 
 
 def test_a_model_is_kept_unless_its_replacement_is_asked_for(folder):
-    with pytest.raises(OutputError, match=r"model: holds a model already; choose another folder"):
+    with pytest.raises(OutputError, match=r"model: already holds a model; choose another folder"):
         write_model(folder, b"others", info(seed=7), "")
     assert read_model(folder)[1] == b"weights"
 
 
 def test_a_users_own_file_beside_a_model_keeps_the_model_from_being_replaced(folder):
     (folder / "notes.txt").write_text("what I found")
-    with pytest.raises(OutputError, match=r"model: notes.txt is no part of a model"):
+    with pytest.raises(OutputError, match=r"model: notes.txt does not belong to a model"):
         write_model(folder, b"others", info(seed=7), "", replace=True)
     assert (folder / "notes.txt").read_text() == "what I found"
     assert read_model(folder)[1] == b"weights"
@@ -83,7 +83,7 @@ def test_a_failed_write_leaves_the_model_that_was_there(folder):
 
 
 def test_no_folder_is_said(tmp_path):
-    with pytest.raises(ModelError, match=r"nothing: there is no model folder$"):
+    with pytest.raises(ModelError, match=r"nothing: no such model folder$"):
         read_model(tmp_path / "nothing")
 
 
@@ -116,7 +116,7 @@ def test_another_version_is_said(folder):
 
 def test_changed_weights_are_said(folder):
     (folder / "model.onnx").write_bytes(b"Weights")
-    with pytest.raises(ModelError, match=r"not the file that model.json names \(SHA-256\)$"):
+    with pytest.raises(ModelError, match=r"its SHA-256 is not the one in model\.json$"):
         read_model(folder)
 
 

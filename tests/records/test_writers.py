@@ -131,8 +131,8 @@ def test_the_form_is_the_wish_else_the_ending_else_the_terminal_s(
 @pytest.mark.parametrize(
     ("wished", "path", "message"),
     [
-        ("xml", None, "no form of records is called 'xml': table, jsonl, csv, parquet"),
-        ("parquet", None, "parquet cannot go to standard output"),
+        ("xml", None, "unknown output form 'xml'; available: table, jsonl, csv, parquet"),
+        ("parquet", None, "parquet cannot be written to standard output"),
         (None, Path("a.xyz"), r"a\.xyz: no output form has this ending"),
     ],
 )

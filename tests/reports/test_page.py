@@ -99,7 +99,13 @@ def test_the_page_of_an_evaluation_shows_hostile_app_names_as_text():
     assert not tags & {"b>a", "i", "u", "em"}
     assert "<b>a" not in page
     assert "&lt;b&gt;a&lt;/b&gt;" in page
-    for words in ("Per app", "Confusion", "What a threshold costs", "Where it is right", "More"):
+    for words in (
+        "Per app",
+        "Confusion",
+        "Coverage and precision at each threshold",
+        "Where it is right",
+        "More",
+    ):
         assert f"<h2>{words}" in page
     assert page.count("<section>") == page.count("</section>") >= 7
     assert page.count("<div") == page.count("</div>")

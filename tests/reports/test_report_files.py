@@ -66,6 +66,6 @@ def test_a_single_file_of_a_report_is_noted_too(tmp_path):
 @pytest.mark.parametrize("text", ["mine", "[]", '{"files": 5}', "[" * 100_000])
 def test_a_record_that_is_none_is_refused(tmp_path, text):
     (tmp_path / RECORD_FILE).write_text(text)
-    with pytest.raises(OutputError, match="is no record of reports; move it away"):
+    with pytest.raises(OutputError, match="not a valid list of report files; move it away"):
         write_report_files(tmp_path, FILES)
     assert (tmp_path / RECORD_FILE).read_text() == text

@@ -114,10 +114,10 @@ def test_a_command_that_fails_or_does_not_end_is_counted_and_the_next_is_run(bat
     monkeypatch.setattr(on_verdict, "CALL_S", 0.3)
     for text, words in (
         ("false", "false: status 1"),
-        ("sleep 60", "sleep: not done after 0.3 s"),
+        ("sleep 60", "sleep: not finished after 0.3 s"),
         ("sh -c 'kill -9 $$'", "sh: status -9"),
         ("sh -c 'echo one; echo two >&2; exit 3'", "sh: status 3: two"),
-        ("sh -c 'echo waiting; sleep 60'", "sh: not done after 0.3 s: waiting"),
+        ("sh -c 'echo waiting; sleep 60'", "sh: not finished after 0.3 s: waiting"),
     ):
         output = OnVerdict(Command(text))
         output.write(batches[0])

@@ -188,7 +188,7 @@ def test_a_replay_does_not_wait_for_hours_and_says_what_it_passed_over(tmp_path)
     assert sum(len(batch) for batch in source.batches() if batch is not None) == 6
     assert time.monotonic() - begin_s < 10
     assert said == [
-        "gap.pcap: no packet for 50,000 s of the capture; passed over",
-        "gap.pcap: no packet for 10,030 s of the capture; passed over",
+        "gap.pcap: no packet for 50,000 s of the capture; skipped",
+        "gap.pcap: no packet for 10,030 s of the capture; skipped",
     ]
     assert source.now_ns() >= packets[-1][0]

@@ -250,5 +250,5 @@ def test_values_that_cannot_be_are_refused() -> None:
         ContextOptions(strength=0.0)
     with pytest.raises(UsageError, match="0 iterations are not 1 or more"):
         ContextOptions(iterations=0)
-    with pytest.raises(UsageError, match="needs the later flows too"):
+    with pytest.raises(UsageError, match="needs later flows too"):
         RollingContext(ContextOptions(both_sides=True), UNIFORM)

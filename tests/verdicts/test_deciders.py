@@ -46,9 +46,9 @@ def test_all_evidence_has_the_embedded_model_and_a_context_of_30_s() -> None:
 
 
 def test_a_model_or_a_context_that_no_evidence_asks_for_is_refused() -> None:
-    with pytest.raises(UsageError, match="a model is given, and the evidence does not include it"):
+    with pytest.raises(UsageError, match="a model is given, but the evidence does not include it"):
         choose_deciders("name,dns", load_model())
-    with pytest.raises(UsageError, match="context weighs a model's verdicts"):
+    with pytest.raises(UsageError, match="context re-weights a model's verdicts"):
         choose_deciders(context="30s")
 
 

@@ -80,7 +80,7 @@ def test_identify_checks_its_arguments_at_the_call_and_not_at_the_first_verdict(
         identify(capture, threshold=2)
     with pytest.raises(CaptureError, match=r"nothing\.pcap"):
         identify(tmp_path / "nothing.pcap")
-    with pytest.raises(ModelError, match=r"there is no model folder"):
+    with pytest.raises(ModelError, match=r"no such model folder"):
         identify(capture, tmp_path / "nothing")
     with pytest.raises(UsageError, match=r"no evidence 'luck'"):
         identify(capture, evidence="luck")

@@ -1,4 +1,4 @@
-"""Captures in (files, folders, pipes, senders on the network), batches of packets out."""
+"""Reads captures (files, folders, pipes, interfaces, network senders) into batches of packets."""
 
 from apptell.capture.batch import Owner, PacketBatch
 from apptell.capture.capture_reader import CaptureReader

@@ -1,7 +1,8 @@
-"""PacketBatch: what every reader yields and the packet decoder eats, columns over one byte buffer.
+"""Defines ``PacketBatch``, the output of every reader and the input of the packet decoder.
 
-One row is a captured packet. The frame's bytes are never copied: ``offset`` points into ``buffer``,
-a block of a file, a decompressed chunk or a block of a live ring.
+A batch is a set of columns over one byte buffer, with one row for each captured packet. The frame's bytes are
+never copied: ``offset`` points into ``buffer``, which is a block of a file, a decompressed chunk or a block
+of a live ring.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ DIRECTION_UNKNOWN, DIRECTION_INBOUND, DIRECTION_OUTBOUND = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who owns a packet, where the capture itself says so (PCAPdroid, PKTAP)."""
+    """The owner of a packet, if the capture itself names one (PCAPdroid, PKTAP)."""
 
     uid: int | None = None
     """Android uid or process id; None when the file gives none."""
@@ -32,8 +33,8 @@ class Owner:
 class PacketBatch:
     """Packets of one capture, in capture order.
 
-    All columns have one length n. A batch is valid until the next one is asked for: its reader may
-    reuse the buffer and the columns. ``copy()`` gives one that stays.
+    All columns have the same length n. A batch is valid until the next one is requested, because its reader
+    may reuse the buffer and the columns. ``copy()`` returns a batch that stays valid.
     """
 
     buffer: NDArray[np.uint8]
@@ -51,7 +52,7 @@ class PacketBatch:
     interface: NDArray[np.int32]
     """Interface number within the capture, counted over all sections, shape (n,)."""
     direction: NDArray[np.uint8]
-    """0 unknown, 1 inbound, 2 outbound, as the file says, shape (n,)."""
+    """0 unknown, 1 inbound, 2 outbound, according to the file, shape (n,)."""
     owner: NDArray[np.int32]
     """Index into ``owners``; -1 when the file names none, shape (n,)."""
     owners: list[Owner] = field(default_factory=list)
@@ -61,7 +62,7 @@ class PacketBatch:
         return len(self.offset)
 
     def copy(self) -> PacketBatch:
-        """The same packets in memory of their own."""
+        """Copies the packets into new memory."""
         return PacketBatch(
             self.buffer.copy(),
             self.offset.copy(),

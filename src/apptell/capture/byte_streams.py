@@ -1,4 +1,4 @@
-"""Files, pipes and file objects in, one way to read their bytes out: what is there, at once."""
+"""Reads bytes from files, pipes and file objects; a read returns what is available without waiting for more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POLL_S: Final = 0.05
 
 
 class Stop:
-    """Whether a waiting reader shall wait no longer: asks a callable or a ``threading.Event``."""
+    """Tells a waiting reader when to stop; wraps a callable or a ``threading.Event``."""
 
     def __init__(self, stop: Callable[[], bool] | threading.Event | None) -> None:
         self._ask = stop.is_set if isinstance(stop, threading.Event) else stop
@@ -27,13 +27,13 @@ class Stop:
         """Whether the answer was yes, or the wait was interrupted from the keyboard."""
 
     def __call__(self) -> bool:
-        """Ask; once yes, always yes."""
+        """Returns whether to stop; once true, it stays true."""
         if not self.asked and self._ask is not None:
             self.asked = bool(self._ask())
         return self.asked
 
     def wait(self, seconds: float = POLL_S) -> bool:
-        """Wait a little; True when the reader shall end."""
+        """Waits ``seconds``; returns True if the reader must stop."""
         try:
             if not self() and seconds:
                 time.sleep(seconds)
@@ -43,7 +43,7 @@ class Stop:
 
 
 class ObjectStream:
-    """The bytes of a binary file object; what a pipe has ready is given at once."""
+    """The bytes of a binary file object. Bytes that are ready in a pipe are returned immediately."""
 
     def __init__(self, file: BinaryIO | Any, stop: Stop, *, owned: bool) -> None:
         """``owned``: whether closing the stream closes the file.
@@ -71,7 +71,7 @@ class ObjectStream:
         """Put what is there into ``view``; 0 at the end."""
         while True:
             count = self._readinto(view) if self._readinto is not None else self._read(view)
-            if count is not None:  # a file object that does not block says None when it has nothing
+            if count is not None:  # a non-blocking file object returns None when it has no data
                 return int(count)
             if self._stop.wait():
                 return 0
@@ -88,13 +88,13 @@ class ObjectStream:
         return len(data)
 
     def close(self) -> None:
-        """Close the file, if it is ours."""
+        """Closes the file if the stream owns it."""
         if self._owned:
             self._file.close()
 
 
 class GrowingStream:
-    """A stream over something that is still being written: its end is waited out."""
+    """A stream over a file that is still being written: at the end it waits for more bytes."""
 
     def __init__(self, stream: ByteStream, stop: Stop) -> None:
         self._stream = stream
@@ -106,7 +106,7 @@ class GrowingStream:
         return self._stop.asked
 
     def readinto(self, view: memoryview, /) -> int:
-        """Put what is there into ``view``, waiting for more to be written; 0 when told to stop."""
+        """Put what is there into ``view``, waiting for more to be written; 0 when it is stopped."""
         while True:
             count = self._stream.readinto(view)
             if count or self._stop.wait():
@@ -118,7 +118,7 @@ class GrowingStream:
 
 
 def open_file(path: Path, stop: Stop) -> ObjectStream:
-    """A file's bytes, read without a buffer of Python's own.
+    """Opens a file for reading without a buffer.
 
     Raises:
         OSError: it cannot be opened.

@@ -1,4 +1,4 @@
-"""The streams of a source in, in order; one iterator of PacketBatches and its counters out."""
+"""Reads the streams of a source in order, as one iterator of batches with counters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Part:
     """One stream of a source."""
 
     name: str
-    """What messages and flows call it."""
+    """The name used in messages and in flows."""
     open: Callable[[], ByteStream]
     """Opens it; raises CaptureError or OSError."""
 
@@ -40,8 +40,8 @@ class Part:
 class CaptureReader:
     """An iterator of PacketBatch over everything a source names; a context manager.
 
-    Each batch is valid until the next is asked for. Damage in one of several files does not keep
-    the others from being read: it is raised at the end, when everything readable was handed out.
+    Each batch is valid until the next one is requested. If one of several files is damaged, the others are
+    still read, and the error is raised at the end.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class CaptureReader:
 
     @property
     def stats(self) -> CaptureStats:
-        """Counters of what was handed out so far; the same object each time, brought up to date."""
+        """Counters of the packets so far. The same object is returned each time, with updated values."""
         stats, totals = self._stats, self._columns.totals
         stats.captured_bytes = int(totals[CAPTURED_BYTES])
         stats.wire_bytes = int(totals[WIRE_BYTES])
@@ -98,7 +98,7 @@ class CaptureReader:
         self.close()
 
     def close(self) -> None:
-        """Stop reading and give back what is open. May be called again."""
+        """Stops reading and closes everything. May be called repeatedly."""
         self._batches.close()
 
     def _read(self) -> Generator[PacketBatch, None, None]:

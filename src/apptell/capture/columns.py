@@ -1,4 +1,4 @@
-"""Room for one batch of packets, made once and filled again by the kernels; PacketBatches out."""
+"""Allocates the columns of one batch of packets once; kernels fill them again for each batch."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Compressed bytes in, their content out: gzip, bzip2, xz, Zstandard, LZ4, told by content.
+"""Decompresses gzip, bzip2, xz, Zstandard and LZ4; the kind is detected from the content.
 
-Members in a row are one stream, as the formats' own tools have it (RFC 1952, section 2.2; the xz
-file format, section 2; RFC 8878, section 3). What precedes damage is given before the damage is
-raised.
+Consecutive members are one stream, as in the formats' own tools (RFC 1952, section 2.2; the xz file format,
+section 2; RFC 8878, section 3). Bytes that precede damage are returned before the error is raised.
 """
 
 from __future__ import annotations
@@ -23,13 +22,14 @@ if TYPE_CHECKING:
     from apptell.capture.window import ByteStream
 
 MAGIC_BYTES: Final = 6
-"""Bytes that tell every kind."""
+"""Bytes that suffice to detect every kind."""
 MEMORY_LIMIT: Final = 128 << 20
-"""What a decompressor may need for its dictionary or window: as much as ``zstd -d`` takes unasked, and twice
-what ``xz -9`` needs. Files that ask for more are refused."""
+"""Memory limit for a decompressor's dictionary or window: the default limit of ``zstd -d``, and twice the
+need of ``xz -9``. Files that need more are refused.
+"""
 _INPUT_BYTES: Final = 64 << 10
 _FIRST_INPUT_BYTES: Final = 512
-"""What a new member is given first. Members may be tiny, and what they leave is copied."""
+"""Bytes passed to a new member first. Members may be tiny, and the bytes that they do not use are copied."""
 _OUTPUT_BYTES: Final = 256 << 10
 _ZSTD_INPUT_BYTES: Final = (64, 2 << 10)
 """Least and most bytes given to Zstandard: four of them may hold a block of 128 KiB."""
@@ -72,7 +72,7 @@ class _Gzip:
 
 
 def _up_to_damage(decoder: Any, data: bytes) -> bytes:
-    """What ``data`` holds before the byte that zlib stumbles over; by itself zlib keeps it."""
+    """The output of ``data`` before the first invalid byte, which zlib itself would not return."""
     pieces = []
     step = len(data) // 2
     while step:
@@ -119,7 +119,7 @@ class _Zstandard:
 
 
 def compression(head: bytes) -> tuple[str, Callable[[], Any]] | None:
-    """The kind of compression that the first bytes tell, and a decompressor for one member."""
+    """Detects the kind of compression from the first bytes; returns it with a decompressor for one member."""
     if head[:3] == b"\x1f\x8b\x08":
         return "gzip", _Gzip
     if head[:3] == b"BZh" and head[3:4].isdigit():
@@ -191,7 +191,7 @@ class DecompressedStream:
         return count
 
     def _advance(self, room: int) -> None:
-        """Decompress once, or go on to the next member, or find the end."""
+        """Decompresses once, continues with the next member, or detects the end."""
         if self._skip:
             self._skip_on()
             return
@@ -217,7 +217,7 @@ class DecompressedStream:
                 self._fail(f"compressed data is damaged ({error})")
             return
         if self._decoder.eof:
-            unused = self._decoder.unused_data or b""  # lz4 says None for none
+            unused = self._decoder.unused_data or b""  # lz4 returns None for no data
             if len(unused) <= len(data):
                 self._at -= len(unused)
             else:
@@ -225,7 +225,7 @@ class DecompressedStream:
             self._decoder = None
 
     def _next_member(self) -> None:
-        """Begin what follows a member: another one, or the end. Zeros between them are padding."""
+        """Begins the next member, or detects the end. Zeros between members are padding."""
         while True:
             if self._left() and not self._input[self._at]:
                 self._at = len(self._input) - len(self._input[self._at :].lstrip(b"\0"))
@@ -238,7 +238,7 @@ class DecompressedStream:
             self._at += _SKIPPABLE_HEADER
             self._skip = int.from_bytes(head[4:], "little")
         elif (found := compression(head)) is None:
-            self._fail("what follows the compressed data is not compressed")
+            self._fail("the data after the compressed data is not compressed")
         else:
             self._decoder, self._step = found[1](), _FIRST_INPUT_BYTES
 
@@ -256,7 +256,7 @@ class DecompressedStream:
         return len(self._input) - self._at
 
     def _read(self) -> bool:
-        """More compressed bytes behind those that are there; False at the end."""
+        """Reads more compressed bytes; returns False at the end."""
         try:
             count = self._stream.readinto(self._scratch)
         except OSError as error:

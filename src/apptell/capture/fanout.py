@@ -1,9 +1,10 @@
-"""Packet sockets in, a group of them that shares an interface's packets out: PACKET_FANOUT of Linux.
+"""Distributes the packets of an interface to several packet sockets with Linux' PACKET_FANOUT.
 
-Each packet goes to one socket, chosen by its outermost pair of addresses alone. So both directions of a flow,
-all fragments of its packets, and whatever a tunnel carries meet in one flow table; the kernel's own hash
-takes ports too and parts fragments from whole packets, and the two directions of VXLAN, Geneve and GTP-U.
-The price is that one pair of hosts is never shared between sockets. (packet(7); linux/filter.h)
+Each packet goes to one socket, which is chosen only by the outermost pair of addresses. Both directions of a
+flow, all fragments of its packets, and everything that a tunnel carries therefore reach the same flow table.
+The kernel's own hash also uses ports, and would separate fragments from whole packets and the two directions
+of VXLAN, Geneve and GTP-U. The disadvantage is that the packets of one pair of hosts are never distributed.
+(packet(7); linux/filter.h)
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ PROGRAM: Final = _program()
 
 
 class Fanout:
-    """A group of packet sockets; the kernel gives it a number that no other group has."""
+    """A group of packet sockets with a unique number, which the kernel assigns."""
 
     def __init__(self) -> None:
         self._number: int | None = None

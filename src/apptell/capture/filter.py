@@ -1,4 +1,4 @@
-"""A capture filter in tcpdump's language in, a classic BPF program for the kernel out; libpcap compiles it.
+"""Compiles a capture filter in tcpdump's language to a classic BPF program with libpcap.
 
 Language: pcap-filter(7). Program: Linux, Documentation/networking/filter.rst.
 """

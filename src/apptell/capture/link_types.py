@@ -1,4 +1,4 @@
-"""LINKTYPE_ values in, their names and quirks out.
+"""Names, canonical values and size limits of LINKTYPE_ values.
 
 Values and names as registered at https://www.tcpdump.org/linktypes.html.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 MAX_PACKET_BYTES: Final = 262_144
-"""The largest packet that tcpdump and Wireshark write or read, but for the link types below."""
+"""The largest packet that tcpdump and Wireshark write or read, except for the link types below."""
 _LARGER: Final = {231: 1 << 27, 249: 1 << 27, 279: 1 << 25}  # D-Bus, USBPcap, Elektrobit
 
 NAMES: Final = {

@@ -1,9 +1,10 @@
-"""An interface's name in, PacketBatches out: a ring that the Linux kernel fills, read block by block in place.
+"""Captures packets of an interface from a ring that the Linux kernel fills.
 
 AF_PACKET with TPACKET_V3 (Linux, Documentation/networking/packet_mmap.rst and linux/if_packet.h): the
 kernel writes frames into blocks of a shared ring and hands over a whole block when it is full or a few
-milliseconds old. A batch is columns over the ring itself, of all blocks that are there: no frame is copied, no
-system call is made per packet, and the blocks go back to the kernel when the next batch is asked for.
+milliseconds old. A batch consists of columns over the ring itself, for all blocks that are available: no
+frame is copied, there is no system call per packet, and the blocks are returned to the kernel when the next
+batch is requested.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ if TYPE_CHECKING:
     from apptell.capture.batch import PacketBatch
 
 SNAP_BYTES: Final = 2048
-"""Bytes captured of each packet unless asked otherwise: headers and the 1,500 payload bytes a flow keeps."""
+"""Default number of bytes captured of each packet: headers and the 1,500 payload bytes a flow keeps."""
 BLOCK_BYTES: Final = 1 << 17
 """Room for a frame of any length."""
 N_BLOCKS: Final = 512
-"""64 MiB; and 2 s in which nobody reads: a block is handed over at ``RETIRE_MS`` however little it holds."""
+"""64 MiB, or 2 s without a reader: a block is handed over after ``RETIRE_MS`` however little it holds."""
 RETIRE_MS: Final = 4
 """Age at which the kernel hands over a block that is not full."""
 BATCH_BLOCKS: Final = 16
@@ -86,7 +87,8 @@ def read_block(
         ring32: the same bytes as 32-bit words.
         start: first byte of the block, a multiple of 4.
         size: bytes of the block.
-        ip_only: whether packets other than IP are left out: without a link header nobody could tell.
+        ip_only: whether packets other than IP are left out, because without a link header they cannot be
+            recognised.
         offset: first byte of each frame, filled; shape (capacity,), as the next four.
         captured: bytes of each frame in the ring, filled.
         wire: bytes of each frame on the wire, filled.
@@ -222,7 +224,7 @@ class LiveCapture:
         self._poll.register(live.fileno(), select.POLLIN | select.POLLERR)
 
     def start(self) -> None:
-        """Lets packets in; for captures that share an interface, once all of them are there.
+        """Lets packets in; for captures that share an interface, once all of them are open.
 
         Raises:
             OSError: the kernel refuses.
@@ -310,7 +312,7 @@ class LiveCapture:
             stats.last_ns = int(columns.time_ns[n - 1])
 
     def _look_at_error(self) -> None:
-        """An interface that goes down says so once and comes back by itself; one that is removed does not.
+        """Reads the socket's error: an interface that is down can recover, a removed one cannot.
 
         Raises:
             CaptureError: the interface is gone, or another error.
@@ -374,7 +376,7 @@ def open_workers(
 
 
 def _attach(live: socket.socket, program: bytes) -> None:
-    """Puts a filter before a socket, in place of the one that is there.
+    """Attaches a filter to a socket, replacing the current one.
 
     Raises:
         OSError: the kernel refuses.
@@ -411,7 +413,7 @@ def _link_type(interface: str) -> tuple[int, bool]:
     """
     if not hasattr(socket, "AF_PACKET"):
         raise MissingError(
-            f"interfaces are read on Linux alone, this is {sys.platform}: "
+            f"interfaces can be read only on Linux, and this is {sys.platform}: "
             f"tcpdump -i {interface} -w - | apptell live -"
         )
     if interface == ANY:

@@ -1,4 +1,4 @@
-"""Addresses of capture senders in, their bytes out: PCAP-over-IP, PCAPdroid's exporters.
+"""Reads captures from senders on the network: PCAP-over-IP and PCAPdroid's exporters.
 
 ``pcap+tcp://HOST:PORT`` connects, ``pcap+listen://[HOST]:PORT`` accepts one sender; either carries
 a plain pcap or pcapng stream. ``pcapdroid+udp://[HOST]:PORT`` takes one datagram for the file's
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 SCHEMES: Final = ("pcap+tcp", "pcap+listen", "pcapdroid+udp", "http")
 _CONNECT_S: Final = 10.0
 ANSWER_S: Final = 10.0
-"""How long a server may take for the status and headers of its answer, all of them together, and a sender that
-connects for its first byte."""
+"""Time limit for the complete status and headers of a server's answer, and for the first byte of a sender
+that connects.
+"""
 _KEEP_ALIVE_S: Final = 60
-"""Silence after which the system asks whether a connection's other end is still there."""
+"""Idle time after which the system probes the other end of a connection."""
 _DATAGRAM_BYTES: Final = 65_536
 _DATAGRAM_BUFFER_BYTES: Final = 8 << 20
 _RAW, _ETHERNET = 101, 1
@@ -98,7 +99,7 @@ class DatagramStream(SocketStream):
         """Datagrams that were neither a header nor whole records."""
 
     def readinto(self, view: memoryview, /) -> int:
-        """Put the next datagram's records into ``view``; 0 when told to stop."""
+        """Put the next datagram's records into ``view``; 0 when it is stopped."""
         while not self._pending:
             size = super().readinto(self._datagram)
             if size == 0 and self._stop.asked:
@@ -110,7 +111,7 @@ class DatagramStream(SocketStream):
         return count
 
     def _take(self, datagram: bytes) -> bytes:
-        """What of a datagram belongs into the file; nothing for a header that comes again."""
+        """The part of a datagram that belongs in the file; nothing for a repeated header."""
         if datagram[:4] in MAGICS and len(datagram) == 24:
             if self._kind:
                 return b""
@@ -196,7 +197,7 @@ class HttpStream:
         try:
             self._response.begin()
         except http.client.HTTPException as error:
-            raise CaptureError(f"{host}: no answer in HTTP ({error!r})") from error
+            raise CaptureError(f"{host}: the answer is not valid HTTP ({error!r})") from error
         self._stream.deadline_s = None  # what is captured may be silent for long
         if self._response.status != http.client.OK:
             status = f"{self._response.status} {self._response.reason}"
@@ -283,7 +284,7 @@ def open_address(address: str, stop: Stop) -> ByteStream:
 
 
 def _connect(host: str, port: int) -> socket.socket:
-    """A connection that notices when its other end has gone without a word."""
+    """Connects with keep-alive, so that a lost peer is noticed."""
     connection = socket.create_connection((host, port), _CONNECT_S)
     _keep_alive(connection)
     return connection

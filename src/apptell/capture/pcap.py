@@ -1,4 +1,4 @@
-"""Classic pcap bytes in, packet columns out.
+"""Reads classic pcap files into packet columns.
 
 Format: draft-ietf-opsawg-pcap. Variants: A. Kuznetzov's modified records of 24 bytes, with their
 own magic or, from patched Android and Red Hat builds, with the standard one; SuSE's of 28 bytes;
@@ -90,7 +90,7 @@ def scan_records(  # type: ignore[no-untyped-def]
         lengths_may_swap: whether a captured length above the wire length means that they changed
         places.
         limit: largest captured length.
-        rows: the columns, out; those that never change are left alone.
+        rows: the columns, out; those that never change are not written.
 
     Returns:
         Packets found; the byte after the last of them; MORE, FULL (columns) or TOO_LONG (next
@@ -234,7 +234,7 @@ class PcapParser:
         return int(n)
 
     def _find_record_header(self, sizes: tuple[int, ...]) -> int:
-        """The size of the record headers, told by which size lets the first records be walked."""
+        """The size of the record headers: the one with which the first records can be parsed."""
         window = self._window
         window.fill_to(24)
         # In a 24-byte header these are the packet's type, 0 to 4, and a byte of padding. If they

@@ -1,7 +1,7 @@
-"""pcapng bytes in, packet columns out; sections, interfaces and owners are followed on the way.
+"""Reads pcapng files into packet columns, with their sections, interfaces and owners.
 
 Format: draft-ietf-opsawg-pcapng. The compiled pass (``pcapng_scan``) goes from packet to packet;
-what changes the state of the reader (section headers, interfaces, owners) is handled here.
+blocks that change the state of the reader (section headers, interfaces, owners) are handled here.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class PcapngParser:
         return skipped
 
     def begin(self, columns: Columns) -> None:
-        """Nothing to prepare: every column is written for every packet."""
+        """Does nothing, because every column is written for every packet."""
 
     def scan(self, columns: Columns) -> int:
         """Packets of the whole blocks that the window holds; 0 when it must be filled first.
@@ -332,7 +332,7 @@ def _unit(resolution: int) -> tuple[int, int]:
 
 
 def _damage(status: int, detail: int) -> str:
-    """What a status of the kernel says to people."""
+    """The error message for a status of the kernel."""
     return {
         kernel.BAD_MULTIPLE: f"block length {detail} is not a multiple of 4",
         kernel.TOO_SHORT: f"block length {detail} is too short",

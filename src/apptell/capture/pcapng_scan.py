@@ -1,4 +1,4 @@
-"""The compiled pass over pcapng blocks: bytes of one section in, packet columns out.
+"""Scans the blocks of a pcapng section into packet columns; compiled code.
 
 It stops at every block that changes the state of the reader, which Python handles, and goes on
 behind it. Specification: draft-ietf-opsawg-pcapng, sections 3.1 and 4; Darwin's options: libpcap's
@@ -109,7 +109,7 @@ class UidTable(NamedTuple):
 
 @kernel
 def find_uid(uid, table):  # type: ignore[no-untyped-def]
-    """The place of a uid in a ``UidTable``, or a free one for it; whether it is there."""
+    """The place of a uid in a ``UidTable``, or a free one for it; and whether it is in the table."""
     mask = len(table.uids) - 1
     mixed = np.uint64(uid) * table.multiplier
     slot = np.int64(mixed >> np.uint64(32)) & mask
@@ -163,9 +163,8 @@ def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-d
     """Options of a packet block in ``buffer[start:end]``.
 
     Returns:
-        Direction (0 unknown, 1 inbound, 2 outbound); whether a comment ``u-<uid>`` is there; that
-        uid; index of the Darwin process on whose behalf the packet went, else of the process, else
-        -1.
+        Direction (0 unknown, 1 inbound, 2 outbound); whether there is a comment ``u-<uid>``; that uid; index
+        of the Darwin process on whose behalf the packet went, else of the process, else -1.
     """
     end = min(end, len(buffer))
     at = max(start, 0)
@@ -208,7 +207,7 @@ def packet_options(buffer, start, end, big_endian):  # type: ignore[no-untyped-d
 
 
 class PcapngSection(NamedTuple):
-    """What a section has said so far."""
+    """The state of a section so far."""
 
     big_endian: bool
     """Its byte order."""

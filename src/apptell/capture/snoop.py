@@ -1,4 +1,4 @@
-"""Solaris' snoop bytes in, packet columns out (RFC 1761)."""
+"""Reads Solaris snoop files (RFC 1761) into packet columns."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def scan_records(buffer, start, end, rows):  # type: ignore[no-untyped-def]
         buffer: uint8 (size,).
         start: first byte of a record.
         end: first byte that does not count.
-        rows: the columns, out; those that never change are left alone.
+        rows: the columns, out; those that never change are not written.
 
     Returns:
         Packets found; the byte after the last of them; MORE, FULL or BAD (the next record's lengths).

@@ -1,4 +1,4 @@
-"""A path, folder, list, pipe, file object or address in; one CaptureReader over all of it out."""
+"""Opens a path, folder, list, pipe, file object or network address as one ``CaptureReader``."""
 
 from __future__ import annotations
 
@@ -39,27 +39,26 @@ def open_capture(
     """Open what a source names, as one stream of packets.
 
     Args:
-        source: a file; a folder, whose captures are told by content, at any depth; several of both,
-            which are read in the order of their first packets; ``-`` for standard input; a binary
-            file object; ``pcap+tcp://HOST:PORT``, ``pcap+listen://[HOST]:PORT``,
-            ``pcapdroid+udp://[HOST]:PORT`` or ``http://HOST:PORT/...``.
-        follow: whether the end of a file is waited out, as it is still being written, until the
-            keyboard interrupts or ``stop`` says so.
+        source: a file; a folder, whose captures are detected by content, at any depth; several of both, which
+            are read in the order of their first packets; ``-`` for standard input; a binary file object;
+            ``pcap+tcp://HOST:PORT``, ``pcap+listen://[HOST]:PORT``, ``pcapdroid+udp://[HOST]:PORT`` or
+            ``http://HOST:PORT/...``.
+        follow: whether to wait for more at the end of a file that is still being written, until an interrupt
+            from the keyboard or until ``stop`` returns true.
         batch_packets: most packets in one batch.
-        stop: asked while nothing arrives, at least every 100 ms; when it says so the stream ends.
+        stop: called while no bytes arrive, at least every 100 ms; the stream ends when it returns true.
 
     Returns:
         An iterator of PacketBatch. It raises CaptureError after everything that precedes the damage,
         which is nothing where a single file or stream is no capture.
 
     Raises:
-        CaptureError: nothing is there; among several, a file that is named is no capture, or a folder
-            holds none.
+        CaptureError: the source does not exist; of several, a file is not a capture, or a folder holds none.
         UsageError: ``follow`` with several files, no file at all, or a file object that gives text.
     """
     asked = Stop(stop)
     if batch_packets < 1:
-        raise UsageError(f"batch_packets is {batch_packets}; at least 1 packet goes into a batch")
+        raise UsageError(f"batch_packets={batch_packets} is not 1 or more")
     if isinstance(source, str | Path):
         return _open_one(source, asked, follow=follow, batch_packets=batch_packets)
     if not isinstance(source, list | tuple):
@@ -67,9 +66,9 @@ def open_capture(
     if len(source) == 1:
         return _open_one(source[0], asked, follow=follow, batch_packets=batch_packets)
     if follow:
-        raise UsageError("one file can be followed, not several")
+        raise UsageError("only a single file can be followed")
     if not source:
-        raise UsageError("no capture is named")
+        raise UsageError("no capture is given")
     parts: list[tuple[int, Part]] = []
     skipped = 0
     for path in map(Path, source):
@@ -93,7 +92,7 @@ def _open_one(source: str | Path, stop: Stop, *, follow: bool, batch_packets: in
     path = Path(source)
     if path.is_dir():
         if follow:
-            raise UsageError(f"{readable(path.name)}: a file can be followed, not a folder")
+            raise UsageError(f"{readable(path.name)}: only a file can be followed, not a folder")
         parts, skipped = _parts_of(path, stop)
         return _in_time_order(parts, readable(path.resolve().name), batch_packets, skipped)
     if not path.exists():
@@ -117,7 +116,7 @@ def _open_object(
 
 
 def _is_pipe(file: BinaryIO | Any) -> bool:
-    """Whether a file object is a pipe or socket: its end is one, nobody writes behind it."""
+    """Whether a file object is a pipe or socket, whose end is final."""
     try:
         mode = os.fstat(file.fileno()).st_mode
     except (AttributeError, OSError):  # no file of the system's behind it

@@ -1,4 +1,4 @@
-"""What a reader knows about what it read: counters in, one readable record out."""
+"""Counters of a capture: packets, bytes, link types, files and damage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class CaptureStats:
-    """Counters of a capture, right at any time while it is read and final at its end."""
+    """Counters of a capture; they are correct at any time during reading, and final at the end."""
 
     names: list[str] = field(default_factory=list)
     """Files and streams begun so far, in reading order."""
@@ -36,7 +36,7 @@ class CaptureStats:
     files_skipped: int = 0
     """Files in folders that are no captures."""
     damage: str | None = None
-    """Where the capture broke, and of several files how many more did; None when it did not."""
+    """Where the capture is damaged, and how many more files are; None if there is no damage."""
 
     @property
     def format(self) -> str:

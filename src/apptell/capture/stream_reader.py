@@ -1,4 +1,4 @@
-"""One stream of bytes in, its PacketBatches out: compression and format are told by the content."""
+"""Reads the packets of one stream; compression and format are detected from the content."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Parser(Protocol):
 
 
 class NotACaptureError(CaptureError):
-    """The bytes are no capture of a known format."""
+    """The bytes are not a capture in a known format."""
 
 
 class StreamReader:
@@ -56,10 +56,10 @@ class StreamReader:
     def __init__(
         self, stream: ByteStream, name: str, owners: list[Owner], block_bytes: int = BLOCK_BYTES
     ) -> None:
-        """Tell the format from the first bytes.
+        """Detects the format from the first bytes.
 
         Raises:
-            NotACaptureError: it is none that is known.
+            NotACaptureError: the format is not known.
             CaptureError: the stream breaks within the file header.
         """
         self.name = name
@@ -90,11 +90,11 @@ class StreamReader:
         if not head:
             raise NotACaptureError(f"{self.name}: empty, not a capture")
         raise NotACaptureError(
-            f"{self.name}: not a capture that is known, it begins with {head[:4].hex()}"
+            f"{self.name}: not a known capture format, it begins with {head[:4].hex()}"
         )
 
     def batches(self, columns: Columns) -> Iterator[PacketBatch]:
-        """Batches that are valid until the next is asked for.
+        """Yields batches that are valid until the next one is requested.
 
         Raises:
             CaptureError: the stream broke; everything before was handed out.

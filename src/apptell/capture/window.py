@@ -1,7 +1,7 @@
-"""A stream of bytes in, a reused buffer out whose unread part the scanning kernels see.
+"""Buffers the unread bytes of a stream for the scanning kernels.
 
-Bytes are read, never mapped: a file that shrinks while it is read only ends earlier, and memory
-stays at one buffer, which grows to hold the largest record and never beyond ``MAX_WINDOW_BYTES``.
+Files are read and never mapped, so a file that shrinks during reading only ends earlier. There is one buffer,
+which grows to hold the largest record and never beyond ``MAX_WINDOW_BYTES``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ByteStream(Protocol):
 
     @property
     def stopped(self) -> bool:
-        """Whether it ended because somebody asked for that: a cut record is no damage then."""
+        """Whether it ended on request; a cut record is then not damage."""
 
     def readinto(self, view: memoryview, /) -> int:
         """Put what is there into ``view``, waiting for the first byte; 0 at the end.
@@ -65,7 +65,7 @@ class Window:
         return f"at byte {self.position + index}"
 
     def reopen(self, stream: ByteStream) -> None:
-        """Forget the bytes that are there and go on with another stream, a decompressor's."""
+        """Discards the buffered bytes and continues with another stream, a decompressor's."""
         self.stream = stream
         self.start = self.end = self.position = 0
         self.damage = None

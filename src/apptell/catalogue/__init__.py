@@ -1,4 +1,4 @@
-"""Apps, domains and address ranges as tables in; what a server's name or address says of its app out."""
+"""Tables of apps, domains and address ranges, and what a server's name or address says about its app."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flows with names in; which names the catalogue lacks out, by how much traffic there is under each."""
+"""Finds the names of flows that the catalogue lacks, by traffic."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _NAME_COLUMNS: Final = ("server_name", "http_host", "dns_name")
 
 
 class Coverage:
-    """Sums over flows, by what the catalogue says of each flow's name.
+    """Counts flows by what the catalogue says about their names.
 
     Args:
-        catalogue: what the names are looked up in.
+        catalogue: the catalogue to look the names up in.
     """
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -40,13 +40,13 @@ class Coverage:
         """Flows by the kind of the row that their name matches; ``missing`` where there is no row, ``unnamed``
         where there is no name."""
         self.apps: set[str] = set()
-        """Apps that names told."""
+        """Apps that were identified by name."""
         self._names: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._bytes: Counter[str] = Counter()
         self._clients: defaultdict[str, set[str]] = defaultdict(set)
 
     def add(self, flows: FlowBatch) -> None:
-        """Counts some flows in.
+        """Counts a batch of flows.
 
         Args:
             flows: n flows with the core and names groups.

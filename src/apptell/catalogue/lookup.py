@@ -1,4 +1,4 @@
-"""A server's name or address in; what the catalogue says of it out, one by one and for Arrow columns.
+"""Looks server names and addresses up in the catalogue, one at a time or as Arrow columns.
 
 Names are compared in the form of ``names.domains.comparable_name``. An exact row wins over suffix rows, a
 longer suffix over a shorter one, and a label written out over ``*``.
@@ -39,7 +39,7 @@ MATCH_SCHEMA: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What a name says."""
+    """What the catalogue says about a name."""
 
     app: str | None = None
     """The app's id when the row is of kind ``app``."""
@@ -57,7 +57,7 @@ NO_MATCH: Final = Match()
 
 
 class Catalogue:
-    """Apps, domains and address ranges, ready to be asked.
+    """Apps, domains and address ranges, indexed for look-ups.
 
     Args:
         tables: the rows. ``Catalogue.load`` reads the shipped ones.
@@ -79,13 +79,13 @@ class Catalogue:
 
     @classmethod
     def load(cls, extra: Iterable[str | Path] = ()) -> Catalogue:
-        """The shipped catalogue, with the rows of users' files added or put in place of its own.
+        """Loads the shipped catalogue and users' files, whose rows replace shipped ones.
 
         Args:
-            extra: paths of such files, the later the stronger.
+            extra: paths of such files; later files take precedence.
 
         Raises:
-            CatalogueError: a file cannot be read, or one of its rows is not in order.
+            CatalogueError: a file cannot be read, or one of its rows is not valid.
         """
         tables = read_shipped()
         for path in extra:
@@ -93,7 +93,7 @@ class Catalogue:
         return cls(tables)
 
     def lookup(self, name: str | None) -> Match:
-        """What a server's name says.
+        """Looks up a server's name.
 
         Args:
             name: a host name in any case, with or without a final dot, internationalised labels in either
@@ -112,7 +112,7 @@ class Catalogue:
         return Match(app.id, app.name, app.category, app.name, row.kind, row)
 
     def lookup_all(self, names: pa.Array | pa.ChunkedArray) -> pa.RecordBatch:
-        """What each of n names says: n rows of MATCH_SCHEMA. Each distinct name is looked up once.
+        """Looks up n names: n rows of MATCH_SCHEMA. Each distinct name is looked up once.
 
         Args:
             names: n strings, nulls among them, dictionary-encoded or not.

@@ -1,4 +1,4 @@
-"""A public list of domains in; rows of a user's catalogue file out, and what was left out and why.
+"""Converts public lists of domains to rows of a user's catalogue file, and counts what was left out.
 
 Forms, each as its project documents it:
 
@@ -84,12 +84,12 @@ def import_list(
         known: a catalogue; domains that it has a row for are left out.
 
     Raises:
-        UsageError: no such form, or a name in ``only`` that the list does not have.
+        UsageError: there is no such form, or the list has no such name as in ``only``.
         CatalogueError: the list cannot be read, or is not of this form.
         MissingError: it is YAML, and PyYAML is not installed.
     """
     if form not in FORMS:
-        raise UsageError(f"no form of list {form!r}; available: {', '.join(FORMS)}")
+        raise UsageError(f"unknown form of list {form!r}; available: {', '.join(FORMS)}")
     read, own_kind = FORMS[form]
     found = Imported()
     owners: defaultdict[tuple[str, str], dict[str, bool]] = defaultdict(dict)
@@ -175,7 +175,7 @@ def _read_domain_lists(path: Path, only: Sequence[str], skipped: Counter[str]) -
 
 
 def _read_hosts(path: Path, _only: Sequence[str], skipped: Counter[str]) -> Iterator[Entry]:
-    """Names behind an address, and names alone on a line."""
+    """Names after an address, and single names on a line."""
     for line in read_bounded(path).split("\n"):
         names = line.partition("#")[0].split()
         if len(names) > 1 and is_address(names[0].partition("%")[0]):
@@ -288,5 +288,6 @@ FORMS: Final = {
     "adguard": (_read_adguard, "app"),
     "plain": (_read_plain, "app"),
 }
-"""How each form is read, and what its domains are unless the caller says: lists of the first form are companies
-and sites as often as apps; hosts files list advertising and tracking."""
+"""How each form is read, and the default kind of its domains: lists of the first form are companies and sites
+as often as apps; hosts files list advertising and tracking.
+"""

@@ -1,4 +1,4 @@
-"""What one line of a table says: an app, a domain, an address range; and the words that a column may hold."""
+"""Rows of the catalogue's tables (apps, domains, address ranges), and the values of their columns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ KINDS: Final = ("app", "platform", "cdn", "sdk", "ads")
 ``platform``, a provider's servers behind several of its products; ``cdn``, a delivery network or a cloud;
 ``sdk``, a library's server that many apps reach (analytics, crash reports, push, payment); ``ads``."""
 MATCHES: Final = ("suffix", "exact")
-"""How a domain matches. ``suffix``: the name itself and every name below it; ``exact``: the name alone."""
+"""How a domain matches. ``suffix``: the name itself and every name below it; ``exact``: only the name
+itself.
+"""
 TRANSPORTS: Final = {"tcp": 6, "udp": 17}
 """IP protocol numbers of the transport protocols that a range can be of."""
 CATEGORIES: Final = (
@@ -44,7 +46,7 @@ class App:
     provider: str | None = None
     """The company or project behind it."""
     country: str | None = None
-    """Where the provider is at home, ISO 3166-1 alpha-2."""
+    """The provider's country, ISO 3166-1 alpha-2."""
     android: tuple[str, ...] = ()
     """Package names."""
     ios: tuple[str, ...] = ()
@@ -53,7 +55,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A domain, and what a name under it says."""
+    """A domain, and the meaning of names under it."""
 
     domain: str
     """In the form of ``comparable_name``. A second label ``*`` stands for any one label, and ``*-`` at the

@@ -1,4 +1,4 @@
-"""Text tables in, their rows out: the shipped ``apps.csv``, ``domains.csv``, ``ranges.csv`` and users' files.
+"""Reads the catalogue's tables: the shipped ``apps.csv``, ``domains.csv``, ``ranges.csv`` and users' files.
 
 A fault is one ``CatalogueError`` that names the file and the line. A user's file has one line for each domain
 or address range, ``example.com,My App``, and an optional head that names further columns
@@ -71,25 +71,25 @@ def read_shipped(folder: Path = _SHIPPED) -> Tables:
     needs the Public Suffix List and would take most of the time; the tests ask it for the shipped tables.
 
     Raises:
-        CatalogueError: a file cannot be read, or a row is not in order.
+        CatalogueError: a file cannot be read, or a row is not valid.
     """
     tables = Tables()
     for place, row in _rows(folder / "apps.csv", APP_COLUMNS):
         app = _app(place, row)
         if tables.apps.setdefault(app.id, app) is not app:
-            raise CatalogueError(f"{place}: the app {app.id!r} is there twice")
+            raise CatalogueError(f"{place}: the app {app.id!r} occurs twice")
     for place, row in _rows(folder / "domains.csv", DOMAIN_COLUMNS):
         domain = _domain(place, row)
         if domain.app is not None and domain.app not in tables.apps:
             raise CatalogueError(f"{place}: apps.csv has no app {domain.app!r}")
         if tables.domains.setdefault((domain.domain, domain.match), domain) is not domain:
-            raise CatalogueError(f"{place}: {domain.domain} ({domain.match}) is there twice")
+            raise CatalogueError(f"{place}: {domain.domain} ({domain.match}) occurs twice")
     for place, row in _rows(folder / "ranges.csv", RANGE_COLUMNS):
         one = _range(place, row)
         if one.app not in tables.apps:
             raise CatalogueError(f"{place}: apps.csv has no app {one.app!r}")
         if tables.ranges.setdefault(one.key, one) is not one:
-            raise CatalogueError(f"{place}: {one.key} is there twice")
+            raise CatalogueError(f"{place}: {one.key} occurs twice")
     return tables
 
 
@@ -97,7 +97,7 @@ def add_file(tables: Tables, path: Path) -> None:
     """Adds the rows of a user's file; a row replaces one that stands for the same domain or range.
 
     Raises:
-        CatalogueError: the file cannot be read, or a row is not in order.
+        CatalogueError: the file cannot be read, or a row is not valid.
     """
     known = {app.name.casefold(): app.id for app in tables.apps.values()}
     new: dict[tuple[str, str], str] = {}
@@ -116,7 +116,7 @@ def add_file(tables: Tables, path: Path) -> None:
             key, entry = (domain.domain, domain.match), f"{domain.kind} {app or domain.service}"
             tables.domains[key] = domain
         if new.setdefault(key, entry) != entry:
-            raise CatalogueError(f"{place}: {key[0]} stands for something else in an earlier line")
+            raise CatalogueError(f"{place}: {key[0]} has another meaning in an earlier line")
 
 
 def read_bounded(path: Path) -> str:
@@ -172,7 +172,7 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, s
     lines = _lines(path)
     place, head = next(lines, (f"{path}: line 1", []))
     if tuple(head) != tuple(columns):
-        raise CatalogueError(f"{place}: the head is not {','.join(columns)}")
+        raise CatalogueError(f"{place}: the header is not {','.join(columns)}")
     yield from _valued(lines, columns, len(columns))
 
 
@@ -211,7 +211,7 @@ def _app(place: str, row: dict[str, str]) -> App:
     if not is_app_id(row["id"]):
         raise CatalogueError(f"{place}: {row['id']!r} is not an app's id")
     if row["category"] not in CATEGORIES:
-        raise CatalogueError(f"{place}: no category {row['category']!r}")
+        raise CatalogueError(f"{place}: unknown category {row['category']!r}")
     if not row["name"] or not row["provider"]:
         raise CatalogueError(f"{place}: an app needs a name and a provider")
     return App(
@@ -227,14 +227,20 @@ def _app(place: str, row: dict[str, str]) -> App:
 
 def _domain(place: str, row: dict[str, str]) -> Domain:
     if row["match"] not in MATCHES:
-        raise CatalogueError(f"{place}: no match {row['match']!r}; available: {', '.join(MATCHES)}")
+        raise CatalogueError(
+            f"{place}: unknown match {row['match']!r}; available: {', '.join(MATCHES)}"
+        )
     if row["match"] == "exact" and "*" in row["domain"]:
         raise CatalogueError(f"{place}: a domain with * matches as a suffix")
     if row["kind"] not in KINDS:
-        raise CatalogueError(f"{place}: no kind {row['kind']!r}; available: {', '.join(KINDS)}")
+        raise CatalogueError(
+            f"{place}: unknown kind {row['kind']!r}; available: {', '.join(KINDS)}"
+        )
     app, service = row["app"] or None, row["service"] or None
     if (row["kind"] == "app") != (app is not None) or (app is None) == (service is None):
-        raise CatalogueError(f"{place}: kind app needs an app and no service, others the reverse")
+        raise CatalogueError(
+            f"{place}: an app only with the kind 'app', a service only with the others"
+        )
     return Domain(
         row["domain"],
         row["match"],

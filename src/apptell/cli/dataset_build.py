@@ -28,11 +28,7 @@ from apptell.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.console import Console
-
-    from apptell.dataset import BuildReport
 
 
 def build(
@@ -134,16 +130,11 @@ def build(
     """
     from collections import Counter
 
-    from apptell.dataset import build as build_dataset
-    from apptell.dataset.edits import Edits
-    from apptell.dataset.services import move_shared
-    from apptell.errors import UsageError
+    from apptell.dataset import BuildReport, Dataset
     from apptell.flows.schema import GROUPS
-    from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
+    from apptell.labels import LabelOptions
     from apptell.labels.formats.tabular import parse_columns
 
-    if shared not in ("keep", "other", "drop"):
-        raise UsageError(f"--shared {shared}: available: keep, other, drop")
     options = LabelOptions(
         kind=labels,
         tolerance_s=tolerance,
@@ -154,19 +145,12 @@ def build(
         groups=pairs(groups or []),
         catalogue=tuple(catalogue or ()),
     )
-    reader = CaptureFlows(
-        flow_options(
-            mode,
-            tuple(GROUPS),
-            transport,
-            idle_timeout_s=idle_timeout,
-            active_timeout_s=active_timeout,
-        ),
-        options.wants_late_views(views),
-    )
-    search = LabelSearch(sources, reader, options)
-    edits = Edits.of(
-        system=system, key_file=anonymize, mask_names=mask_names, keep_plain=keep_plain
+    flows = flow_options(
+        mode,
+        tuple(GROUPS),
+        transport,
+        idle_timeout_s=idle_timeout,
+        active_timeout_s=active_timeout,
     )
     kinds: Counter[str] = Counter()
     with progress("reading") as show:
@@ -177,22 +161,26 @@ def build(
             kinds[source.kind] += 1
             show(-1, source.name)
 
-        done = build_dataset(
-            search,
+        data = Dataset.build(
+            sources,
             output,
+            labels=options,
+            views=views,
+            flows=flows,
+            system=system,
+            shared=shared,
+            mask_names=mask_names,
+            keep_plain=keep_plain,
+            key_file=anonymize,
             replace=replace,
-            change=edits if edits.applied else None,
-            applied_edits=edits.applied,
             jobs=jobs,
             progress=tell,
+            notify=lambda notice: note(f"apptell: {notice}"),
         )
-    data = done.dataset
-    _note_problems(done, search.unused)
+    done = data.last_build or BuildReport(data)
     label_sources: Counter[str] = Counter()
     for entry in data.info["sources"]:
         label_sources.update(entry.get("label_sources", {}))
-    if shared != "keep" and done.n_added:
-        data = move_shared(data, data.path, shared)
     found = {
         "dataset": str(output),
         "flows": len(data),
@@ -209,20 +197,6 @@ def build(
     report(found, lambda console: _print(console, found), as_json=as_json)
     if done.damaged:
         raise typer.Exit(1)
-
-
-def _note_problems(done: "BuildReport", unused: "Mapping[Path, str]") -> None:
-    """Tells of damaged captures, of tables that were not used and of log lines that cannot be read."""
-    for damage in done.damaged:
-        note(f"apptell: {damage}")
-    for path, why in unused.items():
-        note(f"{path}: not used: {why}")
-    for entry in done.dataset.info["sources"]:
-        if entry["name"] in done.added and entry.get("bad_log_lines"):
-            note(
-                f"{entry['name']}: {entry['bad_log_lines']:,} lines of its log cannot be read, the first of "
-                f"them: {entry['first_bad_log_line']}"
-            )
 
 
 def _print(console: "Console", found: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Labelled flows on disk: FlowBatches enter a folder of Parquet, FlowBatches and splits leave it."""
+"""Stores labelled flows as a folder of Parquet, edits them, and splits them into training and test sides."""
 
 from __future__ import annotations
 

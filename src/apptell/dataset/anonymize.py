@@ -1,9 +1,9 @@
-"""Flows enter; the same flows leave with addresses replaced.
+"""Replaces the addresses of flows, keeping prefixes.
 
 Addresses: Crypto-PAn (J. Fan, J. Xu, M. Ammar, S. Moon, "Prefix-preserving IP address anonymization",
-Computer Networks 46, 2004): two addresses that share their first k bits share the first k bits of what
-replaces them. The same key gives the same replacement in every dataset. Link-layer addresses are never
-in a dataset; addresses in payload go with the mask of ``dataset.masking``.
+Computer Networks 46, 2004): two addresses that share their first k bits share the first k bits of their
+replacements. The same key gives the same replacement in every dataset. Link-layer addresses are never in a
+dataset; addresses in payload are removed by ``dataset.masking``.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ _MAX_KEY_FILE_BYTES: Final = 1024
 
 
 class CryptoPan:
-    """Replaces addresses, prefixes kept."""
+    """Replaces addresses and keeps their common prefixes."""
 
     def __init__(self, key: bytes) -> None:
-        """Raises UsageError when the key has not KEY_BYTES bytes."""
+        """Raises UsageError if the key does not have KEY_BYTES bytes."""
         if len(key) != KEY_BYTES:
             raise UsageError(f"key: {len(key)} bytes, not {KEY_BYTES}")
         self._cipher = Cipher(algorithms.AES(key[:16]), modes.ECB())
         self._pad = int.from_bytes(self._encrypt(key[16:]), "big")
 
     def address(self, text: str) -> str:
-        """What replaces one address.
+        """The replacement of one address.
 
         Raises:
-            ValueError: it is no address.
+            ValueError: the text is not an address.
         """
         parsed = ipaddress.ip_address(text)
         width = parsed.max_prefixlen
@@ -67,7 +67,7 @@ class CryptoPan:
 
 
 class Anonymizer:
-    """Replaces the addresses of flows, and everything in a flow's columns that tells them."""
+    """Replaces the addresses of flows, and everything in a flow's columns that reveals them."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
@@ -76,18 +76,18 @@ class Anonymizer:
         self._known: dict[str, str] = {}
 
     def __reduce__(self) -> tuple[type[Anonymizer], tuple[bytes]]:
-        """Made anew from its key in another process."""
+        """Pickles only the key."""
         return Anonymizer, (self._key,)
 
     @classmethod
     def from_file(cls, path: Path) -> Anonymizer:
-        """With the key in a file: 32 bytes, or 64 hexadecimal digits.
+        """Reads the key from a file: 32 bytes, or 64 hexadecimal digits.
 
-        Whoever has the key can undo the replacement, so the file must be this user's and nobody else's.
+        The key can undo the replacement, so only this user may be able to read or write the file.
 
         Raises:
-            UsageError: the file cannot be read, is a link or no regular file, belongs to another user, can be
-                read or written by others, or holds no key.
+            UsageError: the file cannot be read, is a link or not a regular file, belongs to another user, can
+                be read or written by others, or does not hold a key.
         """
         try:
             handle = open_without_links(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -159,7 +159,7 @@ class Anonymizer:
         return self._known[text]
 
     def _number(self, value: int | None) -> int | None:
-        """A connection's id is made of its tuple and time: whoever guesses these could check it."""
+        """Replaces a connection's id, which would show whether guessed addresses are right."""
         if value is None:
             return None
         data = value.to_bytes(8, "big")

@@ -1,4 +1,4 @@
-"""Labelled sources enter, one dataset leaves: what is new is added, what is too short is counted."""
+"""Builds a dataset from labelled sources, or adds new sources to one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apptell.dataset.writer import DatasetWriter
 from apptell.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from apptell.dataset.reading import LabelledSource
     from apptell.flows.schema import FlowBatch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class BuildReport:
-    """What a build did."""
+    """The result of a build."""
 
     dataset: Dataset
     n_added: int = 0
@@ -32,7 +32,20 @@ class BuildReport:
     skipped: list[str] = field(default_factory=list)
     """Names of the sources whose content the dataset had already."""
     damaged: list[str] = field(default_factory=list)
-    """One line per damaged source; what precedes its damage is in the dataset."""
+    """One line per damaged source; the flows before the damage are in the dataset."""
+    unused: Mapping[Path, str] = field(default_factory=dict)
+    """Files that look like label logs and were not used, with the reason."""
+
+    def notices(self) -> list[str]:
+        """A sentence for each damaged source, each unused log, and each log with unreadable lines."""
+        bad = [
+            f"{entry['name']}: {entry['bad_log_lines']:,} lines of its log cannot be read, the first of them: "
+            f"{entry['first_bad_log_line']}"
+            for entry in self.dataset.info["sources"]
+            if entry["name"] in self.added and entry.get("bad_log_lines")
+        ]
+        unused = [f"{path}: not used: {why}" for path, why in self.unused.items()]
+        return [*self.damaged, *unused, *bad]
 
 
 def build(
@@ -46,22 +59,22 @@ def build(
     jobs: int = 1,
     progress: Callable[[LabelledSource], None] | None = None,
 ) -> BuildReport:
-    """Makes a dataset, or adds to the one that is there; a source that it has already changes nothing.
+    """Creates a dataset, or adds to an existing one; a source that it already has changes nothing.
 
     Args:
-        sources: where labelled flows come from, one after the other.
+        sources: the sources of labelled flows, in order.
         path: the dataset's folder.
-        replace: drop what is there; the old dataset stays whole until the new one is.
+        replace: replace the existing dataset, which stays intact until the new one is complete.
         only_same: with ``replace``, only a dataset that was made of these sources and no others.
         change: applied to every batch before it is written (anonymising); may drop flows.
-        applied_edits: lines for ``dataset.json`` that say what ``change`` did to these sources.
+        applied_edits: lines for ``dataset.json`` that describe what ``change`` does to these sources.
         jobs: processes that read sources, a whole source each; sources and ``change`` are then pickled.
         progress: called with each new source before its flows are written.
 
     Raises:
         DatasetError: the folder cannot be written, or is not a dataset.
         LabelError: a source of ground truth does not fit its capture; nothing was changed.
-        UsageError: something was done to the dataset's flows that would not be done to the new ones.
+        UsageError: the existing flows have edits (such as anonymisation) that the new ones would not have.
     """
     if only_same:
         sources = list(sources)
@@ -106,7 +119,7 @@ def _refuse_other_sources(path: Path, sources: Sequence[LabelledSource]) -> None
 
 
 def _check_edits(writer: DatasetWriter, applied_edits: Sequence[str]) -> None:
-    """One flow that is not anonymised would make a dataset that others take for an anonymised one."""
+    """Refuses edits that differ: one flow that is not anonymised would spoil an anonymised dataset."""
     for edit in writer.source_edits:
         if edit not in applied_edits:
             raise UsageError(
@@ -118,7 +131,7 @@ def _check_edits(writer: DatasetWriter, applied_edits: Sequence[str]) -> None:
 def _entry(
     source: LabelledSource, reading: Reading | Spooled, applied_edits: Sequence[str]
 ) -> dict[str, Any]:
-    """What ``dataset.json`` says of a source."""
+    """The entry of a source in ``dataset.json``."""
     entry: dict[str, Any] = {"name": source.name, "sha256": reading.digest, "labels": source.kind}
     entry["dropped"] = dict(sorted(reading.dropped.items()))
     entry.update({key: value for key, value in reading.facts.items() if key not in entry})

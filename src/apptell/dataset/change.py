@@ -1,4 +1,4 @@
-"""Datasets enter; merged, sampled or checked datasets leave. Everything streams."""
+"""Merges, samples, edits and validates datasets, in bounded memory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALL_GROUPS = tuple(GROUPS)
 
 
 def validate(data: Dataset) -> list[str]:
-    """Reads every shard; one line per thing that is wrong, none when the dataset is whole."""
+    """Reads every shard; returns one line for each fault, and none if the dataset is intact."""
     wrong: list[str] = []
     apps: Counter[str] = Counter()
     n_flows = 0
@@ -41,14 +41,14 @@ def validate(data: Dataset) -> list[str]:
             wrong.append(f"{file}: its content is not what was written (SHA-256 differs)")
             continue
         if not pq.read_schema(file).equals(SCHEMA):
-            wrong.append(f"{file}: is not in the flow schema")
+            wrong.append(f"{file}: does not have the flow schema")
     if wrong:
         return wrong
     for batch in data.batches(("labels",)):
         n_flows += len(batch)
         apps.update(batch.column("label").to_pylist())
     if n_flows != len(data):
-        wrong.append(f"{data.path}: {n_flows} flows, not the {len(data)} that dataset.json says")
+        wrong.append(f"{data.path}: {n_flows} flows, but dataset.json says {len(data)}")
     if dict(apps) != data.info["apps"]:
         wrong.append(f"{data.path}: flows per app differ from those in dataset.json")
     if dataset_hash(data.info["shards"]) != data.hash:
@@ -70,8 +70,8 @@ def rewrite(
         data: what is changed.
         path: the folder of the result; may be the dataset's own.
         change: may drop flows; keeps order.
-        edit: the line that says so in ``dataset.json``.
-        replace: replace a dataset that is there, also the one that is changed.
+        edit: the line that describes it in ``dataset.json``.
+        replace: replace an existing dataset, also the one that is changed.
 
     Raises:
         DatasetError: there is a dataset already, and it is not replaced.
@@ -87,21 +87,21 @@ def rewrite(
 
 
 def merge(datasets: Sequence[Dataset], path: str | Path, *, replace: bool = False) -> Dataset:
-    """Several datasets as one; a source that two of them have comes from the first alone.
+    """Merges several datasets; a source that two of them have is taken from the first.
 
-    A flow is known by its connection, part and beginning. The result's folder may be one of them.
+    Flows are compared by connection, part and start time. The result's folder may be one of them.
 
     Args:
         datasets: two or more.
         path: the folder of the result.
-        replace: replace a dataset that is there and is none of those that are merged.
+        replace: replace an existing dataset that is not one of the merged ones.
 
     Raises:
         DatasetError: fewer than two datasets, or there is another dataset already.
-        UsageError: something was done to the flows of one (anonymised, masked) and not to another's.
+        UsageError: the flows of one have edits (anonymised, masked) that the flows of another do not have.
     """
     if len(datasets) < 2:
-        raise DatasetError("merge: two datasets at least are needed")
+        raise DatasetError("merge: at least two datasets are needed")
     edits_of = [
         {edit for source in data.info["sources"] for edit in source.get("done", ())}
         for data in datasets
@@ -109,7 +109,7 @@ def merge(datasets: Sequence[Dataset], path: str | Path, *, replace: bool = Fals
     for data, done in zip(datasets, edits_of, strict=True):
         if missing := set().union(*edits_of) - done:
             raise UsageError(
-                f"merge: to the flows of {data.path} was not done what was to others: {min(missing)}"
+                f"merge: the flows of {data.path} lack an edit that the others have: {min(missing)}"
             )
     replace = replace or any(is_same_folder(data.path, path) for data in datasets)
     with DatasetWriter(path, "replace" if replace else "refuse") as writer:
@@ -128,7 +128,7 @@ def merge(datasets: Sequence[Dataset], path: str | Path, *, replace: bool = Fals
                 writer.note(f"{data.path.name}: {edit}")
             _take_over(writer, data)
             writer.note(
-                f"merged {data.path.name} ({len(data)} flows, {n_twice} of them there already)"
+                f"merged {data.path.name} ({len(data)} flows, {n_twice} of them duplicates)"
             )
         return writer.commit()
 
@@ -139,10 +139,10 @@ def sample(
     """At most ``per_app`` flows of each label, drawn at random over the whole dataset, in its order.
 
     Raises:
-        DatasetError: ``per_app`` is below 1, or there is a dataset already and it is not replaced.
+        DatasetError: ``per_app`` is below 1, or a dataset already exists and is not replaced.
     """
     if per_app < 1:
-        raise DatasetError(f"sample: {per_app} flows per app; at least 1")
+        raise DatasetError(f"sample: {per_app} flows per app are not 1 or more")
     names = pa.array(sorted(data.info["apps"]))
     numbers: list[NDArray[Any]] = [
         np.asarray(pc.index_in(batch.column("label"), names)) for batch in data.batches(("labels",))
@@ -191,7 +191,7 @@ def _is_in(values: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.
 
 
 def _take_over(writer: DatasetWriter, data: Dataset) -> None:
-    """The old sources stay in the record, with the numbers they had."""
+    """Copies the record of the old sources with their counts."""
     for source in data.info["sources"]:
         if not writer.has(source["sha256"]):
             writer.keep_source(source)

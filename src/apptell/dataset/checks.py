@@ -1,4 +1,4 @@
-"""A record batch of a shard enters; the same flows leave, fit to be indexed by compiled code.
+"""Checks the record batches of shards, so that compiled code can index them safely.
 
 Kernels take the offsets of one list column for those of its neighbours, and fixed arrays hold at most so many
 segments: a shard from a stranger that breaks either would be read out of bounds.
@@ -40,7 +40,7 @@ _MAY_BE_ABSENT: Final = "segment_offset"
 def check_columns(schema: pq.ParquetSchema, place: object) -> None:
     """Refuses a Parquet file whose columns are laid out in another way than a writer of flows lays them out.
 
-    Arrow trusts what a file says of its levels: a map whose entries may be absent ends the process.
+    Arrow trusts the levels in a file: a map whose entries may be absent crashes the process.
 
     Args:
         schema: of the file.

@@ -1,7 +1,7 @@
-"""Labelled flows enter; the class of each leaves: what a model learns and is measured by.
+"""Maps labels to classes: what a model learns and is measured by.
 
 A label is ``app`` or ``app/activity``. At the level ``app`` an activity belongs to its app. The phone's own
-traffic, labelled ``system``, is background unless something else is asked for.
+traffic, labelled ``system``, is background by default.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ class Classes:
     """What the phone's own traffic is: ``other`` (background), ``system`` (its own class), ``drop``."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError when a word is none of those."""
+        """Raises UsageError if a value is not one of those."""
         for name, word, known in (
             ("level", self.level, LEVELS),
             ("system", self.system, SYSTEM_KINDS),
         ):
             if word not in known:
-                raise UsageError(f"{name} {word!r} is none of {', '.join(known)}")
+                raise UsageError(f"{name} {word!r} is not one of {', '.join(known)}")
 
     def kept(self, flows: FlowBatch) -> NDArray[np.bool_]:
         """Whether each flow has a class, shape (n,): all that have a label, or those not the system's."""

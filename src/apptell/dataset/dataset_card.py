@@ -1,4 +1,4 @@
-"""The content of ``dataset.json`` in; the README of the dataset, for people, out."""
+"""Writes the README of a dataset from ``dataset.json``."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A folder enters; it is locked for one writer, and what that writer may delete is known by name and record.
+"""Locks a dataset's folder for one writer, and records the files that a build may delete.
 
-A file ``.apptell-build`` in the folder is lock and record in one: it lists every file that a build is making
-before anybody else may take it for part of a dataset. What a killed build left behind is deleted by that list;
-nothing is ever deleted by a pattern of names.
+The file ``.apptell-build`` in the folder is both lock and record: it lists every file that a build creates,
+before it is part of the dataset. Files of a killed build are deleted by that list, and never by a pattern of
+names.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class DatasetFolder:
     """A dataset's folder, locked; use ``close`` when done."""
 
     def __init__(self, path: Path) -> None:
-        """Locks the folder; makes it where it is absent.
+        """Locks the folder; creates it if it is missing.
 
         Raises:
             DatasetError: it is a file, holds other things and no dataset, cannot be written, or another
@@ -40,7 +40,7 @@ class DatasetFolder:
         """
         self.path = path
         if path.exists() and not path.is_dir():
-            raise DatasetError(f"{path}: is a file, not a dataset's folder")
+            raise DatasetError(f"{path}: is a file and not a dataset's folder")
         try:
             self._is_new = not path.exists()
             path.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ class DatasetFolder:
 
     @property
     def has_dataset(self) -> bool:
-        """Whether a dataset is there."""
+        """Whether the folder holds a dataset."""
         return (self.path / INFO_FILE).exists()
 
     def new_file(self, name: str) -> NewFile:
@@ -122,7 +122,7 @@ class DatasetFolder:
             raise DatasetError(f"{file}: cannot be deleted: {error.strerror}") from error
 
     def close(self) -> None:
-        """Unlocks the folder; one that was made for nothing goes again."""
+        """Unlocks the folder; deletes it if it was created and stayed empty."""
         if self._is_new and {file.name for file in self.path.iterdir()} == {RECORD_FILE}:
             (self.path / RECORD_FILE).unlink()
             self.path.rmdir()
@@ -142,12 +142,12 @@ def _recorded(folder: Path) -> set[str]:
     file = folder / RECORD_FILE
     try:
         if not stat.S_ISREG(file.lstat().st_mode) or file.stat().st_size > _MAX_RECORD_BYTES:
-            raise DatasetError(f"{file}: is not apptell's; move it away")
+            raise DatasetError(f"{file}: was not written by apptell; move it away")
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         return set()
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{file}: is not apptell's; move it away") from error
+        raise DatasetError(f"{file}: was not written by apptell; move it away") from error
     if text and not text.startswith(_HEAD):
-        raise DatasetError(f"{file}: is not apptell's; move it away")
+        raise DatasetError(f"{file}: was not written by apptell; move it away")
     return {name for name in text.removeprefix(_HEAD).splitlines() if _MADE.fullmatch(name)}

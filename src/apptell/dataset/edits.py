@@ -1,4 +1,4 @@
-"""Flows enter on their way into a dataset; they leave relabelled, masked and anonymised, as asked for."""
+"""Edits flows on their way into a dataset: relabels, masks and anonymises them."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Edits:
-    """What is done to every batch before it is written."""
+    """The edits of every batch before it is written."""
 
     system: str = SYSTEM
-    """What the phone's own traffic is labelled: ``system``, ``other``, or it is left out (``drop``)."""
+    """The label of the phone's own traffic: ``system``, ``other``, or ``drop`` to leave it out."""
     mask_names: bool = False
-    """Server names and hosts go, from the columns and from payload."""
+    """Whether server names and hosts are removed from the columns and from payload."""
     anonymizer: Anonymizer | None = None
     """Replaces addresses."""
     keep_plain: bool = False
-    """Payload that is not understood stays where names or addresses go; otherwise it is zeroed."""
+    """Whether unparsed payload is kept where names or addresses are removed; otherwise it is zeroed."""
 
     @classmethod
     def of(
         cls, *, system: str, key_file: Path | None, mask_names: bool, keep_plain: bool = False
     ) -> Edits:
-        """From words and a key's file.
+        """Creates edits from option values and a key file.
 
         Raises:
-            UsageError: no such word, or the file holds no key or is not private.
+            UsageError: a value is not known, or the file does not hold a key or is not private.
         """
         if system not in SYSTEM_KINDS:
-            raise UsageError(f"system {system!r} is none of {', '.join(SYSTEM_KINDS)}")
+            raise UsageError(f"system {system!r} is not one of {', '.join(SYSTEM_KINDS)}")
         anonymizer = None if key_file is None else Anonymizer.from_file(key_file)
         return cls(system, mask_names, anonymizer, keep_plain)
 
     @property
     def applied(self) -> list[str]:
-        """A line for each thing that is done, as ``dataset.json`` keeps it; none when nothing is."""
+        """A line for each edit, as ``dataset.json`` keeps it; empty if there are none."""
         lines = []
         if self.system != SYSTEM:
             lines.append(f"system traffic: {self.system}")

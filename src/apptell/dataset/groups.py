@@ -1,4 +1,4 @@
-"""What enters is a FlowBatch; what leaves is one value per flow to split or count by.
+"""Values of groups for each flow, such as source, session, day or domain, to split or count by.
 
 Groups are the map column ``groups`` (source, session, device, ...); day, registered domain and provider
 follow from other columns.

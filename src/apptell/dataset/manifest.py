@@ -1,4 +1,4 @@
-"""The bytes of ``dataset.json`` enter; its content leaves, every key of its form, or one clear error.
+"""Reads ``dataset.json`` and checks every key.
 
 A dataset may come from a stranger. What is read here decides which files are opened, how much memory is
 taken and what reaches a page: so the size is bounded, every type is checked, shards have plain names, and the
@@ -90,7 +90,7 @@ def check_form(file: Path, info: dict[str, Any]) -> None:
 
 
 def dataset_hash(shards: Sequence[dict[str, Any]]) -> str:
-    """What ``Dataset.hash`` is made of: the shards' SHA-256 and the schema version."""
+    """Computes ``Dataset.hash`` from the shards' SHA-256 and the schema version."""
     digest = hashlib.sha256(f"apptell flows {SCHEMA_VERSION}".encode())
     for shard in shards:
         digest.update(shard["sha256"].encode())
@@ -112,7 +112,7 @@ def check_shard_file(folder: Path, shard: dict[str, Any]) -> Path:
         raise DatasetError(f"{file}: is not a regular file")
     if found.st_size != shard["bytes"]:
         raise DatasetError(
-            f"{file}: {found.st_size} bytes, not the {shard['bytes']} it was written with"
+            f"{file}: {found.st_size} bytes, but it was written with {shard['bytes']}"
         )
     return file
 

@@ -1,7 +1,6 @@
-"""A labelled source enters; the flows that a dataset takes of it leave, and what was left out.
+"""Reads the flows of a labelled source for a dataset, and counts those that are left out.
 
-Where labels come from is none of this room's business; a source only has to look like
-``LabelledSource``.
+This package does not depend on the origin of labels: a source only has to satisfy ``LabelledSource``.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIN_PAYLOAD_PACKETS: Final = 2
-"""A flow with fewer payload packets says nothing; the paper passes over it too."""
+"""A flow with fewer payload packets has too little information; the paper also removes it."""
 TOO_SHORT: Final = "fewer than two payload packets"
 
 
@@ -28,7 +27,7 @@ class LabelledSource(Protocol):
 
     @property
     def name(self) -> str:
-        """How people know it, such as a path below the folder given."""
+        """Its name in messages, such as a path below the given folder."""
 
     @property
     def kind(self) -> str:
@@ -36,7 +35,7 @@ class LabelledSource(Protocol):
 
     @property
     def files(self) -> Sequence[Path]:
-        """The files whose content tells this source from others; none for a live source."""
+        """The files whose content identifies this source; empty for a live source."""
 
     @property
     def dropped(self) -> Counter[str]:
@@ -44,7 +43,7 @@ class LabelledSource(Protocol):
 
     @property
     def facts(self) -> MutableMapping[str, Any]:
-        """What else is worth keeping (clock offset, share of joinable flows); JSON values."""
+        """Further facts for the record (clock offset, share of joinable flows); JSON values."""
 
     def flows(self) -> Iterator[FlowBatch]:
         """The labelled flows.
@@ -64,7 +63,7 @@ class Reading:
         self._source = source
         self._change = change
         self.digest = content_hash(source.files)
-        """Tells the source's content from others'; empty for a live one."""
+        """Identifies the source's content; empty for a live source."""
         self.damage: str | None = None
         """What broke; what precedes the damage was given."""
 

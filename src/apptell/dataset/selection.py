@@ -1,7 +1,7 @@
-"""A dataset enters; some of its flows leave: small columns in memory, payload a batch at a time.
+"""Selects flows of a dataset: small columns in memory, payload in batches.
 
-A million flows with their payload are some 9 GB, their other columns a tenth of it. Whoever learns from
-flows or measures on them needs payload only to make inputs of it, which goes batch by batch.
+A million flows with their payload are some 9 GB, their other columns a tenth of it. Training and measuring
+need payload only to make inputs of it, which is done batch by batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NONE: Final = FlowBatch.from_columns({}, n_flows=0)
 
 
 class StoredFlows(Protocol):
-    """Where flows come from, again and again; a ``Dataset`` is one."""
+    """Flows that can be read repeatedly; a ``Dataset`` is one."""
 
     def batches(
         self,
@@ -73,7 +73,7 @@ class Selection:
 
     @classmethod
     def join(cls, parts: Sequence[Selection]) -> Selection:
-        """The flows of several selections, one behind the other."""
+        """Joins the flows of several selections, in order."""
         flows = FlowBatch.concat([part.flows for part in parts])
         return cls(_Chain(parts), flows, np.arange(len(flows)))
 
@@ -103,7 +103,7 @@ class Selection:
         work: Callable[[FlowBatch], NDArray[Any]],
         groups: Sequence[str] = DEFAULT_GROUPS,
     ) -> NDArray[Any]:
-        """What ``work`` makes of each batch, shape (flows, ...), as one array of shape (n, ...).
+        """Applies ``work`` to each batch, giving shape (flows, ...); returns one array of shape (n, ...).
 
         Raises:
             DatasetError: a shard is damaged, or a group does not exist.

@@ -1,7 +1,7 @@
-"""A dataset enters; the servers behind each app leave, and a dataset without the shared ones.
+"""Finds the servers that many apps share, and moves or drops the flows to them.
 
-Advertising, analytics and push servers are reached from many apps: a flow to them says nothing about its
-app, whatever its label. A service is a registered domain, or an address where no name was seen.
+Advertising, analytics and push servers are used by many apps: a flow to them says nothing about its app,
+whatever its label. A service is a registered domain, or an address where no name was seen.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
 
 DEFAULT_LEAST: Final = 3
-"""Apps that must talk to a service to make it a shared one."""
+"""Number of apps that must use a service for it to be shared."""
 SERVICES: Final = pa.schema(
     {
         "app": pa.string(),
@@ -116,11 +116,11 @@ def move_shared(
         path: the folder of the result; may be the dataset's own.
         shared: ``keep``, ``other`` or ``drop``.
         least: apps that make a service a shared one.
-        replace: replace another dataset that is there.
+        replace: replace another existing dataset.
 
     Raises:
-        DatasetError: there is another dataset already.
-        UsageError: ``shared`` is none of keep, other and drop.
+        DatasetError: another dataset already exists.
+        UsageError: ``shared`` is not keep, other or drop.
     """
     if shared not in ("keep", "other", "drop"):
         raise UsageError(f"shared services {shared!r}: choose keep, other or drop")

@@ -1,7 +1,7 @@
-"""Sources enter, several processes read them; what each source gave leaves, in the sources' order.
+"""Reads labelled sources in several processes, and returns their flows in the sources' order.
 
 A process reads a whole source, labels it and writes its flows beside the dataset as an Arrow stream. The
-folder's record lists that file, so that the next writer deletes it if nobody takes it. A dataset is the same,
+folder's record lists that file, so that the next writer deletes it if it was not used. A dataset is the same,
 however many processes made it.
 """
 
@@ -37,7 +37,7 @@ _AHEAD: Final = 2
 
 @dataclass(slots=True)
 class Spooled:
-    """What a process made of a source; looks like a ``Reading`` that is done."""
+    """The result of a process for one source; has the interface of a finished ``Reading``."""
 
     digest: str
     file: Path | None
@@ -47,7 +47,7 @@ class Spooled:
     damage: str | None
 
     def batches(self) -> Iterator[FlowBatch]:
-        """The flows as they were read; their file goes when they were taken."""
+        """The flows in the order they were read; their file is deleted afterwards."""
         if self.file is None:
             return
         with pa.OSFile(str(self.file)) as raw, pa.ipc.open_stream(raw) as stream:
@@ -63,7 +63,7 @@ def spool(
     change: Callable[[FlowBatch], FlowBatch] | None,
     known: frozenset[str],
 ) -> Iterator[tuple[LabelledSource, Spooled]]:
-    """Reads sources in ``jobs`` processes and gives back what they gave, in order.
+    """Reads sources in ``jobs`` processes; yields the results in the order of the sources.
 
     Args:
         sources: what to read; picklable.
@@ -74,7 +74,7 @@ def spool(
 
     Raises:
         ApptellError: what reading raised, for the first source that raised it.
-        DatasetError: a process ended before its time.
+        DatasetError: a process ended unexpectedly.
     """
     pool = _Pool(jobs, folder, change, known)
     numbered = enumerate(sources)
@@ -103,7 +103,7 @@ def spool(
 
 
 class _Pool:
-    """Some processes, each with a pipe; one that finds its pipe closed ends."""
+    """A pool of processes, each with a pipe; a process ends when its pipe is closed."""
 
     def __init__(self, jobs: int, folder: DatasetFolder, *settings: Any) -> None:
         self._jobs = jobs
@@ -111,10 +111,10 @@ class _Pool:
         self._settings = settings
         self._workers: list[tuple[BaseProcess, Connection]] = []
         self._files: list[Path] = []
-        """What the processes may have written."""
+        """Files that the processes may have written."""
         self._busy: dict[Connection, int] = {}
         self.done: dict[int, Spooled | ApptellError] = {}
-        """What has come back, by number."""
+        """Results so far, by number."""
 
     @property
     def has_idle(self) -> bool:
@@ -122,7 +122,7 @@ class _Pool:
         return len(self._busy) < self._jobs
 
     def give(self, item: tuple[int, LabelledSource]) -> None:
-        """Has an idle process read a source."""
+        """Passes a source to an idle process."""
         idle = next((pipe for _, pipe in self._workers if pipe not in self._busy), None)
         if idle is None:
             context = multiprocessing.get_context("spawn")
@@ -138,19 +138,19 @@ class _Pool:
         self._busy[idle] = item[0]
 
     def wait(self, name: str) -> None:
-        """Takes in what comes back next."""
+        """Waits for the next result."""
         for ready in wait(list(self._busy)):
             pipe: Any = ready
             try:
                 answer = pipe.recv()
             except EOFError as error:
                 raise DatasetError(
-                    f"{name}: the process that read it ended before its time"
+                    f"{name}: the process that read it ended unexpectedly"
                 ) from error
             self.done[self._busy.pop(pipe)] = answer
 
     def close(self) -> None:
-        """Ends all processes and deletes what nobody took."""
+        """Ends all processes and deletes results that were not taken."""
         for worker, pipe in self._workers:
             pipe.close()
             if pipe in self._busy:
@@ -165,7 +165,7 @@ def _work(
     change: Callable[[FlowBatch], FlowBatch] | None,
     known: frozenset[str],
 ) -> None:
-    """One process: reads a source after the other until nobody asks for more."""
+    """Runs in one process: reads sources until the pipe is closed."""
     answer: Spooled | ApptellError
     with suppress(EOFError, OSError, KeyboardInterrupt):
         while True:

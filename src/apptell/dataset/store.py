@@ -1,8 +1,9 @@
-"""A labelled dataset on disk: FlowBatches enter a folder of Parquet shards, FlowBatches leave it.
+"""A labelled dataset on disk: a folder of Parquet shards.
 
 The folder holds ``flows-*.parquet`` in the flow schema, ``dataset.json`` (what is in it, where it came
-from, what was dropped) and ``README.md`` for people. ``dataset.json`` alone says which shards count, and
-is replaced by one rename: whoever dies at any moment leaves the old dataset or the new one.
+from, what was dropped) and ``README.md`` for people. Only ``dataset.json`` determines which shards belong to
+the dataset, and it is replaced by one rename: a process that dies at any moment leaves the old dataset or the
+new one.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from apptell.errors import DatasetError, UsageError
 from apptell.flows.schema import GROUPS, SCHEMA, FlowBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from apptell.dataset.build import BuildReport
+    from apptell.dataset.reading import LabelledSource
     from apptell.dataset.selection import Selection
     from apptell.flows import FlowOptions
     from apptell.labels import LabelOptions
@@ -35,7 +38,7 @@ _READ_BYTES: Final = 1 << 20
 
 
 class Dataset:
-    """A dataset that is there: what it holds, and its flows batch by batch.
+    """An existing dataset: its description, and its flows in batches.
 
     Example:
         >>> data = apptell.Dataset.open("dataset/")
@@ -47,13 +50,15 @@ class Dataset:
         self.path = path
         self.info = info
         """The content of ``dataset.json``."""
+        self.last_build: BuildReport | None = None
+        """What ``build`` added, skipped and found damaged; None for a dataset that was opened."""
 
     @classmethod
     def open(cls, path: str | Path) -> Dataset:
-        """Opens the dataset in a folder; reads ``dataset.json`` alone.
+        """Opens the dataset in a folder; reads only ``dataset.json``.
 
         Raises:
-            DatasetError: no dataset is there, it is of another version or form, or a shard is missing or no
+            DatasetError: there is no dataset, it has another version or form, or a shard is missing or not a
                 regular file.
         """
         folder = Path(path)
@@ -81,10 +86,13 @@ class Dataset:
         key_file: str | Path | None = None,
         replace: bool = False,
         jobs: int = 1,
+        progress: Callable[[LabelledSource], None] | None = None,
+        notify: Callable[[str], None] | None = None,
     ) -> Dataset:
-        """Makes a dataset of captures and whatever names their apps, or adds to the one that is there.
+        """Builds a dataset from captures and the ground truth of their apps, or adds to an existing one.
 
-        A damaged capture gives what precedes its damage, and a ``UserWarning`` that says where it is.
+        Of a damaged capture the flows before the damage are used. ``last_build`` of the result says what was
+        added, skipped and damaged.
 
         Args:
             captures: captures, and folders of captures with their logs.
@@ -95,19 +103,22 @@ class Dataset:
             views: ``late`` also keeps each labelled connection from later packets, for ``train(views="late")``;
                 ``none`` does not (default: ``late`` for labels by names, else ``none``).
             flows: how packets become flows (default: TCP, every column group).
-            system: what the phone's own traffic is labelled: ``system``, ``other`` or ``drop``.
+            system: the label of the phone's own traffic: ``system``, ``other``, or ``drop`` to leave it out.
             shared: flows to servers that many apps share: ``keep``, ``other`` or ``drop``.
             mask_names: whether names of servers are removed, and payload is reduced to its framing.
-            keep_plain: whether payload that is not understood stays where names or addresses go.
+            keep_plain: whether unparsed payload is kept where names or addresses are removed.
             key_file: a private file (mode 600) with 32 bytes of key: addresses are replaced, their prefixes
                 kept, and payload is reduced to its framing.
-            replace: begin anew where a dataset is there.
+            replace: replace an existing dataset.
             jobs: processes that read captures, one each.
+            progress: called with each new capture before it is read.
+            notify: called with a sentence for each damaged capture, each unused log, and each log with lines
+                that cannot be read (default: a ``UserWarning`` for each).
 
         Raises:
             DatasetError: the folder cannot be written, or is not a dataset.
             LabelError: no label format fits, or a log does not fit its capture.
-            UsageError: an unknown word, or other edits than the dataset was built with.
+            UsageError: an unknown value, or other edits than the dataset was built with.
 
         Example:
             >>> data = apptell.Dataset.build("captures/", "built/")
@@ -123,7 +134,7 @@ class Dataset:
         from apptell.labels import CaptureFlows, LabelOptions, LabelSearch
 
         if shared not in ("keep", "other", "drop"):
-            raise UsageError(f"shared {shared!r} is none of keep, other and drop")
+            raise UsageError(f"shared {shared!r} is not keep, other or drop")
         edits = Edits.of(
             system=system,
             key_file=None if key_file is None else Path(key_file),
@@ -138,18 +149,26 @@ class Dataset:
         reader = CaptureFlows(
             flows or FlowOptions(groups=tuple(GROUPS)), options.wants_late_views(views)
         )
+        search = LabelSearch([Path(each) for each in named], reader, options)
         done = build(
-            LabelSearch([Path(each) for each in named], reader, options),
+            search,
             path,
             replace=replace,
             change=edits if edits.applied else None,
             applied_edits=edits.applied,
             jobs=jobs,
+            progress=progress,
         )
-        for damage in done.damaged:
-            warnings.warn(damage, UserWarning, stacklevel=2)
-        data = done.dataset
-        return move_shared(data, data.path, shared) if shared != "keep" and done.n_added else data
+        done.unused = search.unused
+        for notice in done.notices():
+            if notify is not None:
+                notify(notice)
+            else:
+                warnings.warn(notice, UserWarning, stacklevel=2)
+        if shared != "keep" and done.n_added:
+            done.dataset = move_shared(done.dataset, done.dataset.path, shared)
+        done.dataset.last_build = done
+        return done.dataset
 
     def split(
         self, method: str | Path = "paper", *, seed: int = 0, level: str = "app"
@@ -157,14 +176,14 @@ class Dataset:
         """The labelled flows to learn from, and those to measure on.
 
         Args:
-            method: how the split is written: ``paper``, ``session``, ``source``, ``day``, ``time``,
-                ``group:COLUMN``, ``none``, ...; or a file that holds one.
-            seed: of the choice.
-            level: ``app`` or ``activity``: whose shares are kept alike on both sides.
+            method: the split: ``paper``, ``session``, ``source``, ``day``, ``time``, ``group:COLUMN``,
+                ``none``, ...; or a file that holds one.
+            seed: seed of the random choice.
+            level: ``app`` or ``activity``: the labels whose shares are balanced between the sides.
 
         Raises:
             DatasetError: the flows have no such group, or the file does not fit.
-            UsageError: no such split.
+            UsageError: there is no such split.
 
         Example:
             >>> learned, tested = apptell.Dataset.open("dataset/").split("source", seed=1)
@@ -189,12 +208,12 @@ class Dataset:
 
     @property
     def apps(self) -> list[str]:
-        """The apps whose flows are in it (activities belong to their app), sorted."""
+        """The apps of its flows (an activity belongs to its app), sorted."""
         return sorted({label.split("/", 1)[0] for label in self.info["apps"]})
 
     @property
     def hash(self) -> str:
-        """Names the content: SHA-256 over the shards' SHA-256 and the schema version, hexadecimal."""
+        """Identifies the content: SHA-256 over the shards' SHA-256 and the schema version, hexadecimal."""
         return str(self.info["hash"])
 
     def batches(
@@ -208,8 +227,8 @@ class Dataset:
         Args:
             groups: which column groups to read: core, segments, names, labels, audit.
             batch_flows: flows per batch at most.
-            rows: numbers of the flows wanted, ascending; all of them unless given. Shards that have
-                none of them are not read.
+            rows: numbers of the requested flows, ascending; default: all. Shards that have none of them are
+                not read.
 
         Raises:
             DatasetError: a shard is damaged, or a group does not exist.
@@ -271,7 +290,7 @@ def _read_shard(
             check_columns(parquet.schema, file)
             if parquet.metadata.num_rows != n_flows:
                 raise DatasetError(
-                    f"{file}: {parquet.metadata.num_rows} flows, and {INFO_FILE} says {n_flows}"
+                    f"{file}: {parquet.metadata.num_rows} flows, but {INFO_FILE} says {n_flows}"
                 )
             for batch in parquet.iter_batches(batch_flows, columns=columns):
                 if batch.num_rows:
@@ -286,5 +305,5 @@ def _read_shard(
 def _join(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     merged = pa.Table.from_batches(batches).combine_chunks().to_batches()
     if len(merged) > 1:  # Arrow's 2 GiB limit of a binary column
-        raise DatasetError("dataset: too large for one piece of memory; read it in batches")
+        raise DatasetError("dataset: too large to read at once; read it in batches")
     return merged[0] if merged else batches[0]

@@ -1,4 +1,4 @@
-"""Labelled FlowBatches enter, shards and then ``dataset.json`` leave; nothing is visible before commit."""
+"""Writes shards of labelled flows and then ``dataset.json``; nothing is visible before the commit."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
 
 Existing = Literal["add", "replace", "refuse"]
-"""What a writer does with a dataset that is there."""
+"""What a writer does with an existing dataset."""
 
 SHARD_FLOWS: Final = 131_072
 """Flows of one shard at most."""
@@ -59,11 +59,10 @@ _REPEATING: Final = [
 
 
 class DatasetWriter:
-    """Writes a new dataset, or appends to one. Use as a context manager; ``commit`` makes it real.
+    """Writes a new dataset, or appends to one. Use as a context manager; ``commit`` makes the result visible.
 
-    Leaving the ``with`` block without ``commit`` leaves the folder as it was; what a killed process leaves is
-    deleted by the next writer. Files that apptell did not make are never touched, a README.md that was edited
-    neither.
+    Leaving the ``with`` block without ``commit`` leaves the folder unchanged. The next writer deletes the
+    files of a killed process. Files that apptell did not write are never touched; nor is an edited README.md.
     """
 
     def __init__(self, path: str | Path, existing: Existing = "add") -> None:
@@ -71,8 +70,8 @@ class DatasetWriter:
 
         Args:
             path: the dataset's folder; made when absent.
-            existing: what happens to a dataset that is there: it is added to (``add``), replaced once the new
-                one is whole (``replace``), or nothing is done (``refuse``).
+            existing: what happens to an existing dataset: it is added to (``add``), replaced once the new one
+                is complete (``replace``), or nothing is done (``refuse``).
         """
         self.path = Path(path)
         self._existing = existing
@@ -89,13 +88,13 @@ class DatasetWriter:
         self._pending: list[pa.RecordBatch] = []
         self._n_pending = self._n_shard = self._n_source = 0
         self._current: dict[str, Any] | None = None
-        """The content of the ``dataset.json`` that is in force; None: none is."""
+        """The content of the current ``dataset.json``; None if there is none."""
 
     def __enter__(self) -> Self:
         """Locks the folder.
 
         Raises:
-            DatasetError: the folder holds something else, another version, or another writer is at it.
+            DatasetError: the folder holds something else or another version, or another writer is using it.
         """
         self.folder = DatasetFolder(self.path)
         try:
@@ -126,16 +125,16 @@ class DatasetWriter:
 
     @property
     def is_old(self) -> bool:
-        """Whether the folder holds a dataset already."""
+        """Whether the folder already holds a dataset."""
         return self._current is not None
 
     @property
     def known(self) -> frozenset[str]:
-        """SHA-256 of the sources that are in the dataset already."""
+        """SHA-256 of the sources that the dataset already has."""
         return frozenset(self._known)
 
     def has(self, sha256: str) -> bool:
-        """Whether a source of this content is in the dataset already; never so for a live one."""
+        """Whether the dataset already has a source with this content; false for a live source."""
         return sha256 in self._known
 
     def write(self, flows: FlowBatch) -> None:
@@ -163,7 +162,7 @@ class DatasetWriter:
         self._n_source = 0
 
     def keep_source(self, entry: Mapping[str, Any]) -> None:
-        """Takes over a source of another dataset, its own counts and all."""
+        """Adds the record of a source of another dataset, with its counts."""
         self._add_source(entry)
 
     def _add_source(self, entry: Mapping[str, Any]) -> None:
@@ -173,11 +172,11 @@ class DatasetWriter:
 
     @property
     def source_edits(self) -> dict[str, int]:
-        """What was done to the flows of single sources (anonymised, masked), and of how many."""
+        """The edits of sources (anonymised, masked), and the number of sources that have each."""
         return dict(Counter(edit for source in self._sources for edit in source.get("done", ())))
 
     def note(self, edit: str) -> None:
-        """Puts a line into ``done``: what was done to all flows (sampled, merged, moved)."""
+        """Adds a line to ``done`` for an edit of all flows (sampled, merged, moved)."""
         if edit not in self._done:
             self._done.append(edit)
 
@@ -197,7 +196,7 @@ class DatasetWriter:
             self.folder.record(_CARD)
             self._write_file(_CARD, text)
         self._write_file(INFO_FILE, json.dumps(info, indent=1, ensure_ascii=False) + "\n")
-        # Whoever replaces a dataset by an anonymised one wants the old one gone.
+        # When a dataset is replaced by an anonymised one, the old files must be deleted.
         for name in _files_of(self._current) - _files_of(info):
             self.folder.delete(name)
         self._current = info
@@ -220,12 +219,10 @@ class DatasetWriter:
         return file.is_file() and file_sha256(file) == known
 
     def _resume(self) -> None:
-        """Takes up what is there, and deletes what a killed build left."""
+        """Reads the existing dataset, and deletes the files of a killed build."""
         if self.folder.has_dataset:
             if self._existing == "refuse":
-                raise DatasetError(
-                    f"{self.path}: there is a dataset already, and it is not replaced"
-                )
+                raise DatasetError(f"{self.path}: a dataset already exists and is not replaced")
             old = self._current = read_info(self.path, any_version=self._existing == "replace")
             if self._existing == "add":
                 self._shards, self._sources = list(old["shards"]), list(old["sources"])

@@ -1,4 +1,4 @@
-"""Flows in, arrays that models eat out; only from what was known at the fifth payload packet."""
+"""Encodes flows as input arrays of models, from what is known at the fifth payload packet."""
 
 from apptell.encoding.bursts import bursts
 from apptell.encoding.image import images

@@ -1,7 +1,7 @@
-"""Flows in, what their first lengths add up to out: bursts, lengths by direction, running totals.
+"""Encodes flows as sums of their first payload lengths: bursts, lengths by direction, running totals.
 
-A burst is a run of payload packets in one direction: a request, or an answer. Its size stays when the
-packets are cut elsewhere (another MTU, offload), which single lengths do not. No times: they tell the
+A burst is a run of payload packets in one direction: a request, or an answer. Unlike single lengths, its size
+does not depend on where packets are cut (another MTU, offload). Times are not used, because they describe the
 network rather than the app.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 BURSTS_VERSION: Final = 1
 """Changes with every change of meaning of a column."""
 BURST_PACKETS: Final = 16
-"""Payload packets that are looked at by default: more of them add nothing on FG-Net."""
+"""Default number of payload packets; more of them do not improve results on FG-Net."""
 BURSTS: Final = 10
 PER_DIRECTION: Final = 8
 _MARKS: Final = (3, 5, 7, 10, 16, 24)

@@ -1,4 +1,4 @@
-"""Handshake messages of TLS and DTLS in, tokens of what their fields say out; compiled code alone.
+"""Writes tokens of the fields of TLS and DTLS handshake messages; only compiled code.
 
 Never a token: randoms, session ids, key shares, tickets, cookies and GREASE, which differ by
 construction. Sources: RFC 8446 and RFC 5246 (messages), RFC 6347 (DTLS), RFC 8701 (GREASE).
@@ -49,13 +49,13 @@ _SERVER_NAME, _GROUPS, _ALGORITHMS, _ALPN, _VERSIONS, _KEY_SHARE = 0, 10, 13, 16
 
 @inlined
 def u16(data: NDArray[np.uint8], at: Any) -> Any:
-    """Two bytes as a number; the caller has checked that they are there."""
+    """Two bytes as a number; the caller has checked that they exist."""
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
 @inlined
 def _has_own_size(extension: int) -> bool:
-    """Whether an extension's size says something: not that of names, padding, tickets, keys, ECH."""
+    """Whether an extension's size is informative: not that of names, padding, tickets, keys, ECH."""
     return not (
         extension == _SERVER_NAME
         or extension == 21
@@ -87,7 +87,7 @@ def put_name(
                 key = mix(key, letter | 32 if 65 <= letter <= 90 else letter)
             key = mix(key, 46)
             labels += 1
-            if labels >= 2:  # a top-level domain alone says nothing
+            if labels >= 2:  # a top-level domain by itself is not informative
                 put(sink, flow, key)
             at = place
     if names == NAMES_ON:
@@ -256,7 +256,7 @@ def put_client_hello(
 
 @subroutine
 def _mode(data: NDArray[np.uint8], start: int, stop: int, names: int) -> int:
-    """Names as asked for; masked where the name was overwritten by zeros."""
+    """The requested treatment of names; masked if the name was overwritten by zeros."""
     for at in range(start, stop):
         if data[at] != 0:
             return names

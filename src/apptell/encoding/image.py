@@ -1,4 +1,4 @@
-"""Flows in, the paper's images out: the first five payload packets as 87 x 87 pixels.
+"""Encodes flows as the paper's images: the first five payload packets as 87 x 87 pixels.
 
 Source: paper, Section 3.1. A packet's payload becomes 1,500 bytes, cut or padded with zeros; five
 of them are 7,500 bytes, and 69 zeros make the square. Direction is in the byte: a client's byte b

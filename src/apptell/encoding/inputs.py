@@ -1,4 +1,4 @@
-"""Flows, the name of an encoding and its options in, arrays out: what a model folder names."""
+"""Finds encodings by name, checks their options, and encodes flows with them."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Encoding:
     options: Mapping[str, Any]
     """Every option with its default."""
     shape: Callable[[Options], tuple[int, ...]]
-    """Options in, the shape of one flow's input out."""
+    """Returns the shape of one flow's input for the options."""
     encode: Callable[[FlowBatch, Options], NDArray[Any]]
-    """Flows and options in, an array of shape (n, *shape) out."""
+    """Encodes n flows; returns an array of shape (n, *shape)."""
     reads_payload: bool = False
-    """Whether it is made of payload bytes: without any it says nothing."""
+    """Whether it is made of payload bytes, so that flows without them have an empty input."""
 
 
 ENCODINGS: Final = {
@@ -129,7 +129,7 @@ def encoding_of(name: str) -> Encoding:
         UsageError: there is none.
     """
     if name not in ENCODINGS:
-        raise UsageError(f"no inputs are called {name!r}; there are {', '.join(ENCODINGS)}")
+        raise UsageError(f"there are no inputs {name!r}; available: {', '.join(ENCODINGS)}")
     return ENCODINGS[name]
 
 
@@ -144,7 +144,7 @@ def complete_options(name: str, options: Mapping[str, Any]) -> Options:
         if option not in known:
             raise UsageError(f"the inputs {name!r} have no option {option!r}")
         if type(value) is not type(known[option]):
-            raise UsageError(f"the inputs {name!r} take no {option}={value!r}")
+            raise UsageError(f"the inputs {name!r} do not accept {option}={value!r}")
     return {**known, **options}
 
 

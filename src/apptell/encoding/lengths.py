@@ -1,4 +1,4 @@
-"""Flows in, the signed lengths of their first payload packets out: all that length-only data hold."""
+"""Encodes flows as the signed lengths of their first payload packets, for data with lengths only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flows in, sequences out: length, direction and gap of each flow's first payload packets."""
+"""Encodes flows as sequences: length, direction and gap of each of the first payload packets."""
 
 from __future__ import annotations
 

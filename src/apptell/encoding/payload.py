@@ -1,4 +1,4 @@
-"""Flows in, their first payload bytes out, as the literature's one-dimensional networks take them.
+"""Encodes flows as their first payload bytes, for one-dimensional networks of the literature.
 
 Source: Wang, Zhu, Wang, Zeng and Yang, "End-to-end Encrypted Traffic Classification with One-dimensional
 Convolution Neural Networks" (IEEE ISI 2017): the first 784 bytes of a flow, longer ones cut, shorter

@@ -1,4 +1,4 @@
-"""Flows in, the paper's 37 features out.
+"""Encodes flows as the paper's 37 features.
 
 Source: paper, Table 3, the open points read as follows. Everything is what was known when the
 fifth payload packet had arrived, or at the flow's end. Sizes are payload bytes; gaps are between

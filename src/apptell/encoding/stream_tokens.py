@@ -1,4 +1,4 @@
-"""The kept segments of a flow in, tokens of its records, turns, frames and words out; compiled code.
+"""Writes tokens of the records, turns, frames and words of a flow's two byte streams; compiled code.
 
 Everything is read from the two byte streams, which are divided into *turns*: what one side sends until the
 other speaks. So it does not matter how a stream was cut into segments or in what order these arrived.

@@ -1,8 +1,8 @@
-"""Flows in, what their bytes say by structure out: tokens of parsed fields.
+"""Encodes flows as tokens of parsed fields.
 
 Handshakes, records, frames and words are parsed; their fields become tokens (hashes), so that a
-model learns from what was said and not from where it stood. What is random by construction is never
-a token. How a stream was cut into segments, and in what order these arrived, does not matter as long as the
+model learns from the values and not from their positions. Values that are random by construction are never
+tokens. How a stream was cut into segments, and in what order these arrived, does not matter as long as the
 same bytes are seen.
 """
 
@@ -30,8 +30,9 @@ STRUCTURE_VERSION: Final = 2
 N_TOKENS: Final = 320
 """Tokens of a flow at most; the fields of handshakes come first."""
 NAMES: Final = {"on": NAMES_ON, "masked": NAMES_MASKED, "hashed": NAMES_HASHED}
-"""What becomes of server names: their endings and words are tokens; nothing is; the endings are, as
-hashes of another kind, and no word is."""
+"""What becomes of server names: ``on``: their endings and words are tokens; ``masked``: they give no tokens;
+``hashed``: only their endings are tokens, as hashes of another kind.
+"""
 _UDP: Final = 17
 
 
@@ -58,11 +59,11 @@ def structure(
         alike, 0 behind them; none for a flow with fewer than two payload packets behind packets passed over.
 
     Raises:
-        UsageError: no such way with names.
+        UsageError: ``names`` is not one of ``NAMES``.
         DatasetError: the flows were read without their segments.
     """
     if names not in NAMES:
-        raise UsageError(f"names={names!r}; there are {', '.join(NAMES)}")
+        raise UsageError(f"names={names!r} is not one of {', '.join(NAMES)}")
     n = len(flows)
     segments = flows.segments()
     protocol = flows.column("protocol")

@@ -1,7 +1,7 @@
-"""What a parser reads enters, tokens leave: numbers that stand for a field and its value.
+"""Hashes parsed fields and their values into tokens.
 
 A token is a hash of a field's number and of what was read there, so that no list of values has to be
-known before. Compiled code alone; ``structure`` calls it.
+known before. Only compiled code, which ``structure`` calls.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Truths and probabilities in, figures that can be believed out."""
+"""Metrics of models: scores, curves, intervals, comparisons, guarantees, and the paper's numbers."""
 
 from __future__ import annotations
 

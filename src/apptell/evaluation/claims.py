@@ -1,6 +1,6 @@
-"""Evaluations of network and forest in; each claim of the paper's Section 4 tested, in words, out.
+"""Tests each claim of the paper's Section 4 on evaluations of the network and the forest.
 
-A claim is true when it holds for every seed; what was found is said beside it.
+A claim is true if it holds for every seed; the measured values are given beside it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from apptell.evaluation.figures import Evaluation
 
 _SURE = 0.9
-"""Confidence that Section 4.2 speaks of."""
+"""The confidence in the claims of Section 4.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Claim:
     """One claim of the paper."""
 
     words: str
-    """What the paper says, and where."""
+    """The claim, and its place in the paper."""
     holds: bool
     found: str
     """What was measured."""

@@ -1,4 +1,4 @@
-"""Confidences, right or wrong, in; histogram, coverage against precision and calibration out.
+"""Curves of confidence: histogram, coverage against precision, and calibration.
 
 Paper, Section 4.2 and Fig. 3. Expected calibration error: Naeini et al. (2015), equal-width bins.
 """
@@ -31,7 +31,7 @@ def histogram(
 def coverage_precision(
     confidence: NDArray[np.float32], right: NDArray[np.bool_], n_points: int = 101
 ) -> list[dict[str, float]]:
-    """What each threshold costs and brings: points with ``threshold``, ``coverage``, ``precision``.
+    """Coverage and precision at each threshold: points with ``threshold``, ``coverage``, ``precision``.
 
     Thresholds are ``n_points`` steps from 0 to 1. Precision is the share of right verdicts among
     the accepted; a threshold that accepts none gives no point.

@@ -1,4 +1,4 @@
-"""Truths, probabilities and groups in, one Evaluation out: every figure a report shows.
+"""Computes an ``Evaluation``: every figure of a report.
 
 Paper, Section 4. Precision and recall at a threshold are over the accepted flows (only so can the
 paper's 99.11 % recall stand beside 93.67 % coverage).
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How right a model is on n labelled flows.
+    """The accuracy of a model on n labelled flows, with all other figures of a report.
 
     Example:
         >>> found = apptell.evaluate("model/", "dataset/").evaluation
@@ -47,15 +47,15 @@ class Evaluation:
     threshold: float
     """Smallest accepted confidence."""
     at_threshold: Scores
-    """Over the accepted flows alone (Section 4.2)."""
+    """Over the accepted flows only (Section 4.2)."""
     app_coverage: float
     """Share of apps in a capture that have an accepted, right flow; mean over captures."""
     histogram: dict[str, Any]
     """Right and wrong verdicts by confidence (Fig. 3)."""
     coverage_precision: list[dict[str, float]]
-    """What each threshold costs and brings."""
+    """Coverage and precision at each threshold."""
     reliability: list[dict[str, float]]
-    """Confidence beside accuracy."""
+    """Mean confidence and accuracy in bins of confidence."""
     calibration_error: float
     """Expected calibration error over 15 bins."""
     intervals: dict[str, tuple[float, float]]
@@ -73,7 +73,7 @@ class Evaluation:
         return self.at_threshold.n_flows / self.scores.n_flows
 
     def to_json(self) -> dict[str, Any]:
-        """Plain numbers, as ``metrics.json`` holds them (docs/reference/cli.md says what each is)."""
+        """Plain numbers, as ``metrics.json`` holds them (docs/reference/cli.md describes each)."""
         return {
             "apps": list(self.scores.apps),
             "unknown_apps": list(self.unknown_apps),
@@ -108,15 +108,15 @@ def evaluate_predictions(
     """Every figure of one model on n flows.
 
     Args:
-        labels: the true app of each flow, n of them. One that the model does not know is an app of
-            its own that is never named, so that its flows count as wrong.
+        labels: the true app of each flow, n of them. An app that the model does not know is never named, so
+            that its flows count as wrong.
         probabilities: shape (n, k).
         apps: the model's k apps, in the order of the columns.
-        threshold: smallest accepted confidence; the paper's 0.85 unless given.
+        threshold: smallest accepted confidence; default: the paper's 0.85.
         groups: the unit of each flow for the intervals, shape (n,); None draws flows one by one.
         captures: the capture of each flow for app coverage, shape (n,); None takes all as one.
         slices: name to a value for each flow, shape (n,): accuracy is given for each value.
-        seed: of the bootstrap; None gives no intervals.
+        seed: seed of the bootstrap; None gives no intervals.
 
     Raises:
         DatasetError: there are no flows, or the inputs are not of one length.
@@ -163,7 +163,7 @@ def evaluate_predictions(
 
 
 def slices_of(flows: FlowBatch | Selection) -> dict[str, NDArray[Any]]:
-    """What accuracy is worth knowing by: payload packets seen, client rule, hello, shape (n,) each.
+    """The values by which accuracy is reported: payload packets seen, client rule, hello, shape (n,) each.
 
     The flows need the groups *core* and *segments*. ``hello`` is ``hello`` for a flow whose first
     segment from the client begins with a TLS client hello, ``mid-session`` for one that begins with

@@ -1,4 +1,4 @@
-"""Values of one field, truths and guesses in; what a model could gain by that field alone out."""
+"""Measures what a model could gain from a single field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CANDIDATES: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One field, and what a model could gain from it alone."""
+    """One field, and what a model could gain from only this field."""
 
     field: str
     gain: float
@@ -35,7 +35,7 @@ class Finding:
     p_value: float
     """How likely such a gain is by chance (McNemar's test against the most frequent app)."""
     is_leak: bool
-    """Whether the gain is above the limit and no chance."""
+    """Whether the gain is above the limit and significant."""
     advice: str
     """What to do about it."""
 
@@ -54,7 +54,7 @@ def gain_of(truth: NDArray[Any], guess: NDArray[Any]) -> tuple[float, float, flo
 
 
 def shared_share(learned: NDArray[Any], tested: NDArray[Any]) -> float:
-    """Share of the tested values, shape (m,), that occur among the learned; nothing is no value."""
+    """Share of the tested values, shape (m,), that occur in training; None does not count as a value."""
     known = {value for value in learned.tolist() if value is not None}
     return sum(value in known for value in tested.tolist()) / max(len(tested), 1)
 
@@ -78,10 +78,10 @@ def look_up(learned: NDArray[Any], truth: NDArray[Any], tested: NDArray[Any]) ->
 
 
 def fingerprints(flows: FlowBatch) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What tells equal flows: content, and lengths with directions; objects of shape (n,) each.
+    """Fingerprints of flows: of content, and of lengths with directions; objects of shape (n,) each.
 
     Both are of the first five kept segments, None for a flow without any. Times, addresses and ports
-    are no part of it: the same flow sent again is the same flow.
+    are not included: the same flow sent again has the same fingerprints.
     """
     segments = flows.segments()
     content = np.full(len(flows), None, dtype=object)

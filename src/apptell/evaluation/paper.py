@@ -1,4 +1,4 @@
-"""The paper's own numbers, each with its table: what to stand beside ours.
+"""The paper's own numbers, each with its table.
 
 Zhao and Chen, "Smartphone Application Identification by Convolutional Neural Network". Shares are
 0 to 1. Table 6 holds 8,897 flows while 20 % of Table 1 is 8,971; and the network is not better in

@@ -1,8 +1,8 @@
-"""Out-of-fold probabilities of one model by seed in; every figure that stands in a comparison out.
+"""Computes the figures of a comparison from one model's out-of-fold probabilities of several seeds.
 
 The verdicts of all seeds are pooled, so that each flow counts once a seed; an interval draws whole
-groups with all their verdicts. Beside it stands what each seed gave alone: how far the choice of
-folds and of first weights moves a figure.
+groups with all their verdicts. The figures of each single seed are also given: they show how much the choice
+of folds and of initial weights changes a figure.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ class Confusion:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One model under one protocol, its folds and seeds pooled."""
+    """One model under one split, its folds and seeds pooled."""
 
     result: Evaluation
     by_provider: Evaluation | None
     """Apps of one provider as one; None when no two apps share one."""
     without_other: Evaluation | None
-    """The flows of apps alone, none of background; None when there is no background."""
+    """Only the flows of apps, without background; None if there is no background."""
     by_seed: tuple[dict[str, float], ...]
-    """``seed`` and what it gave alone."""
+    """``seed`` and its own figures."""
     promise: Promise | None
     """Of the first seed; None when no groups were held out."""
     hardest: tuple[Confusion, ...]
@@ -104,10 +104,10 @@ def measure_pooled(
         flows: n flows, with the groups core, names and labels.
         labels: the true app of each.
         apps: the k apps of the probabilities.
-        seeds: one a seed, one or more.
+        seeds: one for each seed, at least one.
         groups: the unit of each flow for the intervals, shape (n,).
         slices: name to a value for each flow, shape (n,): accuracy is given for each value.
-        threshold: smallest accepted confidence; the paper's 0.85 unless given.
+        threshold: smallest accepted confidence; default: the paper's 0.85.
         seed: of the bootstrap.
     """
     truth = np.asarray(labels, dtype=np.str_)
@@ -138,7 +138,7 @@ def measure_pooled(
 
 @dataclass(frozen=True, slots=True)
 class _Views:
-    """The same verdicts, looked at in several ways."""
+    """The figures of the same verdicts in several views."""
 
     labels: list[str]
     probabilities: NDArray[np.float32]

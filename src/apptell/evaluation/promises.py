@@ -1,9 +1,9 @@
-"""Probabilities of held-out groups in; what they promise for flows not seen, and what was got, out.
+"""Chooses thresholds that promise a precision, and counts what they achieve on unseen flows.
 
 For each fold, models that learned from a part of its training side name the rest of that side. On
 these verdicts a temperature (Guo et al., 2017) and thresholds for requested precisions (conformal risk
-control, Angelopoulos et al., 2024) are chosen; then they meet the fold's own test side, of which
-nothing was seen. The paper's fixed threshold stands beside them, and promises nothing.
+control, Angelopoulos et al., 2024) are chosen; then they are applied to the fold's own test side, which was
+not used. The paper's fixed threshold is given for comparison, without a promise.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROMISED: Final = (0.90, 0.95, 0.99)
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Some flows with what a model said of them."""
+    """Some flows with a model's probabilities."""
 
     truth: NDArray[np.int64]
     """The right column of each; -1 for an app without a column; shape (n,)."""
@@ -45,14 +45,14 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A way to choose the threshold, and what came of it."""
+    """A rule that chooses the threshold, and its result."""
 
     promised: float | None
     """The share of right verdicts among the accepted that was promised; None for a fixed threshold."""
     got: float | None
     """The share that was right; None when nothing was accepted."""
     got_by_group: float | None
-    """The same with every group counted alike, as the promise counts them."""
+    """The same with equal weight for every group, as in the promise."""
     coverage: float
     """Share of flows accepted. A fold for which nothing can be promised accepts none."""
     thresholds: tuple[float | None, ...]
@@ -61,7 +61,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What was promised for flows of groups never seen, and what was got on them."""
+    """The promised and the achieved precision on flows of unseen groups."""
 
     rules: tuple[Rule, ...]
     """The fixed threshold first, on probabilities as they came; the others after temperature scaling."""
@@ -87,7 +87,7 @@ def promise(
     Args:
         folds: of each fold the held-out flows of its training side, then the tested flows.
         promised: requested shares of right verdicts among the accepted.
-        fixed: the threshold to stand beside them.
+        fixed: a fixed threshold for comparison.
     """
     tested = [test for _, test in folds]
     temperatures, softened, thresholds = [], [], []

@@ -1,7 +1,7 @@
-"""Apps and their probabilities in, providers and theirs out: apps that share their servers, as one.
+"""Combines apps that share their servers into one provider.
 
-Teams and the consumer Skype are both served by Microsoft's ``*.skype.com`` hosts; some of their flows
-nobody can tell apart.
+Teams and the consumer Skype are both served by Microsoft's ``*.skype.com`` hosts; some of their flows cannot
+be distinguished.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""A confusion matrix in; precision, recall and F-measure per app, their means and accuracy out.
+"""Computes precision, recall and F-measure per app, their means, and accuracy from a confusion matrix.
 
-Paper, Section 4.1. A figure without any flow to rest on is 0: an app that is never named has
-precision 0, an app whose flows were all declined has recall 0. Means are over the apps that have
-flows in the truth, each counted once.
+Paper, Section 4.1. A figure without any flows is 0: an app that is never named has precision 0, an app whose
+flows were all declined has recall 0. Means are over the apps that have flows in the truth, each counted once.
 """
 
 from __future__ import annotations
@@ -94,7 +93,7 @@ def score(
     Args:
         confusion: true app by given app, shape (k, k).
         apps: the k apps.
-        counted: apps that count in the means, shape (k,); those with true flows unless given.
+        counted: apps that count in the means, shape (k,); default: those with true flows.
     """
     precision, recall, f1 = shares_of(
         np.diagonal(confusion), confusion.sum(axis=0), confusion.sum(axis=1)

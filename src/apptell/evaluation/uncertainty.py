@@ -1,4 +1,4 @@
-"""Truths and guesses in; bootstrap intervals over groups and a paired test of two models out.
+"""Bootstrap intervals over groups, and a paired test of two models.
 
 Bootstrap: Efron and Tibshirani (1993), percentile intervals; the unit that is drawn is the group,
 because the flows of one network or session resemble each other. McNemar's exact test (1947).
@@ -34,13 +34,13 @@ def bootstrap_intervals(
         guess: given app of each flow, shape (n,).
         n_apps: number of apps k.
         groups: the unit of each flow, shape (n,); None draws flows one by one.
-        n_draws: drawings with replacement.
-        share: what the interval holds, 0.95 for 95 %.
+        n_draws: number of draws with replacement.
+        share: the coverage of the interval, 0.95 for 95 %.
         seed: of the drawings.
 
     Returns:
-        Lower and upper end by name; empty without flows or with one group, which says nothing
-        about another. Means are over the apps of each drawing.
+        Lower and upper end by name; empty without flows or with a single group. Means are over the apps of
+        each drawing.
     """
     if len(truth) == 0:
         return {}
@@ -89,7 +89,7 @@ def _by_group(
 
 
 def mcnemar(first_right: NDArray[np.bool_], second_right: NDArray[np.bool_]) -> float:
-    """How likely two models differ this much by chance alone: the exact two-sided p-value.
+    """The exact two-sided p-value of the difference of two models.
 
     Only flows on which exactly one of the two is right count; without any, 1.0.
 

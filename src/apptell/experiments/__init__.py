@@ -1,1 +1,1 @@
-"""What compares, audits and reproduces: trainings, their tests, and what comes of both."""
+"""Training with evaluation, comparison, audit, and reproduction of the paper."""

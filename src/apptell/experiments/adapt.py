@@ -1,7 +1,7 @@
-"""A model's probabilities on new flows without labels in, flows and apps worth learning from out.
+"""Selects new, unlabelled flows that a model can be retrained on.
 
-Apps change, and a model with them falls behind. Context knows better than the flow alone (a phone runs
-few apps at a time), so what it is sure of teaches the next model: self-training on window verdicts.
+Apps change, and a model becomes outdated. Verdicts with context are better than those on single flows,
+because a phone runs few apps at a time. The confident ones are used to train the next model (self-training).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SURE: Final = 0.9
-"""Confidence with context from which a flow is taken in."""
+"""Minimum confidence with context of a selected flow."""
 
 
 def adapt(
@@ -29,18 +29,18 @@ def adapt(
     options: ContextOptions | None = None,
     sure: float = SURE,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The new flows whose app is clear from what their client runs.
+    """Selects the new flows whose app is clear in the context of their client.
 
     Args:
         probabilities: calibrated, of the new flows by the old model, shape (n, k).
-        prior: how common each app was in its training, shape (k,).
+        prior: frequency of each app in its training data, shape (k,).
         clients: whose each flow is, n of them.
         times_ns: of each flow, shape (n,).
-        options: the context; 30 s on both sides unless given.
-        sure: confidence from which a flow is taken.
+        options: the context; default: 30 s on both sides.
+        sure: minimum confidence of a selected flow.
 
     Returns:
-        Rows of the flows that are taken, ascending, and the app number of each.
+        Rows of the selected flows, ascending, and the app number of each.
     """
     window = options or ContextOptions(30.0, both_sides=True)
     found, _ = reweigh_all(clients, times_ns, probabilities, prior, window)

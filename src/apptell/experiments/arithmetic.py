@@ -1,6 +1,6 @@
-"""A machine's measured matrix-product rate in, the flows a second that it allows the network out.
+"""The flows a second that a machine's measured matrix-product rate allows the network.
 
-A limit to stand beside what was reached, not a goal: memory, pooling and the optimizer are not in it.
+It is an upper limit for comparison and not a goal: memory, pooling and the optimizer are not included.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def gemm_rate(
 
 
 def flow_limits(precision: str, device: str, n_apps: int = 6) -> tuple[float, float]:
-    """Flows a second that the arithmetic alone allows: of training in this precision, of identification.
+    """Flows a second that the arithmetic allows: of training in this precision, and of identification.
 
     Identification runs in float32.
 

@@ -1,9 +1,9 @@
-"""Labelled flows and a split in; what a model could cheat with out, in order of harm.
+"""Finds shortcuts that a model could learn from a dataset, in order of harm.
 
-For each field that says nothing of how an app talks, a probe learns the apps from that field alone on
-the training side and is tested on the other: a table of its values, and for numbers a tree as well.
-What it gains over always naming the most frequent app is what a model that sees the field could gain.
-The kept audit columns (TTL, sequence number, checksum) come from packets and are never an input.
+For each field that does not describe an app's behaviour, a probe is trained on only that field and tested on
+the other side: a table of its values, and for numbers also a tree. Its gain over always naming the most
+frequent app is what a model that sees the field could gain. The kept audit columns (TTL, sequence number,
+checksum) come from packets and are never an input.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ HEAD: Final = ("field", "leak", "gain", "accuracy", "shared", "by chance", "what
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What was found across one split.
+    """The result of an audit of one split.
 
     Example:
         >>> found = apptell.audit("dataset/", "source")
@@ -52,7 +52,7 @@ class Audit:
     """
 
     findings: tuple[Finding, ...]
-    """Every field that was probed, the most harmful first."""
+    """Every probed field, the most harmful first."""
     limit: float
     """Gain above which a field is a leak."""
     n_train: int
@@ -64,13 +64,15 @@ class Audit:
     near_duplicates: float
     """Share of tested flows with nearly the same bytes on the training side."""
     nearest_neighbour: float
-    """Accuracy of the nearest training flow by the statistics without ports: what needs no learning."""
+    """Accuracy of the nearest training flow by the statistics without ports, as a baseline without
+    learning.
+    """
     permuted: float
     """Mean accuracy of a forest on the statistics that learned permuted labels."""
     permuted_leaks: bool
-    """Whether permuted labels gave more than chance: then the procedure itself is at fault."""
+    """Whether permuted labels gave more than chance, which means that the procedure itself is faulty."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """What was looked at: dataset, split, seed."""
+    """The dataset, split and seed of the audit."""
 
     @property
     def leaks(self) -> tuple[Finding, ...]:
@@ -102,7 +104,7 @@ class Audit:
 
     @property
     def sentences(self) -> list[str]:
-        """What was found beside the fields, for people."""
+        """The findings that do not concern fields, as sentences."""
         chance = "more than chance" if self.permuted_leaks else "no more than chance"
         return [
             (
@@ -113,7 +115,7 @@ class Audit:
                 f"Duplicates: {self.exact_duplicates:.1%} of the tested flows have the same bytes in "
                 f"training, {self.near_duplicates:.1%} nearly the same."
             ),
-            f"A nearest neighbour alone names {self.nearest_neighbour:.1%} of the tested flows.",
+            f"A nearest neighbour names {self.nearest_neighbour:.1%} of the tested flows correctly.",
             f"A forest that learned permuted labels names {self.permuted:.1%}: {chance}.",
         ]
 
@@ -137,16 +139,16 @@ class Audit:
         """Writes a report's folder: report.html, metrics.json, findings.csv.
 
         Args:
-            folder: made when it is not there; files of an earlier report are replaced.
-            command: what makes the report again.
+            folder: created if it is missing; files of an earlier report are replaced.
+            command: the command that creates the report again.
 
         Raises:
             OutputError: the folder cannot be written.
         """
         section = Section(
             "findings",
-            "What a model could cheat with",
-            "Gain: how much more often the field alone names the app of a tested flow than always "
+            "Shortcuts that a model could learn",
+            "Gain: how much more often a probe of the field names the app of a tested flow than always "
             "naming the most frequent app. Shared: tested flows whose value is in training too.",
             HEAD,
             self.rows,
@@ -163,18 +165,18 @@ def audit(
     apps: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Audit:
-    """Says in order of harm what a model could cheat with across a split.
+    """Finds the shortcuts that a model could learn across a split, in order of harm.
 
     Args:
         dataset: a dataset or its folder, or some flows of one with all column groups.
         split: a split by name, or a file that holds a split.
         limit: gain in accuracy above which a field is a leak.
         apps: only flows of these apps (default: all).
-        seed: of a split by name, the probes and the permutations.
+        seed: seed of a split by name, of the probes and of the permutations.
 
     Raises:
-        DatasetError: a side of the split is empty, or the training side has one app only.
-        UsageError: no such split or app.
+        DatasetError: a side of the split is empty, or the training side has only one app.
+        UsageError: there is no such split or app.
         MissingError: the training libraries are not installed.
 
     Example:
@@ -201,15 +203,17 @@ def audit_split(
         apps: the true app of each.
         split: rows to learn from and to test on.
         limit: gain above which a field is a leak.
-        seed: of the probes and permutations.
+        seed: seed of the probes and permutations.
 
     Raises:
-        DatasetError: a side is empty, or the training side has one app only.
+        DatasetError: a side is empty, or the training side has only one app.
     """
     truth = np.asarray(apps, dtype=np.str_)
     train, test = split.train, split.test
     if not len(test) or len(np.unique(truth[train])) < 2:
-        raise DatasetError("audit: needs tested flows and two apps to learn from")
+        raise DatasetError(
+            "audit: the test side needs flows, and the training side at least two apps"
+        )
     with needs_extra("train", "an audit"):
         from apptell.experiments import probes
     content, shape = fingerprints(flows)

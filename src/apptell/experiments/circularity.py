@@ -1,7 +1,8 @@
 """Labelled flows in; whether their labels come from names, and what follows for models and figures, out.
 
 A model that reads names learns to repeat labels that were made of names, and a figure on such labels says how
-well it repeats them. So names are masked unless they are asked for, and figures say what they rest on.
+well it repeats them. Therefore names are masked unless they are requested, and figures state what they are
+based on.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def names_to_learn(
     names: str | None,
     notify: Callable[[str], None],
 ) -> str | None:
-    """What becomes of names in a model that learns from flows: what is asked for, else ``masked`` where needed.
+    """How a model that learns from flows sees names: as requested, else ``masked`` where needed.
 
     Args:
         flows: those to learn from.

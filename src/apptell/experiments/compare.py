@@ -1,4 +1,4 @@
-"""A dataset, a split and models in; their figures side by side, and a report of them, out."""
+"""Compares models on the same folds of a dataset, and writes a report."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Comparison:
     models: tuple[ComparedModel, ...]
     """The figures of each, in the order in which they were trained."""
     facts: dict[str, Any]
-    """What was compared on what: dataset, split, folds, epochs, seeds, apps."""
+    """The parameters of the comparison: dataset, split, folds, epochs, seeds, apps."""
     left_out: tuple[LeftOutApp, ...] = ()
     """How well each model recognises each app that it did not learn; empty where that was not asked."""
 
@@ -108,20 +108,20 @@ def compare(
     Args:
         dataset: a dataset or its folder, or some flows of one.
         models: names of recipes.
-        only: only the models asked for, without the three.
+        only: only the given models, without these three.
         split: folds by this split, or the one split of a file.
         test: learn from all of the dataset and test on these flows instead.
         folds: folds of a split by name.
         seed: the first seed.
-        seeds: how many, one after the other, each with folds and trainings of its own.
-        held_out: of the first seed, folds within each training side that temperature and thresholds are
-            chosen on; 0 for none.
+        seeds: number of consecutive seeds, each with its own folds and trainings.
+        held_out: folds within each training side of the first seed, on which temperature and thresholds are
+            chosen; 0 for none.
         epochs: passes over the training flows, for models that learn in passes.
         apps: only flows of these apps (default: all).
-        packets: payload packets that models on lengths look at (default: their own number).
+        packets: payload packets that models on lengths use (default: their own number).
         device: ``auto``, ``cpu`` or ``cuda``.
         level: ``app`` or ``activity``.
-        system: what the phone's own traffic is: ``other``, ``system`` or ``drop``.
+        system: the class of the phone's own traffic: ``other``, ``system``, or ``drop`` to leave it out.
         unlearned: train each of the models asked for without each of these apps in turn (``each`` alone:
             without every app), and measure how well its flows are recognised as unknown when 5 % of the flows
             of known apps may be called unknown. The paper's forest stands in where no model is asked for.
@@ -131,14 +131,16 @@ def compare(
         catalogue: files with rows that are added to the catalogue, for evidence.
         out: the report's folder (default: none is written). Each model has a page and a table of its
             verdicts there, written as soon as the model is done.
-        cache: where trainings are kept by their hash (default: below the report, else not kept).
-        command: what makes the report again, for its pages.
-        progress: called with the share done, 0 to 1, and words.
-        notify: called with a sentence on what was found.
+        cache: folder of the results of trainings, by their hash (default: in the report's folder; without
+            one, results are not kept).
+        command: the command that creates the report again, for its pages.
+        progress: called with the share done, 0 to 1, and a description.
+        notify: called with notices, one sentence each.
 
     Raises:
-        DatasetError: too few flows, groups or apps.
-        UsageError: no such model, split, level or app, or a model that reads payload on flows without any.
+        DatasetError: there are too few flows, groups or apps.
+        UsageError: there is no such model, split, level or app, or a model reads payload and the flows have
+            none.
         MissingError: the training libraries are not installed.
         OutputError: the report or the cache cannot be written.
 
@@ -188,7 +190,7 @@ def compare(
     if WARNING in facts and notify:
         notify(facts[WARNING])
     if first[0].optimistic and notify:
-        notify("Random by flow: optimistic on networks that a model never saw.")
+        notify("The split is random by flow, which is optimistic for networks that a model never saw.")
     by_evidence = None
     if evidence is not None:
         by_evidence = EvidenceOfFlows(evidence, catalogue, chosen.flows, truth)
@@ -257,12 +259,12 @@ def _join(
         raise DatasetError(f"{name_of(test)}: no labelled flow has two payload packets")
     if shared := shared_sources(dataset, test):
         if notify:
-            notify(f"{shared} sources are in both datasets: figures flatter every model.")
+            notify(f"{shared} sources are in both datasets, so the figures are optimistic.")
     return Selection.join([chosen, elsewhere]), len(elsewhere)
 
 
 def shared_sources(one: Any, other: Any) -> int:
-    """Sources that two datasets have both, by their content; 0 for flows in memory."""
+    """Number of sources that both datasets have, by content; 0 for flows in memory."""
     if not isinstance(one, Dataset) or not isinstance(other, Dataset):
         return 0
     contents = [{source.get("sha256") for source in each.info["sources"]} for each in (one, other)]
@@ -271,7 +273,7 @@ def shared_sources(one: Any, other: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """The folder that pages of models are written to while the comparison goes on."""
+    """The folder to which the pages of models are written during the comparison."""
 
     folder: Path
     flows: Selection

@@ -1,4 +1,4 @@
-"""A model and labelled flows in; how right the model is, flow by flow and in all figures, out."""
+"""Measures a model on labelled flows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
 
 SPLIT_FILE = "split.jsonl"
-"""Where a model's folder says which flows it learned from and was measured on."""
+"""The file in a model's folder with the flows that it was trained and measured on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,9 @@ class EvaluatedModel:
     probabilities: NDArray[np.float32]
     """Shape (n, k)."""
     facts: dict[str, Any]
-    """What was measured on what: dataset, split, seed, share of the flows that the model learned from."""
+    """The parameters of the measurement: dataset, split, seed, share of the flows that the model was trained
+    on.
+    """
     open_set: OpenSetFigures | None = None
     """How well flows of unlearned apps are recognised; None where it was not asked."""
     by_evidence: EvidenceFigures | None = None
@@ -79,7 +81,7 @@ class EvaluatedModel:
 
     @property
     def accuracy(self) -> float:
-        """Share of the flows whose likeliest class is right, whatever the confidence."""
+        """Share of the flows whose most probable class is right, whatever the confidence."""
         return self.evaluation.scores.accuracy
 
     @property
@@ -94,7 +96,7 @@ class EvaluatedModel:
 
     @property
     def seen_share(self) -> float:
-        """Share of the flows that the model learned from, as far as its folder says so."""
+        """Share of the flows that the model was trained on, as far as its folder records them."""
         return float(self.facts.get("seen_share", 0.0))
 
     def to_json(self) -> dict[str, Any]:
@@ -123,9 +125,9 @@ class EvaluatedModel:
         """Writes a report's folder: report.html, metrics.json, per_app.csv, confusion.csv, verdicts.parquet.
 
         Args:
-            folder: made when it is not there; files of an earlier report are replaced.
-            text: what the page says (default: what was measured on what).
-            command: what makes the report again.
+            folder: created if it is missing; files of an earlier report are replaced.
+            text: the text of the page (default: the parameters of the measurement).
+            command: the command that creates the report again.
 
         Returns:
             The content of ``metrics.json``.
@@ -152,11 +154,11 @@ class EvaluatedModel:
             paragraphs=[
                 *([self.facts[WARNING]] if WARNING in self.facts else []),
                 (
-                    f"The model {self.model} was given {which} of {data}: {len(self.flows):,} flows "
+                    f"The model {self.model} was measured on {which} of {data}: {len(self.flows):,} flows "
                     "with at least two payload packets."
                 ),
                 *(
-                    [f"The model learned from {self.seen_share:.1%} of these very flows."]
+                    [f"The model was trained on {self.seen_share:.1%} of these flows."]
                     if self.seen_share
                     else []
                 ),
@@ -189,12 +191,12 @@ def evaluate(
         threshold: smallest accepted confidence (default: the model's own, else 0.85).
         unknown: also measure how well flows of unlearned apps are recognised when this share of flows of known
             apps may be called unknown, as in 0.05.
-        split: measure the test side of this split alone (default: all flows): a split by name, or a
-            file that holds a split.
-        seed: of a split by name, and of the intervals.
+        split: measure only the test side of this split (default: all flows): a split by name, or a file that
+            holds a split.
+        seed: seed of a split by name, and of the intervals.
         level: ``app`` or ``activity`` (default: as the model was trained).
-        system: what the phone's own traffic is: ``other``, ``system`` or ``drop`` (default: as the model
-            was trained).
+        system: the class of the phone's own traffic: ``other``, ``system``, or ``drop`` to leave it out
+            (default: as the model was trained).
         unlearned: measure how well flows of these apps are recognised by a model that did not learn them: the
             model is trained again without them on the training side of the split (default: ``source``) of this
             dataset, and ``unknown`` is 0.05 unless it is given.
@@ -204,9 +206,9 @@ def evaluate(
         progress: called with the share done, 0 to 1, and words, while it is trained again.
 
     Raises:
-        DatasetError: no flow is left to measure on, or the model reads payload and the flows have none.
+        DatasetError: there are no flows to measure on, or the model reads payload and the flows have none.
         ModelError: the model's folder is damaged.
-        UsageError: no such split, level or kind, or a threshold that is not between 0 and 1.
+        UsageError: there is no such split, level or kind, or the threshold is not between 0 and 1.
 
     Example:
         >>> result = apptell.evaluate("model/", "dataset/", split="model/split.jsonl")
@@ -270,9 +272,9 @@ def measure(
         model: the model.
         flows: n flows that have a class.
         threshold: smallest accepted confidence.
-        seed: of the intervals.
+        seed: seed of the intervals.
         classes: how labels become classes; the activities of a finer model are added up by app.
-        facts: what is measured on what.
+        facts: the parameters of the measurement.
         unknown: share of flows of known apps that may be called unknown; None measures nothing of it.
 
     Raises:
@@ -319,7 +321,7 @@ def measure(
 
 
 def name_of(source: Any) -> str:
-    """What a dataset is called: its folder's name; ``flows`` for flows that are in memory."""
+    """The name of a dataset: its folder's name; ``flows`` for flows in memory."""
     return source.path.resolve().name if isinstance(source, Dataset) else "flows"
 
 
@@ -329,12 +331,12 @@ def hash_of(source: Any) -> str | None:
 
 
 def _seen_share(folder: Path | None, flows: FlowBatch, *, whole: bool) -> float:
-    """The share of some flows of its own dataset that a model learned from.
+    """The share of some flows of its own dataset that a model was trained on.
 
     Args:
-        folder: the model's; the split that lies there says it.
+        folder: the model's, which holds the split.
         flows: those that it is measured on.
-        whole: whether these are the whole dataset, which is all there is to say without that file.
+        whole: whether these are the whole dataset, in case that file is missing.
     """
     if folder is None or not (folder / SPLIT_FILE).is_file():
         return float(whole)

@@ -1,4 +1,4 @@
-"""A dataset and words such as a split's name in; the labelled flows to learn from or to measure on out."""
+"""Opens datasets, and selects the labelled flows and the split that are requested."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Flows = str | Path | Dataset | Selection | FlowBatch
 """A dataset or its folder, some flows of it, or flows in memory."""
 NO_SPLIT: Final = "none"
-"""The split that leaves nothing to measure on: every flow is learned from."""
+"""The split without a test side: every flow is used for training."""
 
 
 def open_flows(source: Flows) -> Dataset | Selection | FlowBatch:
@@ -45,7 +45,7 @@ def labelled_flows(
     classes: Classes | None = None,
     apps: Sequence[str] | None = None,
 ) -> Selection:
-    """The flows that a verdict is given on and that have a class: those with two payload packets or more.
+    """Selects the flows that have a class and at least two payload packets.
 
     Late views are no flows, and are left out (``late_views_of``).
 
@@ -55,7 +55,7 @@ def labelled_flows(
         apps: only flows of these classes (default: all).
 
     Raises:
-        UsageError: no flow has one of these classes.
+        UsageError: a class has no flow.
     """
     classes = classes or Classes()
     chosen = Selection.of(source)
@@ -67,7 +67,7 @@ def labelled_flows(
     wanted = [name.strip().lower() for name in apps]
     truth = classes.of(chosen.flows)
     if missing := sorted(set(wanted) - set(truth)):
-        raise UsageError(f"the dataset has no flow of {missing[0]!r}")
+        raise UsageError(f"the dataset has no flows of {missing[0]!r}")
     return chosen.filter(np.isin(np.array(truth, dtype=np.str_), wanted))
 
 
@@ -141,23 +141,23 @@ def split_of(flows: FlowBatch, name: str | Path, seed: int = 0, level: str = "ap
 
     Raises:
         DatasetError: the flows have no such group, or the file does not fit.
-        UsageError: no such split.
+        UsageError: there is no such split.
     """
     place = Path(name) if Path(name).is_file() else name
     return split(flows, place, seed=seed, level=level)
 
 
 def classes_of_model(model: Model, level: str | None = None, system: str | None = None) -> Classes:
-    """The classes to measure a model by: those asked for, else those it was trained on.
+    """The classes to measure a model by: the requested ones, else those of its training.
 
     Raises:
-        UsageError: activities are asked for, and the model was trained on apps.
+        UsageError: activities are requested, and the model was trained on apps.
     """
     learned = model.info["data"]
     own = str(learned.get("level", "app"))
     if level == "activity" and own == "app":
         raise UsageError(
-            f"level 'activity': the model {model.name}@{model.hash} knows apps alone; "
+            f"level 'activity': the model {model.name}@{model.hash} knows only apps; "
             "train one on activities"
         )
     return Classes(level or own, system or str(learned.get("system", "other")))
@@ -176,7 +176,7 @@ def refuse_without_payload(flows: Selection, inputs: str, model: str) -> None:
     """Refuses a model that reads payload where no flow has any.
 
     Args:
-        flows: what it is to learn from, or to be measured on.
+        flows: the flows for training or measuring.
         inputs: the name of the model's encoding.
         model: its name, for the message.
 
@@ -186,5 +186,5 @@ def refuse_without_payload(flows: Selection, inputs: str, model: str) -> None:
     if encoding_of(inputs).reads_payload and len(flows) and not has_payload(flows):
         raise DatasetError(
             f"model {model} reads payload bytes, and these flows have none: "
-            "take a model on lengths, such as sequence or lengths-rf"
+            "use a model on lengths, such as sequence or lengths-rf"
         )

@@ -1,6 +1,6 @@
-"""Features in, the app of the likest flow out: the comparator that only remembers.
+"""A nearest-neighbour classifier for comparisons, which only remembers the training flows.
 
-What a nearest neighbour explains needs no learning; a model that is not better has learned nothing.
+A model that is not better than the nearest neighbour has learned nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class NearestNeighbour:
     """The one nearest training flow by Euclidean distance, each feature by its deviation.
 
-    Sizes, gaps and counts grow over orders of magnitude, so distances are between logarithms. Its
-    confidence is always 1: it knows no doubt.
+    Sizes, gaps and counts grow over orders of magnitude, so distances are between logarithms. Its confidence
+    is always 1.
 
     Attributes:
         classes_: the classes, sorted.

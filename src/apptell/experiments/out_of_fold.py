@@ -1,8 +1,8 @@
-"""Labelled flows, plans of folds and models in; each model's out-of-fold probabilities out.
+"""Trains and tests models on folds, and pools their out-of-fold probabilities.
 
-Beside whatever model is asked for always stand the paper's network, its forest without ports and a
-nearest neighbour, each with server names as they were and with server names masked. The folds' test
-sides are pooled, so that each flow is tested once a seed, by a model that saw nothing of its group.
+The paper's network, its forest without ports and a nearest neighbour are always included, each with server
+names as they were and with server names masked. The folds' test sides are pooled, so that each flow is tested
+once per seed, by a model that was not trained on its group.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _KEPT_BYTES: Final = 2**28
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One model under one protocol."""
+    """The results of one model under one split."""
 
     model: str
     names: str
@@ -54,7 +54,7 @@ class Outcome:
     apps: tuple[str, ...]
     """Columns of the probabilities: every app of the flows, sorted."""
     seeds: tuple[PooledFolds, ...]
-    """One a seed."""
+    """One for each seed."""
     train_s: float
     """Seconds of all folds' trainings of a seed together, as they took when they were done; mean."""
     identify_s: float
@@ -69,20 +69,20 @@ class Outcome:
 def models_of(
     asked: Sequence[str], flows: Selection | None = None, *, only: bool = False
 ) -> tuple[str, ...]:
-    """The models of a comparison: those that always stand in it, then those asked for.
+    """The models of a comparison: those that are always in it, then the requested ones.
 
     Args:
         asked: names of recipes, or NEIGHBOUR.
-        flows: where none of them has a payload byte (lengths and times alone, as in FG-Net), a model on
-            payload cannot be asked for, and the network does not stand in it.
-        only: only those asked for.
+        flows: if none of them has a payload byte (only lengths and times, as in FG-Net), a model on payload
+            cannot be requested, and the network is left out.
+        only: only the requested ones.
 
     Raises:
-        UsageError: no such model, one that needs payload, or none at all.
+        UsageError: there is no such model, it needs payload, or no model is given.
     """
     models = list(dict.fromkeys([*(() if only else ALWAYS), *asked]))
     if not models:
-        raise UsageError("a comparison of only the models asked for needs at least one")
+        raise UsageError("a comparison of only the given models needs at least one")
     on_payload = [model for model in models if encoding_of(Task(model).inputs).reads_payload]
     if flows is None or not on_payload or has_payload(flows):
         return tuple(models)
@@ -90,7 +90,7 @@ def models_of(
         if model in on_payload:
             raise UsageError(
                 f"model {model} reads payload bytes, and these flows have none: "
-                "take a model on lengths, such as sequence or lengths-rf"
+                "use a model on lengths, such as sequence or lengths-rf"
             )
     return tuple(model for model in models if model not in on_payload)
 
@@ -109,22 +109,22 @@ def compare_models(
 ) -> Iterator[Outcome]:
     """Trains and tests every model on every split, server names on and masked.
 
-    Flows without any name or payload have nothing to mask: names are ``on`` alone.
+    Flows without any name or payload have nothing to mask: names are only ``on``.
 
     Args:
         flows: with the groups core, segments, names and labels.
         apps: the true app of each.
-        plans: one a seed.
+        plans: one for each seed.
         models: names of recipes, or NEIGHBOUR; as ``models_of`` gives them.
         epochs: passes over the training flows, for models that learn in passes.
-        packets: payload packets that models on lengths see; as their inputs have it unless given.
+        packets: payload packets that models on lengths see; default: that of their inputs.
         device: ``auto``, ``cpu`` or ``cuda``.
-        cache: the folder of results that are kept.
-        show: called with the share done, 0 to 1, and words.
+        cache: the folder of kept results.
+        show: called with the share done, 0 to 1, and a description.
 
     Raises:
         UsageError: the splits of a plan overlap, or there are none.
-        DatasetError: a training side has one app only.
+        DatasetError: a training side has only one app.
         MissingError: the training libraries are not installed.
         OutputError: the cache cannot be written.
     """
@@ -165,7 +165,7 @@ def compare_models(
 
 
 class _Inputs:
-    """Inputs of all flows; small ones are made once."""
+    """The inputs of all flows; small ones are kept for the next model."""
 
     def __init__(self, chosen: Selection) -> None:
         self._chosen = chosen
@@ -185,7 +185,7 @@ class _Inputs:
 
 @dataclass(frozen=True, slots=True)
 class _Bench:
-    """Where trainings are run."""
+    """Runs the trainings."""
 
     truth: NDArray[np.str_]
     origin: NDArray[np.str_]

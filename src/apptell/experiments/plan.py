@@ -1,4 +1,4 @@
-"""Labelled flows and a split's name in; the folds of each seed, with folds of their training sides, out."""
+"""Plans the folds of each seed, with folds of their training sides."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Plan:
     splits: tuple[Split, ...]
     """Folds whose test sides do not overlap, or one split."""
     inner: tuple[tuple[Split, ...], ...] = ()
-    """Of each fold, splits of its training side: those that temperature and thresholds are chosen on."""
+    """For each fold, splits of its training side, on which temperature and thresholds are chosen."""
 
 
 def plan_seeds(
@@ -46,17 +46,17 @@ def plan_seeds(
     """The folds of every seed.
 
     Args:
-        flows: all flows; those of another dataset that is tested on stand last.
-        name: how a split is written, or a file that holds one.
+        flows: all flows; those of another dataset for testing are last.
+        name: a split, or a file that holds one.
         seeds: one plan each.
         n_folds: folds of a split; there are fewer where there are fewer groups.
         n_inner: folds within each training side of the first seed.
         level: ``app`` or ``activity``.
-        n_elsewhere: flows of the other dataset; every other flow is then learned from.
+        n_elsewhere: flows of the other dataset; all others are then used for training.
 
     Raises:
         DatasetError: the flows have no such group, or the file does not fit.
-        UsageError: no such split, or it leaves nothing to test on.
+        UsageError: there is no such split, or it has no test side.
     """
     if n_elsewhere:
         rows = np.arange(len(flows))
@@ -120,7 +120,7 @@ def training_sides(plans: Sequence[Plan]) -> Iterator[NDArray[np.int64]]:
 
 
 def check_plans(plans: Sequence[Plan]) -> None:
-    """Refuses plans under which a flow would be tested twice, or none.
+    """Refuses plans under which a flow would be tested twice, or no flow at all.
 
     Raises:
         UsageError: the splits of a plan overlap, or there are none.

@@ -1,7 +1,7 @@
-"""A split of labelled flows in; how well each field alone tells the apps apart, out.
+"""Probes how well each single field tells the apps apart.
 
-A probe learns the apps from one field on the training side and is tested on the other: a table of its values,
-and for numbers a tree as well.
+A probe is trained on one field of the training side and tested on the other side: a table of its values, and
+for numbers also a tree.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
 
 _CHANCE: Final = 0.001
-"""A gain that is likelier than this without any leak is none. Some 15 fields are probed, and flows of
-one network resemble each other: 0.05 would cry wolf."""
+"""The significance level of a gain. Some 15 fields are probed, and flows of one network resemble each other,
+so 0.05 would give false alarms.
+"""
 _LEAF: Final = 5
-"""Flows that a leaf of a tree holds at least: smaller ones learn single flows by heart."""
+"""Minimum number of flows in a leaf of a tree; smaller leaves would memorise single flows."""
 _PERMUTED: Final = 3
 """Drawings of permuted labels."""
 _SECOND: Final = 1_000_000_000
@@ -130,7 +131,7 @@ def _finding(
 def duplicates(
     near: NDArray[np.int64], truth: NDArray[np.str_], split: Split, limit: float
 ) -> Finding:
-    """Tested flows given the app of their duplicate, all others the most frequent app."""
+    """Probes duplicates: a tested flow gets the app of its duplicate, or else the most frequent app."""
     values, counts = np.unique(truth[split.train], return_counts=True)
     guess = np.where(near >= 0, truth[near], values[counts.argmax()])
     return _finding(

@@ -1,4 +1,4 @@
-"""Trainings one after the other in; how far all of them have come, and the time that is left, out."""
+"""Measures the progress of several trainings, and estimates the remaining time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ if TYPE_CHECKING:
     from apptell.learning.task import Task
 
 _PASS_S: Final = {"image": 7e-4, "payload": 4e-4}
-"""Seconds a flow takes in one pass of a network, by its inputs: a first guess, corrected by what the
-trainings done so far took."""
+"""Initial estimate of the seconds per flow in one pass of a network, by its inputs; corrected by finished
+trainings.
+"""
 _ONCE_S: Final = 1e-3
-"""The same of a model that learns in one go."""
+"""The same for a model that is trained in a single pass."""
 
 
 def estimated_work(task: Task, n_flows: int) -> float:
-    """About how long a training takes, seconds on a small machine: what shares of progress are by."""
+    """An estimate of a training's seconds on a small machine, by which progress is weighted."""
     if task.model == NEIGHBOUR:
         return 1e-5 * n_flows
     if task.inputs in _PASS_S:
@@ -30,9 +31,9 @@ def estimated_work(task: Task, n_flows: int) -> float:
 
 
 class ProgressMeter:
-    """How far many trainings have come.
+    """The progress of several trainings.
 
-    What was found in the cache took no time: it counts as done, and not in the speed.
+    Trainings that were found in the cache count as done, but not for the speed.
     """
 
     def __init__(self, work: float, show: Callable[[float, str], None] | None) -> None:
@@ -81,7 +82,7 @@ class ProgressMeter:
 
 
 def duration_text(seconds: float) -> str:
-    """A time as people say it: ``40 s``, ``12 min``, ``3.5 h``."""
+    """A duration as text: ``40 s``, ``12 min``, ``3.5 h``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

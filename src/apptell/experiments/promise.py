@@ -1,7 +1,7 @@
-"""Training flows and a precision in; a temperature and a threshold that promise it out.
+"""Chooses a temperature and a threshold that promise a precision, from training flows.
 
 Models that learned from a part of the flows name the rest, whole groups at a time; on these verdicts
-both are chosen (``apptell.verdicts.calibration``). Nothing but training flows is looked at.
+both are chosen (``apptell.verdicts.calibration``). Only training flows are used.
 """
 
 from __future__ import annotations
@@ -37,28 +37,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PrecisionPromise:
-    """What held-out verdicts say of a precision."""
+    """The temperature and threshold for a precision, from held-out verdicts."""
 
     precision: float
-    """The share of right verdicts among the accepted that was asked for."""
+    """The requested share of right verdicts among the accepted."""
     temperature: float
     threshold: float | None
-    """None when so few groups, or so poor a model, cannot promise that precision."""
+    """None if the groups are too few, or the model is too inaccurate, to promise that precision."""
     n_flows: int
-    """Verdicts it rests on."""
+    """Number of held-out verdicts."""
     n_groups: int
-    """Groups they are of."""
+    """Number of their groups."""
     coverage: float
-    """Share of the held-out verdicts that the threshold accepts; 0 where nothing can be promised."""
+    """Share of the held-out verdicts that the threshold accepts; 0 if nothing can be promised."""
 
     @property
     def sentence(self) -> str:
-        """What was found, for people."""
+        """The result as a sentence."""
         held = f"{self.n_flows:,} held-out verdicts of {self.n_groups} groups"
         if self.threshold is None:
             return (
-                f"{held} cannot promise {self.precision:.0%}: the model is as it would be without a "
-                "precision, neither its threshold nor its confidences are changed."
+                f"{held} cannot promise {self.precision:.0%}: the model is the same as without a "
+                "requested precision; neither its threshold nor its confidences are changed."
             )
         return (
             f"{held} promise {self.precision:.0%} at threshold {self.threshold:.3f}, which accepts "
@@ -85,15 +85,15 @@ def promise_precision(
         apps: the class of each.
         task: the model that is to be trained on all of them.
         precision: share of right verdicts among the accepted, above 0, below 1.
-        method: what new flows will differ in, as the split of the test side has it.
+        method: the split method, which determines what differs in the held-out flows.
         n_folds: folds of the training side; as many models are trained.
         level: ``app`` or ``activity``.
         late: late views of the flows, which the models learn from as well; none is a verdict.
         show: called with the share done, 0 to 1, and words.
 
     Raises:
-        DatasetError: the groups are too few to be parted.
-        UsageError: a precision that is not between 0 and 1.
+        DatasetError: there are too few groups to hold some out.
+        UsageError: the precision is not between 0 and 1.
     """
     chosen = Selection.of(flows)
     everything = Split(np.arange(len(chosen)), np.zeros(0, np.int64), method, optimistic=False)

@@ -1,8 +1,8 @@
-"""Flows of apps and of background in; all of the paper's Section 4 on them out.
+"""Reproduces the paper's Section 4 on flows of apps and of background.
 
 Section 4: a random 80/20 split, the network and the forest with all 37 features (Tables 4 to 6), the
-threshold 0.85 (4.2), and the network once more with the class Other (4.3). What the paper leaves out
-stands beside it: several seeds, intervals, a paired test, accuracy by packets seen, calibration, times.
+threshold 0.85 (4.2), and the network once more with the class Other (4.3). The report adds what the paper
+does not give: several seeds, intervals, a paired test, accuracy by packets seen, calibration, times.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ EPOCHS: Final = 100
 _CPU_EPOCHS, _SEEDS = 15, 5
 _QUICK_EPOCHS, _QUICK_SEEDS = 10, 2
 MIN_FLOWS: Final = 5
-"""Flows of an app that there must be at least: one to test, four to learn from."""
+"""Minimum number of flows of an app: one for testing, four for training."""
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """How much is trained."""
+    """The number of epochs and seeds."""
 
     epochs: int
     seeds: tuple[int, ...]
@@ -63,14 +63,14 @@ class Schedule:
         *,
         quick: bool = False,
     ) -> Schedule:
-        """What is trained: the paper's epochs where a GPU is at hand, else fewer.
+        """Chooses epochs and seeds: the paper's epochs with a GPU, otherwise fewer.
 
         Args:
-            epochs: passes (default: 100 on a GPU, 15 on a CPU, 10 when it must be quick).
-            seeds: how many seeds (default: 5, 2 when it must be quick).
+            epochs: passes (default: 100 on a GPU, 15 on a CPU, 10 with ``quick``).
+            seeds: number of seeds (default: 5, 2 with ``quick``).
             seed: the first seed.
             device: ``auto``, ``cpu`` or ``cuda``.
-            quick: whether it must be quick.
+            quick: whether to reduce epochs and seeds.
 
         Raises:
             MissingError: PyTorch is not installed.
@@ -84,7 +84,7 @@ class Schedule:
 
     @property
     def words(self) -> str:
-        """What was reduced, for the head of every table it touches."""
+        """What was reduced, for the captions of tables."""
         seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
         if self.epochs >= EPOCHS:
             return f"{self.epochs} epochs as in the paper, {seeds}"
@@ -98,7 +98,7 @@ class SeedResult:
     seed: int
     evaluation: Evaluation
     right: NDArray[np.bool_]
-    """Whether each tested flow was named rightly, in the split's order."""
+    """Whether each tested flow was identified correctly, in the split's order."""
     train_s: float
     identify_s: float
 
@@ -120,7 +120,7 @@ class Reproduction:
     with_other: tuple[SeedResult, ...]
     """The network with Other (Section 4.3); empty without background."""
     after: tuple[float, ...]
-    """Mean accuracy of the network when only 1, 2, ... 5 payload packets were seen."""
+    """Mean accuracy of the network after only 1, 2, ... 5 payload packets."""
     p_values: tuple[float, ...]
     """McNemar's test of network against forest, by seed."""
     claims: tuple[Claim, ...]
@@ -201,10 +201,10 @@ class Reproduction:
         """Writes a report's folder: report.html, metrics.json, a CSV for each table.
 
         Args:
-            folder: made when it is not there; files of an earlier report are replaced.
-            data: what the flows are called.
+            folder: created if it is missing; files of an earlier report are replaced.
+            data: name of the data.
             metrics: the content of ``metrics.json``.
-            command: what makes the report again.
+            command: the command that creates the report again.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -214,7 +214,7 @@ class Reproduction:
                 "Section 4 of Zhao and Chen, Smartphone Application Identification by Convolutional "
                 f"Neural Network, on {data}. {self.schedule.words}."
             ),
-            "The split is the paper's, random by flow: it flatters every model (see apptell compare).",
+            "The split is the paper's, random by flow, which is optimistic (see apptell compare).",
         ]
         title = "The paper's Section 4, reproduced"
         write_page(folder, title, words, self.sections, metrics, command)
@@ -235,8 +235,8 @@ def reproduce_paper(
             column groups but audit; of a selection, payload is read and encoded a batch at a time.
         labels: the app of each, ``other`` for background.
         schedule: epochs, seeds, device.
-        cache: the folder of results that are kept: interrupted, it goes on where it stopped.
-        show: called with the share done, 0 to 1, and words.
+        cache: the folder of kept results, from which an interrupted run continues.
+        show: called with the share done, 0 to 1, and a description.
 
     Raises:
         DatasetError: fewer than two apps, or an app with too few flows.
@@ -245,10 +245,10 @@ def reproduce_paper(
     truth = np.asarray(labels, dtype=np.str_)
     counts = Counter(truth[truth != OTHER].tolist())
     if len(counts) < 2:
-        raise DatasetError(f"{len(counts)} apps beside {OTHER!r}; the paper needs two or more")
+        raise DatasetError(f"{len(counts)} apps besides {OTHER!r}; at least two are needed")
     app, fewest = min(counts.items(), key=lambda item: (item[1], item[0]))
     if fewest < MIN_FLOWS:
-        raise DatasetError(f"app {app} has {fewest} flows; {MIN_FLOWS} are needed")
+        raise DatasetError(f"app {app} has {fewest} flows; at least {MIN_FLOWS} are needed")
     has_other = bool((truth == OTHER).any())
     alone = np.flatnonzero(truth != OTHER)
     section = _Section4(Selection.of(flows), truth, schedule, cache)
@@ -292,7 +292,7 @@ def _limits(device: str, n_apps: int) -> tuple[float, float]:
 
 
 class _Section4:
-    """The flows and what is trained on them."""
+    """Runs the trainings of Section 4."""
 
     meter: ProgressMeter
 
@@ -311,7 +311,7 @@ class _Section4:
         self.captures = flows.flows.numpy("capture")
 
     def work(self, n_alone: int, n_with_other: int) -> float:
-        """What all seeds take, as ``ProgressMeter`` counts it."""
+        """The work of all seeds, as ``ProgressMeter`` counts it."""
         share = 0.8
         each = estimated_work(self.cnn, round(share * (n_alone + n_with_other)))
         each += estimated_work(self.trees, round(share * n_alone))
@@ -389,11 +389,11 @@ class _Section4:
 
 
 def first_packets(flows: FlowBatch, n_packets: int) -> FlowBatch:
-    """The flows as they looked after their first payload packets: what images are made from, cut.
+    """The flows as they were after their first payload packets, with the columns for images cut.
 
     Args:
         flows: with the group segments.
-        n_packets: payload packets that are kept, 1 or more.
+        n_packets: number of payload packets to keep, 1 or more.
     """
     names = ("segment_length", "segment_to_server", "segment_time_ns", "segment_bytes")
     cut = {

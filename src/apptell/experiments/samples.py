@@ -1,4 +1,4 @@
-"""The embedded samples, recordings of real messaging servers and clients, in; a dataset of them out."""
+"""Builds a dataset of the embedded samples, recordings of real messaging servers and clients."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def embedded_dataset(folder: Path, progress: Callable[[str], None] | None = None
         progress: called with the name of each capture before it is read.
 
     Raises:
-        DatasetError: the folder holds a dataset of something else.
+        DatasetError: the folder holds a dataset of other sources.
         OutputError: the folder cannot be written.
     """
     labelled = LabelSearch(

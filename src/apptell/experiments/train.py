@@ -1,4 +1,4 @@
-"""A dataset and a model's name in; the trained model, and its figures on flows kept from it, out."""
+"""Trains a model on one side of a split, and measures it on the other."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrainedModel:
-    """A model, and how right it is on flows that it did not learn from.
+    """A trained model with its figures on flows that it was not trained on.
 
     Example:
         >>> trained = apptell.train("dataset/", "paper-rf", split="source", hyperparameters={"n_trees": 10})
@@ -54,13 +54,13 @@ class TrainedModel:
     model: Model
     """The model, ready to run."""
     split: Split
-    """Rows of the labelled flows that were learned from, and those that were measured on."""
+    """Rows of the labelled flows for training and for measuring."""
     flows: Selection
     """The labelled flows that the split divides."""
     test: EvaluatedModel | None
-    """The figures; None when every flow was learned from and no other dataset was given."""
+    """The figures; None if every flow was used for training and no other dataset was given."""
     promise: PrecisionPromise | None
-    """What held-out verdicts say of the precision asked for; None when none was."""
+    """The promise of the requested precision; None if none was requested."""
     weights: bytes = field(repr=False)
     """The ONNX model."""
     unknown: bytes | None = field(default=None, repr=False)
@@ -68,15 +68,15 @@ class TrainedModel:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether the user stopped the training; the model is then the best one so far."""
+        """Whether the user interrupted the training; the model is then the best one so far."""
         return bool(self.model.info.get("training", {}).get("interrupted"))
 
     def save(self, folder: str | Path, *, replace: bool = False) -> None:
         """Writes the model's folder: model.json, model.onnx, README.md, and split.jsonl.
 
         Args:
-            folder: made when it is not there.
-            replace: whether a model that is there may be replaced.
+            folder: created if it is missing.
+            replace: whether an existing model may be replaced.
 
         Raises:
             OutputError: the folder cannot be written, or holds something that must not be replaced.
@@ -117,35 +117,36 @@ def train(
         dataset: a dataset or its folder, or some flows of one.
         model: the name of a recipe: ``fusion``, ``fast``, ``paper-cnn``, ``paper-rf``, ...
         out: the model's folder (default: none; ``TrainedModel.save`` writes one later).
-        replace: whether a model that is there may be replaced.
-        split: a split by name, a file that holds a split, or ``none`` to learn from every flow
-            (default: ``paper``, and ``none`` with ``test``).
-        test: measure on these flows instead of the split's test side.
+        replace: whether an existing model may be replaced.
+        split: a split by name, a file that holds a split, or ``none`` to train on every flow (default:
+            ``paper``, or ``none`` with ``test``).
+        test: flows to measure on instead of the split's test side.
         epochs: passes over the training flows, for models that learn in passes.
-        seed: of everything random.
+        seed: seed of all random numbers.
         device: ``auto``, ``cpu`` or ``cuda``.
         ports: whether ``paper-rf`` sees the two ports.
-        packets: payload packets that the model sees, where that can be chosen.
-        names: what becomes of server names in models that read them: ``on``, ``masked`` or ``hashed`` (default:
-            ``on``, and ``masked`` where names are what the labels come from).
+        packets: payload packets that the model sees, if they can be chosen.
+        names: how models that read server names see them: ``on``, ``masked`` or ``hashed`` (default: ``on``,
+            and ``masked`` where names are what the labels come from).
         hyperparameters: numbers of the recipe that are not its defaults, by name.
         views: ``late`` also learns from later packets of the training side's connections, where the dataset has
             them; nothing is measured on them.
-        precision: choose the threshold that promises this share of right verdicts, on held-out groups.
-            Where nothing can be promised the model is as it would be without this.
+        precision: choose the threshold that promises this share of right verdicts, on held-out groups. If it
+            cannot be promised, the model is the same as without this argument.
         unknown: also learn to recognise flows of apps that are not in the dataset, which takes some ten more
             trainings on parts of the flows.
         level: ``app`` or ``activity``.
-        system: what the phone's own traffic is: ``other``, ``system`` or ``drop``.
-        progress: called with the share done, 0 to 1, and words.
-        notify: called with a sentence on what is about to be done, or was found.
+        system: the class of the phone's own traffic: ``other``, ``system``, or ``drop`` to leave it out.
+        progress: called with the share done, 0 to 1, and a description.
+        notify: called with notices, one sentence each.
 
     Raises:
-        DatasetError: too few flows or apps, or the model reads payload and the flows have none.
-        UsageError: no such model, split, device or hyperparameter, or a precision that is none.
+        DatasetError: there are too few flows or apps, or the model reads payload and the flows have none.
+        UsageError: there is no such model, split, device or hyperparameter, or the precision is not between 0
+            and 1.
         MissingError: the training libraries are not installed.
         OutputError: the folder cannot be written, or holds something that must not be replaced.
-        KeyboardInterrupt: interrupted before there was anything to keep.
+        KeyboardInterrupt: the training was interrupted before its first epoch ended.
 
     Example:
         >>> trained = apptell.train("dataset/", "paper-rf", out="forest/", split="source")
@@ -156,7 +157,7 @@ def train(
     """
     notify = notify or _silent
     recipe = recipe_of(model)
-    recipe.complete(hyperparameters)  # an unknown one is refused before anything is read
+    recipe.complete(hyperparameters)  # unknown ones are refused before anything is read
     _check_views(views, recipe)
     if precision is not None and not 0 < precision < 1:
         raise UsageError(f"precision {precision} is not between 0 and 1")
@@ -270,12 +271,14 @@ def _check_views(views: str | None, recipe: Recipe) -> None:
 
 
 def _plan(model: str, learned: Selection, tested: Selection, sides: Split, measured_on: str) -> str:
-    """What is about to be trained on what, in a sentence."""
-    warning = " (random by flow: optimistic on networks it never saw)" if sides.optimistic else ""
+    """The training and test flows as a sentence."""
+    warning = (
+        " (random by flow, which is optimistic for unseen networks)" if sides.optimistic else ""
+    )
     if not len(tested):
-        return f"{model}: {len(learned):,} flows to learn from, and none to measure on."
+        return f"{model}: {len(learned):,} flows for training, and none for measuring."
     return (
-        f"{model}: {len(learned):,} flows to learn from, {len(tested):,} to measure on: "
+        f"{model}: {len(learned):,} flows for training, {len(tested):,} for measuring: "
         f"{measured_on}{warning}."
     )
 
@@ -305,7 +308,7 @@ def _promise(
 def _metrics(
     found: EvaluatedModel, measured_on: str, kept: PrecisionPromise | None
 ) -> dict[str, Any]:
-    """What ``model.json`` keeps of the figures."""
+    """The figures that ``model.json`` keeps."""
     result = found.evaluation
     return {
         "measured_on": f"{measured_on}, {len(found.flows)} flows",
@@ -327,4 +330,4 @@ def _by_epoch(progress: Callable[[float, str], None]) -> Callable[[Progress], No
 
 
 def _silent(_sentence: str) -> None:
-    """Says nothing."""
+    """Ignores a notice."""

@@ -1,8 +1,8 @@
-"""One training and its test in, probabilities out; from the cache when it was done before.
+"""Trains and tests one model on given inputs, or returns the cached result.
 
-A run is named by the hash of everything its result depends on: the inputs and apps that are learned
-from, the inputs that are tested, the model and its settings. So a comparison that was interrupted goes
-on where it stopped, and a comparator is trained once for each dataset, split and setting.
+A result is named by the hash of everything it depends on: the training inputs and apps, the test inputs, the
+model and its settings. An interrupted comparison therefore continues where it stopped, and a model is trained
+once for each dataset, split and setting.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Learner(Protocol):
-    """What a run needs of a model."""
+    """The methods of a model that a trial needs."""
 
     classes_: NDArray[Any]
 
@@ -46,21 +46,21 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """What came of one training."""
+    """The result of one training."""
 
     apps: tuple[str, ...]
     """Columns of the probabilities."""
     probabilities: NDArray[np.float32]
     """Of the tested flows, shape (n, k)."""
     train_s: float
-    """Seconds the training took."""
+    """Seconds of the training."""
     identify_s: float
-    """Seconds the tested flows took, encoding not counted."""
+    """Seconds for the tested flows, without encoding."""
     cached: bool
-    """Whether it was done before."""
+    """Whether the result came from the cache."""
 
     def spread(self, apps: tuple[str, ...]) -> NDArray[np.float32]:
-        """The probabilities with a column for each of ``apps``; 0 for one never learned."""
+        """The probabilities with a column for each of ``apps``; 0 for apps without training data."""
         wide = np.zeros((len(self.probabilities), len(apps)), dtype=np.float32)
         wide[:, [apps.index(app) for app in self.apps]] = self.probabilities
         return wide
@@ -79,23 +79,23 @@ def run_trial(
 
     Args:
         task: the model.
-        learned: inputs to learn from, shape (n, ...).
+        learned: training inputs, shape (n, ...).
         apps: their apps, shape (n,).
-        tested: inputs to name, shape (m, ...).
-        cache: the folder that results are kept in; made when it is not there.
+        tested: test inputs, shape (m, ...).
+        cache: the folder of results; created if it is missing.
         progress: called about twice a second by models that learn in passes.
-        groups: where each flow to learn from came from, shape (n,), for models that learn from it.
+        groups: the source of each training flow, shape (n,), for models that use it.
 
     Raises:
-        DatasetError: fewer than two apps to learn.
+        DatasetError: there are fewer than two apps.
         MissingError: the training libraries are not installed.
         OutputError: the cache cannot be written.
-        KeyboardInterrupt: the user stopped it; a checkpoint of models that learn in passes is kept.
+        KeyboardInterrupt: the user interrupted it; models that learn in passes keep a checkpoint.
     """
     if len(np.unique(apps)) < 2:
         raise DatasetError(
-            f"a training side has one app only, {apps[0] if len(apps) else 'none'}; "
-            "two are needed: take fewer folds or another split"
+            f"a training side has only one app, {apps[0] if len(apps) else 'none'}; "
+            "at least two are needed: use fewer folds or another split"
         )
     if not task.is_grouped:
         groups = None

@@ -1,4 +1,4 @@
-"""Labelled flows and the probabilities of their classes in; a table of verdicts, a row each, out.
+"""A table of verdicts on labelled flows, one row for each verdict.
 
 The columns are those of ``apptell identify``, then the true class, the probability of every class
 (``probability_signal``), and the seed and fold of a comparison.
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
 
 _CHUNK: Final = 65_536
-"""Verdicts that are in memory as a table at once."""
+"""Maximum number of verdicts in memory as a table."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictTable:
-    """The verdicts of one model on n flows, or on some of them once a seed."""
+    """The verdicts of one model on n flows, or on some of them once per seed."""
 
     flows: FlowBatch
     """n flows with the group core."""
@@ -43,7 +43,7 @@ class VerdictTable:
     threshold: float
     """Smallest accepted confidence."""
     model: str
-    """Name and hash, or name alone."""
+    """Name and hash, or only the name."""
     probabilities: NDArray[np.float32]
     """Of each verdict, shape (m, k)."""
     rows: NDArray[np.int64] | None = None
@@ -51,7 +51,7 @@ class VerdictTable:
     seed: NDArray[np.int64] | None = None
     """Of each verdict, shape (m,)."""
     fold: NDArray[np.int64] | None = None
-    """In which each flow was tested, shape (m,)."""
+    """The fold of each verdict, shape (m,)."""
 
     def __len__(self) -> int:
         return len(self.probabilities)

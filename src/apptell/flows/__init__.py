@@ -1,4 +1,4 @@
-"""HeaderBatch in, FlowBatch out: the 5-tuple table, client and server, first segments, names."""
+"""Assembles decoded packets into flows: 5-tuple table, client and server, first segments."""
 
 from __future__ import annotations
 

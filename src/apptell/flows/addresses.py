@@ -1,4 +1,4 @@
-"""Flow records in, addresses of their clients or servers out: as text (RFC 5952) and as 16 bytes."""
+"""Formats the client or server addresses of flow records as text (RFC 5952) and as 16 bytes."""
 
 from __future__ import annotations
 

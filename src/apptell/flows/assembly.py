@@ -1,4 +1,4 @@
-"""Packets in, flows out: decoder, reassembly of IP fragments and flow table in their one order."""
+"""Combines the decoder, the reassembly of fragments and the flow table."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 class Assembly:
-    """Makes flows of packets, batch by batch; opens no file and reads no clock.
+    """Assembles packets into flows, batch by batch, without reading a file or a clock.
 
     Args:
-        options: how packets become flows. Fragments are put together in the mode ``clean`` alone: the paper
-            does not.
+        options: how packets become flows. Fragments are reassembled only in the mode ``clean``; the paper
+            does not reassemble.
         share: as ``FlowTable`` takes it.
         add_names: as ``FlowTable`` takes it.
         watch: called with the decoded packets before they become part of flows.
@@ -42,10 +42,10 @@ class Assembly:
         self.tally = Tally()
         """What became of each packet in the decoder."""
         self.table = FlowTable(options, share, add_names)
-        """The flows in the making: ask it for those that are decided, early, idle or left at the end."""
+        """The table of open flows; it returns those that are decided, early, idle or left at the end."""
 
     def add(self, packets: PacketBatch, capture: str = "") -> Iterator[FlowBatch]:
-        """Adds packets; yields finished flows when many wait or room is needed.
+        """Adds packets; yields finished flows when many are waiting or space is needed.
 
         Args:
             packets: in capture order.
@@ -60,7 +60,7 @@ class Assembly:
         return self.table.add(headers, capture, packets.owners)
 
     def release(self) -> None:
-        """Gives the memory back; the counters stay, and nothing may be added any more."""
+        """Frees the memory. The counters stay; no packets may be added afterwards."""
         self.table.release()
         if self._reassembler is not None:
             self._reassembler.release()

@@ -1,6 +1,6 @@
-"""Flow records in, which side is the client and how that was told out.
+"""Determines which side of a flow is the client, and by which rule.
 
-The rules in their order: a handshake; a hello, request or greeting in the first segments; the service port
+The rules, in order: a handshake; a hello, request or greeting in the first segments; the service port
 (RFC 6335 for the dynamic range); private against public address; who spoke first.
 """
 
@@ -17,7 +17,7 @@ BY_HANDSHAKE, BY_SIGNATURE, BY_PORT, BY_PRIVATE, BY_FIRST = range(len(CLIENT_RUL
 
 @inlined
 def _speaks_as(arena, at, stored, is_tcp):
-    """What the first bytes of a segment say of their sender: 1 client, 2 server, 0 nothing."""
+    """What the first bytes of a segment say about their sender: 1 client, 2 server, 0 nothing."""
     if stored < 4:
         return 0
     b0, b1, b2, b3 = arena[at], arena[at + 1], arena[at + 2], arena[at + 3]
@@ -102,8 +102,8 @@ def _client_by_evidence(flow, arena, arena32, service_ports):
 def client_of(flow, arena, arena32, service_ports):
     """The client of a flow: (side 0 A or 1 B, rule).
 
-    What the handshake says stands. What an earlier part of the connection showed stands unless this part
-    shows something stronger.
+    The handshake decides if there is one. Otherwise the result of an earlier part of the connection is kept
+    unless this part has stronger evidence.
     """
     if flow.client and flow.client_rule == BY_HANDSHAKE:
         return np.int64(flow.client) - 1, BY_HANDSHAKE

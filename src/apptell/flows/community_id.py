@@ -1,4 +1,4 @@
-"""5-tuples in, Community ID v1 out: the flow hash that Zeek, Suricata and others share.
+"""Computes Community ID v1, the flow hash that Zeek, Suricata and other tools share.
 
 Source: the Community ID specification, version 1: ``1:`` and the base64 of SHA-1 (FIPS 180-4) over seed,
 the two addresses, protocol, a zero byte and the two ports, the smaller endpoint first.
@@ -93,7 +93,7 @@ def _step(step, kind, constant, words, states):
 def hash_blocks(words, states):
     """SHA-1 (FIPS 180-4, section 6.1.2) of one 64-byte block in each lane.
 
-    Step by step for all lanes at once, so that one instruction of the processor works on many.
+    Each step is done for all lanes at once, so that the processor's vector instructions are used.
 
     Args:
         words: uint32 (80, lanes); rows 0 to 15 hold the blocks, big-endian words; the others are filled in.

@@ -1,4 +1,4 @@
-"""A capture in, its flows as they were while they were young out: after one, two, ... payload packets."""
+"""Reads the state of each flow after one, two, ... payload packets, before its verdict is due."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_early(
     options: FlowOptions | None = None,
     add_names: Callable[[FlowBatch], FlowBatch] | None = None,
 ) -> tuple[dict[int, FlowBatch], FlowBatch]:
-    """What is known of each flow after each payload packet before its verdict is due, and when it ended.
+    """Reads each flow as it was after each payload packet before its verdict was due, and at its end.
 
     Packets are added one by one, as a sensor that never lags would.
 

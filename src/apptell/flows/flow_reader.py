@@ -1,4 +1,4 @@
-"""A source in, finished flows out: reader and assembly joined, with every packet accounted for."""
+"""Reads the finished flows of a source, and accounts for every packet."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from apptell.packets import HeaderBatch
 
 HAND_OUT_S: Final = 1.0
-"""How long finished flows wait for others to be handed out with, while packets come."""
+"""While packets arrive, finished flows are collected for this long before they are returned as a batch."""
 LOOK_FLOWS: Final = 1 << 18
 """Finished flows after which an observer is shown the open ones."""
 
 
 class Observer(Protocol):
-    """Is told what finished flows tell too late: DNS answers, and the names of open flows."""
+    """Receives DNS answers and open flows early, because finished flows would bring them too late."""
 
     def learn(self, answers: pa.RecordBatch) -> None:
         """Takes the DNS answers of some packets, before flows that end with them are handed out."""
@@ -43,7 +43,7 @@ class Observer(Protocol):
 
 @dataclass(slots=True)
 class FlowStats:
-    """Where every packet of a source went: right whenever flows are handed out, final at the end."""
+    """What became of every packet of a source: correct whenever flows are returned, final at the end."""
 
     capture: CaptureStats = field(default_factory=CaptureStats)
     """Files, formats, link types, snap-length cuts, damage."""
@@ -62,7 +62,7 @@ class FlowStats:
     in_flows: int = 0
     """Packets that became part of a flow."""
     not_asked: int = 0
-    """TCP or UDP packets of a protocol that no flows were asked of."""
+    """TCP or UDP packets of a transport that was not selected."""
     after_close: int = 0
     """Packets of closed connections that came after their flow's end and brought nothing new."""
     flows: int = 0
@@ -76,10 +76,9 @@ class FlowStats:
 
 
 class FlowReader:
-    """Flows of a source, batch by batch; to be iterated once.
+    """The flows of a source, batch by batch. It can be iterated once.
 
-    Iterating raises ``CaptureError`` where the capture is damaged, after every flow that precedes the
-    damage was handed out.
+    Iterating raises ``CaptureError`` if the capture is damaged, after every flow that precedes the damage.
 
     Example:
         >>> with apptell.read_flows("phone.pcap") as reader:
@@ -157,7 +156,7 @@ class FlowReader:
                 self._observer.learn(answers)
 
     def _look(self) -> None:
-        """Shows open flows to the observer: at once while more is written, else after many flows."""
+        """Passes open flows to the observer: immediately if the source is growing, otherwise after many."""
         if self._observer is None or (
             self._hand_out_s and self.stats.flows - self._looked_at < LOOK_FLOWS
         ):

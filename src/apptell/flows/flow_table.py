@@ -1,4 +1,4 @@
-"""FlowTable: decoded packets in, finished flows out; opens no file and reads no clock.
+"""The flow table: assembles decoded packets into flows, without reading a file or a clock.
 
 Time comes from the packets, or from ``advance`` when none arrive.
 """
@@ -43,12 +43,12 @@ OPEN_TOTALS: Final = np.dtype(
 
 
 class FlowTable:
-    """Flows in the making.
+    """The table of open flows.
 
     Args:
         options: how packets become flows.
-        share: ``(i, n)``: take only the i-th of n shares of all tuples, told by a hash of the tuple. The
-            flows of n such tables that see the same packets are the flows of one table.
+        share: ``(i, n)``: take only the i-th of n shares of all tuples, selected by a hash of the tuple. The
+            flows of n such tables that see the same packets are together the flows of a single table.
         add_names: fills the columns of the group *names* (``apptell.names.add_names``); without it they are
             null.
     """
@@ -105,7 +105,7 @@ class FlowTable:
 
     @property
     def n_not_asked(self) -> int:
-        """TCP or UDP packets of a protocol that no flows are made of."""
+        """TCP or UDP packets of a transport that was not selected."""
         return int(self._memory.counters["n_not_asked"])
 
     @property
@@ -115,7 +115,7 @@ class FlowTable:
 
     @property
     def n_active(self) -> int:
-        """Open flows, those still without payload too."""
+        """Open flows, including those without payload."""
         counters = self._memory.counters
         return int(counters["n_occupied"] - counters["n_dormant"])
 
@@ -132,12 +132,13 @@ class FlowTable:
     def add(
         self, headers: HeaderBatch, capture: str = "", owners: Sequence[Owner] = ()
     ) -> Iterator[FlowBatch]:
-        """Adds decoded packets; yields finished flows when many wait or room is needed.
+        """Adds decoded packets; yields finished flows when many are waiting or space is needed.
 
         Args:
             headers: packets in capture order.
             capture: name of the capture they come from.
-            owners: what the packets' owner numbers stand for; the same growing list for a whole capture.
+            owners: the owners that the packets' owner numbers refer to; the same growing list for a whole
+                capture.
         """
         memory, options = self._memory, self.options
         rules = self._rules()
@@ -164,7 +165,8 @@ class FlowTable:
                 hash_table.rebuild_buckets(memory.arrays())
             else:
                 yield from self._make_room(full)
-        # A sweep looks at every record: it comes after so many packets, so that a packet pays for one.
+        # A sweep examines every record. It is done after as many packets, so that its cost per packet is one
+        # record.
         if (
             self.clock_ns - int(memory.counters["swept_ns"]) > _SECOND
             and self.n_flow_packets - self._swept_packets >= memory.counters["n_records"]
@@ -203,7 +205,7 @@ class FlowTable:
             self._sweep(self.clock_ns, self._idle_ns + state.REORDERING_NS)
 
     def end_closed(self, now_ns: int) -> Iterator[FlowBatch]:
-        """Ends the flows whose connections were closed a second before ``now_ns``; looks at these alone."""
+        """Ends the flows whose connections were closed a second before ``now_ns``; examines only these."""
         turnover.end_closed_by(now_ns, self._memory.arrays())
         yield from self.take()
 
@@ -223,7 +225,7 @@ class FlowTable:
         """Finished flows, in batches.
 
         With the option ``reports_once``, flows that ``take_decided`` gave with a whole TLS hello come in
-        batches of their own, with the group *core* alone: whoever took them knows what does not change.
+        separate batches with only the group *core*: the caller already has what does not change.
         """
         memory = self._memory
         while self.n_ready:
@@ -265,11 +267,12 @@ class FlowTable:
             self._hand_out(waiting, self._groups, has_ended=True)
 
     def take_decided(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
-        """Flows whose verdict became due since the last call, each once, in the order they became so.
+        """Flows whose verdict has become due since the last call, each once, in that order.
 
-        Those that have ended meanwhile are among them, and come as finished ones later; not those that came
-        as finished ones already. Needs the option ``lists_decided``. What a verdict rests on (``decided_*``
-        and the first payload packets) is the same when the flow ends; totals are those so far.
+        Flows that have ended since then are included, and are returned again as finished ones, unless they
+        were already. Needs the option ``lists_decided``. The columns that a verdict is based on
+        (``decided_*`` and the first payload packets) do not change until the flow ends; totals are those so
+        far.
         """
         memory = self._memory
         self._learn_waiting()
@@ -286,7 +289,7 @@ class FlowTable:
     def take_early(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
         """Open flows with one to four payload packets that had one since the last call, each once.
 
-        Needs the option ``lists_early``. All columns say what is known so far.
+        Needs the option ``lists_early``. All columns hold what is known so far.
         """
         memory = self._memory
         self._learn_waiting()
@@ -296,7 +299,7 @@ class FlowTable:
             yield self._hand_out(listed, self._groups, has_ended=False)
 
     def open_totals(self) -> NDArray[Any]:
-        """What the decided open flows have moved so far, of both directions together; a copy, shape (n,).
+        """Packets and bytes of the decided open flows so far, both directions together; a copy, shape (n,).
 
         Its fields are ``connection_id``, ``part``, ``packets`` and ``bytes``.
         """
@@ -334,7 +337,7 @@ class FlowTable:
         turnover.sweep(now_ns, idle_ns, max(state.FORGET_NS, idle_ns), memory.arrays())
 
     def _make_room(self, full: int) -> Iterator[FlowBatch]:
-        """Hands out what is ready, then forgets old connections, then ends old flows, until it fits."""
+        """Yields finished flows, then drops old connections, then ends old flows, until there is space."""
         memory = self._memory
         self._sweep(self.clock_ns, self._idle_ns + state.REORDERING_NS)
         had_ready = self.n_ready > 0

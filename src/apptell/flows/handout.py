@@ -1,4 +1,4 @@
-"""Flow records in, FlowBatch out: the columns of flows, their kept segments as Arrow lists.
+"""Converts flow records to a ``FlowBatch``, with their kept segments as Arrow lists.
 
 The kernels write into slabs that Arrow takes over as they are.
 """
@@ -231,7 +231,7 @@ def hand_out(
     slabs: Slabs,
     known_after_ns: int | None = None,
 ) -> FlowBatch:
-    """Some flows as a FlowBatch with the column groups asked for.
+    """Converts flow records to a FlowBatch with the requested column groups.
 
     Args:
         memory: the table's.

@@ -1,4 +1,4 @@
-"""A 5-tuple in, its flow record out: the hash table of the flow table (open addressing, linear probing)."""
+"""The hash table from 5-tuples to flow records (open addressing, linear probing)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A 5-tuple in, its hashes out: a keyed one that places it in the hash table, a stable one for its ids.
+"""Hashes of 5-tuples: a keyed one for the hash table, and a stable one for ids.
 
-Whoever sends the packets chooses the 5-tuples. The place in the hash table therefore depends on a secret key
+The sender of packets chooses their 5-tuples. The place in the hash table therefore depends on a secret key
 (SipHash-1-3: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012, with one and three rounds), so
 that nobody can choose tuples that collide. The stable hash has no key: connection ids and the shares of
 several processes must be the same in each process and on each run.

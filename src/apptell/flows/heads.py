@@ -1,4 +1,4 @@
-"""The beginning of a flow: which segments keep their bytes, and which bytes of a segment are new there.
+"""Decides which segments at the beginning of a flow keep their bytes, and which of the bytes are new.
 
 As long as all payload of a flow is kept, its segments tell exactly what was seen, however much was reordered or
 sent again. The first segments are kept (``FlowOptions.segments``), then those that continue what may be the
@@ -7,7 +7,7 @@ any number of segments.
 
 Bytes that were sent in two versions before a verdict is due are not kept from the first difference on. A
 receiver trims what it has seen (RFC 9293, section 3.10.7.4), but implementations differ in which version they
-take, so neither is certainly what the flow said. Once a verdict is due, what it rests on stays as it is.
+take, so neither is certain. Once a verdict is due, the data that it is based on does not change.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from apptell.kernels.compiled import inlined, subroutine
 _MAX_STEPS = 16
 """How often the kept segments are gone through for the new bytes of one that overlaps several of them."""
 _MAX_COMPARED = 256
-"""Segments of a flow that are compared with the kept ones; so many never overlap in earnest."""
+"""Segments of a flow that are compared with the kept ones; genuine traffic never overlaps so often."""
 
 
 @inlined
@@ -154,7 +154,8 @@ def _begins_head(arena, at, stored, is_tcp):
 def new_in_head(header, source, flow, way, arena, arena32):
     """What a TCP segment adds to the kept segments of its side, some of whose bytes it may bring again.
 
-    Where kept bytes differ from it, they are given up from there on, unless a verdict is due already. A
+    If kept bytes differ from it, they are discarded from the first difference on, unless a verdict is already
+    due. A
     keep-alive probe is not compared: its byte may be anything (RFC 9293, section 3.8.4).
 
     Args:

@@ -1,4 +1,4 @@
-"""Headers in, flow records out: the flow table's compiled pass. It knows no link type and no clock.
+"""Adds decoded packets to flow records; the compiled pass of the flow table.
 
 The paper's flow (Section 3.1) is the bidirectional 5-tuple with 90 s of silence. ``clean`` adds what TCP
 itself says: a SYN with a new sequence number begins a new connection, and bytes that were seen before are

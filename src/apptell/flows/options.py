@@ -1,4 +1,4 @@
-"""FlowOptions: how packets become flows, checked when they are made."""
+"""Defines ``FlowOptions``: how packets become flows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class FlowOptions:
     """How packets become flows.
 
     Raises:
-        UsageError: a value that cannot be.
+        UsageError: a value is out of range.
 
     Example:
         >>> options = apptell.FlowOptions(transports=(6, 17), idle_timeout_s=30)
@@ -27,9 +27,11 @@ class FlowOptions:
     """
 
     mode: Literal["clean", "paper"] = "clean"
-    """``paper``: 5-tuple and timeout alone, retransmissions counted. ``clean``: TCP's own signs too."""
+    """``paper``: only 5-tuple and timeout; retransmissions count as payload. ``clean``: also follows TCP's
+    sequence numbers and flags.
+    """
     transports: tuple[int, ...] = (TCP,)
-    """IP protocol numbers to make flows of: 6, 17."""
+    """IP protocol numbers of the flows: 6 (TCP), 17 (UDP)."""
     idle_timeout_s: float = 90.0
     """Silence that ends a flow (paper, Section 3.1)."""
     active_timeout_s: float | None = None
@@ -52,9 +54,9 @@ class FlowOptions:
     """Tunnels within tunnels to open; 0 leaves all closed."""
 
     lists_decided: bool = False
-    """Whether flows are also handed out while they are open, as soon as a verdict is due: live use."""
+    """Whether flows are also returned while they are open, as soon as a verdict is due (live use)."""
     lists_early: bool = False
-    """Whether they are handed out too at each payload packet before that, for a verdict before it is due."""
+    """Whether they are also returned at each payload packet before that, for an early verdict."""
     lists_order: bool = False
     """Whether flows come with the columns ``schema.ORDER``, for evidence that rests on earlier packets."""
     reports_once: bool = False
@@ -65,7 +67,7 @@ class FlowOptions:
             raise UsageError(f"flow mode {self.mode!r} is neither 'clean' nor 'paper'")
         if not self.transports or set(self.transports) - {TCP, UDP}:
             raise UsageError(
-                f"transports {self.transports} are not some of {TCP} (TCP) and {UDP} (UDP)"
+                f"transports {self.transports} may contain only {TCP} (TCP) and {UDP} (UDP)"
             )
         if not 0 < self.idle_timeout_s < _MAX_TIMEOUT_S:
             raise UsageError(

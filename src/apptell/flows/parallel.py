@@ -1,7 +1,7 @@
-"""A capture in, its flows out, several processes at work: each takes its share of the 5-tuples.
+"""Reads the flows of a capture with several processes; each takes a share of the 5-tuples.
 
-Every process reads all packets and keeps the flows of its own tuples, so each flow is made by one table
-from all its packets in order: the flows are those of one process, wherever the capture is cut.
+Every process reads all packets and keeps the flows of its own tuples. One table therefore makes each flow
+from all its packets in order, and the flows are the same as those of a single process.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def read_flows_in_parallel(
     read_answers: Callable[[HeaderBatch], pa.RecordBatch] | None = None,
     observer: Observer | None = None,
 ) -> Iterator[FlowBatch]:
-    """Flows of files, made by ``jobs`` processes, in no order between the processes.
+    """Reads flows of files with ``jobs`` processes, in no particular order between the processes.
 
     Args:
         source: a path, a folder or several; not a stream, since each process reads it.
@@ -127,7 +127,7 @@ def read_flows_in_parallel(
         stats: filled in as the processes end.
         add_names: fills the columns of the group *names*.
         read_answers: finds DNS answers among decoded packets, for ``observer``.
-        observer: is told of DNS answers and open flows in time.
+        observer: receives DNS answers and open flows early.
 
     Raises:
         CaptureError: as ``read_flows`` does, after every flow that precedes the damage.
@@ -171,7 +171,7 @@ def read_flows_in_parallel(
                         continue
                     theirs_stats, said = connection.recv()
                 except EOFError:
-                    theirs_stats, said = None, "a reading process ended before its time"
+                    theirs_stats, said = None, "a reading process ended unexpectedly"
                 del waiting[connection]
                 error = error or said
                 if theirs_stats is not None:
@@ -211,7 +211,7 @@ class ParallelFlowReader(FlowReader):
         if in_one_process or not all(
             isinstance(path, str | os.PathLike) and Path(path).exists() for path in paths
         ):
-            raise UsageError("several jobs read files and folders, not streams: take one job")
+            raise UsageError("several jobs can read only files and folders; a stream needs one job")
         super().__init__(open_capture(source), options)
         super().close()
         self._source, self._jobs, self._names = source, jobs, add_names
@@ -230,7 +230,7 @@ class ParallelFlowReader(FlowReader):
 
 
 def _add(stats: FlowStats, share: FlowStats) -> None:
-    """Adds one process' counters: what all have seen is taken once, what each has made is summed."""
+    """Adds one process' counters: those that are the same in all are taken once, the others are summed."""
     stats.capture = share.capture
     for name in (
         "packets",

@@ -1,7 +1,7 @@
-"""Flows with names in, the same out with the names of their connections: for parts that show none themselves.
+"""Copies the names of a connection to later parts of it that show no names themselves.
 
-A TLS connection says its names once, in its first part. Which names a later part has depends on the parts
-before it alone, in the order in which they ended.
+A TLS connection shows its names once, in its first part. The names of a later part depend only on the parts
+before it, in the order in which they ended.
 """
 
 from __future__ import annotations

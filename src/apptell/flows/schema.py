@@ -1,4 +1,4 @@
-"""FlowBatch: a table of finished flows; the one definition of its columns, their types and meanings.
+"""Defines the columns of ``FlowBatch``, a table of finished flows, with their types and meanings.
 
 One row is a bidirectional flow. On disk it is Parquet, in memory an Arrow record batch. A new column
 names its consumer in its description. ``SCHEMA_VERSION`` changes with every change of meaning and is
@@ -39,8 +39,9 @@ MAX_LATE_VIEWS: Final = 5
 """Late views of a connection at most (``FlowOptions.late_view_packets``)."""
 
 CLIENT_RULES: Final = ("handshake", "signature", "port", "private", "first")
-"""How client was told from server: a SYN or SYN-ACK; a hello or request; the lower service port;
-private against public address; who spoke first."""
+"""How the client was determined: by a SYN or SYN-ACK; a hello or request; the lower service port; private
+against public address; who spoke first.
+"""
 END_REASONS: Final = (
     "idle",
     "handshake",
@@ -187,7 +188,7 @@ class SequenceColumns:
 
 
 class Flow:
-    """One flow, for people at a prompt: a view of one row, columns as attributes."""
+    """One flow for interactive use: a view of one row with the columns as attributes."""
 
     __slots__ = ("_row", "_table")
 
@@ -244,7 +245,7 @@ class FlowBatch:
 
     @classmethod
     def trusted(cls, batch: pa.RecordBatch) -> FlowBatch:
-        """Wraps a record batch that was made by ``SCHEMA``: its columns are not looked at."""
+        """Wraps a record batch that was made by ``SCHEMA`` without checking its columns."""
         flows = cls.__new__(cls)
         flows._batch = batch  # noqa: SLF001 - its own
         return flows
@@ -290,7 +291,7 @@ class FlowBatch:
 
     @property
     def columns(self) -> list[str]:
-        """Names of the columns that are there."""
+        """Names of the columns in the batch."""
         return list(self._batch.schema.names)
 
     def to_arrow(self) -> pa.RecordBatch:
@@ -306,10 +307,10 @@ class FlowBatch:
         """One column as an Arrow array.
 
         Raises:
-            DatasetError: the batch was read without it.
+            DatasetError: the batch does not have the column.
         """
         if self._batch.schema.get_field_index(name) < 0:
-            raise DatasetError(f"flows: column {name!r} is not there")
+            raise DatasetError(f"flows: column {name!r} is missing")
         return self._batch.column(name)
 
     def numpy(self, name: str) -> NDArray[Any]:
@@ -320,7 +321,7 @@ class FlowBatch:
         return np.asarray(column.to_numpy(zero_copy_only=False))
 
     def with_columns(self, **columns: Any) -> FlowBatch:
-        """The same flows with some columns put in or replaced (arrays or lists of the same length)."""
+        """The same flows with some columns added or replaced (arrays or lists of the same length)."""
         schema, arrays, fields = self._batch.schema, self._batch.columns, []
         for name, values in columns.items():
             field = _FIELDS.get(name)
@@ -424,7 +425,7 @@ def _offsets(lists: pa.ListArray) -> NDArray[np.int64]:
 
 
 def _values(lists: pa.ListArray) -> pa.Array:
-    """The elements of all lists, as they lie where none is null: ``flatten`` takes longer to see that."""
+    """The elements of all lists without a copy if no list is null, which is faster than ``flatten``."""
     if lists.null_count or not len(lists):
         return lists.flatten()
     offsets = lists.offsets

@@ -1,7 +1,7 @@
-"""Payload in, blocks of the arena out: the first payload bytes, times and lengths that a flow keeps.
+"""Keeps the first payload bytes, times and lengths of a flow in blocks of the arena.
 
-The first segments (``heads`` says which) keep their bytes and sequence numbers, each in a block of its own; of
-later ones the time and the length alone are kept, all in one block.
+The first segments (``heads`` says which) keep their bytes and sequence numbers, each in its own block; of
+later ones, only the time and the length are kept, all in one block.
 """
 
 from __future__ import annotations

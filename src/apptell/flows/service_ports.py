@@ -1,4 +1,4 @@
-"""The ports that servers listen on: the system ports (RFC 6335) and the registered ones that phones meet."""
+"""The ports that servers listen on: the system ports (RFC 6335) and the registered ones common on phones."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Memory for the columns of flows that are handed out: pages come back when Arrow lets go of them.
+"""Memory for the columns of returned flows, reused when Arrow releases it.
 
-A page that is new costs more than writing it. A reader who passes on from batch to batch gets the pages of
-the batches that he has dropped; for one who keeps them all nothing is held back.
+A new page costs more than writing it. A reader that drops each batch before the next gets the same pages
+again; if all batches are kept, nothing is reused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Slabs:
 
 
 class _Lease:
-    """What Arrow holds as long as it needs a slab's memory; gives it back at its end."""
+    """Held by Arrow for as long as it needs a slab's memory; returns the memory when it is deleted."""
 
     __slots__ = ("_free", "_memory")
 

@@ -1,4 +1,4 @@
-"""The flow table's memory: one record per flow, and a slab arena for the payload bytes that flows keep.
+"""The memory of the flow table: one record for each flow, and an arena for kept payload.
 
 A record holds what every packet touches. Payload lives in blocks of a few sizes that are handed back when
 a flow is handed out, so that warm memory is used again; nothing is reserved for bytes that never come.
@@ -59,7 +59,7 @@ FLOW: Final = np.dtype(
         ("only_handshake", np.uint8),  # nothing but SYN and SYN-ACK so far
         ("finished", np.uint8),  # FIN_A, FIN_B, RST_A, RST_B
         ("has_next", np.uint8, (2,)),
-        ("has_initial", np.uint8, (2,)),  # 1: a SYN was seen; 2: the peer's SYN-ACK alone
+        ("has_initial", np.uint8, (2,)),  # 1: a SYN was seen; 2: only the peer's SYN-ACK
         ("has_acknowledged", np.uint8, (2,)),
         ("seen", np.uint8, (2,)),
         ("n_holes", np.uint8, (2,)),
@@ -77,7 +77,7 @@ FLOW: Final = np.dtype(
             "initial",
             np.uint32,
             (2,),
-        ),  # of its SYN; known by a SYN-ACK alone, what that acknowledged
+        ),  # of its SYN; if only a SYN-ACK was seen, what it acknowledged
         ("start_ns", np.int64),
         ("more_sequence", np.int32),  # block of lengths and times beyond the kept segments, -1 none
         ("bucket", np.int32),  # its place in the hash table
@@ -152,7 +152,7 @@ COUNTERS: Final = np.dtype(
         ("n_units", np.int64),  # arena units ever used
         ("n_evicted", np.int64),
         ("n_flow_packets", np.int64),  # packets that became part of a flow
-        ("n_not_asked", np.int64),  # TCP or UDP, but not of a protocol that was asked for
+        ("n_not_asked", np.int64),  # TCP or UDP, but of a transport that was not selected
         ("n_parts", np.int64),  # later parts of connections that have begun
         ("n_after_close", np.int64),  # packets without anything new of a closed connection
         ("closed_first", np.int64),  # the records of closed connections that wait, -1 none
@@ -188,9 +188,9 @@ class Arrays(NamedTuple):
     ready: NDArray[np.int32]
     """Records of ended flows, in the order in which they ended."""
     young: NDArray[np.int32]
-    """Records that were decided lately, in that order; empty where nobody asks for them."""
+    """Records that were decided recently, in that order; empty if not requested."""
     early: NDArray[np.int32]
-    """Undecided records that had payload lately, each once; empty where nobody asks for them."""
+    """Undecided records that recently had payload, each once; empty if not requested."""
     counters: np.void
     """A row of ``COUNTERS``."""
 
@@ -260,7 +260,7 @@ class FlowMemory:
         self.buckets = np.full(len(self.buckets) * 4, -1, dtype=np.int32)
 
     def list_more(self, n: int) -> None:
-        """Room for ``n`` more entries in ``young`` and ``early``, where they are asked for."""
+        """Room for ``n`` more entries in ``young`` and ``early``, if they are requested."""
         self.young = _longer(self.young, int(self.counters["n_young"]) + n)
         self.early = _longer(self.early, int(self.counters["n_early"]) + n)
 

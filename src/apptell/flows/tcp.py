@@ -1,4 +1,4 @@
-"""A TCP packet and its flow in, what it means out: new bytes, another connection, the end of this one.
+"""Interprets a TCP packet in its flow: new bytes, another connection, or the end of this one.
 
 Sequence numbers compare modulo 2**32 (RFC 9293, Section 3.4). ``docs/explanation/flows.md`` has the rules.
 """
@@ -17,7 +17,7 @@ from apptell.kernels.compiled import inlined
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 """Flags of a TCP header."""
 _FAR: Final = 1 << 26
-"""A jump in sequence space that no window explains: the numbering began anew."""
+"""A jump in sequence space that no window explains: the numbering has restarted."""
 
 
 @inlined

@@ -1,6 +1,6 @@
-"""What happens to flow records besides packets: flows decided, ended, forgotten, evicted and handed back.
+"""Changes the state of flow records: decides, ends, forgets, evicts and frees them.
 
-The kernels see arrays alone: ``state.Arrays``.
+The kernels take only arrays: ``state.Arrays``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from apptell.kernels.compiled import inlined, kernel
 BY_IDLE, BY_HANDSHAKE, BY_CAPTURE, BY_EVICTION, BY_CLOSE, _, BY_SHUTDOWN, BY_ACTIVE = range(
     len(END_REASONS)
 )
-"""Why a flow ended, places in ``schema.END_REASONS``; ``handout`` puts what TCP said in their place."""
+"""Why a flow ended, places in ``schema.END_REASONS``; ``handout`` replaces them by the reason from TCP."""
 
 
 @inlined
@@ -94,7 +94,7 @@ def end_closed_by(now_ns, memory):
 
 @inlined
 def decide(record, time_ns, place, records, young, counters):
-    """Freezes what a verdict may rest on; lists the flow where open flows are asked for."""
+    """Freezes the data for a verdict; lists the flow if open flows are requested."""
     flow = records[record]
     flow.decided = DECIDED
     flow.decided_ns = time_ns

@@ -1,1 +1,1 @@
-"""Functions over arrays in, compiled functions out that are cached by everything they are made of."""
+"""Compiles functions over arrays with Numba, and caches the compiled code."""

@@ -1,7 +1,7 @@
-"""The folders where compiled code is kept, those that other users could write to left out.
+"""Finds the folders for cached compiled code, excluding those that other users can write to.
 
-Compiled code is loaded and run as it is found. So a folder counts only where it belongs to this user or to
-root and nobody else may write to it.
+Compiled code is loaded and run without further checks. Therefore a folder is used only if it belongs to this
+user or to root and nobody else can write to it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _PACKAGE: Final = Path(__file__).parents[1]
 def cache_folders() -> list[Path]:
     """Folders to look for compiled code in, the preferred one first. They need not exist.
 
-    That is a folder below the one that the environment variable ``NUMBA_CACHE_DIR`` names; else the package's
-    own ``__pycache__``, then the user's cache folder, so that an install may be read-only.
+    If the environment variable ``NUMBA_CACHE_DIR`` is set, it is a folder below that one. Otherwise they are
+    the package's own ``__pycache__`` and then the user's cache folder, so that the package can be installed
+    read-only.
 
     Raises:
         UsageError: other users can write to the folder that the variable names.
@@ -53,7 +54,7 @@ def cache_folders() -> list[Path]:
 
 
 def why_unsafe(folder: Path) -> str | None:
-    """Why compiled code may not be loaded from a folder; None where it may, or where there is no folder."""
+    """Why compiled code must not be loaded from a folder; None if it may be, or without such a folder."""
     try:
         found = folder.stat()
     except OSError:
@@ -68,7 +69,7 @@ def why_unsafe(folder: Path) -> str | None:
 
 
 def make_writable(folder: Path) -> bool:
-    """Makes a folder that nobody else may write to where there is none; whether files can be written to it."""
+    """Creates the folder, writable only for this user, if necessary; returns whether it is writable."""
     try:
         for each in (folder.parent, folder):
             each.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def make_writable(folder: Path) -> bool:
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Files that are made within are not writable by others, whatever this process' file mode mask is."""
+    """A context in which new files are not writable for others, whatever the umask of the process is."""
     mask = os.umask(0o022)
     os.umask(mask | 0o022)
     try:

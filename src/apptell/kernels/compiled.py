@@ -1,10 +1,10 @@
-"""A function over arrays in, its compiled form out, from a cache that is keyed by all that it is made of.
+"""Declares compiled functions, and caches them under a key of everything that they are made of.
 
 ``kernel`` declares a function that Python calls, ``inlined`` and ``subroutine`` functions that kernels call. A
 kernel's cached form is used while the sources of its module and of the apptell modules that it imports are
-unchanged (``source``), for the same numba, Python, processor and compiler flags. It is read from wherever it is
-found and written to the first folder that may be written to (``folders``); where there is none, it is compiled
-for this process alone.
+unchanged (``source_digest``), for the same numba, Python, processor and compiler flags. It is read from any
+cache folder and written to the first writable one (``cache_folders``). Without a writable folder, it is
+compiled only for this process.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = Tr
     writes only to arrays that are there for its results.
 
     Args:
-        function: takes arrays and numbers alone.
+        function: takes only arrays and numbers.
         fastmath: whether sums of floating-point numbers may be reordered.
-        allocates: whether it makes arrays or hands out views; without, references are not counted, which
+        allocates: whether it creates arrays or returns views. If not, references are not counted; counting
             costs more than the work in a loop over packets.
     """
     if function is None:
@@ -105,7 +105,7 @@ def subroutine(function: Any) -> Any:
 
 
 def extended_by(module: str) -> None:
-    """Says that kernels call functions of a module outside apptell, whose source is part of every key."""
+    """Adds the source of a module outside apptell, whose functions kernels call, to every key."""
     _EXTENSIONS.add(module)
 
 
@@ -153,15 +153,15 @@ class KernelCache(_Cache):
                 self._writable.save_overload(sig, data)
 
     def enable(self) -> None:
-        """Uses the cache."""
+        """Enables the cache."""
         self._is_enabled = True
 
     def disable(self) -> None:
-        """Compiles anew and keeps nothing."""
+        """Disables the cache."""
         self._is_enabled = False
 
     def flush(self) -> None:
-        """Forgets what is kept."""
+        """Empties the cache in the writable folder."""
         if self._writable is not None:
             with suppress(OSError), private_files():
                 self._writable.flush()

@@ -1,4 +1,4 @@
-"""A kernel that is about to be compiled in, one line on standard error out: once for each command.
+"""Prints one line on standard error before the first kernel of a command is compiled.
 
 A library stays silent. The program ``apptell`` calls ``announce_compilation``; the processes that it starts
 share the announcement, so that the line appears once however many of them compile.
@@ -20,14 +20,14 @@ _LINE: Final = "apptell: compiling for this machine; this takes up to a minute a
 
 
 def announce_compilation() -> None:
-    """From now on the first kernel that is compiled, by this process or one that it starts, is announced."""
+    """Announces the next compilation by this process or by one that it starts; later ones are silent."""
     name = Path(tempfile.gettempdir()) / f"apptell-{os.getpid()}-{secrets.token_hex(8)}"
     os.environ[VARIABLE] = str(name)
     atexit.register(name.unlink, missing_ok=True)
 
 
 def compiling() -> None:
-    """Prints the line where a program asked for it and no process of the same command has printed it."""
+    """Prints the line if the program asked for it and no process of the same command has printed it yet."""
     name = os.environ.get(VARIABLE)
     if not name:
         return

@@ -1,7 +1,7 @@
-"""A module's name in, a digest of its source and of every apptell module that it imports out.
+"""Computes a digest of a module's source and of every apptell module that it imports.
 
-A kernel bakes in the constants and the inlined functions of other modules. So its compiled form is valid
-exactly as long as this digest is the same.
+A compiled kernel contains constants and inlined functions of other modules. Its compiled form is therefore
+valid as long as this digest is the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _IMPORT: Final = re.compile(
     rf"^from ({_PACKAGE}[\w.]*) import (?:\(([^)]*)\)|([^(\n]*))|^import ({_PACKAGE}[\w.]*)",
     re.MULTILINE,
 )
-"""Imports at the margin: what a function imports, and what only type checkers see, is no part of a kernel."""
+"""Imports at module level. Imports inside functions and for type checkers only are not part of a kernel."""
 
 
 def source_digest(module: str) -> bytes | None:

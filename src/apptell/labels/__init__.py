@@ -1,4 +1,4 @@
-"""Ground truth: captures and whatever names their apps enter, labelled flows leave."""
+"""Labels the flows of captures from ground truth: logs, owners in captures, names, and file names."""
 
 from __future__ import annotations
 

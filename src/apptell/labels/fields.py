@@ -1,7 +1,8 @@
-"""Text of one field of a log enters; a number or a time within its range leaves, or a ValueError.
+"""Parses single fields of logs: numbers, ports, user ids and times, each within its range.
 
-Logs are written by phones in their owner's language, so decimal digits of every script are read. What is out
-of range is refused here: nothing behind a reader has to fear a port of 70,000 or a time that fits no column.
+Phones write logs in their owner's language, so decimal digits of every script are accepted. Values that are
+out of range raise ``ValueError`` here, so that no later code meets a port of 70,000 or a time that fits no
+column.
 """
 
 from __future__ import annotations
@@ -91,12 +92,12 @@ def iso_ns(text: str, zone: tzinfo | None = None) -> int:
         zone: of a time that names none; None refuses such a time.
 
     Raises:
-        ValueError: it is no such time, names no zone where one is needed, or lies before 1970.
+        ValueError: it is not such a time, has no zone although one is needed, or lies before 1970.
     """
     parsed = datetime.fromisoformat(ascii_digits(text.strip()))
     if parsed.tzinfo is None:
         if zone is None:
-            raise ValueError(f"the time {text[:_MAX_NUMBER_CHARS]!r} names no zone")
+            raise ValueError(f"the time {text[:_MAX_NUMBER_CHARS]!r} has no zone")
         parsed = parsed.replace(tzinfo=zone)
     return moment_ns(parsed)
 
@@ -118,7 +119,7 @@ def moment_ns(moment: datetime) -> int:
 
 
 def time_ns(value: Any, zone: tzinfo | None = None) -> int:
-    """A time in ns since 1970 UTC, from s, ms, us or ns since then (told by size) or from ISO 8601.
+    """A time in ns since 1970 UTC, from s, ms, us or ns since then (detected by size) or from ISO 8601.
 
     Args:
         value: text, or a number as JSON has it.
@@ -136,7 +137,7 @@ def time_ns(value: Any, zone: tzinfo | None = None) -> int:
             found = int(number * scale)
             if found <= MAX_TIME_NS:
                 return found
-    raise ValueError(f"{text[:_MAX_NUMBER_CHARS]!r} is no time since 1970")
+    raise ValueError(f"{text[:_MAX_NUMBER_CHARS]!r} is not a time since 1970")
 
 
 def duration_ns(value: Any) -> int:
@@ -147,7 +148,7 @@ def duration_ns(value: Any) -> int:
     """
     number = _decimal(ascii_digits(str(value).strip()))
     if number is None or not 0 <= number * _SCALES[0] <= MAX_TIME_NS:
-        raise ValueError(f"{str(value)[:_MAX_NUMBER_CHARS]!r} is no duration")
+        raise ValueError(f"{str(value)[:_MAX_NUMBER_CHARS]!r} is not a duration")
     return int(number * _SCALES[0])
 
 

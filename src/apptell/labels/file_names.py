@@ -1,4 +1,4 @@
-"""A capture's path enters; its app, by the file's name, and its groups, by its folders, leave.
+"""Derives the app of a capture from its file name, and its groups from its folders.
 
 ``<group>/<app>.pcap[ng][.gz|.xz|...]``: the file's name in lower case is the label; the folders between
 the one that was named and the file are the group ``source``. A folder ``name=value`` is the group
@@ -46,9 +46,9 @@ def app_and_groups(
 
     Args:
         path: the capture.
-        root: the folder that was named (or the capture itself): what lies below it is group.
-        pattern: how file names are made, matched against the name without suffixes; its named group
-            ``app`` is the app, ``activity`` what it did, and any other a group of that name.
+        root: the folder that the user named (or the capture itself): the folders below it are groups.
+        pattern: a pattern for file names, matched against the name without suffixes; its named group ``app``
+            is the app, ``activity`` the activity, and any other a group of that name.
 
     Raises:
         LabelError: the pattern does not match a name.
@@ -67,7 +67,7 @@ def app_and_groups(
             groups[key] = value
     groups.setdefault("source", "/".join(folders))
     if "session" in parts:
-        # A run's number means nothing but within its folder and app.
+        # The number of a run is only unique within its folder and app.
         parts["session"] = f"{groups['source']}/{app}/{parts['session']}"
     activity = plain(parts.pop("activity", None))
     return f"{app}/{activity}" if activity else app, {**groups, **parts}

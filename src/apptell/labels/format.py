@@ -1,7 +1,8 @@
-"""A file or folder with what lies beside it enters a label format; sources of labelled flows leave it.
+"""Base classes of label formats: a format recognises its kind of ground truth and reads labelled flows.
 
-Every kind of ground truth is one class: ``detect`` says whether it names the apps of a candidate, ``read``
-gives the candidate's flows with their labels. ``labels/formats`` has those of apptell; another distribution
+Every kind of ground truth is one class: ``detect`` tells whether it names the apps of a candidate, and
+    ``read`` returns the candidate's flows with their labels. ``labels/formats`` has those of apptell; another
+    distribution
 adds its own by an entry point of the group ``apptell.label_formats``.
 """
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from apptell.labels.text_files import TextFile
 
 _FIRST_PACKETS: Final = 4096
-"""Packets that are looked at to recognise who owns those of a capture."""
+"""Packets that are examined to detect owners in a capture."""
 
 
 @dataclass
@@ -48,17 +49,17 @@ class Candidate:
     """Reads a capture's flows."""
     options: LabelOptions
     logs: Sequence[TextFile] = field(default=())
-    """Label logs for a capture: those the user named, else those of its own name, else all of its folder."""
+    """Label logs for a capture: those the user named, else those with its name, else all in its folder."""
 
     @property
     def name(self) -> str:
-        """How people know it: its path below the folder that was named."""
+        """The name in messages: its path below the folder that the user named."""
         name = self.path.relative_to(self.root) if self.path != self.root else self.path.name
         return readable(name)
 
     @cached_property
     def is_capture(self) -> bool:
-        """Whether it is a file named as captures are, or one that was named by the user and is a capture."""
+        """Whether its name is that of a capture, or the user named it and it is a capture."""
         if not self.path.is_file():
             return False
         if is_capture_name(self.path):
@@ -67,13 +68,13 @@ class Candidate:
 
     @cached_property
     def first_packets(self) -> PacketBatch | None:
-        """The first packets of a capture; None when there are none, or it is no capture."""
+        """The first packets of a capture; None if there are none, or if it is not a capture."""
         try:
             with open_capture(self.path, batch_packets=_FIRST_PACKETS) as packets:
                 batch = next(iter(packets), None)
                 return batch.copy() if batch is not None and len(batch) else None
         except CaptureError:
-            return None  # whoever reads its flows will say what is wrong
+            return None  # the reader of its flows raises the error
 
     @cached_property
     def first_owners(self) -> list[Owner]:
@@ -85,7 +86,7 @@ class Candidate:
 
     @cached_property
     def named(self) -> tuple[str, dict[str, str]]:
-        """The app that the file's name says, and the groups that its name, its folders and the user say.
+        """The app in the file's name, and the groups from its name, its folders and the user.
 
         Raises:
             LabelError: the user's pattern does not match the name.
@@ -95,7 +96,7 @@ class Candidate:
 
     @property
     def recorded_groups(self) -> dict[str, str]:
-        """The groups of a capture whose labels are not its name's: the file is a session of its own."""
+        """The groups of a capture whose labels do not come from its name: the file is a separate session."""
         return {"session": self.name, **self.named[1]}
 
 
@@ -103,11 +104,11 @@ class LabelFormat(ABC):
     """One kind of ground truth. A subclass has no state, or is a frozen dataclass: sources are pickled."""
 
     name: ClassVar[str]
-    """What users call it, such as ``networklog``."""
+    """The name that users pass, such as ``networklog``."""
 
     @abstractmethod
     def detect(self, candidate: Candidate) -> bool:
-        """Whether this format names the apps of a candidate; looks at names and beginnings of files alone."""
+        """Whether this format names the apps of a candidate; examines only names and beginnings of files."""
 
     def survey(self, candidates: Sequence[Candidate]) -> LabelFormat:  # noqa: ARG002
         """The format to read candidates with, after a look at all of them; itself where it needs none.
@@ -118,7 +119,7 @@ class LabelFormat(ABC):
 
     @abstractmethod
     def read(self, candidate: Candidate) -> Iterator[LabelledSource]:
-        """The candidate's sources of labelled flows. Also called where ``detect`` was not: the user said so.
+        """The candidate's sources of labelled flows. If the user chose the format, ``detect`` is not called.
 
         Raises:
             LabelError: the candidate has no ground truth of this format.
@@ -129,11 +130,11 @@ class LogFormat(LabelFormat):
     """Ground truth in a log beside a capture that says which app used which connection, and when."""
 
     is_start: ClassVar[bool | None] = False
-    """Whether a line is written once, when its connection begins; None looks at the lines."""
+    """Whether a line is written once, when its connection begins; None detects it from the lines."""
 
     @abstractmethod
     def is_log(self, log: TextFile, options: LabelOptions) -> bool:
-        """Whether a text file is such a log; looks at its beginning alone."""
+        """Whether a text file is such a log; examines only its beginning."""
 
     @abstractmethod
     def read_log(self, path: Path, lines: Lines, options: LabelOptions) -> None:
@@ -161,7 +162,7 @@ class LogFormat(LabelFormat):
             return
         logs = self.logs_of(candidate)
         if not logs:
-            raise LabelError(f"{candidate.name}: no {self.name} log beside it")
+            raise LabelError(f"{candidate.name}: there is no {self.name} log beside it")
         yield self.joined(candidate, logs, candidate.recorded_groups)
 
     def joined(

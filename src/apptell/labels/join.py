@@ -1,10 +1,9 @@
-"""Flows and a log enter; the app of each flow leaves: one, none, or ambiguous.
+"""Joins flows to the lines of a log: the app of each flow, none, or ambiguous.
 
 A line belongs to a flow when both have the same two endpoints, in either direction, and the same protocol
-(where the log says it), and when the line, put right by the clock offset between log and capture, lies
-within the tolerance of the flow's span. Lines of two apps there make the flow ambiguous: it is dropped and
-counted, never guessed. That tells the reuse of a port apart, as long as its uses lie further apart than
-the tolerance.
+(if the log has it), and when the line, corrected by the clock offset between log and capture, lies within the
+tolerance of the flow's span. Lines of two apps there make the flow ambiguous: it is dropped and counted,
+never guessed. That tells the reuse of a port apart, as long as its uses lie further apart than the tolerance.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ DEFAULT_TOLERANCE_S: Final = 3.0
 JOINABLE_S: Final = 10.0
 """A flow is joinable when a line fits it and no other app used its tuple this close to it."""
 MAX_OFFSET_S: Final = 120.0
-"""A clock offset beyond this is not believed, unless the log's zone is unknown."""
+"""A larger clock offset is rejected unless the log's time zone is unknown."""
 UNZONED_MAX_OFFSET_S: Final = 16 * 3600.0
 _MS: Final = 1_000_000
 _EITHER: Final = 2
@@ -52,7 +51,7 @@ class Offset:
 
 
 class LogIndex:
-    """A log made ready for joining."""
+    """A log that is indexed for joining."""
 
     def __init__(self, log: LogTable) -> None:
         known = np.flatnonzero(log.app >= 0)
@@ -90,8 +89,8 @@ class LogIndex:
         """The clock offset: the densest 4 s of the differences between flows and their lines.
 
         Compared are flows whose tuple occurs once, middle to middle (or beginning to beginning where
-        the log has one line per connection): lost lines and jitter push both ends alike. The short
-        ones are preferred, their middle is the surest.
+        the log has one line per connection): lost lines and jitter push both ends alike. Short flows are
+        preferred, because their middle is the most exact.
         """
         key, start, end = self.keys_of(flows)
         found, counts = np.unique(key[key >= 0], return_counts=True)
@@ -185,7 +184,7 @@ def _index_in(values: NDArray[np.int64], known: pa.Array) -> NDArray[np.int64]:
 
 
 def _protocol_code(protocol: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """0 for TCP, 1 for UDP, _EITHER when unsaid, 3 for all others."""
+    """0 for TCP, 1 for UDP, _EITHER if the log does not say, 3 for all others."""
     table = np.full(256, 3, dtype=np.int64)
     table[[6, 17, 0]] = 0, 1, 2
     return np.asarray(table[protocol])

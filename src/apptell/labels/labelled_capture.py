@@ -1,4 +1,4 @@
-"""A capture and its ground truth enter; labelled flows leave, with what was dropped and why."""
+"""A capture with its ground truth: reads its labelled flows, and counts what was dropped and why."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from apptell.flows.flow_reader import Observer
 
 OBSERVED: Final = ("core", "segments", "names")
-"""Column groups of the flows that evidence is asked about."""
+"""Column groups of the flows that evidence needs."""
 
 
 class Labeller(Protocol):
@@ -42,8 +42,8 @@ class Labeller(Protocol):
 class LabelledFlowReader(Protocol):
     """Reads the flows of a capture; ``annotate`` fills owners between packets and flows.
 
-    An ``observer`` is told of DNS answers and of open flows, and sees the flows of TCP and UDP, whichever of
-    them were asked for.
+    An ``observer`` receives DNS answers and open flows. It sees the flows of both TCP and UDP, whatever
+    transports were selected.
     """
 
     def __call__(

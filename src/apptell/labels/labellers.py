@@ -1,6 +1,6 @@
-"""Flows of a capture enter a labeller; those whose app it knows leave it, with their label.
+"""Labellers put labels on the flows of a capture, and count the flows that they drop.
 
-What a labeller drops it counts in the capture's ``dropped``.
+The counts are in the capture's ``dropped``, by reason.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _SAMPLE_FLOWS: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class ConstantLabeller:
-    """Every flow of the capture is one app's."""
+    """Gives every flow of a capture the same label."""
 
     app: str
     kind: str = "folders"
@@ -53,7 +53,7 @@ class ConstantLabeller:
 
 @dataclass(frozen=True, slots=True)
 class OwnerLabeller:
-    """The capture itself names the owner of each packet."""
+    """Labels flows by the owners that the capture itself names."""
 
     kind: str
     label_of_owner: Callable[[Owner], str | None]
@@ -80,7 +80,7 @@ class OwnerLabeller:
 
 @dataclass(frozen=True, slots=True)
 class JoinLabeller:
-    """A log beside the capture says which app used which connection, and when."""
+    """Labels flows by a log that says which app used which connection, and when."""
 
     log: LogFiles
     tolerance_s: float = DEFAULT_TOLERANCE_S
@@ -96,7 +96,8 @@ class JoinLabeller:
         """The flows that one app used.
 
         Raises:
-            LabelError: the log cannot be read, or no flow's tuple occurs in it: it was made elsewhere.
+            LabelError: the log cannot be read, or has none of the flows' tuples and so belongs to another
+                capture.
         """
         index = self.log.index()
         waiting: list[FlowBatch] = []
@@ -137,8 +138,8 @@ class JoinLabeller:
             offset = index.estimate(core, reach)
         if core is not None and len(core) and not (index.keys_of(core)[0] >= 0).any():
             raise LabelError(
-                f"{source.name}: no connection of the capture is in its {self.kind} log; "
-                "was the log made on another day, or the capture behind a translation of addresses?"
+                f"{source.name}: its {self.kind} log has no connection of the capture; "
+                "was the log made on another day, or the capture behind a NAT?"
             )
         source.facts["clock_offset_s"] = offset.offset_ms / 1000
         source.facts["clock_pairs"] = offset.n_pairs

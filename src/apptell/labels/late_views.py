@@ -1,9 +1,9 @@
 """Labelled flows of a capture in; later views of their connections out, with the same labels.
 
-A flow that is named at its beginning teaches a model beginnings alone. A late view is the same connection as a
-capture would have seen it that began in mid-session: its payload from some later packet on. It is a row of its
-own, marked by ``part_of``, and no further flow: it has the ``connection_id`` of its connection, so that every
-split keeps both on one side.
+A flow that is named at its beginning teaches a model only beginnings. A late view is the same connection as a
+capture would have seen it that began in mid-session: its payload from some later packet on. It is a row of
+its own, marked by ``part_of``, and no further flow: it has the ``connection_id`` of its connection, so that
+every split keeps both on one side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The address of a phone's exporter enters; flows labelled by their packets' owners leave, until stopped."""
+"""Reads flows from a phone's exporter, labelled by the owners of their packets, until it is stopped."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class LiveReader:
-    """Reads a live source until it is told to stop; the flows then still open are handed out."""
+    """Reads a live source until it is stopped; the flows that are still open are then returned."""
 
     address: str
     options: FlowOptions
@@ -48,11 +48,11 @@ class LiveReader:
         annotate: Callable[[PacketBatch], PacketBatch] | None,
         observer: Observer | None = None,
     ) -> Iterator[FlowBatch]:
-        """The flows; ``path`` and ``observer`` are of no use here.
+        """The flows; ``path`` and ``observer`` are ignored.
 
         Raises:
             LabelError: there is no sender.
-            CaptureError: what it sends is damaged; what precedes the damage was given.
+            CaptureError: the stream is damaged; the flows before the damage were yielded.
         """
         del path, observer
 
@@ -82,7 +82,7 @@ class LiveReader:
         yield from ()
 
     def _shall_stop(self) -> bool:
-        """Asked while the source waits: so it is open."""
+        """Called while the source waits, which means that it is open."""
         if not self._is_open:
             self._is_open = True
             self.opened()
@@ -95,14 +95,14 @@ class PhoneRecording(LabelledCapture):
 
     @property
     def files(self) -> list[Path]:
-        """None: what a phone says is said once."""
+        """Empty: a live stream cannot be read again."""
         return []
 
     @classmethod
     def of(
         cls, reader: LiveReader, groups: Mapping[str, str], rename: Mapping[str, str]
     ) -> PhoneRecording:
-        """A phone that names the owner of each packet; the recording is a session of its own."""
+        """A phone that names the owner of each packet; the recording is a separate session."""
         session = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return cls(
             f"{reader.address} {session}",

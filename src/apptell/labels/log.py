@@ -1,4 +1,4 @@
-"""Lines of a log that says which app used which connection enter; columns to join by leave."""
+"""Collects the lines of a log of connections and apps as columns for joining."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def protocol_number(word: str) -> int:
 
 @dataclass(slots=True)
 class Lines:
-    """Lines as they are read, one list per column; ``table`` makes them a LogTable."""
+    """The lines read so far, one list per column; ``table`` converts them to a LogTable."""
 
     first_ns: list[int] = field(default_factory=list)
     last_ns: list[int] = field(default_factory=list)
@@ -41,9 +41,9 @@ class Lines:
     address_b: list[str] = field(default_factory=list)
     port_b: list[int] = field(default_factory=list)
     app: list[str | None] = field(default_factory=list)
-    """The label; None when the log knows no app."""
+    """The label; None if the log does not name an app."""
     n_bad: int = 0
-    """Lines that are not of the format and were passed over."""
+    """Lines that were skipped because they do not have the format."""
     first_bad: str = ""
     """Which line was the first of these, and why."""
 

@@ -1,6 +1,6 @@
-"""Log files of one format enter; an index to join by leaves, read when it is asked for.
+"""Reads log files of one format when needed, and indexes them for joining.
 
-A log beside many captures is read once: the index of the last log is kept, in each process its own.
+A log of many captures is read once: each process keeps the index of the last log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SHARE_OF_STARTS: Final = 0.7
 
 
 class LogReader(Protocol):
-    """What reads logs of one format; see ``LogFormat`` for each member."""
+    """A reader of logs of one format; see ``LogFormat`` for its members."""
 
     @property
     def name(self) -> str:
@@ -48,7 +48,7 @@ class LogFiles:
     paths: tuple[Path, ...]
     options: LabelOptions
     stamps: tuple[tuple[int, int], ...] = field(init=False, default=())
-    """Size and time of change of each file: a log that was written anew is read anew."""
+    """Size and modification time of each file: a log that has changed is read again."""
 
     def __post_init__(self) -> None:
         """Notes the files as they are now; one that is missing is reported when it is read."""
@@ -100,7 +100,7 @@ def _index(logs: LogFiles) -> LogIndex:
 
 
 def _is_start_only(lines: Lines) -> bool:
-    """Whether a log says only when connections began: no ends, and hardly a tuple twice."""
+    """Whether a log has only the beginnings of connections: no ends, and hardly any tuple twice."""
     if any(last > first for first, last in zip(lines.first_ns, lines.last_ns, strict=True)):
         return False
     ends = zip(lines.address_a, lines.port_a, lines.address_b, lines.port_b, strict=True)

@@ -1,4 +1,4 @@
-"""An owner as a log or a capture names it enters; the label of its flows leaves.
+"""Derives the label of flows from an owner's package, title or user id.
 
 A label is lower case, ``app`` or ``app/activity``. A package name is preferred to an app's title: titles
 are translated, cut and not unique, and Android's uids differ between devices.
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SYSTEM: Final = "system"
-"""The label of the operating system's own traffic. It is not ``other``: that is apps nobody asked for."""
+"""The label of the operating system's own traffic. It differs from ``other``, which is background apps."""
 NAME_LABELS: Final = "names"
 """The label format of names, DNS answers and addresses, and ``label_from`` of flows that it labelled."""
 FIRST_APP_UID: Final = 10_000
@@ -40,7 +40,7 @@ def label_of(
 ) -> str | None:
     """The label for an owner; None when it is unknown.
 
-    An app of which the uid alone is known is labelled ``uid-10123``.
+    An app of which only the uid is known is labelled ``uid-10123``.
 
     Args:
         uid: Android uid, None where there is none (a process id is not one); a negative one is unknown.

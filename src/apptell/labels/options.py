@@ -1,4 +1,4 @@
-"""What a user says about ground truth enters; the options of every label format leave."""
+"""Options of the label formats."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LabelOptions:
-    """What a user can say about ground truth."""
+    """The user's options for ground truth."""
 
     kind: str | None = None
     """Name of a label format; None recognises it."""
@@ -30,16 +30,16 @@ class LabelOptions:
     rename: Mapping[str, str] = field(default_factory=dict)
     """Lower-case package or title to label."""
     pattern: re.Pattern[str] | None = None
-    """How the names of captures are made, for the format ``folders``."""
+    """A pattern for the names of captures, for the format ``folders``."""
     groups: Mapping[str, str] = field(default_factory=dict)
     """Groups of everything, such as ``network=home``."""
     catalogue: Sequence[str] = ()
     """Files with rows that are added to the catalogue of apps, for the format ``names``."""
 
     def __post_init__(self) -> None:
-        """Raises UsageError when something is given that the format does not use."""
+        """Raises UsageError if an option is given that the format does not use."""
         if self.catalogue and self.kind != NAME_LABELS:
-            raise UsageError(f"a catalogue is used by labels of the kind {NAME_LABELS!r} alone")
+            raise UsageError(f"a catalogue is used only by labels of the kind {NAME_LABELS!r}")
 
     def wants_late_views(self, views: str | None) -> bool:
         """Whether connections are also kept from later packets.

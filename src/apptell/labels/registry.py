@@ -1,4 +1,4 @@
-"""The name of a label format enters, or none; the format leaves, or all of them in the order to ask them in."""
+"""Finds label formats by name, those of apptell and those of other packages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def formats(kind: str | None = None) -> Sequence[LabelFormat]:
     """All label formats in the order in which they are asked, or the one of a name.
 
     Raises:
-        UsageError: no such format, or the entry point of another distribution is no label format.
+        UsageError: no such format, or the entry point of another package is not a label format.
     """
     names = format_names()
     if kind is None:
@@ -52,5 +52,5 @@ def _format(name: str) -> LabelFormat:
                 f"label format {name}: {point.value} cannot be loaded: {error}"
             ) from error
     if not (isinstance(found, type) and issubclass(found, LabelFormat)):
-        raise UsageError(f"label format {name}: {found!r} is no subclass of LabelFormat")
+        raise UsageError(f"label format {name}: {found!r} is not a subclass of LabelFormat")
     return found()

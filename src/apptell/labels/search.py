@@ -1,7 +1,7 @@
-"""Files and folders enter, as a user names them; sources of labelled flows leave, each of a recognised format.
+"""Finds sources of labelled flows in files and folders, and recognises their formats.
 
-A format is recognised from content: the form of a data set, owners that the capture itself names, a log
-beside it; and when nothing else speaks, the names of folder and file.
+A format is recognised from content: the layout of a public dataset, owners that the capture itself names, or
+    a log beside it. If there is none of these, the names of folder and file are used.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class LabelSearch:
         Args:
             paths: files and folders; a log among them is for all captures among them.
             reader: reads a capture's flows.
-            options: what the user says.
+            options: the user's options.
             label_formats: the formats to ask, in this order; default: all that are registered, or the one
                 that ``options.kind`` names.
 
@@ -63,8 +63,8 @@ class LabelSearch:
         """The sources.
 
         Raises:
-            LabelError: nothing is there, a file that was named is of no use, or a capture has no ground
-                truth of the format that was asked for.
+            LabelError: nothing was found, a file that the user named is not usable, or a capture has no
+                ground truth of the requested format.
         """
         for path in self._paths:
             if not path.exists():
@@ -87,14 +87,14 @@ class LabelSearch:
                 yield source
             if n_found == n_before and root.is_file() and root not in named_logs:
                 wanted = self._options.kind or "label log, data set or capture"
-                raise LabelError(f"{root}: not a file of a form that is known ({wanted})")
+                raise LabelError(f"{root}: not a file in a known format ({wanted})")
         if not n_found:
             place = self._paths[0] if self._paths else "(nothing)"
-            raise LabelError(f"{place}: no capture and no data set there")
+            raise LabelError(f"{place}: no capture and no dataset found")
         for log in named_logs:
             if log not in search.used:
                 raise LabelError(
-                    f"{log}: named as a label log, but no capture here takes labels from it"
+                    f"{log}: given as a label log, but no capture here takes labels from it"
                 )
         self.unused = search.unused()
 
@@ -110,8 +110,8 @@ class LabelSearch:
                 logs[path] = log
             elif not any(form.detect(candidate) for form in self._asked):
                 raise LabelError(
-                    f"{path}: no label log of a format that is known; "
-                    "a table of your own needs to be told which of its columns means what"
+                    f"{path}: not a label log in a known format; "
+                    "for a table of your own, say what its columns mean"
                 )
         return logs
 
@@ -172,7 +172,7 @@ class _Search:
             yield source
 
     def _logs_beside(self, path: Path) -> list[TextFile]:
-        """Logs for a capture: of its own name in its folder, else every log there."""
+        """Logs for a capture: those in its folder with its name, else every log there."""
         if path.parent not in self._beside:
             near = sorted(p for p in path.parent.iterdir() if _is_text_name(p) and p.is_file())
             self._beside[path.parent] = [TextFile(log) for log in near]
@@ -187,7 +187,7 @@ class _Search:
     def unused(self) -> dict[Path, str]:
         """Text files beside captures that no source took labels from, with the reason.
 
-        Empty where the user chose the format: then the others were not wanted.
+        Empty if the user chose the format.
         """
         found: dict[Path, str] = {}
         if self._options.kind is not None:
@@ -198,7 +198,7 @@ class _Search:
                     continue
                 form = _log_format(log, self._known, self._options)
                 found[log.path] = (
-                    "not a label log of a format that is known"
+                    "not a label log in a known format"
                     if form is None
                     else f"a label log ({form.name}) that no capture beside it needs"
                 )

@@ -1,4 +1,4 @@
-"""Lengths and gaps of a public data set enter; flows that have nothing else, and their source, leave.
+"""Flows of public datasets that consist only of lengths and gaps, and the files that they come from.
 
 Such flows have no payload and no names: ``sequence_length`` and ``sequence_gap_us`` are what a model can
 use.
@@ -31,7 +31,7 @@ MALFORMED: Final = "malformed record"
 MAX_LENGTH: Final = 2**31 - 1
 """Payload bytes of one packet, as the flow schema holds them."""
 MAX_GAP_US: Final = 10**12
-"""A longer time between two packets (12 days) is none."""
+"""A longer time between two packets (12 days) is invalid."""
 
 
 @dataclass(slots=True)
@@ -75,7 +75,7 @@ class SequenceFile:
             yield with_groups(flows, self.groups) if self.groups else flows
         if not n_read and self.dropped[MALFORMED]:
             raise LabelError(
-                f"{self.path}: none of its {self.dropped[MALFORMED]} records is of {self.kind}"
+                f"{self.path}: none of its {self.dropped[MALFORMED]} records is in the format {self.kind}"
             )
 
 
@@ -89,7 +89,7 @@ def sequence_flows(
     label: pa.Array,
     groups: dict[str, pa.Array],
 ) -> FlowBatch:
-    """Flows of which lengths and gaps alone are known; counts are those of the kept packets."""
+    """Flows of which only lengths and gaps are known; counts are those of the kept packets."""
     n = len(ids)
     first = np.asarray(length.offsets)[: n + 1].astype(np.int64)
     flow = np.repeat(np.arange(n), np.diff(first))

@@ -1,4 +1,4 @@
-"""A text file of any content enters; its lines, its records of fields and its JSON leave, each bounded.
+"""Reads text files of unknown content: lines, CSV records and JSON objects, each of bounded size.
 
 A line that is too long, a quote that is never closed or a deeply nested value costs one line, not the file.
 """

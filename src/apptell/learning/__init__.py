@@ -1,6 +1,6 @@
-"""Labelled flows in, trained models out; the only room that imports PyTorch or scikit-learn.
+"""Trains models on labelled flows; only this package and ``experiments`` use PyTorch or scikit-learn.
 
-The names are loaded when they are asked for, so that listing the models loads no framework.
+The names are loaded when they are first used, so that listing the models does not load a framework.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Images or bytes in, a score for each app out: the paper's network and the one-dimensional one."""
+"""The paper's convolutional network on images, and a one-dimensional network on bytes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class PaperNetwork(nn.Module):
     """
 
     shape: ClassVar[tuple[int, ...]] = (87, 87)
-    """Of one flow's pixels."""
+    """Shape of one flow's pixels."""
     padding: ClassVar[int] = 0
-    """Zeros at each end of what a convolution sees."""
+    """Zeros at each end of a convolution's input."""
     pool: ClassVar[int] = 2
-    """Values that become one after a convolution."""
+    """Number of values that are pooled into one after a convolution."""
     pool_padding: ClassVar[int] = 0
-    """What is left out at each end of what is pooled."""
+    """Padding at each end of the pooled values."""
 
     def __init__(self, n_apps: int) -> None:
         """A network for ``n_apps`` apps, its weights drawn from PyTorch's generator."""
@@ -72,13 +72,13 @@ class ByteNetwork(nn.Module):
     """
 
     shape: ClassVar[tuple[int, ...]] = (784,)
-    """Of one flow's bytes."""
+    """Shape of one flow's bytes."""
     padding: ClassVar[int] = 12
-    """Zeros at each end of what a convolution sees."""
+    """Zeros at each end of a convolution's input."""
     pool: ClassVar[int] = 3
-    """Values that become one after a convolution."""
+    """Number of values that are pooled into one after a convolution."""
     pool_padding: ClassVar[int] = 1
-    """What is left out at each end of what is pooled."""
+    """Padding at each end of the pooled values."""
 
     def __init__(self, n_apps: int) -> None:
         """A network for ``n_apps`` apps, its weights drawn from PyTorch's generator."""
@@ -137,5 +137,5 @@ def drop(x: Tensor, *, training: bool) -> Tensor:
 
 
 def _on_cpu(x: Tensor) -> bool:
-    """Whether to take the ways that are fast on a CPU; the others are PyTorch's own layers."""
+    """Whether to use the code that is fast on a CPU instead of PyTorch's own layers."""
     return x.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""Images or bytes and labels in, a classifier out: the networks as scikit-learn estimators."""
+"""The networks on images and on bytes as scikit-learn estimators."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
     """The paper's convolutional network (Section 3.2) on images of ``apptell.encoding.images``.
 
     Interrupting ``fit`` (Ctrl-C) after its first epoch leaves the best weights so far, and
-    ``history_.interrupted`` says so.
+    ``history_.interrupted`` is set.
 
     Parameters:
         epochs: passes over the training flows (the paper: 100).
-        validation: share of the training flows that is watched instead of learned from; the epoch
-            of least loss on it is kept. Zero, as in the paper, keeps the last epoch.
+        validation: share of the training flows that is held out for validation; the epoch with the lowest
+            loss on it is kept. Zero, as in the paper, keeps the last epoch.
         device: ``auto``, ``cpu`` or ``cuda``.
-        precision: ``auto`` (bfloat16 where the processor has it), ``float32`` or ``bfloat16``.
+        precision: ``auto`` (bfloat16 if the processor supports it), ``float32`` or ``bfloat16``.
         random_state: seed, or a NumPy ``RandomState``.
         progress: called with a ``Progress`` about twice a second.
-        checkpoint: a file from which an interrupted ``fit`` of the same data and seed goes on.
+        checkpoint: a file from which an interrupted ``fit`` with the same data and seed continues.
         lr: factor of Adadelta's own step.
-        batch_size: flows of a step (the paper: 64).
+        batch_size: flows in each step (the paper: 64).
 
     Attributes:
         classes_: the classes, sorted.
@@ -89,7 +89,8 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         Args:
             X: images, pixels 0 to 255, shape (n, 87, 87) or (n, 7569).
             y: classes, shape (n,).
-            groups: where each flow came from, shape (n,): no group is both learned and watched.
+            groups: the source of each flow, shape (n,): no group is in both the training and the validation
+                share.
 
         Raises:
             ValueError: images of another size, or fewer than two classes.
@@ -100,7 +101,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         images = self._images(X)
         self.classes_, targets = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_[0]}; two are needed")
+            raise ValueError(f"y has a single class, {self.classes_[0]}; at least two are needed")
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31))
         self.network_, self.history_ = train_network(
@@ -137,7 +138,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         return network_to_onnx(self.network_)
 
     def _images(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Rows as the network takes them, shape (n, *shape)."""
+        """Reshapes rows to the network's input, shape (n, *shape)."""
         shape = self._kind.shape
         if X.shape[1] != math.prod(shape):
             raise ValueError(f"X has {X.shape[1]} features, but {self._said}")
@@ -173,5 +174,5 @@ class ByteClassifier(AppClassifier):
 
 
 def _flat(X: Any) -> Any:
-    """Images as rows, whatever else as it is."""
+    """Reshapes images to rows; other arrays are unchanged."""
     return X.reshape(len(X), -1) if isinstance(X, np.ndarray) and X.ndim == 3 else X

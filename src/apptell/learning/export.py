@@ -1,4 +1,4 @@
-"""A trained network or forest in, an ONNX model out; written by hand, with no exporter's opinions.
+"""Writes networks and forests as ONNX models, operator by operator.
 
 Opset 17 and IR version 9, which ONNX Runtime has read since 1.17. The input is ``inputs``, the
 output ``probabilities``, float32, shape (n, apps).
@@ -72,7 +72,7 @@ def network_to_onnx(network: AppNetwork) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class ForestCalibration:
-    """What becomes of a forest's votes: softmax of log(scale * votes + floor) / temperature."""
+    """The calibration of a forest's votes: softmax of log(scale * votes + floor) / temperature."""
 
     scale: float
     floor: NDArray[np.float64]

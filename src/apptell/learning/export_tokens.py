@@ -1,4 +1,4 @@
-"""Trained weights of a model on tokens in, an ONNX model out."""
+"""Writes models on tokens as ONNX."""
 
 from __future__ import annotations
 

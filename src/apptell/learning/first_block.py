@@ -1,8 +1,8 @@
-"""Images in, the network's first 32 maps out: convolution, pooling and ReLU in one pass on a CPU.
+"""The network's first block (convolution, pooling, ReLU) in one pass on a CPU.
 
-A convolution with one input channel and 32 outputs writes 32 floats a pixel, and pooling throws
-three quarters of them away: on a CPU the memory costs far more than the arithmetic. These kernels
-keep a 4 x 4 patch and its four sums in registers and write the pooled maps alone. They compute
+A convolution with one input channel and 32 outputs writes 32 floats for each pixel, and pooling discards
+three quarters of them: on a CPU, memory traffic costs far more than the arithmetic. These kernels keep a 4 x
+    4 patch and its four sums in registers and write only the pooled maps. They compute
 ``relu(max_pool2d(conv2d(images / 255), 2))``, to float32 rounding, and the weights' gradient.
 """
 
@@ -34,10 +34,10 @@ class FirstBlock(torch.autograd.Function):
     def forward(
         ctx: Any, images: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
     ) -> torch.Tensor:
-        """Pools as it goes.
+        """Computes the pooled maps.
 
         Args:
-            ctx: what backward gets.
+            ctx: the context that is passed to backward.
             images: pixels 0 to 255, uint8 or float32, shape (n, h, w).
             weight: float32, shape (c, 1, 3, 3).
             bias: float32, shape (c,).

@@ -1,4 +1,4 @@
-"""Statistics in, a random forest out, as the paper's Weka would build it (Section 4)."""
+"""Random forests on statistics, with the defaults of the paper's Weka (Section 4)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 MOST_FLOWS: Final = 131_072
-"""Flows that one tree grows on at most (default)."""
+"""Default maximum number of flows that one tree grows on."""
 MIXED: Final = (0.002, 0.01, 0.03, 0.1)
-"""Weights of the training shares among the votes that a calibration chooses from."""
+"""The weights of the training shares that a calibration chooses from."""
 _CALIBRATING: Final = 20_000
-"""Flows that are enough for a calibration."""
+"""Number of flows that is sufficient for a calibration."""
 
 
 class StatisticsForest(ClassifierMixin, BaseEstimator):
@@ -34,19 +34,18 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
 
     Each tree grows on a bootstrap sample to unlimited depth; each split takes the best of
     log2(features) + 1 features by information gain; the trees' class shares are averaged. Leave the
-    ports out with ``statistics(flows, ports=False)``. Any other table of numbers is taken too.
+    ports out with ``statistics(flows, ports=False)``. Any other table of numbers is also accepted.
 
-    Trees are scikit-learn's, the very ones its ``RandomForestClassifier`` grows from the same seed, as
-    long as there are at most ``most_flows`` flows. Of more, each tree's sample has that many draws: the
-    forest's size is bounded by it, however many flows there are.
+    The trees are those that scikit-learn's ``RandomForestClassifier`` grows from the same seed, if there are
+    at most ``most_flows`` flows. Otherwise each tree's sample has that many draws, which bounds the size of
+    the forest.
 
     Parameters:
         n_trees: trees (the paper: 100).
         features: share of the features that a split chooses among, above 0, at most 1; None for Weka's
             log2(features) + 1.
-        most_flows: draws of a tree's bootstrap sample at most; None for no bound.
-        n_jobs: threads; None for one, -1 for as many as there are processors. The trees are the same
-            whatever it is.
+        most_flows: maximum number of draws of a tree's bootstrap sample; None for no bound.
+        n_jobs: threads; None for one, -1 for as many as there are processors. The trees do not depend on it.
         random_state: seed, or a NumPy ``RandomState``.
 
     Attributes:
@@ -106,7 +105,7 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
     def _grow(self, X: NDArray[np.float32], targets: NDArray[np.int64], seed: int) -> Trees:
         times = self._times(len(targets), seed)
         rows = np.flatnonzero(times)
-        # A sample may lack a class, which would renumber the others: targets are told apart by name.
+        # A sample may lack a class, which would renumber the others: targets are identified by name.
         present, numbers = np.unique(targets[rows], return_inverse=True)
         tree = DecisionTreeClassifier(
             criterion="entropy",
@@ -154,14 +153,14 @@ class StatisticsForest(ClassifierMixin, BaseEstimator):
 class CalibratedForest(StatisticsForest):
     """The same forest with calibrated probabilities, from the flows that each tree did not see.
 
-    The votes are mixed with a little of the training shares, since what no tree voted for is rare rather
-    than impossible, and their logarithms are divided by a temperature. Both are those that make the
-    out-of-bag truths likeliest, so nothing is held back from learning.
+    The votes are mixed with a small part of the training shares, because an app without votes is rare rather
+    than impossible, and their logarithms are divided by a temperature. Both maximise the likelihood of the
+    out-of-bag truths, so no flows have to be held out.
 
     Attributes:
         mixed_: weight of the training shares, one of ``MIXED``.
-        temperature_: below 1 where the votes were too modest.
-        prior_: how common each class was, shape (classes,).
+        temperature_: below 1 if the votes were underconfident.
+        prior_: frequency of each class in training, shape (classes,).
 
     Example:
         >>> from apptell.encoding import encode

@@ -1,10 +1,10 @@
-"""The embedded samples in, the model that ships in the package out.
+"""Trains the model that ships in the package from the embedded samples.
 
 ``python -m apptell.learning.make_default [FOLDER]`` trains the linear model on tokens on every sample
-and writes it: light to run, and as right as the fusion on these samples. Twice the same samples,
-libraries and seed give the same file. Its card tells how well it does on recordings that it was not
-trained on: each recording is left out once. What those models say of flows with one to four payload
-packets gives the temperatures of early verdicts.
+and writes it. The model is fast, and as accurate as the fusion on these samples. The same samples, libraries
+and seed give the same file. Its card gives the accuracy on recordings that it was not trained on: each
+recording is left out once. The predictions of those models on flows with one to four payload packets give the
+temperatures of early verdicts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MODEL: Final = "fast"
 SAMPLES: Final = Path(__file__).parents[1] / "samples"
 MAX_BYTES: Final = 5_000_000
-"""What the package can carry."""
+"""Maximum size of the model in the package."""
 
 
 def recorded_captures(folder: Path = SAMPLES) -> list[Path]:

@@ -1,4 +1,4 @@
-"""What is known of a trained model in; its README.md out."""
+"""Writes the README.md of a trained model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled flows in, a model folder out."""
+"""Trains a model on labelled flows and writes its folder."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 MIN_PAYLOAD_PACKETS: Final = 2
 """Flows with fewer payload packets are removed (Section 3.1)."""
 MIN_FLOWS: Final = 5
-"""Flows that an app needs at least."""
+"""Minimum number of flows of an app."""
 _FREE: Final = ("data", "metrics", "calibration", "notes")
-"""What the caller may say of a model beyond what training knows."""
+"""Keys of ``extra_info``, which the caller may add to ``model.json``."""
 
 
 def train_model(
@@ -65,8 +65,8 @@ def train_model(
 ) -> Model:
     """Trains a model and writes its folder.
 
-    Flows with fewer than two payload packets are passed over. When the user interrupts it after an
-    epoch, the best model so far is written and ``info["training"]["interrupted"]`` is true.
+    Flows with fewer than two payload packets are skipped. If the user interrupts it after an epoch, the best
+    model so far is written and ``info["training"]["interrupted"]`` is true.
 
     Args:
         flows: flows with the groups ``core`` and ``segments``; of a selection, payload is read and
@@ -75,24 +75,24 @@ def train_model(
         model: name of a recipe.
         ports: False keeps ports out of the inputs of models that would take them.
         packets: payload packets that the model sees, where that can be chosen.
-        names: what becomes of server names in models that read them: ``on``, ``masked`` or ``hashed``.
+        names: how models that read server names see them: ``on``, ``masked`` or ``hashed``.
         hyperparameters: numbers of the recipe that are not its defaults, by name.
         epochs: passes over the flows, for models that learn in passes.
-        seed: of everything random.
+        seed: seed of all random numbers.
         device: ``auto``, ``cpu`` or ``cuda``.
-        threshold: confidence below which the model declines; None leaves it to whoever runs it.
+        threshold: confidence below which the model declines; None leaves the choice to the user of the model.
         unknown: also learn to recognise flows of apps that are not among these, which takes some ten more
             trainings on parts of the flows.
         out: the folder.
-        replace: whether a model that is there may be replaced.
+        replace: whether an existing model may be replaced.
         progress: called about twice a second by models that learn in passes.
         show: called with the share done, 0 to 1, and words, while it learns to recognise unknown apps.
-        extra_info: entries for ``model.json``: ``data`` (joined with what is known here),
-            ``metrics``, ``calibration``, ``notes``.
+        extra_info: entries for ``model.json``: ``data`` (merged with the training's own data), ``metrics``,
+            ``calibration``, ``notes``.
 
     Raises:
-        DatasetError: one app only, or an app with too few flows.
-        UsageError: no such model, device or entry.
+        DatasetError: there is only one app, or an app has too few flows.
+        UsageError: there is no such model, device or entry.
         MissingError: the training libraries are not installed.
         OutputError: the folder cannot be written.
         KeyboardInterrupt: interrupted before there was anything to keep.
@@ -205,21 +205,21 @@ def _usable(flows: Selection, labels: Sequence[str]) -> tuple[Selection, NDArray
     if not count:
         raise DatasetError("no labelled flow has two payload packets")
     if len(count) < 2:
-        raise DatasetError(f"there is one app only, {apps[0]!s}; a model tells two or more apart")
+        raise DatasetError(f"there is only one app, {apps[0]!s}; a model needs at least two")
     app, least = min(count.items(), key=lambda item: (item[1], item[0]))
     if least < MIN_FLOWS:
-        raise DatasetError(f"app {app} has {least} flows; {MIN_FLOWS} are needed")
+        raise DatasetError(f"app {app} has {least} flows; at least {MIN_FLOWS} are needed")
     return flows, apps
 
 
 def _transports(chosen: Selection) -> list[str]:
-    """Those of the flows that were learned from: the model is asked about no others."""
+    """The transports of the training flows; the model is used on no others."""
     there = set(chosen.flows.column("protocol").to_pylist())
     return [name for name, number in TRANSPORTS.items() if number in there] or ["tcp"]
 
 
 def _hash(inputs: NDArray[Any], apps: NDArray[np.str_]) -> str:
-    """Of what was learned from, whatever file it came in."""
+    """The hash of the training data, independent of its files."""
     digest = hashlib.sha256(np.ascontiguousarray(inputs).data)
     digest.update("\n".join(apps.tolist()).encode())
     return digest.hexdigest()[:16]

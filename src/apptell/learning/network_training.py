@@ -1,4 +1,4 @@
-"""Images or bytes and targets in, a trained network out: the paper's training, as fast as it goes here.
+"""Trains the networks as the paper does, with fast code for CPU and GPU.
 
 Section 4: batches of 64, cross-entropy, Adadelta as Keras had it in 2018, 100 epochs. On a CPU the
 convolutions run channels-last, and in bfloat16 where the processor multiplies it in hardware; on a
@@ -40,7 +40,7 @@ KEEP_S: Final = 60.0
 
 @dataclass
 class History:
-    """What happened in a training."""
+    """The history of a training."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     """One per finished epoch: epoch, loss, seconds, and validation_loss and validation_accuracy
@@ -48,13 +48,13 @@ class History:
     best_epoch: int = 0
     """The epoch whose weights are kept: the last one, or the one of least validation loss."""
     interrupted: bool = False
-    """Whether the user stopped it before its last epoch."""
+    """Whether the user interrupted it before the last epoch."""
     precision: str = "float32"
-    """What the convolutions and dense layers multiplied in: float32 or bfloat16."""
+    """Precision of the convolutions and dense layers: float32 or bfloat16."""
     device: str = "cpu"
 
     def summary(self) -> dict[str, Any]:
-        """What ``model.json`` keeps."""
+        """The part that ``model.json`` keeps."""
         return {
             "epochs": len(self.rows),
             "best_epoch": self.best_epoch,
@@ -93,25 +93,25 @@ def train_network(
         images: pixels or bytes 0 to 255, uint8 or float32, shape (n, *kind.shape).
         targets: app numbers below ``n_apps``, shape (n,).
         n_apps: outputs of the network.
-        kind: of the network.
+        kind: class of the network.
         epochs: passes over the training rows.
-        seed: of weights, order and dropout.
+        seed: seed of weights, order and dropout.
         device: ``auto``, ``cpu`` or ``cuda``.
         precision: ``auto``, ``float32`` or ``bfloat16``.
-        validation: rows to watch instead of training on them.
+        validation: rows for validation, which are not trained on.
         progress: called about twice a second and after every epoch.
-        checkpoint: a file that keeps how far it has come, about once a minute: called again with it,
-            an interrupted training goes on, to the same bits on a CPU. Removed at the end. It must
-            belong to these very arguments.
+        checkpoint: a file that is written about once a minute; an interrupted training that is called again
+            with it continues, with identical results on a CPU. It is removed at the end. It must have been
+            written with the same arguments.
         lr: factor of Adadelta's own step.
-        batch_size: flows of a step.
+        batch_size: flows in each step.
 
     Returns:
         The network, on the CPU and ready to predict, and its history.
 
     Raises:
         UsageError: an unknown device or precision.
-        MissingError: ``cuda`` is asked for and not there.
+        MissingError: ``cuda`` is requested and not available.
         OutputError: the checkpoint cannot be written, or is damaged.
         KeyboardInterrupt: interrupted before the first epoch was over.
     """
@@ -143,7 +143,7 @@ def predict(network: AppNetwork, images: NDArray[Any]) -> NDArray[np.float32]:
 
 
 class _Run:
-    """One training under way."""
+    """A training in progress."""
 
     def __init__(
         self,
@@ -223,7 +223,7 @@ class _Run:
         write_file(self.checkpoint, content.getbuffer())
 
     def _resume(self) -> None:
-        """Takes up an earlier call's work.
+        """Continues from an earlier call's checkpoint.
 
         Raises:
             OutputError: the checkpoint is damaged; half of it may be in place already.
@@ -307,7 +307,7 @@ def used(device: str = "auto", precision: str = "auto") -> tuple[str, str]:
 
     Raises:
         UsageError: an unknown device or precision.
-        MissingError: ``cuda`` is asked for and not there.
+        MissingError: ``cuda`` is requested and not available.
     """
     place = device_of(device)
     return str(_dtype(precision, place)).removeprefix("torch."), place.type
@@ -316,18 +316,16 @@ def used(device: str = "auto", precision: str = "auto") -> tuple[str, str]:
 def device_of(name: str) -> torch.device:
     """The device of a name: ``auto``, ``cpu`` or ``cuda``; raises UsageError or MissingError."""
     if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"no device is called {name!r}; available: auto, cpu, cuda")
+        raise UsageError(f"unknown device {name!r}; available: auto, cpu, cuda")
     there = torch.cuda.is_available()
     if name == "cuda" and not there:
-        raise MissingError("device cuda: this PyTorch finds no GPU; take the device cpu or auto")
+        raise MissingError("device cuda: PyTorch finds no GPU; use the device cpu or auto")
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
 def _dtype(precision: str, place: torch.device) -> torch.dtype:
     if precision not in ("auto", "float32", "bfloat16"):
-        raise UsageError(
-            f"no precision is called {precision!r}; there are auto, float32 and bfloat16"
-        )
+        raise UsageError(f"unknown precision {precision!r}; available: auto, float32, bfloat16")
     if precision == "auto":
         fast = torch.cuda.is_bf16_supported() if place.type == "cuda" else _multiplies_bfloat16()
         precision = "bfloat16" if fast else "float32"

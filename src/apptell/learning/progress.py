@@ -1,4 +1,4 @@
-"""How far a training has come: what a progress callback gets."""
+"""The state of a training, as progress callbacks receive it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """A training, as it stands."""
+    """The state of a training."""
 
     done: float
     """Share of the whole work, 0 to 1."""
     epoch: int
-    """The epoch under way or just finished, from 1."""
+    """The current or last finished epoch, from 1."""
     epochs: int
-    """Epochs in all."""
+    """Total number of epochs."""
     loss: float | None
     """Mean training loss of the last finished epoch."""
     validation_accuracy: float | None
@@ -22,4 +22,4 @@ class Progress:
     flows_per_s: float
     """Training speed so far."""
     remaining_s: float
-    """What is left at this speed, seconds."""
+    """Remaining time at this speed, seconds."""

@@ -1,7 +1,7 @@
-"""The name of a model in, its recipe out: which inputs it takes and how it is trained.
+"""Finds recipes by the name of a model: its inputs, and how it is trained.
 
 Recipes are found in two places: the modules of ``apptell.learning.recipes``, and the entry points of the
-group ``apptell.models`` of whatever distribution is installed, each of which names a ``Recipe``.
+group ``apptell.models`` of all installed packages, each of which names a ``Recipe``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Hyperparameter:
     """Values must not be above this."""
 
     def check(self, name: str, value: float) -> float:
-        """The value, as an int where an int is wanted.
+        """The value, as an int if the kind is int.
 
         Raises:
             UsageError: it is out of range, or not whole where it must be.
@@ -56,7 +56,7 @@ class Hyperparameter:
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """What a recipe is asked for."""
+    """The options of a training."""
 
     epochs: int = 100
     """Passes over the flows, for models that learn in passes."""
@@ -64,13 +64,13 @@ class TrainingOptions:
     device: str = "auto"
     progress: Callable[[Progress], None] | None = None
     checkpoint: Path | None = None
-    """A file from which an interrupted training of the same data and options may go on."""
+    """A file from which an interrupted training with the same data and options may continue."""
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     """Every number that the recipe declares, by name."""
 
 
 class Trainable(Protocol):
-    """What a recipe makes: an estimator with scikit-learn's methods that turns into ONNX."""
+    """The estimator that a recipe makes: scikit-learn's methods, and a conversion to ONNX."""
 
     classes_: NDArray[Any]
 
@@ -93,15 +93,15 @@ class Recipe:
     """One kind of model."""
 
     name: str
-    """As ``train`` and ``compare`` name it."""
+    """The name that is passed to ``train`` and ``compare``."""
     inputs: str
     """Name of its encoding in ``apptell.encoding.ENCODINGS``."""
     description: str
     """One line."""
     make: Callable[[TrainingOptions], Trainable]
-    """Makes it, untrained."""
+    """Creates the untrained estimator."""
     report: Callable[[Any], dict[str, Any]] = _nothing
-    """What ``model.json`` keeps of its training, under ``training``."""
+    """Returns what ``model.json`` keeps of the training, under ``training``."""
     libraries: tuple[str, ...] = ()
     """Distributions whose version ``model.json`` keeps."""
     options: tuple[str, ...] = ()
@@ -109,14 +109,15 @@ class Recipe:
     hyperparameters: Mapping[str, Hyperparameter] = field(default_factory=dict)
     """Numbers that the user may choose, by name."""
     views: tuple[Mapping[str, Any], ...] = ()
-    """Options under which the training flows are encoded as well: what another capture would have seen.
-    Then ``fit`` gets X of shape (n, 1 + views, ...), the flows as they will be met first."""
+    """Further options under which the training flows are also encoded, as other captures would have shown
+    them. ``fit`` then gets X of shape (n, 1 + views, ...), with the plain flows first.
+    """
     late_views: bool = False
     """Whether it can also learn from late views of connections, which a dataset may have as rows."""
     grouped: bool = False
-    """Whether ``fit`` takes ``groups``: where each flow came from."""
+    """Whether ``fit`` takes ``groups``, the source of each flow."""
     balanced: bool = False
-    """Whether it learns as if every class were as common as any other: its prior in ``model.json``."""
+    """Whether it weights all classes equally in training, which is its prior in ``model.json``."""
 
     def complete(self, chosen: Mapping[str, float] | None = None) -> dict[str, Any]:
         """Every hyperparameter by name: the chosen ones, and the defaults of the others.
@@ -144,7 +145,7 @@ def all_recipes() -> dict[str, Recipe]:
     """Every recipe by its name, sorted.
 
     Raises:
-        MissingError: an entry point cannot be loaded, or does not name a recipe of its own name.
+        MissingError: an entry point cannot be loaded, or does not name a recipe of the same name.
     """
     return {name: recipe_of(name) for name in recipe_names()}
 
@@ -154,7 +155,7 @@ def recipe_of(name: str) -> Recipe:
 
     Raises:
         UsageError: there is none.
-        MissingError: its entry point cannot be loaded, or does not name a recipe of its own name.
+        MissingError: its entry point cannot be loaded, or does not name a recipe of the same name.
     """
     own = _own_names()
     if name in own:
@@ -162,7 +163,7 @@ def recipe_of(name: str) -> Recipe:
         return recipe
     for point in entry_points(group=ENTRY_POINTS, name=name):
         return _loaded(point)
-    raise UsageError(f"no model is called {name!r}; available: {', '.join(recipe_names())}")
+    raise UsageError(f"unknown model {name!r}; available: {', '.join(recipe_names())}")
 
 
 def _own_names() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""A model's name and settings in; the inputs that it learns from out."""
+"""A model's name and settings, and the inputs that it learns from."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from apptell.learning.registry import Trainable
 
 NEIGHBOUR: Final = "nearest-neighbour"
-"""The 1-nearest neighbour on the statistics without ports: a comparator, not a model to keep."""
+"""The 1-nearest neighbour on the statistics without ports: only for comparisons, it cannot be saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class Task:
     ports: bool = False
     """Whether a model on statistics sees the two ports."""
     packets: int | None = None
-    """Payload packets that the model sees, where that can be chosen; as its inputs have it unless given."""
+    """Payload packets that the model sees, if they can be chosen; default: that of its inputs."""
     names: str | None = None
-    """What becomes of server names, where the inputs read them: ``on``, ``masked`` or ``hashed``."""
+    """How inputs that read server names see them: ``on``, ``masked`` or ``hashed``."""
     hyperparameters: Mapping[str, float] | None = None
     """Numbers of the recipe that are not its defaults, by name."""
 
@@ -90,12 +90,12 @@ class Task:
 
     @property
     def views(self) -> tuple[Mapping[str, Any], ...]:
-        """Options under which it learns from each flow as well."""
+        """Further options under which each training flow is encoded."""
         return () if self.model == NEIGHBOUR else recipe_of(self.model).views
 
     @property
     def is_grouped(self) -> bool:
-        """Whether it learns from where flows came from as well."""
+        """Whether it also uses the source of each flow."""
         return self.model != NEIGHBOUR and recipe_of(self.model).grouped
 
     def encode(
@@ -109,7 +109,7 @@ class Task:
 
         Args:
             flows: with the groups core, segments and names.
-            change: what is done to each batch first, such as masking its names.
+            change: a change of each batch before encoding, such as masking its names.
             views: every view that the model learns from; of a model with several, shape (n, views, ...),
                 the flows as they are met first.
         """

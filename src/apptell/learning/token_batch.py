@@ -1,7 +1,7 @@
-"""Tokens of labelled flows in, what every model on tokens learns from out: a vocabulary and weights.
+"""Prepares tokens of labelled flows for training: a vocabulary and weights.
 
-A flow may be there in several *views*: whole, begun in mid-session, cut after two packets. The first
-view is the flow as it will be met; the others imitate what other captures would have seen of it.
+A flow may have several *views*: whole, begun in mid-session, cut after two packets. The first view is the
+    flow as it was recorded; the others imitate how other captures would have shown it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ MIN_ROWS: Final = 2
 VIEWS_WEIGHT: Final = 0.5
 """Weight of all further views of a flow together; the first has 1."""
 MAX_WEIGHTS: Final = 1_000_000
-"""Tokens times classes at most: of more tokens the most frequent are known."""
+"""Maximum of tokens times classes; with more tokens, the most frequent ones are used."""
 MAX_ROWS: Final = 200_000
-"""Views learned from at most, unless there are more flows."""
+"""Maximum number of training views, unless there are more flows."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenBatch:
-    """What is learned from: views of flows, each with its target and its weight."""
+    """The training data: views of flows, each with its target and its weight."""
 
     tokens: NDArray[np.uint16]
     """Shape (m, width), 0 behind the last token; no row is empty."""
@@ -53,8 +53,8 @@ def make_token_batch(
 ) -> TokenBatch:
     """Prepares views for learning.
 
-    A network that sends many flows must not outweigh the others, since the model is to hold on networks it
-    never saw: a class's weight is shared by its groups, and a group's by its flows.
+    A network that sends many flows must not outweigh the others, because the model must work on networks that
+    it never saw. Therefore a class's weight is divided among its groups, and a group's among its flows.
 
     Args:
         X: tokens, shape (n, width) or (n, views, width).
@@ -102,7 +102,7 @@ def matrix(tokens: NDArray[np.uint16], vocabulary: NDArray[np.int32]) -> sparse.
 
 
 def first_view(X: NDArray[Any]) -> NDArray[Any]:
-    """The flows as they will be met, shape (n, width)."""
+    """The first view of each flow, shape (n, width)."""
     return X if X.ndim == 2 else X[:, 0]
 
 

@@ -1,4 +1,4 @@
-"""Tokens of flows and apps in, classifiers out: a linear model, and its fusion with a network.
+"""Classifiers on tokens: a linear model, and its fusion with a network.
 
 Weights that are shared by groups, and regularisation, leave both calibrated on groups held out: a
 temperature fitted on inner folds made it worse (docs/explanation/models.md), so there is none.
@@ -91,11 +91,11 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class, {self.classes_[0]}; two are needed")
+            raise ValueError(f"y has a single class, {self.classes_[0]}; at least two are needed")
         return X, target.astype(np.int64)
 
     def _linear(self, learned: TokenBatch) -> Linear:
-        """Weights and bias of every class; classes that are not there are as good as impossible."""
+        """Weights and bias of every class; classes without flows are nearly impossible."""
         n_apps = len(self.classes_)
         regression = LogisticRegression(C=self.strength, max_iter=_PASSES, tol=_TOLERANCE)
         with np.errstate(all="ignore"):
@@ -136,9 +136,10 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
 
 
 class TokenFusion(TokenLinear):
-    """The linear model and a network of token embeddings, their log probabilities weighed and added.
+    """The weighted sum of the log probabilities of the linear model and of a network of token embeddings.
 
-    Interrupting ``fit`` while the network learns keeps it as it is; ``history_.interrupted`` says so.
+    If ``fit`` is interrupted while the network is trained, the network is kept as it is, and
+    ``history_.interrupted`` is set.
 
     Parameters:
         epochs: passes of the network over the training flows.

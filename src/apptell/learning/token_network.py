@@ -1,8 +1,8 @@
-"""Views of flows in, a trained network of token embeddings out.
+"""Trains a network of token embeddings.
 
-The embeddings of a flow's tokens are summed and scaled by the root of their number; one hidden layer
-names the app. Whole shares of tokens are left out at random while it learns, so that no single field
-decides. Batches are drawn by weight: each class, and in it each group, as often as any other.
+The embeddings of a flow's tokens are summed and scaled by the root of their number; one hidden layer leads to
+the scores of the apps. Random shares of the tokens are dropped in training, so that no single field decides.
+Batches are drawn by weight: each class, and each group within it, equally often.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ WIDTH: Final = 48
 """Numbers that stand for a token."""
 BATCH: Final = 64
 DROPPED: Final = 0.3
-"""Share of tokens, and of the hidden layer, left out while learning; of tokens 0 to twice as many."""
+"""Share of tokens and of the hidden layer that is dropped in training; of tokens, 0 to twice as much."""
 _SMOOTHING: Final = 0.05
 
 
 class TokenNetwork(nn.Module):
-    """Embeddings, their sum, a hidden layer of rectified sums, an app."""
+    """Embeddings, their sum, a hidden layer with ReLU, and a score for each app."""
 
     def __init__(self, n_known: int, n_apps: int) -> None:
         """A network for ``n_known`` tokens, its weights drawn from PyTorch's generator."""
@@ -68,10 +68,10 @@ def train_tokens(
     """Trains by AdamW with one cycle of the learning rate.
 
     Args:
-        batch: what to learn from.
+        batch: the training data.
         n_apps: classes.
         epochs: passes; each draws as many views as there were flows.
-        seed: of weights, draws and what is left out.
+        seed: seed of weights, draws and dropout.
         device: ``auto``, ``cpu`` or ``cuda``.
         progress: called about twice a second.
         lr: largest step of AdamW.
@@ -130,7 +130,7 @@ def train_tokens(
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Steps are too small to share: with two threads they take ten times as long on a busy machine."""
+    """Limits PyTorch to one thread: two take ten times as long for small steps on a busy machine."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

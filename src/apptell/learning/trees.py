@@ -1,4 +1,4 @@
-"""Grown decision trees in, one compact table of their nodes out, and what they vote.
+"""A compact table of the nodes of decision trees, and their votes.
 
 scikit-learn keeps a float64 for every class at every node: a hundred trees of a hundred classes on a
 million flows would be some 50 GB. Nearly all leaves hold one class or a few, so a leaf here keeps the

@@ -1,4 +1,4 @@
-"""Model folders and flows in, probabilities out; no training framework is imported here."""
+"""Reads model folders and computes probabilities of flows, without a training framework."""
 
 from apptell.models.model import DEFAULT_MODEL, Model, load_model
 from apptell.models.model_folder import check_target, read_model, read_unknown, write_model

@@ -1,4 +1,4 @@
-"""The bytes of an ONNX model in, a refusal out where loading or running it could not be bounded.
+"""Refuses ONNX models whose loading or running could not be bounded.
 
 ONNX Runtime cannot be interrupted while it loads a model, or inside one operator. A model is therefore read
 here first, as Protocol Buffers and without building anything: it may use operators whose time and memory

@@ -1,4 +1,4 @@
-"""A model folder and flows in, probabilities out; by ONNX Runtime, with no training framework."""
+"""Runs a trained model on flows with ONNX Runtime; no training framework is imported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DEFAULT_MODEL: Final = Path(__file__).parent / "default"
 """The model that ships in the package."""
 _TINY: Final = float(np.finfo(np.float32).tiny)
 BATCH_FLOWS: Final = 64
-"""Flows that are encoded and run at once: with more the network is no faster, only larger."""
+"""Flows that are encoded and run at once; with more, the network needs more memory and is not faster."""
 
 
 class Predictions(NamedTuple):
@@ -56,14 +56,14 @@ class Model:
         threads: int | None = None,
         unknown: bytes | None = None,
     ) -> None:
-        """Checks that the network fits what ``info`` says of it.
+        """Checks that the network fits ``info``.
 
         Args:
             info: the checked content of ``model.json``.
             onnx_bytes: the checked content of ``model.onnx``.
             place: where both came from, for messages.
-            threads: threads that one batch may use; None for one per core, and one alone for statistics,
-                whose models take less time than handing a batch to others.
+            threads: threads that one batch may use; None for one per core, but a single one for statistics,
+                whose models take less time than passing a batch to other threads.
             unknown: the checked content of ``unknown.npz``, where there is one.
 
         Raises:
@@ -107,7 +107,7 @@ class Model:
 
     @property
     def threshold(self) -> float | None:
-        """The confidence below which it declines; None when whoever uses it shall say."""
+        """The confidence below which it declines; None if the caller must choose one."""
         threshold = self.info["threshold"]
         return None if threshold is None else float(threshold)
 
@@ -115,8 +115,8 @@ class Model:
     def prior(self) -> NDArray[np.float64]:
         """How common each app is by the model's probabilities, shape (k,), sum 1.
 
-        ``model.json`` says it as ``prior``; else it is the share of each app in the training flows,
-        with one flow more of each, or all alike where these are not known.
+        It is ``prior`` in ``model.json``; otherwise the share of each app in the training flows, with one
+        flow more of each, or equal for all if these are not known.
         """
         prior = self.info.get("prior")
         known = prior or self.info["data"].get("per_app") or {}
@@ -126,7 +126,7 @@ class Model:
 
     @property
     def transports(self) -> tuple[int, ...]:
-        """IP protocol numbers of the flows it learned from; TCP alone where ``model.json`` does not say."""
+        """IP protocol numbers of the flows it learned from; only TCP if ``model.json`` does not say."""
         learned = self.info.get("learned", {}).get("transports", ["tcp"])
         return tuple(TRANSPORTS[name] for name in learned)
 
@@ -149,7 +149,7 @@ class Model:
 
     @property
     def decision_packets(self) -> int:
-        """Payload packets that it looks at: its verdict is due when so many have come."""
+        """Payload packets that it uses: its verdict is due when so many have arrived."""
         return int(self._options.get("packets", DECISION_SEGMENTS))
 
     @property
@@ -163,7 +163,7 @@ class Model:
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def encode(self, flows: FlowBatch) -> NDArray[Any]:
-        """The inputs that the model sees of each flow, shape (n, ...)."""
+        """Encodes flows as inputs of the model, shape (n, ...)."""
         return self._encoding.encode(flows, self._options)
 
     def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""A trained model's parts in, a folder out, and back: model.onnx, model.json and README.md.
+"""Reads and writes model folders: model.onnx, model.json and README.md.
 
-``model.json`` holds everything that a verdict depends on beside the weights, and where they came
-from. A folder is written whole or not at all, and read with every part checked.
+``model.json`` holds everything besides the weights that a verdict depends on, and their origin. A folder is
+written whole or not at all, and read with every part checked.
 """
 
 from __future__ import annotations
@@ -64,15 +64,15 @@ _REQUIRED: Final[dict[str, type | tuple[type, ...]]] = {
 
 
 def check_target(path: str | Path, *, replace: bool = False) -> None:
-    """Refuses a folder that a model must not be written to.
+    """Checks that a model may be written to a folder.
 
     Args:
-        path: the folder; one that is not there or is empty is always right.
-        replace: whether a model that is there may be replaced.
+        path: the folder; one that is missing or empty is always accepted.
+        replace: whether an existing model may be replaced.
 
     Raises:
-        OutputError: something else than a model is there, or a model that is not to be replaced, or
-            files lie beside it that are no part of a model.
+        OutputError: the folder holds something other than a model, or a model that may not be replaced, or
+            files that do not belong to a model.
     """
     path = Path(path)
     if not path.exists() and not path.is_symlink():
@@ -85,9 +85,9 @@ def check_target(path: str | Path, *, replace: bool = False) -> None:
     if "model.json" not in there:
         raise OutputError(f"{path}: holds something other than a model; choose another folder")
     if not replace:
-        raise OutputError(f"{path}: holds a model already; choose another folder or replace it")
+        raise OutputError(f"{path}: already holds a model; choose another folder or replace it")
     if others := sorted(there - set(FILES)):
-        raise OutputError(f"{path}: {others[0]} is no part of a model; move it away first")
+        raise OutputError(f"{path}: {others[0]} does not belong to a model; move it away first")
 
 
 def write_model(
@@ -106,11 +106,11 @@ def write_model(
         onnx_bytes: the network or trees.
         info: the content of ``model.json``; ``format`` and ``onnx_sha256`` are put in here.
         card: the content of ``README.md``.
-        replace: whether a model that is there may be replaced; it stays as it was where writing fails.
+        replace: whether an existing model may be replaced; it is unchanged if writing fails.
         unknown: the content of ``unknown.npz``, whose hash ``info["unknown"]`` has; None where there is none.
 
     Raises:
-        ModelError: ``info`` lacks something.
+        ModelError: ``info`` is incomplete.
         OutputError: the folder cannot be written, or ``check_target`` refuses it.
     """
     path = Path(path)
@@ -136,11 +136,11 @@ def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
     """The content of ``model.json`` and the bytes of ``model.onnx``, both checked.
 
     Raises:
-        ModelError: a file is missing, of another version, or damaged; the message says which.
+        ModelError: a file is missing, of another version, or damaged.
     """
     path = Path(path)
     if not path.is_dir():
-        raise ModelError(f"{path}: there is no model folder")
+        raise ModelError(f"{path}: no such model folder")
     try:
         info = json.loads(
             _read(path / "model.json", _LARGEST_JSON), parse_constant=_refuse_constant
@@ -157,7 +157,7 @@ def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
     _check(info, path / "model.json")
     onnx_bytes = _read(path / "model.onnx", _LARGEST_ONNX)
     if hashlib.sha256(onnx_bytes).hexdigest() != info["onnx_sha256"]:
-        raise ModelError(f"{path / 'model.onnx'}: not the file that model.json names (SHA-256)")
+        raise ModelError(f"{path / 'model.onnx'}: its SHA-256 is not the one in model.json")
     return info, onnx_bytes
 
 
@@ -176,7 +176,7 @@ def read_unknown(path: str | Path, info: Mapping[str, Any]) -> bytes | None:
     place = Path(path) / UNKNOWN_FILE
     content = _read(place, _LARGEST_UNKNOWN)
     if hashlib.sha256(content).hexdigest() != info["unknown"]["sha256"]:
-        raise ModelError(f"{place}: not the file that model.json names (SHA-256)")
+        raise ModelError(f"{place}: its SHA-256 is not the one in model.json")
     return content
 
 
@@ -277,7 +277,7 @@ def _check_learned(learned: Any, place: Path) -> None:
         and transports
         and all(each in list(TRANSPORTS) for each in transports)
     ):
-        raise ModelError(f"{place}: 'transports' is {transports!r}, not some of tcp and udp")
+        raise ModelError(f"{place}: 'transports' is {transports!r}, not a list of tcp and udp")
     ja4 = learned.get("ja4", [])
     if not (isinstance(ja4, list) and len(ja4) <= MOST_JA4) or not all(
         isinstance(each, str) and len(each) <= _LONGEST_NAME for each in ja4

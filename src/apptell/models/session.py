@@ -1,4 +1,4 @@
-"""The bytes of an ONNX model in, a session that runs it within bounds of time and memory out.
+"""Runs ONNX models within bounds of time and memory.
 
 A model may come from a stranger. ONNX is data, but a few bytes of it can stand for any amount of work: what
 cannot be bounded is refused before anything is built (``apptell.models.graph``), and nothing is computed while
@@ -43,7 +43,8 @@ class BoundedSession:
     """
 
     def __init__(self, onnx_bytes: bytes, place: str, threads: int | None) -> None:
-        # Imported here: whoever lists flows or reads help needs no runtime, and loading it takes time.
+        # Imported here because listing flows or reading help does not need the runtime, and loading it takes
+        # time.
         import onnxruntime
 
         check_graph(onnx_bytes, place)
@@ -54,7 +55,8 @@ class BoundedSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # errors are raised as well
         options.add_session_config_entry("session.use_env_allocators", "1")
-        # threads that wait for the next batch would spin: small batches cost five times the processor time
+        # threads that wait for the next batch would spin, and small batches cost five times the processor
+        # time
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -139,7 +141,7 @@ class _Watchdog:
             self._is_needed.set()
 
     def remove(self, options: Any) -> None:
-        """The run has ended."""
+        """Ends the watch on a run."""
         with self._lock:
             self._running.pop(id(options), None)
 
@@ -161,7 +163,7 @@ _WATCHDOG: Final = _Watchdog()
 
 @cache
 def _limit_memory() -> None:
-    """One allocator for every session of the process, with an upper limit."""
+    """Creates one allocator with an upper limit for all sessions of the process."""
     import onnxruntime as ort
 
     info = ort.OrtMemoryInfo(

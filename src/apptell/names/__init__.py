@@ -1,4 +1,4 @@
-"""Flows with kept segments in; server name, ALPN, JA4 and HTTP host out: TLS, DTLS, QUIC, HTTP, DNS."""
+"""Reads names from flows and packets: TLS, DTLS, QUIC, HTTP, DNS and JA4."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoded packets in, DNS answers out: which name a client asked for before it got an address.
+"""Reads DNS answers from decoded packets: which name a client asked for before it used an address.
 
 ``DnsReader`` is called with each ``HeaderBatch``, after reassembly and before the flow table gets it. It
 returns a record batch of the schema ``ANSWERS``: a row for each address in a response that came from port 53
@@ -6,7 +6,7 @@ over UDP or TCP::
 
     client: string          who got the response (RFC 5952)
     address: string         an address in the response
-    name: string            the name that was asked for, lower case, without the last dot, as in ``names.text``
+    name: string the requested name, lower case, without the last dot, as in ``names.text``
     aliases: list<string>   the names to which the CNAME chain leads, in order; empty without a chain
     ttl_s: uint32           the smallest TTL of the address record and of the chain that leads to it, s
     place: int64            of the packet that completed the response, in the order of packets
@@ -19,7 +19,7 @@ exists to be read. Its memory is bounded: UDP needs none, and of TCP ``max_conne
 each with at most one message that is not whole and 64 KiB behind a gap.
 
 A response is read as far as it goes. One with other than one question gives nothing, and an address counts only
-if its record belongs to the name that was asked for or to a name in the chain of aliases.
+if its record belongs to the requested name or to a name in the chain of aliases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bytes of DNS messages in, names and addresses of their answers out; compiled code.
+"""Reads names and addresses from DNS responses; compiled code.
 
 Sources: RFC 1035 sections 4.1 (messages) and 4.1.4 (name compression); RFC 3596 (AAAA); RFC 9460 sections 2.2,
 2.4 and 7.3 (HTTPS records, their alias form and address hints); RFC 2181 section 8 (TTL).

@@ -1,4 +1,4 @@
-"""TCP segments from port 53 in, whole DNS messages out.
+"""Joins TCP segments from port 53 into whole DNS messages.
 
 Sources: RFC 1035 section 4.2.2 and RFC 7766 section 8 (two bytes of length before each message, several
 messages on a connection); RFC 9293 section 3.4 (sequence numbers modulo 2**32).
@@ -111,7 +111,7 @@ class DnsStreams:
             sequence: its sequence number.
             flags: its TCP flags.
             data: its payload, as far as it was captured.
-            is_cut: whether the capture cut the payload; what is there of the last message is then given too.
+            is_cut: whether the capture cut the payload; the incomplete last message is then also returned.
         """
         if flags & _RST:
             self._directions.pop(key, None)

@@ -1,4 +1,4 @@
-"""A host name enters; its comparable form and the domain that someone registered leave.
+"""Normalises host names, and finds the registered domain of a name.
 
 The suffixes under which registries hand out names come from the Public Suffix List
 (https://publicsuffix.org), in the snapshot that the package ``publicsuffixlist`` carries: nothing is
@@ -78,7 +78,7 @@ def is_address(name: str) -> bool:
 
 @cache
 def _suffixes() -> PublicSuffixList:
-    """The list, read once (0.04 s) when a domain is first asked for."""
+    """The list, read once (0.04 s) when it is first needed."""
     from publicsuffixlist import PublicSuffixList
 
     return PublicSuffixList(only_icann=True)

@@ -1,4 +1,4 @@
-"""UDP segments in, DTLS ClientHello messages out, in the form of TLS handshake messages.
+"""Joins the DTLS ClientHello messages of UDP segments, in the form of TLS handshake messages.
 
 Source: RFC 6347 section 4.1 (records of 13 bytes) and 4.2.2 (handshake header of 12 bytes, fragments);
 RFC 9147 section 5 keeps both for the first flight of DTLS 1.3. Fragments may overlap (RFC 6347 section 4.2.3).
@@ -98,8 +98,8 @@ def collect_dtls_hellos(
 ) -> int:
     """Writes a ClientHello of each wanted flow into ``out``, its fragments joined; how many there are.
 
-    It is the first that is whole, else the first as far as it is there without a gap. Fragments may overlap and
-    come in any order; a message ends before a byte of which two versions were sent. Message m is
+    It is the first complete one, else the first up to its first gap. Fragments may overlap and come in any
+    order; a message ends before a byte of which two versions were sent. Message m is
     ``out[ends[m] : ends[m + 1]]``: type, length, body.
     """
     fragments = np.empty((_MAX_FRAGMENTS, 4), dtype=np.int64)

@@ -1,6 +1,7 @@
-"""Flows with kept segments in, the same flows with server name, ALPN, JA4 and HTTP host out.
+"""Adds server name, ALPN, JA4 and HTTP host to flows with kept segments.
 
-The flow table knows no TLS: names are parsed when a flow is handed out. They are evidence, never input.
+The flow table does not parse TLS: names are parsed when a flow is returned. They are evidence and never an
+    input of a model.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ _UDP: Final = 17
 def add_names(flows: FlowBatch) -> FlowBatch:
     """The same flows with ``server_name``, ``alpn``, ``ja4`` and ``http_host``; null where unseen.
 
-    A hello is searched in the client's segments, then in the other side's. A server name is given when
-    all of it was kept, JA4 when all of the hello was.
+    A hello is searched in the client's segments, and then in the server's. The server name is given if all of
+    it was kept, and JA4 if the whole hello was kept.
 
     Args:
         flows: n flows with the core and segments groups.
@@ -56,7 +57,7 @@ def add_names(flows: FlowBatch) -> FlowBatch:
 
 
 def _hello_columns(messages: Messages, kind: str, n_flows: int) -> tuple[pa.Array, ...] | None:
-    """Server name, ALPN and JA4 of n flows, from the messages that some of them have; None for none."""
+    """Server name, ALPN and JA4 of n flows, from the messages that some of them have; None without any."""
     if not len(messages.rows):
         return None
     hellos = read_hellos(messages, kind, n_flows)

@@ -1,4 +1,4 @@
-"""ClientHello messages in, server names, ALPN lists and JA4 parts out, as Arrow arrays.
+"""Parses ClientHello messages into server names, ALPN lists and the parts of JA4, as Arrow arrays.
 
 Sources: RFC 8446 section 4.1.2 (ClientHello), RFC 6066 section 3 (server_name), RFC 7301 (ALPN), RFC 8701
 (GREASE), RFC 6347 section 4.2.1 (the cookie of DTLS); the published JA4 specification for its parts.
@@ -26,7 +26,7 @@ MAX_CODES: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Hellos:
-    """What m ClientHello messages say, each an Arrow array of length m."""
+    """The content of m ClientHello messages, each an Arrow array of length m."""
 
     server_name: pa.Array
     """string; null where none was offered or the name was cut."""

@@ -1,4 +1,4 @@
-"""Kept segments in, the host of the HTTP/1.x request that each flow begins with out.
+"""Reads the host of the HTTP/1.x request that a flow begins with.
 
 Source: RFC 9112: the request line (section 3), its absolute form (3.2.2), the Host field (3.2).
 """

@@ -1,4 +1,4 @@
-"""Parts of ClientHello messages in, JA4 TLS client fingerprints out.
+"""Computes JA4 TLS client fingerprints from the parts of ClientHello messages.
 
 Source: the published JA4 specification (technical details of JA4, version 0.18 or later): ten readable
 characters, then SHA-256 cut to twelve characters over the sorted ciphers, and over the sorted extensions

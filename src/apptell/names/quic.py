@@ -1,4 +1,4 @@
-"""UDP segments in, ClientHello messages out: QUIC Initial packets opened with the published salts.
+"""Decrypts QUIC Initial packets with the published salts, and joins their ClientHello messages.
 
 Sources: RFC 9000 section 17.2 (packets), 19 (frames); RFC 9001 section 5 (keys, header protection);
 RFC 9369 (version 2); the drafts' salts; Google QUIC's crypto document for the SNI tag of a CHLO.
@@ -234,7 +234,7 @@ def find_initials(
     found = -1
     for (flow, _), packets in groupby(initials(segments, wanted), key=itemgetter(0, 1)):
         if flow == found:
-            continue  # the other side is looked at where the client's said nothing
+            continue  # the server's side is examined if the client's has no hello
         stream = read_stream(segments.data, packets)
         if stream[:1] == b"\x01" and len(stream) >= 44:
             rows.append(flow)
@@ -270,9 +270,9 @@ def initials(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> list[list[i
 
 
 def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
-    """One side's crypto stream from its Initial packets, as far as it is there without a gap.
+    """One side's crypto stream from its Initial packets, up to its first gap.
 
-    Ends early when a whole ClientHello is there.
+    Ends early once a whole ClientHello was read.
 
     Args:
         data: the bytes that ``packets`` point into.
@@ -287,7 +287,7 @@ def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
         if kind == _CHLO:
             datagram = data[begin:end].tobytes()
             if b"CHLO" in datagram and not pieces:
-                return datagram  # Google QUIC before Q050 seals its hello with no key
+                return datagram  # Google QUIC before Q050 does not encrypt its hello
             continue
         packet = data[begin - 6 : end].tobytes()
         connection = packet[6 : id_end - begin + 6]

@@ -31,21 +31,21 @@ def read_flows(
     stop: Callable[[], bool] | threading.Event | None = None,
     observer: Observer | None = None,
 ) -> FlowReader:
-    """Flows of a capture, with the columns of the group *names* where the options ask for them.
+    """Reads the flows of a capture, with the columns of the group *names* if the options request them.
 
     Args:
         source: a path, a folder, several of them in time order as one stream, ``-``, a binary file, or a
             network source (see ``apptell.capture.open_capture``).
         options: how packets become flows.
-        follow: wait for more at the end of a file that is still written.
-        annotate: called with each PacketBatch before it is decoded, to name owners of packets.
-        jobs: processes to share the work; more than one for files and folders alone.
-        stop: asked while nothing arrives; when it says so the source ends.
-        observer: is told of the DNS answers in the capture, and of open flows, in time.
+        follow: wait for more at the end of a file that is still being written.
+        annotate: called with each PacketBatch before it is decoded, to fill in the owners of packets.
+        jobs: number of processes; more than one only for files and folders.
+        stop: called while nothing arrives; the source ends when it returns true.
+        observer: receives the DNS answers of the capture, and open flows, as early as possible.
 
     Raises:
-        CaptureError: the source cannot be opened or is no capture; while iterating, where it is damaged.
-        UsageError: several jobs were asked of something that is no file, that is followed or annotated.
+        CaptureError: the source cannot be opened or is not a capture; during iteration, if it is damaged.
+        UsageError: several jobs were requested for a stream, or with ``follow`` or ``annotate``.
 
     Example:
         >>> with apptell.read_flows("phone.pcap") as flows:
@@ -64,7 +64,7 @@ def read_flows(
         open_capture(source, follow=follow, stop=stop),
         chosen,
         annotate,
-        hand_out_s=0 if follow else HAND_OUT_S,  # nobody knows when more packets are written
+        hand_out_s=0 if follow else HAND_OUT_S,  # more packets may not follow for a long time
         add_names=add_names,
         read_answers=read_answers,
         observer=observer,

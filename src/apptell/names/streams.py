@@ -1,4 +1,4 @@
-"""Kept segments of a flow in, the bytes of one side in their order out; compiled code.
+"""Joins the kept segments of one side of a flow into a byte stream; compiled code.
 
 Segments are joined by their places in the stream (``SegmentColumns.offset``), however they were cut, reordered
 or sent again (RFC 9293, section 3.4). A stream ends before the first byte that was not kept. It also ends
@@ -106,7 +106,7 @@ def extend_stream(
     data: NDArray[np.uint8],
     stream: NDArray[np.uint8],
 ) -> tuple[int, int]:
-    """Joins segments that came in order: appends ``rows[place:n]`` until ``wanted`` bytes are there.
+    """Joins segments that came in order: appends ``rows[place:n]`` until ``wanted`` bytes are joined.
 
     Args:
         rows: one side's segments in order, without overlap.

@@ -1,4 +1,4 @@
-r"""Bytes of a name in, printable ASCII out: the one way in which names are written down.
+r"""Writes the bytes of names as printable ASCII, reversibly.
 
 Names that protocols carry are ASCII (RFC 6066 section 3, RFC 5891), yet any byte can be sent. Printable ASCII
 (0x21 to 0x7E) stands for itself, except the backslash and, where a column joins several values, the separator.

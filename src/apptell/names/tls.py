@@ -1,4 +1,4 @@
-"""Kept TCP segments in, the ClientHello message of each flow out, joined over segments and records.
+"""Joins the TLS ClientHello message of each flow over segments and records.
 
 Sources: RFC 8446 sections 5.1 (records) and 4 (handshake messages); the PROXY protocol's specification
 (HAProxy) for the prefix that may precede a hello.
@@ -143,8 +143,9 @@ def collect_hellos(
 ) -> int:
     """Writes the ClientHello of each wanted flow into ``out``; returns how many there are.
 
-    The client's stream is searched first, then the other side's (a client told wrongly). A hello begins where
-    a segment does. Message m belongs to flow ``rows[m]`` and lies in ``out[ends[m] : ends[m + 1]]``. ``out``
+    The client's stream is searched first, and then the server's (if the client was determined wrongly). A
+    hello begins where a segment does. Message m belongs to flow ``rows[m]`` and lies in ``out[ends[m] :
+    ends[m + 1]]``. ``out``
     has the size of ``data``: no message is longer than its flow's kept bytes.
     """
     stream = np.empty(MAX_STREAM, dtype=np.uint8)

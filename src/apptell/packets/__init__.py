@@ -1,4 +1,4 @@
-"""PacketBatch in, HeaderBatch out: link types, tunnels, IPv4 and IPv6, TCP and UDP."""
+"""Decodes packets into header columns: link types, tunnels, IPv4, IPv6, TCP and UDP; reassembles fragments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes of a buffer in, numbers or other bytes out; whoever calls has checked that the bytes are there."""
+"""Reads integers from a byte buffer and copies bytes; the caller has checked that the bytes exist."""
 
 from __future__ import annotations
 

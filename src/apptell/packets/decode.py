@@ -1,9 +1,9 @@
-"""Frames in, headers out: link layers, tunnels, IPv4/IPv6, TCP and UDP, in compiled passes.
+"""Decodes frames into header rows in one compiled pass.
 
 The first pass decodes TCP and UDP over IP, raw or in Ethernet, the second one all other frames.
 
-``layers`` opens link layers, ``tunnels`` what IP and UDP carry, ``ip`` and ``transport`` their own headers. A
-frame that aggregates several packets (A-MSDU of IEEE 802.11) gives a row for each.
+``layers`` opens link layers, ``tunnels`` the tunnels in IP and UDP, and ``ip`` and ``transport`` the headers
+of IP, TCP and UDP. A frame that aggregates several packets (A-MSDU of IEEE 802.11) gives a row for each.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _is_never_ip(ethertype, buffer, at, end):
 
 @inlined
 def _clear(out, time_ns, direction, owner):
-    """A row with what the capture says of a packet, and nothing else."""
+    """Resets a row to only what the capture itself records about a packet."""
     out.time_ns = time_ns
     out.direction = direction
     out.owner = owner
@@ -286,11 +286,11 @@ def _decode(buffer, at, end, wire_end, layer, kind, layer_of_link, max_depth, fr
 
 
 class Decoder:
-    """Decodes batch after batch into rows that it keeps and reuses.
+    """Decodes batches into rows that are reused for each batch.
 
     Args:
         max_tunnels: tunnels within tunnels to open, 0 to 4; 0 leaves all closed.
-        fragments_apart: whether first fragments too get the status ``FRAGMENT``, for a ``Reassembler``.
+        fragments_apart: whether first fragments also get the status ``FRAGMENT``, as a ``Reassembler`` needs.
     """
 
     def __init__(self, max_tunnels: int = MAX_DEPTH, *, fragments_apart: bool = False) -> None:
@@ -302,7 +302,7 @@ class Decoder:
         self._further: NDArray[Any] = np.zeros(0, dtype=HEADER)
 
     def __call__(self, batch: PacketBatch) -> HeaderBatch:
-        """Headers of a batch; valid until the next call."""
+        """Decodes a batch; the result is valid until the next call."""
         n = len(batch)
         if len(self._rows) < n:
             self._rows = np.zeros(n, dtype=HEADER)
@@ -349,5 +349,5 @@ class Decoder:
 
 
 def decode(batch: PacketBatch, max_tunnels: int = MAX_DEPTH) -> HeaderBatch:
-    """Headers of one batch, in memory of their own. See ``Decoder`` for streams."""
+    """Decodes one batch into new memory. See ``Decoder`` for streams."""
     return Decoder(max_tunnels)(batch)

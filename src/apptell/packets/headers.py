@@ -1,7 +1,7 @@
-"""HeaderBatch: what the decoder makes of each packet; one row per packet, one cache line and a half wide.
+"""Defines ``HeaderBatch``, the decoded headers of packets; a row takes one and a half cache lines.
 
-A row says either where the transport payload lies (``status`` is ``OK``) or why there is none. The flow
-table reads these rows and the byte buffer behind them, and knows no link type.
+A row gives the place of the transport payload (``status`` is ``OK``) or the reason why there is none. The
+flow table reads these rows and the byte buffer behind them; it does not know link types.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""IP packets in, their addresses, lengths and the protocol within out.
+"""Opens IPv4 and IPv6 headers: addresses, lengths, fragments and the next protocol.
 
 Sources: RFC 791, 8200, 4302 (authentication header), 6275, 7401 and 5533 (extension headers 135, 139 and 140).
 """
@@ -21,7 +21,7 @@ def open_ip(buffer, at, end, wire_end, out):
     """Opens an IP header and those behind it: (Status, protocol, where that begins, wire end).
 
     ``out`` gets the columns of the innermost IP header. The status is ``FRAGMENT`` for a later fragment,
-    whose bytes belong to no header; ``out.is_fragment`` says it of first ones, too.
+    whose bytes belong to no header; ``out.is_fragment`` is also set for first ones.
     """
     if at + 20 > end:
         return _CUT, np.int64(0), at, wire_end

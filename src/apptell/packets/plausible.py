@@ -1,6 +1,7 @@
-"""Bytes in, whether an IP packet or an Ethernet frame begins there out: for headers that do not say it.
+"""Checks whether an IP packet or an Ethernet frame plausibly begins at a place.
 
-What is asked for is enough to tell real headers from chance: numbers that are known, and lengths that fit.
+For headers that do not name what follows them. The checks separate real headers from random bytes: known
+numbers, and lengths that fit.
 """
 
 from __future__ import annotations

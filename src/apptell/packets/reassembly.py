@@ -1,4 +1,4 @@
-"""Decoded headers in, the same out with each datagram whole in the row of the fragment that completed it.
+"""Reassembles IP fragments: the row of the fragment that completes a datagram becomes the datagram's.
 
 Sources: RFC 791, Section 3.2; RFC 8200, Section 4.5. Overlapping fragments are not put together
 (RFC 5722).
@@ -88,7 +88,7 @@ def join_fragments(
     """Takes the fragments of ``rows[first_row:]``; writes datagrams that are whole into ``whole``.
 
     Args:
-        rows: headers; a fragment's ``payload_at`` and ``payload_captured`` say where its bytes end.
+        rows: headers; a fragment's ``payload_at`` and ``payload_captured`` give the place of its bytes.
         first_row: where to begin.
         buffer: uint8 (size,), the bytes behind the rows.
         protocols: bool (256,), IP protocols worth the work.
@@ -185,7 +185,7 @@ def join_fragments(
         one.begun = 0
         size = one.head + one.have
         if one.is_spoiled or one.reach != one.have or size > _MAX_DATAGRAM:
-            continue  # nobody can know which bytes the receiver took
+            continue  # it is unknown which bytes the receiver took
         start = _MAX_HEAD - one.head
         told = size if version == 4 else size - 40
         place_of_length = start + (2 if version == 4 else 4)

@@ -1,4 +1,4 @@
-"""Decoded headers in, counts by status, protocol, fragment and tunnel out: where every packet went."""
+"""Counts decoded packets by status, protocol, fragment and tunnel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TCP and UDP headers in, ports, flags and where the payload lies out. Sources: RFC 9293, 768."""
+"""Opens TCP and UDP headers: ports, flags and the place of the payload. Sources: RFC 9293, 768."""
 
 from __future__ import annotations
 

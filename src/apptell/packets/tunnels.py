@@ -1,8 +1,8 @@
-"""Tunnel headers in, the layer within and where it begins out.
+"""Opens tunnel headers; returns the layer within and where it begins.
 
 Each function takes a header's place and returns (layer, where it begins, EtherType); layer ``UNKNOWN`` where
-the bytes are no such header. A port alone opens nothing: the tunnel's header has to be one, and where it
-says little, what is inside has to be plausible.
+the bytes are no such header. A port is never sufficient: the tunnel's header must be valid, and if it has few
+fields, its content must be plausible.
 
 Sources: RFC 7348 (VXLAN) with the drafts of group policy and of the generic extension (VXLAN-GPE), 8926
 (Geneve), 2661 and 3931 (L2TP), 4380 (Teredo), 2784 and 2890 (GRE), 8086 (GRE in UDP), 2637 (PPTP), 7510 (MPLS
@@ -198,7 +198,7 @@ def _open_geneve(buffer, at, end):
 
 @subroutine
 def _open_l2tp(buffer, at, end, wire_end):
-    """A data message of L2TP, version 2 or 3; version 3 says nothing of what it carries."""
+    """A data message of L2TP, version 2 or 3; version 3 does not identify what it carries."""
     if at + 6 > end:
         return UNKNOWN, at, 0
     bits = be16(buffer, at)
@@ -330,10 +330,10 @@ def open_gre(buffer, at, end):
     inner = at + 4
     if version > 1:
         return UNKNOWN, at, 0
-    if version == 0 and bits & 0xC000:  # checksum, or routing that nobody uses
+    if version == 0 and bits & 0xC000:  # checksum, or routing, which is not in use
         inner += 4
     if version == 1 and at + 6 <= end and be16(buffer, at + 4) == 0:
-        return UNKNOWN, at, 0  # PPTP acknowledgement alone
+        return UNKNOWN, at, 0  # only a PPTP acknowledgement
     if bits & 0x2000:  # key
         inner += 4
     has_sequence = bits & 0x1000 != 0

@@ -1,1 +1,1 @@
-"""Verdicts and flows in, records and their renderings out."""
+"""Turns verdicts and flows into records, and writes them in the output forms."""

@@ -1,11 +1,11 @@
-"""Verdicts and flows in; records out: one set of column names for every output.
+"""Defines the columns of records, which are the same for every output.
 
 A record is a row of an Arrow record batch. The columns of a verdict's record are those of
 ``apptell.verdicts.SCHEMA``, in its order: a column added there is in every output. Times become timestamps
 in UTC, protocol numbers become names, and probabilities are rounded to six digits.
 
 Each flow that ``live`` decides gives two records: ``verdict`` once its app is known, with what was known at
-its deciding payload packet, and ``end`` when it ended, with the same app and its totals.
+its deciding payload packet, and ``end`` when the flow has ended, with the same app and the flow's totals.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ VERDICT, END = "verdict", "end"
 """The values of ``event``."""
 PROTOCOL_NAMES: Final = {6: "tcp", 17: "udp"}
 RENAMED: Final = {"start_ns": "time", "end_ns": "end_time"}
-"""Columns of a verdict that are called otherwise in its record: they are timestamps there."""
+"""Columns of a verdict that have another name in its record, where they are timestamps."""
 _TIME: Final = pa.timestamp("ns", tz="UTC")
 _SHARE: Final = pa.float64()
 
@@ -80,7 +80,7 @@ LIVE_RECORD: Final = pa.schema(
     ],
     metadata=VERDICT_RECORD.metadata,
 )
-"""The columns of a live record: those of ``identify`` with ``event`` before and ``end_reason`` behind."""
+"""The columns of a live record: ``event``, those of ``identify``, and ``end_reason``."""
 
 
 def verdict_records(verdicts: VerdictBatch) -> pa.RecordBatch:

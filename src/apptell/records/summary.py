@@ -1,6 +1,6 @@
-"""Verdicts in; flows, packets and bytes per app, category and service out: what uses the bandwidth.
+"""Sums flows, packets and bytes per app, category and service.
 
-Paper, Section 1: what an operator wants to know first.
+Source of the question: paper, Section 1.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def traffic_kinds(batch: pa.RecordBatch) -> pa.Array:
 
 
 class FlowCounts:
-    """What became of flows, for a line of words."""
+    """Counts flows by kind of traffic, for a summary in one line."""
 
     def __init__(self) -> None:
         self.kinds: Counter[str] = Counter()
@@ -74,7 +74,7 @@ class FlowCounts:
         """The apps that were named."""
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Counts some verdicts or records in."""
+        """Counts some verdicts or records."""
         kinds = traffic_kinds(batch)
         for entry in kinds.value_counts().to_pylist():
             self.kinds[entry["values"]] += entry["counts"]
@@ -97,13 +97,13 @@ class FlowCounts:
 
 
 class Summary:
-    """Sums verdicts up as they come."""
+    """Sums verdicts up."""
 
     def __init__(self) -> None:
         self._sums: dict[_Key, list[int]] = defaultdict(lambda: [0, 0, 0])
 
     def add(self, verdicts: VerdictBatch) -> None:
-        """Counts some verdicts in."""
+        """Counts some verdicts."""
         batch = verdicts.to_arrow()
         is_named = batch.column("app").is_valid()
         columns: dict[str, Any] = {"client": batch.column("client_address")}

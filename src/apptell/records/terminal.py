@@ -1,10 +1,10 @@
-r"""Text from data in; text that a terminal shows and does not obey out: the one place where text is cleaned.
+r"""Cleans text from data before it is shown on a terminal.
 
 Names of servers, apps, files and columns come from strangers. An escape sequence in one of them could move the
 cursor, set the window's title or answer for the user; a bidirectional control or an invisible character makes
 one name look like another. Each such character is shown as ``\uXXXX`` (UTF-16 code units), which in JSON is
-the same text. The sinks are ``TerminalConsole``, which draws tables and colours of our own around cleaned text,
-and the standard streams of the command line (``apptell.cli.standard_streams``).
+the same text. The sinks are ``TerminalConsole``, which draws apptell's own tables and colours around cleaned
+text, and the standard streams of the command line (``apptell.cli.standard_streams``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _LINES: Final = re.compile("[\t\n]")
 
 
 def clean(text: str) -> str:
-    """The text without characters that a terminal would obey or not show; lines and tabs stay."""
+    """The text with control and invisible characters escaped; line feeds and tabs stay."""
     return _UNSAFE.sub(_escape, text)
 
 

@@ -1,4 +1,4 @@
-"""Record batches in; a table for people out, a line a record."""
+"""Writes records as a table for people, one line for each record."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TableWriter:
             self._line([_cell(c, w, row) for c, w in self._columns])
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """Does nothing, because all records are written."""
         self._console.file.flush()
 
     def _line(self, cells: list[tuple[str, int, bool, str]]) -> None:
@@ -120,7 +120,7 @@ def _server(row: _ROW) -> str:
 
 
 def _server_name(row: _ROW) -> str | None:
-    """The name that says most of a server."""
+    """The most informative name of a server."""
     name: str | None = row["server_name"] or row["http_host"] or row["dns_name"]
     return name
 

@@ -1,7 +1,7 @@
-"""Records in; their values as Python objects out, times converted here and nowhere else.
+"""Converts records to Python values, including times.
 
-Text forms write times as RFC 3339 in UTC with microseconds. Forms with fields of their own (EVE, Zeek, ECS)
-take rows under one set of names, whether the records are of verdicts, of ``live`` or of flows.
+Text forms write times as RFC 3339 in UTC with microseconds. Forms with their own fields (EVE, Zeek, ECS) take
+rows under one set of names, whether the records are of verdicts, of ``live`` or of flows.
 """
 
 from __future__ import annotations

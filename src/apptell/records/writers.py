@@ -1,4 +1,4 @@
-"""Record batches in; a file or standard output in one of the output forms out, as they come."""
+"""Writes records to a file or to standard output in one of the output forms."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ ORDERED_BYTES: Final = 256 << 20
 def choose_form(
     name: str | None, path: Path | None, *, terminal: bool, raw_csv: bool = False
 ) -> Form:
-    """The form of records: the one that is named, else the path's ending, else by the terminal.
+    """Chooses the form of records by name, else by the path's ending, else by the terminal.
 
     Args:
         name: as in ``form_of_name``.
         path: the output file; None for standard output.
         terminal: whether standard output is a terminal.
-        raw_csv: whether CSV is for programs, not for spreadsheets.
+        raw_csv: whether CSV is for programs and not for spreadsheets.
 
     Raises:
         UsageError: no form has that name or that ending, or it cannot go to standard output.
@@ -48,11 +48,11 @@ def choose_form(
         found = form_of_path(path)
         if found is None:
             raise UsageError(
-                f"{path}: no output form has this ending; name one of {', '.join(form_names())}"
+                f"{path}: no output form has this ending; available: {', '.join(form_names())}"
             )
         form = found
     if path is None and not form.is_text:
-        raise UsageError(f"{form.name} cannot go to standard output: name a file")
+        raise UsageError(f"the form {form.name} cannot be written to standard output; name a file")
     return form_of_name("raw-csv") if raw_csv and form.name == "csv" else form
 
 
@@ -67,8 +67,8 @@ def open_writer(
 ) -> Iterator[RecordWriter]:
     """A writer to a file or to standard output.
 
-    A file takes its place when the block ends. Where the input was damaged, what was written before the damage
-    is kept; on any other error nothing is, and an older file stays.
+    A file is moved into place when the block ends. If the input is damaged, the records before the damage are
+    kept; on any other error nothing is written, and an older file stays.
 
     Args:
         path: where the records go; None for standard output.
@@ -111,7 +111,7 @@ def open_writer(
 
 
 class _Ordered:
-    """Holds records back and writes them sorted by a column, equal ones as they came."""
+    """Holds records back and writes them sorted by a column; the sort is stable."""
 
     def __init__(self, writer: RecordWriter, column: str) -> None:
         self._writer, self._column = writer, column

@@ -1,1 +1,1 @@
-"""Verdicts and evaluations in; tables, JSON lines, CSV, Parquet and HTML pages out."""
+"""HTML reports with figures, and their JSON and CSV files."""

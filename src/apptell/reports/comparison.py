@@ -1,4 +1,4 @@
-"""Several models' figures in; the tables of a comparison out, for its overview and each model's page."""
+"""Writes the report of a comparison: the overview, and what each model's page has in addition."""
 
 from __future__ import annotations
 
@@ -108,10 +108,10 @@ def write_overview(
     """Writes the overview of a comparison: report.html, metrics.json, a CSV for each table.
 
     Args:
-        folder: made when it is not there.
+        folder: created if it is missing.
         models: the figures of each.
         facts: what was compared on what, as ``Comparison.facts`` has it.
-        command: what makes the report again.
+        command: the command that creates the report again.
         unlearned: a table of models that did not learn some apps.
 
     Raises:
@@ -129,7 +129,7 @@ def write_overview(
     if "labels_warning" in facts:
         words.insert(0, facts["labels_warning"])
     if facts["optimistic"]:
-        words.append("This split is random by flow: it flatters every model.")
+        words.append("This split is random by flow, which is optimistic for every model.")
     title = f"Models compared on {facts['dataset']}"
     metrics = {**facts, "models": models_json(models)}
     if unlearned is not None:
@@ -151,7 +151,7 @@ def model_text(
     command: str = "",
     examples: Sequence[tuple[str, NDArray[Any]]] = (),
 ) -> ReportText:
-    """What the page of one model says beside its numbers."""
+    """The text of one model's page."""
     seeds = facts["seeds"]
     by_seeds = f" by each of {seeds} seeds; all figures count verdicts of all seeds"
     test = facts.get("test_dataset")
@@ -174,7 +174,7 @@ def model_text(
                 if model.names == "masked"
                 else "Server names were left as they were."
             ),
-            *(["A random split flatters every model."] if facts["optimistic"] else []),
+            *(["A random split is optimistic for every model."] if facts["optimistic"] else []),
         ],
         command=command,
         examples=examples,

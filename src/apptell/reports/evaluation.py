@@ -1,6 +1,6 @@
-"""An evaluation in, a report's folder out: report.html, metrics.json, per_app.csv, confusion.csv.
+"""Writes the report of an evaluation: report.html, metrics.json, per_app.csv, confusion.csv.
 
-All four come from one set of numbers, so that they are identical in each.
+All four are written from one set of numbers, so that the numbers are identical in each.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def write_report(
     """Writes a report; files of an earlier report are replaced, a user's are not.
 
     Args:
-        folder: made when it is not there.
+        folder: created if it is missing.
         result: the numbers.
-        text: what the page says beside them.
+        text: the text of the page.
         about: what was measured on what (model, dataset, split, seed), first in ``metrics.json``.
 
     Returns:

@@ -1,4 +1,4 @@
-"""An evaluation and a few flows in, one HTML page out that needs nothing else."""
+"""Renders an evaluation as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ReportText:
-    """What a report says beside its numbers."""
+    """The text of a report."""
 
     title: str
     """The heading."""
     paragraphs: Sequence[str]
     """What was done, in plain sentences, one a line."""
     command: str = ""
-    """The command that makes this report again."""
+    """The command that creates this report again."""
     examples: Sequence[tuple[str, NDArray[np.uint8]]] = field(default_factory=tuple)
     """Flow images with a caption each; images as ``encoding.images`` makes them, shape (87, 87)."""
     sections: Sequence[Section] = field(default_factory=tuple)
-    """More tables, each with a CSV of its own."""
+    """More tables, each with its own CSV."""
 
 
 def evaluation_page(result: Evaluation, text: ReportText) -> str:
@@ -54,19 +54,19 @@ def evaluation_page(result: Evaluation, text: ReportText) -> str:
         ),
         Figure(
             "Confidence of right and wrong verdicts",
-            "Right verdicts should stand at the right, wrong ones to their left: then a threshold "
-            "can tell them apart.",
+            "Right verdicts should have high confidence and wrong ones low confidence, so that a threshold "
+            "can separate them.",
             Markup(histogram_figure(result.histogram)),
         ),
         Figure(
-            "What a threshold costs and brings",
+            "Coverage and precision at each threshold",
             f"The dot is the threshold in use, {result.threshold:g}: it accepts "
             f"{result.coverage:.1%} of the flows and is right on {accepted.accuracy:.1%} of them.",
             Markup(coverage_figure(result.coverage_precision, result.coverage, accepted.accuracy)),
         ),
         Figure(
-            "Can the confidence be believed?",
-            "On the diagonal the model is as often right as it says. Expected calibration error: "
+            "Calibration of the confidence",
+            "On the diagonal, confidence equals accuracy. Expected calibration error: "
             f"{result.calibration_error:.3f}.",
             Markup(reliability_figure(result.reliability)),
         ),
@@ -104,7 +104,7 @@ class Figure:
 
     title: str
     words: str
-    """What it shows."""
+    """The caption."""
     content: Markup
     """Inline SVG."""
 
@@ -116,7 +116,7 @@ def _tiles(result: Evaluation) -> list[tuple[str, str, str]]:
 
     def interval(name: str) -> str:
         if name not in result.intervals:
-            return "flows of one group alone: no interval can be given"
+            return "flows of a single group: no interval can be given"
         low, high = result.intervals[name]
         return f"95 % interval over {drawn}: {low:.1%} to {high:.1%}"
 
@@ -160,7 +160,7 @@ def _per_app(scores: Scores, accepted: Scores) -> list[tuple[str, list[_Half]]]:
 def _slices(
     slices: dict[str, dict[str, dict[str, float]]],
 ) -> list[tuple[str, list[tuple[str, float, float]]]]:
-    """What was seen of flows: for each of its values the flows and the accuracy."""
+    """For each property of flows, its values with the number of flows and the accuracy."""
     titles = {
         "payload_packets": "payload packets seen",
         "client_by": "client told by",

@@ -1,6 +1,6 @@
-"""Tables, figures and words in; a report's folder out: report.html, metrics.json, a CSV for each table.
+"""Writes a report of tables and figures: report.html, metrics.json, and a CSV for each table.
 
-Numbers are written once: the page rounds what CSV and JSON hold in full.
+CSV and JSON hold the full numbers; the page rounds them.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def write_page(
     """Writes the report; files of an earlier report are replaced, a user's are not.
 
     Args:
-        folder: made when it is not there.
+        folder: created if it is missing.
         title: the heading.
         words: what was done, in plain sentences.
         sections: in order.
         metrics: the content of ``metrics.json``.
-        command: what makes this report again.
+        command: the command that creates this report again.
 
     Raises:
         OutputError: the folder cannot be written, or holds files of these names that no report wrote.
@@ -73,7 +73,7 @@ def write_page(
 
 
 def shown(cell: Cell) -> str:
-    """A cell as people read it: shares in percent, counts with thousands apart."""
+    """A cell as text: shares in percent, counts with thousands separators."""
     if cell is None:
         return "–"
     if isinstance(cell, bool):
@@ -102,8 +102,8 @@ def page_html(
         title: the heading.
         words: paragraphs.
         sections: in order.
-        command: what makes the page again.
-        more: what the template takes besides.
+        command: the command that creates the page again.
+        more: further values for the template.
     """
     style = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
     return render(
@@ -130,7 +130,7 @@ def _shown_section(section: Section) -> dict[str, Any]:
 
 
 def csv_text(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """A table as CSV: numbers in full, an interval as ``low..high``, nothing as nothing."""
+    """A table as CSV: numbers in full, an interval as ``low..high``, None as an empty cell."""
     lines = [csv_line([_csv_cell(cell) for cell in row]) for row in (head, *rows)]
     return "\n".join(lines) + "\n"
 

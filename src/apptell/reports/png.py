@@ -1,4 +1,4 @@
-"""Arrays of pixels in, PNG bytes out (W3C PNG, second edition); for pictures of flows."""
+"""Writes arrays of pixels as PNG (W3C PNG, second edition), for pictures of flows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
         UsageError: the array has another shape or type.
     """
     if pixels.dtype != np.uint8 or not (pixels.ndim == 2 or pixels.shape[2:] == (3,)):
-        raise UsageError(f"no picture can be made of {pixels.dtype} of shape {pixels.shape}")
+        raise UsageError(
+            f"pixels of type {pixels.dtype} and shape {pixels.shape} cannot be written as PNG"
+        )
     height, width = pixels.shape[:2]
     colour = _GREY if pixels.ndim == 2 else _COLOUR
     lines = pixels.reshape(height, -1)

@@ -1,7 +1,7 @@
-"""Files of a report enter a folder; those of an earlier report are replaced, anybody else's are not.
+"""Writes the files of a report into a folder; replaces only files that a report wrote.
 
-``.apptell-report`` lists the files that reports wrote there, with the SHA-256 of each. A file of that name with
-another content is the user's: nothing is written then.
+``.apptell-report`` lists the files that reports wrote there, with the SHA-256 of each. If a file has another
+content, it belongs to the user and nothing is written.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def write_report_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
     """Writes the files of a report, all or none.
 
     Args:
-        folder: made where it is absent.
+        folder: created if it is missing.
         files: name to content.
 
     Raises:
-        OutputError: a file of one of these names is there and was not written by a report, or the folder
-            cannot be written.
+        OutputError: a file of one of these names exists and was not written by a report, or the folder cannot
+            be written.
     """
     known = check_report_folder(folder, files)
     new = {name: hashlib.sha256(_bytes(content)).hexdigest() for name, content in files.items()}
@@ -41,10 +41,10 @@ def write_report_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
 
 @contextmanager
 def report_file(path: Path) -> Iterator[None]:
-    """Lets the block write one file of a report, whole or not at all, and notes that it is a report's.
+    """Lets the block write one file of a report, completely or not at all, and records it.
 
     Raises:
-        OutputError: it is there and was not written by a report.
+        OutputError: the file exists and was not written by a report.
     """
     known = check_report_folder(path.parent, [path.name])
     yield
@@ -64,7 +64,7 @@ def _record(folder: Path, known: Mapping[str, list[str]], new: Mapping[str, str]
 
 
 def check_report_folder(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
-    """Refuses a folder that a report must not be written to; to be asked before hours of work.
+    """Refuses a folder that a report must not be written to; called before long work.
 
     Args:
         folder: may be absent.
@@ -74,7 +74,7 @@ def check_report_folder(folder: Path, names: Iterable[str]) -> dict[str, list[st
         SHA-256 of the contents that each file of earlier reports may have.
 
     Raises:
-        OutputError: a file of one of these names is there and was not written by a report.
+        OutputError: a file of one of these names exists and was not written by a report.
     """
     known = _recorded(folder)
     for name in names:
@@ -98,7 +98,9 @@ def _recorded(folder: Path) -> dict[str, list[str]]:
         found: Any = json.loads(file.read_bytes())["files"]
         return {str(name): [str(digest) for digest in digests] for name, digests in found.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise OutputError(f"{file}: is no record of reports; move it away: {error}") from error
+        raise OutputError(
+            f"{file}: not a valid list of report files; move it away: {error}"
+        ) from error
 
 
 def _is_own(file: Path, digests: list[str]) -> bool:

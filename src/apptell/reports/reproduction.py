@@ -1,4 +1,4 @@
-"""A reproduction of Section 4 in; its tables and figures beside the paper's own numbers out."""
+"""Sections of the report that compares a reproduction of Section 4 with the paper's own numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Numbers = tuple[float, float, float]
 _THRESHOLDS: Final = (0.0, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99)
-"""Of the curve's points, those that stand in its table."""
+"""The points of the curve that are in its table."""
 
 
 def paper_sections(
@@ -43,7 +43,7 @@ def paper_sections(
     """The sections of the report, in the paper's order.
 
     Args:
-        schedule: epochs and seeds in words; stands at the head of every table it touches.
+        schedule: epochs and seeds as text, which begins the caption of each table.
         flows: Table 1, flows per app.
         n_background: flows of the class Other.
         cnn: the network by seed.
@@ -63,7 +63,7 @@ def paper_sections(
     one = f"{schedule}. Shown: seed {seeds[0]}."
     sections = [
         Section(
-            "claims", "What the paper says, tested", schedule,
+            "claims", "The paper's claims, tested", schedule,
             ("claim", "holds", "found"),
             [(words, "true" if holds else "false", found) for words, holds, found in claims],
         ),
@@ -75,7 +75,7 @@ def paper_sections(
         _confusion("table6-forest", "Table 6: confusion of the forest", one, trees),
         Section(
             "table6-paper", "Table 6 as the paper has it: network/forest",
-            "It holds 8,897 flows, while 20 % of Table 1 is 8,971.",
+            "It has 8,897 flows, but 20 % of Table 1 is 8,971.",
             ("true", *paper.APPS),
             [
                 (app, *(f"{a}/{b}" for a, b in zip(ours, theirs, strict=True)))
@@ -109,7 +109,7 @@ def paper_sections(
             [(str(i), share) for i, share in enumerate(after, 1)],
         ),
         Section(
-            "calibration", "Can the confidence be believed?",
+            "calibration", "Calibration of the confidence",
             f"{one} Expected calibration error {first.calibration_error:.4f}. The paper has no such "
             "figure.",
             ("confidence", "share right", "flows"),
@@ -140,7 +140,7 @@ def _coverage(result: Evaluation, words: str) -> Section:
     ]
     return Section(
         "coverage",
-        "What a threshold costs and brings",
+        "Coverage and precision at each threshold",
         words,
         ("threshold", "coverage", "right among the accepted"),
         rows,
@@ -155,7 +155,7 @@ def _table_1(flows: Mapping[str, int], n_background: int) -> Section:
     ]
     rows.append(("all", sum(paper.TABLE_1_FLOWS.values()), sum(flows.values())))
     rows.append(("background (4.3)", paper.BACKGROUND_FLOWS, n_background))
-    words = "Apps that only one side has stand without a number on the other."
+    words = "Apps that only one side has are without a number on the other."
     return Section("table1", "Table 1: flows", words, ("app", "the paper", "ours"), rows)
 
 

@@ -1,4 +1,4 @@
-"""Figures' numbers in, inline SVG out; colours come from the page's style, light or dark."""
+"""Draws figures as inline SVG, with colours from the page's style."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def coverage_figure(points: Sequence[dict[str, float]], coverage: float, precisi
 
 
 def reliability_figure(bins: Sequence[dict[str, float]]) -> str:
-    """Accuracy against confidence; on the diagonal the model is as often right as it says."""
+    """Accuracy against confidence; on the diagonal they are equal."""
     parts = [
         _axes("confidence", "share right", 0.0, 1.0, 0.0, 1.0),
         (
@@ -96,7 +96,7 @@ def confusion_figure(apps: Sequence[str], confusion: Sequence[Sequence[int]]) ->
             kind = "hit" if i == j else "miss"
             at = f'x="{names + cell * j}" y="{names + cell * i}"'
             title = f"{label} given as {escape(apps[j])}: {count:,} of {total:,}"
-            # A small share must still be seen: the root lifts it.
+            # The root makes small shares visible.
             parts.append(
                 f'<rect class="{kind}" {at} width="{cell - 2}" height="{cell - 2}" rx="4" '
                 f'fill-opacity="{share**0.5:.3f}"><title>{title}</title></rect>'

@@ -1,7 +1,7 @@
-"""Packets as they pass in, verdicts while the flows are young out: clocks, queues, outputs and metrics.
+"""The live pipeline: sources, decisions on open flows, outputs with queues, and metrics.
 
-``sources`` → ``pipeline`` (decoder and flow table in the packet path, ``decisions`` behind a bounded queue)
-→ ``outputs``, each behind a bounded queue of its own.
+``sources`` → ``live_pipeline`` (decoder and flow table in ``packet_path``, ``decisions`` behind a bounded
+queue) → ``outputs``, each behind its own bounded queue.
 """
 
 from apptell.service.live_pipeline import LiveOptions, LivePipeline

@@ -1,6 +1,6 @@
-"""Live records and what open flows have moved in, how much each app and service moves out.
+"""Sums what each app and service transfers, from live records and open flows.
 
-It is an output as others are; whoever draws asks it for its rows from another thread.
+It is an output like others; a display asks for its rows from another thread.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _COLUMNS: Final = (
     "bytes_to_client",
 )
 _Who = tuple[str | None, str | None, str | None]
-"""A client's address, None for all of them; an app; and, where no app is named, a service."""
+"""A client's address, or None for all clients; an app; and, if no app is named, a service."""
 
 
 @dataclass(slots=True)
 class Row:
-    """What the flows of an app or a service, of one client or of all, moved."""
+    """The totals of an app or a service, for one client or for all."""
 
     client: str | None
     """None: all clients together."""
@@ -46,11 +46,11 @@ class Row:
     packets: int = 0
     bytes: int = 0
     rate: float = 0.0
-    """Bytes a second since rows were last asked for."""
+    """Bytes a second since the last call of ``rows``."""
     confidence: float | None = None
-    """The mean of the flows' confidences; None where no model was asked."""
+    """The mean confidence of the flows; None without a model's verdicts."""
     service: str | None = None
-    """Where no app is named, what is known; None for nothing."""
+    """The service, if no app is named; None if nothing is known."""
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class _Open:
 
 
 class AppTally:
-    """Adds up what each app and service of each client moves."""
+    """Sums the packets and bytes of each app and service of each client."""
 
     def __init__(self) -> None:
         self.extra: dict[str, int] = {}
@@ -107,13 +107,13 @@ class AppTally:
                     self._open[connection, part] = flow
 
     def tick(self) -> None:
-        """Nothing is kept back."""
+        """Does nothing, because no records are held back."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing, because nothing is open."""
 
     def meter(self, totals: NDArray[Any]) -> None:
-        """Takes what open flows have moved so far, as ``FlowTable.open_totals`` gives it."""
+        """Takes the totals of open flows so far, as ``FlowTable.open_totals`` returns them."""
         columns = (totals[name].tolist() for name in totals.dtype.names or ())
         with self._lock:
             for connection, part, packets, n_bytes in zip(*columns, strict=True):
@@ -122,11 +122,11 @@ class AppTally:
                     flow.packets, flow.bytes = packets, n_bytes
 
     def rows(self, now_s: float, *, per_client: bool = False) -> list[Row]:
-        """What each app and service has moved, unsorted.
+        """The totals of each app and service, unsorted.
 
         Args:
             now_s: for rates, s of any clock.
-            per_client: a row for each client's apps and services, not for each app and service.
+            per_client: whether to give a row for each client's apps and services.
         """
         with self._lock:
             sums: defaultdict[_Who, _Sum] = defaultdict(_Sum)

@@ -1,6 +1,6 @@
-"""Open and ended flows in, live records out: each flow's app remembered until it ends.
+"""Decides open and ended flows, and remembers each flow's verdict until the flow ends.
 
-It holds no thread and reads no clock. Identification is ``verdicts.identify_flows``, as for files.
+It has no thread and reads no clock. Identification is ``verdicts.identify_flows``, as for files.
 """
 
 from __future__ import annotations
@@ -74,37 +74,37 @@ _Key = tuple[int, int]
 
 @dataclass(slots=True)
 class _Known:
-    """What was said of an open flow."""
+    """The verdict of an open flow."""
 
     values: tuple[Any, ...]
     """As in ``_REMEMBERED``."""
     is_early: bool
-    """Whether it was said before the flow's verdict was due."""
+    """Whether it was early, before the flow's verdict was due."""
     n_open: int = 1
     """Open flows of that key: more than one in captures whose time begins anew."""
 
 
 @dataclass(slots=True)
 class _Sorted:
-    """Flows by what is to be done with them."""
+    """Flows, sorted by what has to be done with them."""
 
     early: list[_Asked]
     due: list[_Asked]
     overloaded: list[_Asked]
     ended: list[FlowBatch]
     late: list[_Asked]
-    """Those that ended whose name was seen only after their verdict."""
+    """Ended flows whose name was seen only after their verdict."""
 
 
 class Decisions:
-    """Decides flows and remembers what it decided while they are open.
+    """Decides flows, and remembers the verdicts of open flows.
 
     Args:
-        model: decides flows that evidence does not; may be replaced at any time by setting ``model``; None for
-            evidence alone.
+        model: decides the flows that evidence does not; may be replaced at any time by setting ``model``;
+            None for only evidence.
         threshold: smallest accepted confidence; default: the model's own, else 0.85.
-        context: re-weights a client's flows by those decided before; None for each flow alone.
-        evidence: names, DNS answers, addresses and ranges; None for the model alone.
+        context: re-weights a client's flows by those decided before; None to decide each flow independently.
+        evidence: names, DNS answers, addresses and ranges; None for only the model.
         unknown: share of flows of the model's apps that may be called unknown; None calls none so.
     """
 
@@ -140,12 +140,12 @@ class Decisions:
         """Records of some flows: first the verdicts, then the ends.
 
         A flow that was decided early is decided again when its verdict is due, or when it ends before that;
-        where the app differs this is a verdict of its own, ``revised``. Flows that end with too few payload
-        packets (``least_payload_packets``) and without a verdict are passed over, as they are in files.
+        if the app differs, this is a further verdict, ``revised``. Flows that end with too few payload
+        packets (``least_payload_packets``) and without a verdict are skipped, as in files.
 
         Args:
-            works: flows in the order in which they came.
-            overloaded: there is no time to identify any.
+            works: flows in the order of their arrival.
+            overloaded: whether there is no time to identify any.
         """
         model, threshold = self.model, self._threshold
         found = self._sort(works, overloaded=overloaded)
@@ -191,7 +191,7 @@ class Decisions:
             yield from self._ends(found.ended)
 
     def _ends(self, ended: Sequence[FlowBatch]) -> Iterator[pa.RecordBatch]:
-        """Records of flows that ended, with the apps, and where they bring none the names, that were said."""
+        """Records of ended flows, with the apps of their verdicts, and their names if the flows have none."""
         for flows in ended:
             keys = _keys(flows)
             known = [self._known.get(key) for key in keys]
@@ -203,7 +203,7 @@ class Decisions:
                 yield live_records(said, END, there.column("end_reason"))
 
     def _forget(self, key: _Key) -> None:
-        """A flow has ended."""
+        """Forgets a flow that has ended."""
         known = self._known.get(key)
         if known is not None:
             known.n_open -= 1
@@ -211,7 +211,7 @@ class Decisions:
                 del self._known[key]
 
     def _around(self, model: Model | None) -> RollingContext | None:
-        """The context of a model's flows: another model begins anew."""
+        """The context of a model's flows; it restarts with another model."""
         if self._options is not None and model is not None and model is not self._context_of:
             self._context = RollingContext(self._options, model.prior)
             self._context_of = model
@@ -244,14 +244,14 @@ class Decisions:
             later.update(keys)
             if not (overloaded or work.is_overloaded):
                 _add(found.early if work.kind == EARLY else found.due, work, due)
-            elif work.kind != EARLY:  # what was said early stands
+            elif work.kind != EARLY:  # an early verdict stands
                 _add(found.overloaded, work, due & ~is_known)
         for batches in (found.early, found.due, found.overloaded, found.ended, found.late):
             batches.reverse()
         return found
 
     def _report_early(self, verdicts: VerdictBatch) -> pa.RecordBatch:
-        """Those that are clear."""
+        """Reports early verdicts that are clear."""
         batch = verdicts.to_arrow()
         batch = batch.filter(pc.equal(batch.column("outcome"), NAMED))
         for key, values in _rows(batch):
@@ -259,7 +259,7 @@ class Decisions:
         return batch
 
     def _report(self, verdicts: VerdictBatch) -> pa.RecordBatch:
-        """Those that are new or differ from what was said early."""
+        """Reports verdicts that are new or differ from early ones."""
         batch = verdicts.to_arrow()
         is_new, is_revised = [], []
         for key, values in _rows(batch):
@@ -276,7 +276,7 @@ class Decisions:
         return batch if all(is_new) else batch.filter(pa.array(is_new, pa.bool_()))
 
     def _report_late(self, verdicts: VerdictBatch) -> pa.RecordBatch:
-        """Those that differ from what was said while the flow was open."""
+        """Reports verdicts that differ from those on the open flow."""
         batch = verdicts.to_arrow()
         is_revised = []
         for key, values in _rows(batch):
@@ -289,7 +289,7 @@ class Decisions:
 
 
 def _is_named_late(flows: FlowBatch, known: Sequence[_Known | None]) -> NDArray[np.bool_]:
-    """Whether flows that ended have a name of their own and their verdicts do not rest on one."""
+    """Whether ended flows have their own name although their verdicts were not based on one."""
     if "server_name" not in set(flows.columns):  # the verdict had it
         return np.zeros(len(flows), dtype=bool)
     has_name = pc.coalesce(flows.column("server_name"), flows.column("http_host")).is_valid()
@@ -318,14 +318,14 @@ def _found(flows: FlowBatch, found: Found | None) -> Found:
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[_Key, tuple[Any, ...]]]:
-    """What is remembered of some verdicts."""
+    """The values of verdicts that are remembered."""
     ids, parts = batch.column("connection_id").to_pylist(), batch.column("part").to_pylist()
     columns = (_shared(batch.column(name).to_pylist()) for name in _REMEMBERED)
     return zip(zip(ids, parts, strict=True), zip(*columns, strict=True), strict=True)
 
 
 def _shared(values: list[Any]) -> list[Any]:
-    """The same with one object for equal texts: many flows are remembered, and their texts are few."""
+    """Replaces equal texts by one object, because many flows are remembered and have few different texts."""
     return [intern(value) if type(value) is str else value for value in values]
 
 
@@ -335,7 +335,7 @@ def _keys(flows: FlowBatch) -> list[_Key]:
 
 
 def _as_decided(flows: FlowBatch) -> FlowBatch:
-    """The flows with the totals that their verdict rests on, so that a verdict is the same at any time."""
+    """The flows with the totals at their decision, so that a verdict is the same at any time."""
     totals = {name: flows.column(f"decided_{name}") for name in _TOTALS}
     return flows.with_columns(end_ns=flows.column("decided_ns"), **totals)
 
@@ -355,7 +355,7 @@ def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBat
 
 
 def _not_identified(flows: FlowBatch, model: Model | None, threshold: float | None) -> VerdictBatch:
-    """Verdicts that say that there was no time."""
+    """Verdicts with the outcome that there was no time."""
     packets = DECISION_SEGMENTS if model is None else model.decision_packets
     batch = decide_without_model(flows, None, packets).to_arrow()
     values: dict[str, Any] = {"outcome": OVERLOADED}

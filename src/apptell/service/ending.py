@@ -1,4 +1,4 @@
-"""A wish to end in, by when each step of ending has to be done out."""
+"""Deadlines of the steps in which the live pipeline ends."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _STEPS_S: Final = (0.3, 0.7, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """Times by the monotonic clock, s, within two seconds of the wish."""
+    """Deadlines by the monotonic clock, s, within two seconds of the request to end."""
 
     identify_s: float
-    """Until then waiting flows are identified; later ones are declined as overloaded."""
+    """Until then, waiting flows are identified; later ones are declined as overloaded."""
     tell_s: float
-    """Until then open flows are handed out and reported; later ones are counted as unreported."""
+    """Until then, open flows are reported; the others are counted as unreported."""
     write_s: float
-    """Until then outputs write; what still waits is counted as dropped."""
+    """Until then, outputs write; records that still wait are counted as dropped."""
 
     @classmethod
     def from_now(cls) -> Ending:

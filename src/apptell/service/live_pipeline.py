@@ -1,8 +1,8 @@
-"""Sources and a model in, live records to every output out: the packet paths and what follows them.
+"""The live pipeline: packet paths, identification and outputs in their threads.
 
-One thread a source reads packets, decodes them and keeps a flow table; it never waits for a model or an
-output. Another one identifies the flows of all, in micro-batches. Each output has a thread and a queue of
-its own. The thread that runs the pipeline only watches.
+For each source, one thread reads packets, decodes them and keeps a flow table; it never waits for a model or
+an output. Another thread identifies the flows of all sources in micro-batches. Each output has its own thread
+and queue. The thread that runs the pipeline only monitors.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 _WATCH_S: Final = 0.1
 _METER_S: Final = 1.0
 _LATE_FLOWS: Final = 4096
-"""Flows that are told of at once when there is no time to identify them."""
+"""Flows that are reported in one batch if there is no time to identify them."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How a live pipeline works."""
+    """Options of a live pipeline."""
 
     flows: FlowOptions = field(
         default_factory=lambda: FlowOptions(
@@ -51,13 +51,15 @@ class LiveOptions:
     )
     """How packets become flows; ``lists_decided`` must be on. With ``lists_early`` verdicts may come early."""
     threshold: float | None = None
-    """Smallest accepted confidence; the model's own, else 0.85, unless given."""
+    """Smallest accepted confidence; default: the model's own, else 0.85."""
     decide_after_s: float | None = None
     """Age at which a flow with at least two payload packets is decided; None waits for packets or the end."""
     context: ContextOptions | None = None
-    """How a client's flows are re-weighted by those decided before; None for each flow alone."""
+    """How a client's flows are re-weighted by those decided before; None to decide each flow
+    independently.
+    """
     evidence: Evidence | None = None
-    """Names, DNS answers, addresses and ranges, asked before the model; None for the model alone."""
+    """Names, DNS answers, addresses and ranges, which precede the model; None for only the model."""
     unknown: float | None = None
     """Share of flows of the model's apps that may be called unknown; None calls none so."""
     max_waiting: int = 8192
@@ -65,18 +67,18 @@ class LiveOptions:
     batch_flows: int = 256
     """Most flows identified at once."""
     delay_s: float = 0.005
-    """Longest wait for others to be identified with."""
+    """Maximum time that a flow waits for others to form a batch."""
 
 
 class LivePipeline:
-    """Names the app of each flow while it is young; runs once.
+    """Identifies the app of each flow while the flow is open. It can run once.
 
     Args:
         sources: where packets come from; several share the packets of one interface.
-        model: decides flows that evidence does not; None for evidence alone.
-        outputs: get every record.
-        options: how it works.
-        metrics: counts; made unless given.
+        model: decides the flows that evidence does not; None for only evidence.
+        outputs: each gets every record.
+        options: options of the pipeline.
+        metrics: counters; default: new ones.
     """
 
     def __init__(
@@ -115,7 +117,7 @@ class LivePipeline:
             self.replace_model(model)
 
     def replace_model(self, model: Model) -> None:
-        """From now on another model decides; no flow is lost, and those decided keep their app.
+        """Replaces the model. No flow is lost, and flows that are already decided keep their app.
 
         Raises:
             UsageError: unknown apps are to be recognised, and the model was not trained for it.
@@ -127,17 +129,17 @@ class LivePipeline:
         self.metrics.set_model(f"{model.name}@{model.hash}")
 
     def open_totals(self) -> NDArray[Any]:
-        """What open flows had moved at the last call, as ``FlowTable.open_totals`` gives it."""
+        """The totals of open flows at the last call, as ``FlowTable.open_totals`` returns them."""
         for path in self._paths:
             path.ask_open_totals()
         return np.concatenate([path.open_totals for path in self._paths])
 
     def run(self, stop: threading.Event) -> None:
-        """Works until the sources end or ``stop`` is set; then hands out what is open and ends the outputs.
+        """Works until the sources end or ``stop`` is set; then reports open flows and ends the outputs.
 
         Raises:
             CaptureError: a source is damaged or gone; after everything before it was written.
-            BrokenPipeError: every output was standard output, and its reader has gone.
+            BrokenPipeError: the only output was standard output, and its reader has closed it.
         """
         halt = threading.Event()
         with ThreadPoolExecutor(len(self._paths) + 1, "apptell") as pool:
@@ -175,7 +177,7 @@ class LivePipeline:
             raise BrokenPipeError
 
     def _heed(self, stop: threading.Event) -> None:
-        """When the end is requested, what is still to be done has its time."""
+        """Sets the deadlines of the remaining work when the end is requested."""
         if stop.is_set() and self._ending is None:
             self._ending = Ending.from_now()
             for path in self._paths:
@@ -184,7 +186,7 @@ class LivePipeline:
                 output.end_by(self._ending.write_s)
 
     def _end_outputs(self, stop: threading.Event) -> None:
-        """All at once, so that one that stalls takes no time from the others."""
+        """Ends all outputs concurrently, so that a stalled one takes no time from the others."""
         for output in self._outputs:
             output.end()
         while any(output.is_busy for output in self._outputs):
@@ -197,7 +199,7 @@ class LivePipeline:
         return bool(self._outputs) and all(output.is_gone for output in self._outputs)
 
     def _meter(self) -> None:
-        """Sums what the packet paths counted."""
+        """Sums the counters of the packet paths."""
         metrics, paths = self.metrics, self._paths
         metrics.packets = sum(path.packets for path in paths)
         metrics.bytes = sum(path.bytes for path in paths)
@@ -210,7 +212,7 @@ class LivePipeline:
         metrics.outputs = {output.name: output.counts() for output in self._outputs}
 
     def _decide(self) -> None:
-        """The identifying thread."""
+        """Runs in the thread that identifies flows."""
         options, decisions = self.options, self._decisions
         try:
             is_late = False
@@ -232,7 +234,7 @@ class LivePipeline:
             self._work.abandon()
 
     def _time(self, works: Sequence[Work]) -> None:
-        """Decision delays: since the deciding packet for interfaces, else since the flows came."""
+        """Records decision delays: since the deciding packet, or without a clock since the flows arrived."""
         for work in works:
             if work.kind != DECIDED:
                 continue

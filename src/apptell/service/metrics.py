@@ -1,4 +1,4 @@
-"""Counters in, Prometheus' text form and two health pages over HTTP out.
+"""Counters of the live pipeline, and an HTTP server for Prometheus and health checks.
 
 Text form: prometheus.io/docs/instrumenting/exposition_formats, version 0.0.4.
 """
@@ -27,7 +27,7 @@ _SHARES: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
 
 
 class Histogram:
-    """Counts of values at most as large as each bound, and their sum."""
+    """A Prometheus histogram: cumulative counts of values for each bound, and their sum."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
@@ -56,7 +56,7 @@ class Histogram:
 
 
 class Metrics:
-    """What a live pipeline counts; each number has one thread that changes it."""
+    """The counters of a live pipeline; each is changed by only one thread."""
 
     def __init__(self) -> None:
         self.is_ready = False
@@ -73,7 +73,7 @@ class Metrics:
         self.waiting = 0
         """Flows that wait for identification."""
         self.unreported = 0
-        """Flows that were open when the end was requested, and for which there was no time."""
+        """Flows that were open when the end was requested, and that could not be reported in time."""
         self.outputs: dict[str, dict[str, int]] = {}
         self.delay = Histogram(_BUCKETS_S)
         self.confidence = Histogram(_SHARES)
@@ -104,7 +104,7 @@ class Metrics:
         return sum(n for (_, outcome), n in list(self.verdicts.items()) if outcome == "overloaded")
 
     def text(self) -> str:
-        """All of it in Prometheus' text form."""
+        """All counters in Prometheus' text format."""
         lines: list[str] = []
 
         def metric(name: str, kind: str, words: str, *samples: str) -> None:
@@ -115,8 +115,8 @@ class Metrics:
             ("bytes_total", "counter", "Bytes of packets on the wire.", self.bytes),
             ("kernel_drops_total", "counter", "Packets the kernel dropped.", self.kernel_drops),
             ("flows_total", "counter", "Flows that ended.", self.flows),
-            ("flows_overloaded_total", "counter", "Flows there was no time for.", self.overloaded),
-            ("flows_evicted_total", "counter", "Flows ended for want of room.", self.evicted),
+            ("flows_overloaded_total", "counter", "Flows that there was no time to identify.", self.overloaded),
+            ("flows_evicted_total", "counter", "Flows ended because the table was full.", self.evicted),
             ("active_flows", "gauge", "Open flows.", self.active),
             ("decided_flows", "gauge", "Open flows with a verdict.", self.open_flows),
             ("waiting_flows", "gauge", "Flows that wait for identification.", self.waiting),
@@ -157,28 +157,28 @@ def _escaped(label: str) -> str:
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """``[HOST:]PORT``; the host is loopback unless given.
+    """Parses ``[HOST:]PORT``; default for the host: loopback.
 
     Raises:
         UsageError: there is no port, or the host cannot be one.
     """
     host, _, port = text.rpartition(":")
     if not port.isdecimal() or not 0 <= int(port) <= 65_535:
-        raise UsageError(f"{text!r} is not written [HOST:]PORT")
+        raise UsageError(f"{text!r} does not have the form [HOST:]PORT")
     check_host(host.strip("[]"), text)
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
 _POLL_S: Final = 0.05
-"""How soon the server sees that it is to end."""
+"""Interval at which the server checks whether it has to end."""
 CONNECTION_LIMIT_S: Final = 10.0
 """Seconds after which a connection is closed, whatever the client does."""
 MOST_CONNECTIONS: Final = 32
-"""Connections at once; further ones are closed at once."""
+"""Maximum number of concurrent connections; further ones are closed immediately."""
 
 
 class _Server(ThreadingHTTPServer):
-    """A server that slow, broken and numerous clients cannot hold up."""
+    """A server that slow, broken or numerous clients cannot block."""
 
     daemon_threads = True
     request_queue_size = MOST_CONNECTIONS
@@ -190,7 +190,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__(address, handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Gives the connection a thread, unless there are too many."""
+        """Serves the connection in a thread, unless there are too many."""
         if not self._free.acquire(blocking=False):
             self.shutdown_request(request)
             return
@@ -208,7 +208,7 @@ class _Server(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that breaks off is no news."""
+        """Ignores errors of clients that disconnect."""
 
 
 def _cut(request: socket.socket) -> None:

@@ -1,7 +1,7 @@
-"""Live records in, a command run or a URL called for each named flow out: so that others limit or alert.
+"""Runs a command or calls a URL for each named flow, so that other programs can limit or alert.
 
-It stands behind a queue as every output does. Calls are made one at a time, each for at most ``CALL_S``; one
-that fails is counted and not tried again, and those beyond the rate are counted and left out.
+Like every output it is behind a queue. Calls are made one at a time, each for at most ``CALL_S``. A call that
+fails is counted and not repeated, and calls beyond the rate are counted and skipped.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ RATE: Final = 10.0
 _URL_CHARACTERS: Final = "%/:=&?~#+!$,;'@()*[]"
 """Those that a URL has as they are; other ones are escaped."""
 PRINTED_BYTES: Final = 4096
-"""Of what a command prints, the last that is shown."""
+"""Number of bytes at the end of a command's output that are shown."""
 
 
 class OnVerdict:
-    """Calls something with each verdict that names an app.
+    """Makes a call for each verdict that names an app.
 
     Args:
         call: takes one record as JSON; raises CallError.
-        apps: only these; every one when empty.
-        rate: calls a second at most; as many at once.
+        apps: only these apps; empty for all.
+        rate: maximum number of calls a second, which is also the maximum burst.
         clock: monotonic, s.
     """
 
@@ -65,7 +65,7 @@ class OnVerdict:
     ) -> None:
         self.extra = {"called": 0, "failed": 0, "limited": 0}
         self.fault = ""
-        """What went wrong last."""
+        """The last error."""
         self._call, self._rate, self._clock = call, rate, clock
         self._apps = pa.array(sorted(apps), pa.string()) if apps else None
         self._burst = max(rate, 1.0)
@@ -87,10 +87,10 @@ class OnVerdict:
                 self.fault = str(error)
 
     def tick(self) -> None:
-        """Nothing is kept back."""
+        """Does nothing, because no records are held back."""
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Does nothing, because nothing is open."""
 
     def _is_wanted(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         app = batch.column("app")
@@ -108,7 +108,7 @@ class OnVerdict:
 
 
 class CallError(Exception):
-    """A call failed; says how."""
+    """A call failed; the message gives the reason."""
 
 
 class Command:
@@ -130,7 +130,7 @@ class Command:
             raise UsageError(f"command {text!r}: no such command")
 
     def __call__(self, record: bytes) -> None:
-        """Runs it and waits for its end.
+        """Runs the command and waits for its end.
 
         Raises:
             CallError: it could not be run, took too long or ended with a status other than 0; with the last
@@ -145,12 +145,12 @@ class Command:
             raise CallError(f"{self._words[0]}: {error.strerror}") from error
         sys.stderr.write(printed)
         if status != 0:
-            how = f"not done after {CALL_S:g} s" if status is None else f"status {status}"
+            how = f"not finished after {CALL_S:g} s" if status is None else f"status {status}"
             raise CallError(": ".join([self._words[0], how, *printed.splitlines()[-1:]]))
 
     def _run(self, record: bytes, output: IO[bytes]) -> int | None:
-        """Its status; None when it was not done in time."""
-        # a command of its own, which may announce what it compiles
+        """Its exit status; None if it did not finish in time."""
+        # a separate command, which may announce its own compilation
         environment = {k: v for k, v in os.environ.items() if k != COMPILING}
         with subprocess.Popen(
             self._words,
@@ -169,7 +169,7 @@ class Command:
 
 
 def _end_of(output: IO[bytes]) -> str:
-    """The last of what a command printed, as whole lines."""
+    """The end of a command's output, in whole lines."""
     size = output.seek(0, os.SEEK_END)
     output.seek(max(size - PRINTED_BYTES, 0))
     text = output.read().decode(errors="replace")
@@ -183,7 +183,7 @@ class Webhook:
         url: ``http://`` or ``https://``.
 
     Raises:
-        UsageError: it is no such URL.
+        UsageError: it is not such a URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -201,7 +201,7 @@ class Webhook:
         self._open = urllib.request.build_opener(*handlers).open
 
     def __call__(self, record: bytes) -> None:
-        """Sends it.
+        """Sends the record.
 
         Raises:
             CallError: there was no answer in time, or another than 2xx.
@@ -265,14 +265,14 @@ class _Https(_NotesConnections, urllib.request.HTTPSHandler):
 
 class _NoRedirection(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """A POST would become a GET."""
+        """Refuses redirections, because a POST would become a GET."""
 
 
 def open_on_verdict(what: str, apps: Collection[str] = (), rate: float = RATE) -> QueuedOutput:
-    """Opens what ``--on-verdict`` names, behind a queue and a thread of its own.
+    """Opens a command or URL as an output with its own queue and thread.
 
     Raises:
-        UsageError: it is neither a command that is there nor a URL.
+        UsageError: it is neither an existing command nor a URL.
     """
     call = Webhook(what) if "://" in what.split(" ", 1)[0] else Command(what)
     return QueuedOutput("on-verdict", OnVerdict(call, apps, rate))

@@ -1,6 +1,6 @@
-"""A source in, flows for identification out: decoder, reassembly and flow table of one capturing thread.
+"""The packet path of one capturing thread: decoder, reassembly and flow table.
 
-It never waits for a model or an output, unless its source waits for it.
+It never waits for a model or an output, except if its source is lossless.
 """
 
 from __future__ import annotations
@@ -31,17 +31,19 @@ _DECIDE_NS: Final = 250_000_000
 _SWEEP_NS: Final = 1_000_000_000
 _CLOSE_NS: Final = 100_000_000
 _MANY_READY: Final = 256
-"""Ended flows that are brought at once: before the table hands them out ahead of verdicts that are due."""
+"""Number of ended flows that are passed on in one batch, before the table would return them ahead of due
+verdicts.
+"""
 
 
 class PacketPath:
-    """Takes a source's packets until it ends.
+    """Processes a source's packets until it ends.
 
     Args:
         source: where packets come from.
         options: how they become flows.
         decide_after_s: age at which a flow with at least two payload packets is decided, s; None for never.
-        work: gets the flows.
+        work: the queue that gets the flows.
         evidence: learns from the packets and is asked about each flow as it is handed out, by the thread that
             read its packets: what it says depends on the packets alone.
         evidence_lock: held while it is used, where several threads share it.
@@ -65,9 +67,9 @@ class PacketPath:
         self.flows = 0
         """Flows that ended."""
         self.unreported = 0
-        """Open flows that were left when there was no more time."""
+        """Open flows that could not be reported in time."""
         self.ending: Ending | None = None
-        """By when to be done, once the end was asked for."""
+        """The deadlines, once the end has been requested."""
         self._decide_after_s = decide_after_s
         self._work = work
         self._evidence = evidence
@@ -80,7 +82,7 @@ class PacketPath:
         )
         self._table = self._assembly.table
         self.open_totals = self._table.open_totals()
-        """What open flows had moved when they were last asked for."""
+        """The totals of open flows when they were last requested."""
         self._is_asked = False
         self._decided_ns = 0
         self._swept_ns = 0
@@ -88,7 +90,7 @@ class PacketPath:
 
     @property
     def evicted(self) -> int:
-        """Flows that were ended for want of room."""
+        """Flows that ended early because the table was full."""
         return self._table.n_evicted
 
     @property
@@ -97,18 +99,18 @@ class PacketPath:
         return self._table.n_active
 
     def ask_open_totals(self) -> None:
-        """Has ``open_totals`` made anew, by the thread that keeps the table."""
+        """Requests new ``open_totals`` from the thread that keeps the table."""
         self._is_asked = True
 
     def decide_at(self, packets: int) -> None:
-        """From now on verdicts are due after so many payload packets."""
+        """Sets the number of payload packets after which verdicts are due."""
         self._table.options = replace(self._table.options, decision_packets=packets)
 
     def run(self, stop: threading.Event) -> None:
-        """Works until the source ends or ``stop`` is set; then hands out what is open.
+        """Works until the source ends or ``stop`` is set; then passes on the open flows.
 
         Raises:
-            CaptureError: the source is damaged or gone; after everything before it was handed out.
+            CaptureError: the source is damaged or gone; raised after everything before it was passed on.
         """
         try:
             for batch in self.source.batches():

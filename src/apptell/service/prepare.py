@@ -1,7 +1,7 @@
-"""A model in; every compiled kernel that a verb runs on captures compiled and kept.
+"""Compiles and caches every kernel that captures need.
 
 It runs a few packets of each kind through each reader, the decoder, flow tables, names, encodings and the
-model: numba keeps what was compiled for the types it met.
+model; Numba caches the code for the types that it meets.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ _ALL: Final = FlowOptions(transports=(6, 17), groups=tuple(GROUPS))
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What became of the kernels of this process."""
+    """The state of the kernels of this process."""
 
     compiled: int
-    """Kernels compiled now."""
+    """Number of kernels that were compiled."""
     cached: int
-    """Kernels that were there already."""
+    """Number of kernels that were already cached."""
     folders: list[str]
-    """Where they are kept."""
+    """The cache folders."""
 
 
 def prepare(model: Model) -> Prepared:
-    """Compiles every kernel, or loads it where it was compiled before."""
+    """Compiles every kernel, or loads it from the cache."""
     frames = list(_frames())
     with tempfile.TemporaryDirectory() as folder:
         for name, data in (

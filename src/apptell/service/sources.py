@@ -1,7 +1,7 @@
-"""What ``live`` reads: an interface, a stream or a replayed file in; batches, or None when nothing came, out.
+"""Sources of the live pipeline: an interface, a stream or a replayed file.
 
-A source also says what time it is: by the clock for an interface; for a stream, the last packet's time and
-what has passed since; for a file, the packets' time alone.
+A source also gives the time: the clock for an interface; for a stream, the last packet's time plus the time
+    since its arrival; for a file, only the packets' time.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from apptell.capture.live import LiveCapture
 
 IDLE_S: Final = 0.1
-"""Longest silence of a source: then it gives None, so that timers run."""
+"""Longest silence of a source, after which it yields None so that timers run."""
 MAX_GAP_S: Final = 60.0
-"""Longest wait of a replay for its next packet; a longer gap in a capture is passed over."""
+"""Longest wait of a replay for its next packet; a longer gap in a capture is skipped."""
 _SECOND: Final = 1_000_000_000
 
 
 class PacketSource(Protocol):
-    """Where packets come from."""
+    """A source of packets."""
 
     name: str
     is_lossless: bool
-    """Whether whoever sends waits for us; else packets are dropped when we are slow."""
+    """Whether the sender waits for the pipeline; otherwise packets are dropped if the pipeline is slow."""
     is_live: bool
     """Whether packets carry this machine's time."""
 
     def batches(self) -> Iterator[PacketBatch | None]:
-        """Packets, or None when none came for ``IDLE_S``; a batch is valid until the next is asked for."""
+        """Packets, or None if none arrived for ``IDLE_S``; a batch is valid until the next is requested."""
 
     def now_ns(self) -> int | None:
-        """The time for timers, ns since 1970 UTC; None when only packets tell."""
+        """The time for timers, ns since 1970 UTC; None if only packets give the time."""
 
     def dropped(self) -> int:
-        """Packets lost before we saw them."""
+        """Packets lost before they were read."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the source."""
 
 
 class InterfaceSource:
@@ -63,7 +63,7 @@ class InterfaceSource:
         self._capture = capture
 
     def batches(self) -> Iterator[PacketBatch | None]:
-        """Packets as they pass, without end."""
+        """Packets as they arrive, without end."""
         while True:
             yield self._capture.read(IDLE_S)
 
@@ -83,18 +83,18 @@ class InterfaceSource:
 class StreamSource:
     """A pipe or a sender on the network, as ``open_capture`` names them.
 
-    Reading blocks, so a thread of its own reads; it reads on only when a batch was done with, since the
-    batch lies in the reader's buffer.
+    Reading blocks, so it is done in a separate thread, which continues only when a batch is finished, because
+    the batch lies in the reader's buffer.
     """
 
     is_live = False
 
     def __init__(self, address: str) -> None:
         self.name = address
-        # what comes over UDP comes whether we read it or not; pipes and connections wait
+        # UDP senders do not wait for the reader; pipes and connections do
         self.is_lossless = not address.startswith("pcapdroid+udp:")
         self._stop = threading.Event()
-        # a descriptor of our own: a thread that waits in sys.stdin would keep the interpreter from ending
+        # a separate descriptor: a thread that waits in sys.stdin would keep the interpreter from ending
         self._input = os.fdopen(os.dup(0), "rb", buffering=0) if address == "-" else None
         self._reader = open_capture(self._input or address, stop=self._stop)
         self._turn = threading.Condition()
@@ -138,7 +138,7 @@ class StreamSource:
                         self._turn.wait(IDLE_S)
                 if self._stop.is_set():
                     break
-        except (ApptellError, OSError) as error:  # raised again where batches are asked for
+        except (ApptellError, OSError) as error:  # raised again in ``batches``
             self._fault = error
         finally:
             self._reader.close()
@@ -149,17 +149,17 @@ class StreamSource:
                 self._turn.notify_all()
 
     def now_ns(self) -> int | None:
-        """The last packet's time and what has passed since it came."""
+        """The last packet's time plus the time since its arrival."""
         if self._last_ns is None:
             return None
         return self._last_ns + int((time.monotonic() - self._last_s) * _SECOND)
 
     def dropped(self) -> int:
-        """What the sender lost is not known here."""
+        """Returns 0: the losses of the sender are not known."""
         return 0
 
     def close(self) -> None:
-        """Tells the reading thread to end; it may still wait for bytes of a pipe."""
+        """Stops the reading thread, which may still wait for bytes of a pipe."""
         self._stop.set()
 
 
@@ -168,9 +168,9 @@ class ReplaySource:
 
     Args:
         path: a file or folder.
-        speed: times as fast as it was captured; None for as fast as can be.
-        say: told of a gap that was passed over, in one line. A gap that would be waited for longer than
-            ``MAX_GAP_S`` is more often an error of the clock than a quiet night.
+        speed: factor of the original speed; None for as fast as possible.
+        say: called with one line for each skipped gap. A gap with a wait longer than ``MAX_GAP_S`` is usually
+            a clock error and not a quiet period.
     """
 
     is_lossless = True
@@ -225,18 +225,18 @@ class ReplaySource:
             if wait_s > MAX_GAP_S:
                 self._skipped_ns += ahead_ns
                 self._say(
-                    f"{self.name}: no packet for {ahead_ns / _SECOND:,.0f} s of the capture; passed over"
+                    f"{self.name}: no packet for {ahead_ns / _SECOND:,.0f} s of the capture; skipped"
                 )
                 continue
             time.sleep(min(wait_s, IDLE_S))
             yield None
 
     def now_ns(self) -> int | None:
-        """The time in the capture; None at full speed, where only packets tell."""
+        """The time in the capture; None at full speed, where only packets give the time."""
         return self._now_ns
 
     def dropped(self) -> int:
-        """A file loses nothing."""
+        """Returns 0: a file loses nothing."""
         return 0
 
     def close(self) -> None:

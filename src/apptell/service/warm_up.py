@@ -1,4 +1,4 @@
-"""What decides in; every compiled kernel of the packet path loaded and a flow decided, before packets come."""
+"""Loads every compiled kernel of the packet path and decides a flow, before packets arrive."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FRAME: Final = bytes.fromhex(
 
 
 def warm_up(options: FlowOptions, model: Model | None, evidence: Evidence | None = None) -> None:
-    """Runs the packets of a verdict through decoder, flow table and model; first runs cost seconds."""
+    """Runs the packets of one verdict through decoder, flow table and model; first runs take seconds."""
     n = DECISION_SEGMENTS if model is None else model.decision_packets
     columns = Columns(n)
     columns.set_constants(1)
@@ -63,10 +63,10 @@ def _read_no_names() -> None:
 
 
 def settle() -> None:
-    """Leaves all that has been made so far out of garbage collection, for good.
+    """Excludes all existing objects from garbage collection permanently.
 
-    Call it once when a program that runs for long has loaded what it needs: going through the million
-    objects of its libraries stops every thread for more than a tenth of a second, time and again.
+    Call it once when a long-running program has loaded what it needs: traversing the million objects of its
+    libraries stops every thread for more than a tenth of a second each time.
     """
     gc.collect()
     gc.freeze()

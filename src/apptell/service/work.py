@@ -1,4 +1,4 @@
-"""Flows from the packet path in, micro-batches for identification out; bounded by flows and by delay."""
+"""The queue of flows for identification, in micro-batches that are bounded by flows and by delay."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Work:
     is_overloaded: bool
     """Whether there is no time to identify them."""
     since_s: float
-    """When they came, by the monotonic clock."""
+    """Time of arrival, by the monotonic clock."""
     found: Found | None = None
     """What evidence says of the flows; None where it was not asked."""
 
 
 class WorkQueue:
-    """What waits to be identified.
+    """The queue of work for identification.
 
     Args:
-        max_flows: flows that may wait. Beyond that, flows are marked as overloaded, which costs little; when
-            twice as many wait, whoever brings more waits too.
-        is_lossless: whether whoever brings flows waits already at ``max_flows``, so that none is overloaded.
+        max_flows: flows that may wait. Beyond that, flows are marked as overloaded, which costs little; at
+            twice the number, ``put`` blocks.
+        is_lossless: whether ``put`` already blocks at ``max_flows``, so that no flow is overloaded.
     """
 
     def __init__(self, max_flows: int, *, is_lossless: bool) -> None:
@@ -51,13 +51,14 @@ class WorkQueue:
 
     @property
     def n_flows(self) -> int:
-        """Flows that wait."""
+        """Number of waiting flows."""
         return self._n
 
     def put(self, flows: FlowBatch, kind: str, found: Found | None = None) -> None:
-        """Adds flows; returns at once unless the queue is full. Whoever abandoned the queue gets none.
+        """Adds flows; returns immediately unless the queue is full. An abandoned queue takes none.
 
-        Early flows are not queued where there is no room for them: their verdict falls due later anyway.
+        Early flows are not queued if there is no room for them, because their verdict becomes due later
+        anyway.
         """
         limit = self._max if self._is_lossless else 2 * self._max
         with self._changed:
@@ -72,10 +73,10 @@ class WorkQueue:
             self._changed.notify_all()
 
     def gather(self, max_flows: int, delay_s: float) -> list[Work]:
-        """What waits, in order: as soon as ``max_flows`` do, or the first has waited ``delay_s``.
+        """Returns waiting work, in order, as soon as ``max_flows`` wait or the first has waited ``delay_s``.
 
         Returns:
-            At least one, or none when the queue is closed and empty.
+            At least one, or none if the queue is closed and empty.
         """
         with self._changed:
             while not self._waiting and not self._is_closed:
@@ -95,13 +96,13 @@ class WorkQueue:
             return found
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Closes the queue: no more work is added."""
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
 
     def abandon(self) -> None:
-        """Nobody will take what waits."""
+        """Abandons the queue: waiting work is not taken any more."""
         with self._changed:
             self._is_abandoned = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Probabilities in, verdicts out: threshold, calibration, and the one identification pipeline."""
+"""Combines evidence and models into verdicts: threshold, calibration, context, and the one pipeline."""
 
 from __future__ import annotations
 

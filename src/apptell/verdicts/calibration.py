@@ -1,7 +1,7 @@
-"""Held-out probabilities and truths in, a temperature and a threshold out; NumPy alone.
+"""Chooses temperatures and thresholds from held-out probabilities; uses only NumPy.
 
-Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks" (2017). Thresholds with
-a promise: Angelopoulos et al., "Conformal Risk Control" (2024).
+Temperature scaling: Guo et al., "On Calibration of Modern Neural Networks" (2017). Thresholds with a
+    guarantee: Angelopoulos et al., "Conformal Risk Control" (2024).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 FLOOR: Final = 1e-4
-"""The smallest probability worth believing of votes: where no tree of a forest votes for an app, it is rare
-rather than impossible."""
+"""The smallest probability that votes are taken for: an app without votes of any tree of a forest is rare
+rather than impossible.
+"""
 _TINY: Final = 1e-12
 _GOLDEN: Final = (5**0.5 - 1) / 2
 
@@ -25,12 +26,12 @@ _GOLDEN: Final = (5**0.5 - 1) / 2
 def calibrate(
     probabilities: NDArray[np.float32], temperature: float, floor: float = _TINY
 ) -> NDArray[np.float32]:
-    """Probabilities with their logarithms divided by a temperature and made to sum to one again.
+    """Divides the logarithms of probabilities by a temperature, and normalises the result.
 
     Args:
         probabilities: shape (n, k).
-        temperature: above 1 softens, below 1 sharpens; the likeliest app stays the likeliest.
-        floor: smaller probabilities count as this much.
+        temperature: above 1 softens, below 1 sharpens; the order of the apps does not change.
+        floor: smaller probabilities are raised to this value.
     """
     if not temperature > 0:
         raise UsageError(f"temperature {temperature} is not above 0")
@@ -46,7 +47,7 @@ def calibrate(
 def fit_temperature(
     probabilities: NDArray[np.float32], truth: NDArray[np.int64], floor: float = _TINY
 ) -> float:
-    """The temperature that makes held-out truths likeliest; 1.0 when there are no flows.
+    """The temperature with the highest likelihood of held-out truths; 1.0 if there are no flows.
 
     The negative log-likelihood is convex in 1/T, so a golden-section search over log T finds its
     minimum; T stays between 0.05 and 20.
@@ -54,7 +55,8 @@ def fit_temperature(
     Args:
         probabilities: of held-out flows, shape (n, k).
         truth: the right column of each row, shape (n,).
-        floor: smaller probabilities count as this much: a truth of probability zero would outweigh all.
+        floor: smaller probabilities are raised to this value, because a truth of probability zero would
+            outweigh all others.
     """
     n = len(truth)
     if n == 0:
@@ -128,7 +130,7 @@ def threshold_for_precision(
 def _lowest_that_holds(thresholds: NDArray[Any], total: NDArray[np.float64]) -> float | None:
     """Going down from the highest threshold: the last one before the first failure.
 
-    The imaginary unit makes the very first ones fail for want of evidence; they are passed over.
+    The imaginary unit makes the very first ones fail for lack of data; these are skipped.
     """
     holds = total <= 1e-12
     if not holds.any():

@@ -1,15 +1,15 @@
-"""A client's recent flows with their probabilities in, the same re-weighted by what it runs out.
+"""Re-weights the probabilities of a client's recent flows by the apps that the client seems to run.
 
-A phone runs few apps at a time. How likely each app is there just now is estimated from the client's
-own flows of the last seconds, without labels: label-shift expectation maximisation, from Saerens,
-Latinne and Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities"
-(Neural Computation, 2002). Each flow's probabilities are then divided by how common the app was in the
-training and multiplied by how common it is there. Nothing is voted: a flow that looks like no other
-keeps its app. It needs calibrated probabilities.
+A phone runs few apps at a time. The current likelihood of each app there is estimated from the client's own
+flows of the last seconds, without labels: label-shift expectation maximisation, from Saerens, Latinne and
+Decaestecker, "Adjusting the Outputs of a Classifier to New a Priori Probabilities" (Neural Computation,
+2002). Each flow's probabilities are then divided by the app's frequency in the training data and multiplied
+by its frequency there. There is no vote: a flow that resembles no other keeps its app. It needs calibrated
+probabilities.
 
 Two additions, for windows of a few flows: the estimate begins with some imaginary flows of the training
-prior (a Dirichlet prior), and a flow is weighted by what the *other* flows say, so that its own
-evidence is not counted twice. A flow that is alone stays as it was.
+prior (a Dirichlet prior), and a flow is weighted by only the *other* flows, so that its own evidence is not
+counted twice. A flow without others is unchanged.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_FLOWS: Final = 128
-"""Flows of one client that a prior rests on at most, the nearest in time."""
+"""Maximum number of flows of one client for a prior, the nearest in time."""
 MOST_CLIENTS: Final = 16_384
-"""Clients that are remembered at once while flows come; the longest silent goes first."""
+"""Maximum number of clients that are remembered; the one that has been silent longest is dropped first."""
 LATE_NS: Final = 120_000_000_000
-"""How much later than its last packet a flow may come, for want of packets: the timeout and some more."""
+"""How long after its last packet a flow may still arrive: the timeout and a margin."""
 _SECOND: Final = 1_000_000_000
 _BATCH: Final = 2048
 _KEY: Final = ("capture", "client_address")
@@ -46,15 +46,15 @@ class ContextOptions:
     """How a client's flows are re-weighted.
 
     Raises:
-        UsageError: a value that cannot be.
+        UsageError: a value is out of range.
     """
 
     window_s: float = 30.0
     """How far back other flows of the client count, by the time of their deciding packet."""
     both_sides: bool = False
-    """Whether flows up to ``window_s`` later count too; for files, where they are known."""
+    """Whether flows up to ``window_s`` later also count; only for files, where they are known."""
     strength: float = 1.0
-    """Imaginary flows of the training prior, above 0: more of them change less."""
+    """Number of imaginary flows of the training prior, above 0: the more of them, the smaller the change."""
     iterations: int = 10
     """Steps of the expectation maximisation."""
 
@@ -80,7 +80,7 @@ class ContextOptions:
 
 
 class Scored(NamedTuple):
-    """Some flows and what a model says of them."""
+    """Some flows with a model's probabilities."""
 
     flows: FlowBatch
     probabilities: NDArray[np.float32] | None
@@ -88,36 +88,38 @@ class Scored(NamedTuple):
     context_flows: NDArray[np.int32] | None = None
     """How many other flows each flow's prior rests on, shape (n,); None where context is off."""
     found: Found | None = None
-    """What evidence says of the n flows; None where it was not asked."""
+    """The evidence on the n flows; None without evidence."""
     p_unknown: NDArray[np.float32] | None = None
     """How unusual each flow is for its likeliest app, shape (n,); None where that was not asked."""
 
 
 class Context(Protocol):
-    """Re-weights flows on their way."""
+    """Re-weights flows as they pass."""
 
     def reweigh(self, scored: Iterable[Scored], *, keep: bool = True) -> Iterator[Scored]:
         """The same flows, re-weighted; with ``keep`` they are context of later ones."""
 
 
 class RollingContext:
-    """Context while flows come: each is weighted by those that came before it.
+    """Context of a stream: each flow is weighted by those before it.
 
     Args:
         options: how; ``both_sides`` cannot be.
-        prior: how common each app was in the training, shape (k,), sum 1.
+        prior: frequency of each app in the training data, shape (k,), sum 1.
     """
 
     def __init__(self, options: ContextOptions, prior: NDArray[np.float64]) -> None:
         if options.both_sides:
-            raise UsageError("context from both sides needs the later flows too: a file")
+            raise UsageError(
+                "context from both sides needs later flows too, so only files can have it"
+            )
         self._options = options
         self._prior = prior
         self._recent: dict[Any, _Recent] = {}
         self._newest_ns = 0
 
     def reweigh(self, scored: Iterable[Scored], *, keep: bool = True) -> Iterator[Scored]:
-        """Each batch at once, flows by the time of their deciding packet; see ``Context``."""
+        """Re-weights each batch by the time of the flows' deciding packets; see ``Context``."""
         for each in scored:
             flows, probabilities = each.flows, each.probabilities
             if probabilities is None:
@@ -163,14 +165,14 @@ class RollingContext:
 
 
 class WholeContext:
-    """Context of a file: flows are held until the last has come, then weighted in order of time.
+    """Context of a file: flows are held until the last has arrived, and then weighted in order of time.
 
-    They are taken by their deciding packet, as they would be while they come. A flow takes k numbers
-    and the columns of a verdict; its payload is let go.
+    Their order is that of their deciding packets, as in a stream. A flow takes k numbers and the columns of a
+    verdict; its payload is dropped.
 
     Args:
         options: how.
-        prior: how common each app was in the training, shape (k,), sum 1.
+        prior: frequency of each app in the training data, shape (k,), sum 1.
         columns: columns of the flows that are still needed.
     """
 
@@ -247,7 +249,7 @@ def reweigh_all(
         keys: whose each flow is, hashable, n of them; None for a flow without context.
         times_ns: of each flow, shape (n,).
         probabilities: calibrated, shape (n, k).
-        prior: how common each app was in the training, shape (k,), sum 1.
+        prior: frequency of each app in the training data, shape (k,), sum 1.
         options: how.
 
     Returns:
@@ -303,7 +305,7 @@ def weigh_one(
     strength: float,
     iterations: int,
 ) -> NDArray[np.float64]:
-    """The probabilities of one flow under the prior that the other flows of its window say.
+    """The probabilities of one flow under the prior that is estimated from the other flows of its window.
 
     Args:
         probabilities: of the m flows of the window under the training prior, shape (m, k).
@@ -357,7 +359,7 @@ def estimate(
             for app in range(k):
                 if whole > 0:
                     posterior[row, app] /= whole
-                else:  # all its apps were ruled out: it says nothing new
+                else:  # all its apps were ruled out, so it adds no information
                     posterior[row, app] = probabilities[row, app]
                 total[app] += posterior[row, app]
         for app in range(k):

@@ -1,9 +1,9 @@
-"""Flows, what evidence says of them and their probabilities in, verdicts out.
+"""Decides verdicts from flows, their evidence, and a model's probabilities.
 
-Evidence that names an app decides. Of the other flows a model decides, where there is one: the likeliest app,
-or none below the threshold. Paper, Section 4.2: the last layer's largest probability is the confidence; a
-prediction whose confidence is lower than the threshold is refused. A confidence equal to the threshold is
-accepted.
+If evidence names an app, that app is the verdict. Other flows are decided by a model, if there is one: the
+likeliest app, or none below the threshold. Paper, Section 4.2: the last layer's largest probability is the
+confidence; a prediction whose confidence is lower than the threshold is refused. A confidence equal to the
+threshold is accepted.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ OF_MODEL: Final = (
     "context_flows",
     "p_unknown",
 )
-"""Columns that say what a model made of a flow; null where none was asked."""
+"""Columns of a model's result; null without a model."""
 
 
 def decide(
@@ -90,7 +90,7 @@ def decide(
     cutoff: float = 1.0,
     stack: pa.Array | None = None,
 ) -> VerdictBatch:
-    """One verdict for each flow, by what evidence and a model say.
+    """One verdict for each flow, by evidence and a model.
 
     Args:
         flows: n flows; columns that are not there become nulls in the verdicts, but the numbers
@@ -101,7 +101,7 @@ def decide(
         model_name: written into every verdict of the model, ``name@hash``.
         packets: payload packets that the model looks at.
         context_flows: other flows that the probabilities rest on, shape (n,); None without context.
-        found: what evidence says of the n flows; where it names an app, that app stands.
+        found: the evidence on the n flows; if it names an app, that app is the verdict.
         known: name and category of apps by their ids, for those that the model names.
         p_unknown: how unusual each flow is, shape (n,); None where that was not asked.
         cutoff: the smallest ``p_unknown`` that is called unknown.
@@ -127,14 +127,14 @@ def decide_without_model(
     transports: Sequence[int] | None = None,
     stack: pa.Array | None = None,
 ) -> VerdictBatch:
-    """One verdict for each flow, by evidence alone.
+    """One verdict for each flow, by only evidence.
 
     Args:
         flows: n flows.
-        found: what evidence says of them; None where it was not asked.
+        found: the evidence on them; None without evidence.
         packets: payload packets that a verdict looks at.
         transports: IP protocol numbers that the model learned, where there is one: an unnamed flow of another
-            transport protocol was kept from it, and its verdict says so.
+            transport protocol was not passed to the model, and gets that outcome.
         stack: the column ``stack``.
     """
     n = len(flows)
@@ -199,7 +199,7 @@ def _of_model(
 def _joined(
     of_model: dict[str, Any], found: Found, known: Mapping[str, Identity]
 ) -> dict[str, Any]:
-    """The model's columns where evidence names no app, and what evidence says."""
+    """The model's columns for flows without an app by evidence, and the columns of evidence."""
     by_evidence = found.columns()
     is_app = pa.array(found.is_app)
     columns = dict(of_model)

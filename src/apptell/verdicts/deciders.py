@@ -1,4 +1,4 @@
-"""Words of a caller in; what decides verdicts out: evidence, a model, and the context of flows."""
+"""Chooses what decides verdicts, from a caller's arguments: evidence, a model, and context."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _WINDOW: Final = "30s"
 
 @dataclass(frozen=True, slots=True)
 class Deciders:
-    """What decides."""
+    """Evidence, model and context that decide verdicts."""
 
     evidence: Evidence | None
-    """None: the model alone."""
+    """Evidence; None if only the model decides."""
     model: Model | None
-    """None: evidence alone."""
+    """The model; None if only evidence decides."""
     context: ContextOptions | None
-    """How a client's flows are re-weighted; None for each flow alone."""
+    """How a client's flows are re-weighted; None to decide each flow independently."""
     transports: tuple[int, ...]
     """IP protocol numbers of the flows to read."""
 
@@ -41,7 +41,7 @@ class Deciders:
 
     @property
     def name(self) -> str:
-        """What decides, in a few words."""
+        """A short description of what decides."""
         names = "" if self.evidence is None else "names"
         model = "" if self.model is None else f"{self.model.name}@{self.model.hash}"
         return " and ".join(filter(None, (names, model)))
@@ -54,7 +54,7 @@ def choose_deciders(
     context: ContextOptions | str | None = None,
     transports: Sequence[int] | None = None,
 ) -> Deciders:
-    """Loads what is asked for.
+    """Loads the requested evidence and model.
 
     Args:
         evidence: kinds of evidence, separated by commas, or ``all`` (default: all but ``model`` and
@@ -62,7 +62,7 @@ def choose_deciders(
         model: a model or its folder (default: the one that ships with apptell, where it is asked).
         catalogue: files with rows that are added to the catalogue or override its own.
         context: seconds of context, as in ``30s``.
-        transports: IP protocol numbers (default: both; of a model alone those that it learned).
+        transports: IP protocol numbers (default: both; with only a model, those that it learned).
 
     Raises:
         UsageError: arguments that do not fit together, or an unknown kind of evidence.
@@ -79,9 +79,9 @@ def choose_deciders(
             options = EvidenceOptions(options.kinds | {"model"})
     asks_model = bool(options.kinds & {"model", "context"})
     if model is not None and not asks_model:
-        raise UsageError("a model is given, and the evidence does not include it; add model")
+        raise UsageError("a model is given, but the evidence does not include it; add model")
     if context is not None and not asks_model:
-        raise UsageError("context weighs a model's verdicts: give a model, or all evidence")
+        raise UsageError("context re-weights a model's verdicts: give a model, or all evidence")
     window = context or (_WINDOW if "context" in options.kinds else None)
     around = ContextOptions.parse(window) if isinstance(window, str) else window
     used = None

@@ -1,6 +1,6 @@
-"""DNS answers and flows with their names in; which app or service each flow belongs to, and what says so, out.
+"""Identifies flows by their names, DNS answers, addresses and address ranges.
 
-Evidence is asked in this order, and what speaks first settles the flow:
+Evidence is examined in this order, and the first that applies decides the flow:
 
 1. *name*: the flow's own server name (TLS, QUIC, DTLS), else its HTTP host. The public name of Encrypted Client
    Hello (RFC 9849) is no own name: it names who hides the real one.
@@ -50,7 +50,7 @@ ECH_PUBLIC_NAMES: Final = frozenset(
 )
 """Outer server names of Encrypted Client Hello that are known to hide other names."""
 NETWORK: Final = "network"
-"""The kind of a service that keeps the network itself running; told by its port alone."""
+"""The kind of a service that keeps the network itself running; identified only by its port."""
 NETWORK_PORTS: Final = {
     53: "dns",
     67: "dhcp",
@@ -123,7 +123,7 @@ class EvidenceOptions:
 
 
 class Evidence:
-    """Remembers names of addresses, and says whose each flow is. Reads no packet and asks no model.
+    """Remembers names of addresses, and identifies flows by them. It reads no packets and uses no model.
 
     What is known of a flow depends on the packets before its first one alone, in the order of the capture, and
     not on when it is asked. Flows may come in any order, once what was known when they began has been put in:
@@ -191,7 +191,7 @@ class Evidence:
         return self.finish(self.begin(flows))
 
     def begin(self, flows: FlowBatch, *, is_remembered: bool = True) -> Found:
-        """What the flows' own names and DNS say.
+        """Identifies flows by their own names and by DNS.
 
         Args:
             flows: n flows with the groups *core* and *names*.
@@ -209,7 +209,7 @@ class Evidence:
         return found
 
     def finish(self, found: Found) -> Found:
-        """The same with what addresses say of flows that are not settled; it changes ``found``."""
+        """Adds what addresses show about undecided flows; changes ``found``."""
         table = IdentityTable(found.identities)
         if "address" in self.options.kinds:
             self._ask_addresses(found, table)

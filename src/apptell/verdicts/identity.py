@@ -1,4 +1,4 @@
-"""Whose flows are: an app's, a service's or nobody's; codes in, the columns of a verdict out."""
+"""Identities of flows (an app, a service, or nothing), as codes and as columns of a verdict."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 UNLISTED: Final = "unlisted"
 """The kind of a service whose name the catalogue does not list: its registered domain."""
 NOBODY: Final = -1
-"""The code of a flow that is nobody's."""
+"""The code of a flow without an identity."""
 
 
 class Identity(NamedTuple):
-    """Whose a name is: an app's or a service's."""
+    """The owner of a name: an app or a service."""
 
     app: str | None = None
     app_name: str | None = None
@@ -45,7 +45,7 @@ _TEXTS: Final = Identity._fields
 
 @dataclass(slots=True)
 class Found:
-    """What evidence says of n flows."""
+    """The evidence on n flows."""
 
     flows: FlowBatch
     """With ``dns_name``."""
@@ -78,7 +78,7 @@ class Found:
 
     @property
     def is_open(self) -> NDArray[np.bool_]:
-        """Whether nothing is known of the flow and its address, shape (n,): earlier flows may tell."""
+        """Whether nothing is known of the flow and its address, shape (n,); earlier flows may decide it."""
         return (self.code < 0) & ~self.is_shared
 
     @property

@@ -1,11 +1,11 @@
-"""Values under keys and when they were seen in; what counted under a key at some time out.
+"""Remembers values under keys, with the times at which they were seen and by whom.
 
 Times are places in the order of packets (``packets.order``). What is remembered does not depend on the order
 in which it is added, so that flows of a file, which come when they end, and flows of an interface, which come
 while they are open, find the same. Only where there are more keys, or more values under a key, than the memory
 has room for does the order matter: the key that was added to the longest time ago goes first. Keys are texts
-and numbers of the network: the hash of Python's dictionaries is keyed by a secret of the process, so nobody
-can choose keys that collide.
+and numbers of the network: the hash of Python's dictionaries is keyed by a secret of the process, so that
+    senders cannot choose keys that collide.
 """
 
 from __future__ import annotations

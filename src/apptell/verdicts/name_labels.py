@@ -1,4 +1,4 @@
-"""Captures in; their flows out, labelled by what names, DNS answers and addresses say: no phone is needed.
+"""Labels the flows of captures by names, DNS answers and addresses, without a phone's log.
 
 The label is the verdict of ``verdicts.evidence`` on the flow, without a model: an app of the catalogue, or
 ``other`` where the flow belongs to a service that many apps share. A flow that no evidence speaks of, but whose

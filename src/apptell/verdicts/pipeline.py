@@ -1,7 +1,6 @@
-"""FlowBatches in, VerdictBatches out: the one pipeline of identification.
+"""The pipeline of identification: flows become verdicts.
 
-``identify``, ``live``, ``compare`` and the cluster all call it, so that a flow gets the same
-verdict whichever way it came in.
+``identify``, ``live`` and ``compare`` all call it, so that a flow always gets the same verdict.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ NEEDED: Final = frozenset(
 """Columns of a flow that a verdict and its records need once the model has seen the flow."""
 _LIGHT: Final = NEEDED | ORDER.keys()
 MIN_PAYLOAD_PACKETS: Final = 2
-"""A model is not asked about flows with fewer packets with payload (Section 3.1)."""
+"""A model does not decide flows with fewer payload packets (Section 3.1)."""
 
 
 def choose_threshold(requested: float | None, model: Model) -> float:
@@ -70,7 +69,7 @@ def least_payload_packets(evidence: Evidence | None, *, early: bool = False) -> 
 
 
 def check_threshold(requested: float | None) -> None:
-    """Refuses a threshold that no probability can be.
+    """Refuses a threshold that is not a probability.
 
     Raises:
         UsageError: it is not between 0 and 1.
@@ -92,25 +91,26 @@ def identify(
 ) -> Iterator[Verdict]:
     """Identifies the app behind each flow of a capture.
 
-    Names, DNS answers and addresses are asked first, and a model about the flows that they do not settle.
+    Names, DNS answers and addresses are examined first; a model decides the flows that remain.
 
     Args:
         source: what ``read_flows`` takes: a path, a folder, several of them, ``-``, a binary file.
-        model: a model or its folder (default: none, unless ``evidence`` includes ``model``: then the one that
-            ships with apptell).
+        model: a model or its folder (default: none; if ``evidence`` includes ``model``, the one that ships
+            with apptell).
         threshold: smallest accepted confidence of the model (default: the model's own, else 0.85).
         context: seconds, as in ``30s``: the model's verdicts on each client's flows are re-weighted by what
             that client runs, and come after the last flow.
         evidence: what verdicts rest on, separated by commas: ``name``, ``dns``, ``address``, ``range``,
             ``model``, ``context``, or ``all`` (default: the first four, and ``model`` where one is given).
         catalogue: files with rows that are added to the catalogue or override its own.
-        transports: IP protocol numbers, 6 and 17 (default: both; of a model alone those that it learned).
+        transports: IP protocol numbers, 6 and 17 (default: both; without other evidence than a model, those
+            that it learned).
         unknown: mark flows that look like none of the model's apps as unknown; the share of flows of its apps
             that this may happen to, as in 0.05 (default: never).
 
     Returns:
-        An iterator over a verdict on each flow with payload (of a model alone: with at least two packets with
-        payload). Where the capture is damaged it raises CaptureError after the verdicts on all flows before the
+        An iterator over one verdict for each flow with payload (with only a model: with at least two payload
+        packets). If the capture is damaged, it raises CaptureError after the verdicts on all flows before the
         damage.
 
     Raises:
@@ -164,13 +164,13 @@ def identify_flows(
     Args:
         batches: flows with the groups *core* and *segments*, and *names* for evidence; an error raised while
             they are read comes out after the verdicts on all flows before it.
-        model: decides flows that evidence names no app of; None for evidence alone. It is asked about flows of
-            the transport protocols that it learned, and about no others.
+        model: decides the flows for which evidence names no app; None for only evidence. It is used only on
+            flows of the transport protocols that it learned.
         threshold: smallest accepted confidence (default: the model's own, else 0.85).
         early: the flows are open and their fifth payload packet is still to come: one payload packet is
             enough, and the confidence is calibrated for the number of them.
         context: re-weights a client's flows; early ones are not context of others.
-        evidence: names, DNS answers, addresses and ranges, asked before the model; None for the model alone.
+        evidence: names, DNS answers, addresses and ranges, which precede the model; None for only the model.
         unknown: share of flows of the model's apps that may be called unknown; None calls none so. Open flows
             are never called unknown early.
 
@@ -347,7 +347,7 @@ def _asked(
 
 
 def _finished(scored: Iterable[Scored], evidence: Evidence) -> Iterator[Scored]:
-    """The same with what addresses say; what open flows may still tell about is held until they have.
+    """Adds the evidence of addresses; flows that open flows may still decide are held back until then.
 
     An error in between comes after the flows before it.
     """

@@ -1,4 +1,4 @@
-"""VerdictBatch: a table of decided flows; the one definition of its columns.
+"""Defines the columns of ``VerdictBatch``, a table of decided flows.
 
 One row is a verdict on one flow. ``app`` is null when no app can be named; ``outcome`` says why.
 """
@@ -18,9 +18,10 @@ SCHEMA_VERSION: Final = 3
 OTHER: Final = "other"
 """The class of background traffic; a verdict like any other, not a declined flow."""
 EVIDENCE_KINDS: Final = ("name", "dns", "address", "range", "model", "context")
-"""What a verdict can rest on, strongest first: the flow's own name; a DNS answer to the client; an address
-that was reached before under one app; an app's own address range; a model; a model and the client's other
-flows."""
+"""The kinds of evidence, strongest first: the flow's own name; a DNS answer to the client; an address that
+was reached before under one app; an app's own address range; a model; a model and the client's other
+flows.
+"""
 NAMED: Final = "named"
 UNKNOWN: Final = "unknown"
 BELOW_THRESHOLD: Final = "below threshold"
@@ -59,7 +60,7 @@ SCHEMA: Final = pa.schema(
         "app": pa.string(),  # null when no app is named
         "app_name": pa.string(),  # as its vendor writes it; null when the catalogue does not list the app
         "category": pa.string(),  # of the app, such as messaging
-        "service": pa.string(),  # what the name says when it names no app; else the registered domain
+        "service": pa.string(),  # the service of a name that names no app; else the registered domain
         "service_kind": pa.string(),  # platform, cdn, sdk, ads, network; unlisted: not in the catalogue
         "evidence": pa.string(),  # one of EVIDENCE_KINDS: what app or service rest on; null for neither
         "best_guess": pa.string(),  # the model's likeliest app, accepted or not
@@ -95,7 +96,7 @@ SCHEMA: Final = pa.schema(
 
 
 class Verdict:
-    """One verdict, for people at a prompt: a view of one row, columns as attributes.
+    """One verdict for interactive use: a view of one row with the columns as attributes.
 
     Example:
         >>> verdict = next(apptell.identify("phone.pcap", "model/", evidence="model"))

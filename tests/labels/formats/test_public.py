@@ -163,7 +163,9 @@ def test_mirage_is_told_by_its_beginning_whichever_part_comes_first(tmp_path):
 def test_spoiled_mirage_is_said_in_one_line(tmp_path, bad):
     path = tmp_path / "m.json"
     path.write_text(bad)
-    with pytest.raises(LabelError, match=r"not MIRAGE's JSON|none of its 1 records is of mirage"):
+    with pytest.raises(
+        LabelError, match=r"not MIRAGE's JSON|none of its 1 records is in the format mirage"
+    ):
         list(SequenceFile(path, "m", "mirage", read_mirage).flows())
 
 

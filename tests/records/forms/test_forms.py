@@ -149,7 +149,7 @@ def test_connection_ids_are_text_in_json() -> None:
 
 def test_a_summary_has_no_eve_form(tmp_path: Path) -> None:
     with (
-        pytest.raises(UsageError, match="the form eve is for verdicts and flows"),
+        pytest.raises(UsageError, match="the form eve can write verdicts and flows"),
         open_writer(tmp_path / "out", form_of_name("eve"), SUMMARY_RECORD),
     ):
         pass
@@ -159,7 +159,7 @@ def test_a_summary_has_no_eve_form(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("parquet:kafka:h:1/t", "parquet is written to files, not to kafka"),
+        ("parquet:kafka:h:1/t", "parquet can be written only to files, not to kafka"),
         ("csv:kafka:h:1/t", "csv needs a header"),
         ("zeek:syslog:h", "zeek needs a header"),
         ("xml:x", "with FORM one of jsonl, csv, parquet, eve, .*kafka, syslog, unix"),

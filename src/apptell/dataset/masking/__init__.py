@@ -1,7 +1,7 @@
-"""Flows enter; the same flows leave with their payload masked: zeros in the place of what must not be kept.
+"""Masks the payload of flows: zeros replace what must not be kept.
 
 The kept bytes of each side are joined by their places in the stream, and read as TLS, DTLS, QUIC, DNS, HTTP/1
-or mail. Of these, framing is kept; what is not understood is zeroed, unless it is asked for.
+or mail. Of these, framing is kept. Payload that is not parsed is zeroed unless the policy keeps it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _UDP: Final = 17
 
 
 def mask_server_names(flows: FlowBatch) -> FlowBatch:
-    """The flows without names of servers, and otherwise as they are: columns null, zeros in the payload.
+    """Removes the names of servers from flows and changes nothing else: null columns, zeros in the payload.
 
-    This is what a model is measured on without names. For flows that are given away, ``mask_payload`` keeps
-    only what it understands.
+    It is used to measure a model without names. For flows that are published, ``mask_payload`` keeps only
+    what it can parse.
     """
     return without_names(mask_payload(flows, NAMES_ONLY))
 
 
 def mask_payload(flows: FlowBatch, policy: Policy) -> FlowBatch:
-    """The flows with zeros of equal length in the place of payload that the policy does not keep."""
+    """Replaces payload that the policy does not keep by zeros of equal length."""
     column = flows.column("segment_bytes")
     if column.null_count == len(column):
         return flows

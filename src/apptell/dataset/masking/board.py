@@ -1,7 +1,7 @@
-"""The kept segments of a flow enter; its bytes by stream leave, and what of them may be kept.
+"""Tracks which bytes of a flow's streams may be kept.
 
-A mask is made by saying which bytes are kept, never by looking for what has to go: a byte that no parser
-vouches for is zeroed, unless the policy keeps what is not understood.
+A mask lists the bytes that are kept, and never the bytes to remove: a byte that no parser has accepted is
+zeroed, unless the policy keeps unparsed bytes.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Policy:
     """What a mask keeps."""
 
     masks_names: bool = True
-    """Names of servers go, wherever they are understood."""
+    """Names of servers are removed wherever they are parsed."""
     framing_only: bool = True
-    """Of protocols that are understood only framing stays: lengths, types, codes, verbs."""
+    """Only the framing of parsed protocols is kept: lengths, types, codes, verbs."""
     keeps_unknown: bool = False
-    """What is not understood stays, but for host names in text; ciphertext stays."""
+    """Unparsed bytes are kept, except host names in text; ciphertext is kept."""
 
 
 NAMES_ONLY: Final = Policy(framing_only=False, keeps_unknown=True)
-"""Takes the names away and leaves all else: what a model is measured on without names."""
+"""Removes names and keeps everything else, to measure a model without names."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class Stream:
     keep: bytearray
     """1 for each byte that is kept."""
     unknown: list[tuple[int, int]] = field(default_factory=list)
-    """Ranges that no parser understood."""
+    """Ranges that no parser accepted."""
 
     def __len__(self) -> int:
         return len(self.data)
@@ -65,18 +65,18 @@ class Stream:
         return int.from_bytes(self.data[at : at + n], "big")
 
     def set(self, at: int, stop: int, *, kept: bool) -> None:
-        """Keeps the bytes from ``at`` to before ``stop``, or not."""
+        """Marks the bytes from ``at`` to before ``stop`` as kept or not kept."""
         stop = min(stop, len(self.keep))
         if at < stop:
             self.keep[at:stop] = (b"\1" if kept else b"\0") * (stop - at)
 
     def leave(self, at: int, stop: int, policy: Policy) -> None:
-        """Bytes that are not understood."""
+        """Marks bytes that were not parsed."""
         self.set(at, stop, kept=policy.keeps_unknown)
         self.unknown.append((at, min(stop, len(self.data))))
 
     def tail(self, at: int) -> Stream:
-        """The bytes from ``at`` on, as a stream of their own."""
+        """The bytes from ``at`` on, as a separate stream."""
         return Stream(self.data[at:], self.state[at:], self.keep[at:])
 
 
@@ -132,8 +132,8 @@ def join(
 ) -> list[tuple[Stream, list[tuple[int, int]]]]:
     """The streams of one side, each with the numbers of its segments and their places in it.
 
-    Segments lie where their offsets say, whatever their order; bytes that two segments have differently are
-    never kept. Only far-away segments make a stream of their own.
+    Segments lie where their offsets say, whatever their order; bytes that differ between two segments are
+    never kept. Only far-away segments make a separate stream.
     """
     base = min(offsets, default=0)
     near = [i for i, at in enumerate(offsets) if at - base + len(blobs[i]) <= _MAX_STREAM_BYTES]
@@ -165,7 +165,7 @@ def _lay(stream: Stream, at: int, blob: bytes) -> None:
 
 
 def masked(stream: Stream, at: int, blob: bytes) -> bytes:
-    """A segment with zeros in the place of what is not kept."""
+    """A segment in which zeros replace the bytes that are not kept."""
     stop = at + len(blob)
     own = np.frombuffer(blob, dtype=np.uint8)
     data = np.frombuffer(bytes(stream.data[at:stop]), dtype=np.uint8)
@@ -177,7 +177,7 @@ def masked(stream: Stream, at: int, blob: bytes) -> bytes:
 
 
 def drop_names(stream: Stream, names: Iterable[bytes]) -> None:
-    """Takes host names in text, and the names given, out of what no parser understood."""
+    """Removes host names in text, and the given names, from unparsed bytes."""
     for begin, stop in stream.unknown:
         part = bytes(stream.data[begin:stop])
         for found in (*_HOST.finditer(part), *_HTTP_HOST.finditer(part)):

@@ -1,8 +1,8 @@
-"""Streams of DNS, HTTP/1 and mail, and datagrams of QUIC, enter; their framing is marked to be kept.
+"""Marks the framing of DNS, HTTP/1, mail and QUIC that is kept.
 
-Framing is what says how messages are cut and what kind they are: lengths, types, codes, verbs and the
-standard names of header fields. Targets, values, names, credentials, addresses and bodies are not. Sources:
-RFC 1035 (DNS), RFC 9112 (HTTP/1.1), RFC 5321 (SMTP), RFC 1939 (POP3), RFC 9051 (IMAP), RFC 9000 (QUIC).
+Framing is the structure and the kind of messages: lengths, types, codes, verbs and the standard names of
+header fields. Targets, values, names, credentials, addresses and bodies are not. Sources: RFC 1035 (DNS), RFC
+9112 (HTTP/1.1), RFC 5321 (SMTP), RFC 1939 (POP3), RFC 9051 (IMAP), RFC 9000 (QUIC).
 """
 
 from __future__ import annotations

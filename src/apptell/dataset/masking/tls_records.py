@@ -1,7 +1,7 @@
-"""A stream of TLS records, or datagrams of DTLS, enters; the bytes that may be kept of it are marked.
+"""Marks the bytes of TLS records and DTLS datagrams that are kept.
 
 Sources: RFC 8446 (TLS 1.3), RFC 5246 (TLS 1.2), RFC 6347 and RFC 9147 (DTLS), RFC 6066 (server names). The
-hello is read over the joined stream, so that a name split over segments or records is found all the same.
+hello is read over the joined stream, so that a name that is split over segments or records is also found.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SERVER_NAME, _KEY_SHARE = 0, 51
 _KEPT_EXTENSIONS: Final = frozenset(
     (1, 5, 10, 11, 13, 16, 18, 21, 23, 27, 28, 43, 45, 50, 17513, 17613)
 )
-"""Extensions that say what a stack can do, and nothing of who or where."""
+"""Extensions that describe the capabilities of a stack, and no identities or locations."""
 _MAX_MESSAGE_BYTES: Final = 1 << 16
 
 

@@ -1,6 +1,6 @@
-"""Flows and how a split is written enter; rows for training and rows for testing leave.
+"""Splits flows into training and test sides.
 
-A split method is one class that says its units and its groups for intervals. ``methods`` has those of
+A split method is one class that defines its units and its groups for intervals. ``methods`` has those of
 apptell; another distribution adds its own by an entry point of the group ``apptell.split_methods``.
 """
 

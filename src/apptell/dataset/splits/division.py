@@ -1,4 +1,4 @@
-"""Flows and a split enter; rows for training and rows for testing leave, no connection on both sides."""
+"""Divides flows into training and test sides, with no connection on both sides."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def split(
 
     Args:
         flows: with the groups core and labels (and names for ``domain``).
-        method: how a split is written (see ``split_names``), a method, or the path of a file that
-            ``save_split`` wrote, which gives back exactly that split.
+        method: a split (see ``split_names``), a method, or the path of a file that ``save_split`` wrote,
+            which gives back exactly that split.
         test_share: share of the flows to test on, as near as whole units allow.
-        seed: of the choice; those by time need none.
-        level: ``app`` or ``activity``: whose shares are kept alike on both sides.
+        seed: seed of the random choice; splits by time do not use it.
+        level: ``app`` or ``activity``: the labels whose shares are balanced between the sides.
 
     Raises:
         DatasetError: the flows have no such group or only one value of it, or the file does not fit.
-        UsageError: no such split, or a share that is not between 0 and 1.
+        UsageError: there is no such split, or the share is not between 0 and 1.
     """
     if not 0 < test_share < 1:
-        raise UsageError(f"test share {test_share}: must lie between 0 and 1")
+        raise UsageError(f"test share {test_share} is not between 0 and 1")
     if isinstance(method, Path) or (isinstance(method, str) and method.endswith(_FILE_SUFFIXES)):
         return _checked(flows, Given(), read_sides(flows, Path(method)))
     chosen = method if isinstance(method, SplitMethod) else method_of(method)
@@ -83,10 +83,10 @@ def folds(
 
     Raises:
         DatasetError: the flows have no such group or only one value of it.
-        UsageError: no such split, one without a test side, or fewer than two folds.
+        UsageError: there is no such split, it has no test side, or there are fewer than two folds.
     """
     if n_folds < 2:
-        raise UsageError(f"{n_folds} folds: at least two are needed")
+        raise UsageError(f"{n_folds} folds are not 2 or more")
     chosen = method if isinstance(method, SplitMethod) else method_of(method)
     _refuse_none(flows)
     return [_checked(flows, chosen, sides) for sides in chosen.folds(flows, n_folds, seed, level)]
@@ -98,7 +98,7 @@ def _refuse_none(flows: FlowBatch) -> None:
 
 
 def _checked(flows: FlowBatch, method: SplitMethod, sides: Sides) -> Split:
-    """The split, after what no method may get wrong: every method's sides are checked here."""
+    """Checks the sides of every method, and returns the split."""
     train, test = sides
     if not len(train) or (method.has_test_side and not len(test)):
         raise DatasetError(

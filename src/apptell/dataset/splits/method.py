@@ -1,8 +1,8 @@
-"""Flows enter a split method; what it keeps on one side, and rows for training and for testing, leave it.
+"""Base class of split methods, and what they share.
 
-A method is one class that says its units: a value for each flow, and flows of one value stay together. Whole
-connections stay together whatever the method says: their parts, into which the idle timeout cut them, and
-their later views share a ``connection_id``, and tell each other's app.
+A method is one class that defines its units: a value for each flow; flows with the same value stay together.
+Whole connections always stay together: their parts, into which the idle timeout cut them, and their later
+    views share a ``connection_id``, and reveal each other's app.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ FEWEST_GROUPS: Final = 8
 """Groups that an interval can be drawn from."""
 _NO_VALUE: Final = "(none)"
 _SIZE_NOISE: Final = 1.0
-"""How much chance weighs in the order of units, beside their size: a deviation of logarithms."""
+"""Weight of chance in the order of units, in addition to their size: a standard deviation of logarithms."""
 
 
 class SplitMethod(ABC):
     """One way to divide flows into a side to learn from and a side to measure on."""
 
     name: ClassVar[str]
-    """What users call it, such as ``session``."""
+    """The name that users pass, such as ``session``."""
     argument_name: ClassVar[str | None] = None
-    """What stands behind the name and a colon, such as ``DATE``; None: nothing does."""
+    """The argument after the name and a colon, such as ``DATE``; None if there is none."""
     is_optimistic: ClassVar[bool] = False
-    """Whether one network may be on both sides, which flatters a model."""
+    """Whether one network may be on both sides, which makes figures optimistic."""
 
     has_test_side: ClassVar[bool] = True
     """Whether there is anything to measure on."""
 
     def __init__(self, argument: str | None = None) -> None:
-        """Raises UsageError when the argument is missing, or not wanted."""
+        """Raises UsageError if the argument is missing, or if none is allowed."""
         if (argument is None) != (self.argument_name is None):
             wanted = f"{self.name}:{self.argument_name}" if self.argument_name else self.name
             raise UsageError(f"the split {self.name!r} is written {wanted}")
@@ -67,8 +67,8 @@ class SplitMethod(ABC):
         """The group of each flow that intervals are drawn from, shape (n,): what the method leaves out as one.
 
         Where the method has fewer than FEWEST_GROUPS values (two versions of Android), no interval can be
-        drawn from them. It is then drawn from captures, and says how sure the figure is of these values,
-        not of others.
+        drawn from them. It is then drawn from captures, and describes the uncertainty for these values, not
+        for others.
         """
         values = self.units(flows)
         if len(set(values.tolist())) < FEWEST_GROUPS:
@@ -147,7 +147,7 @@ def connection_numbers(flows: FlowBatch) -> NDArray[np.int64]:
 def label_numbers(flows: FlowBatch, level: str) -> NDArray[np.int64]:
     """A number per label at the level ``app`` or ``activity``, shape (n,)."""
     if level not in ("app", "activity"):
-        raise UsageError(f"no level {level!r}; available: app, activity")
+        raise UsageError(f"unknown level {level!r}; available: app, activity")
     labels = flows.column("label").to_pylist()
     names = [
         "" if label is None else label.split("/", 1)[0] if level == "app" else label
@@ -176,7 +176,7 @@ def assign(
     flat = np.bincount(unit * n_labels + label, minlength=n_units * n_labels)
     table = flat.reshape(n_units, n_labels).astype(np.float64)  # (units, labels)
     size = table.sum(axis=1)
-    # By size alone every seed would divide units of unequal size alike, and several seeds would be one.
+    # By size only, every seed would divide units of unequal size alike, and several seeds would be one.
     turn = size * np.exp(random.normal(0, _SIZE_NOISE, n_units)) if seed else size
     order = order[np.argsort(-turn[order], kind="stable")]
     total = table.sum(axis=0)

@@ -1,6 +1,6 @@
 """The split methods of apptell: by chance, by a group of the flows, by domain, by time, and none.
 
-They are those of the evaluation method: a division by chance flatters; the others leave a whole source,
+They are those of the evaluation method: a division by chance is optimistic; the others leave a whole source,
 session, device, network, day, version, capture point, registered domain or time out.
 """
 
@@ -170,7 +170,7 @@ class Time(_ByTime):
     name: ClassVar[str] = "time"
 
     def split(self, flows: FlowBatch, test_share: float, seed: int, level: str) -> Sides:  # noqa: ARG002
-        """The latest ``test_share`` of the flows is tested on; the seed has no say."""
+        """The latest ``test_share`` of the flows are the test side; the seed is not used."""
         start = connection_starts(flows)
         place = min(len(start) - 1, int(np.ceil(len(start) * (1 - test_share))))
         is_late = start >= np.sort(start)[place]
@@ -204,7 +204,7 @@ class TimeOf(_ByTime):
         self._edge_ns = round(date.timestamp()) * 1_000_000_000
 
     def split(self, flows: FlowBatch, test_share: float, seed: int, level: str) -> Sides:  # noqa: ARG002
-        """The date decides alone."""
+        """Divides at the date; share and seed are not used."""
         is_late = connection_starts(flows) >= self._edge_ns
         return np.flatnonzero(~is_late), np.flatnonzero(is_late)
 
@@ -232,7 +232,7 @@ class Everything(SourceIntervals):
         return np.arange(len(flows)), np.zeros(0, dtype=np.int64)
 
     def folds(self, flows: FlowBatch, n_folds: int, seed: int, level: str) -> list[Sides]:  # noqa: ARG002
-        """There are none.
+        """Never returns: there are no folds.
 
         Raises:
             UsageError: always.
@@ -245,13 +245,13 @@ class Everything(SourceIntervals):
 
 
 class Given(Everything):
-    """Sides that were given: by a file, or by another dataset."""
+    """Sides that were read from a file, or are other datasets."""
 
     name: ClassVar[str] = "file"
     has_test_side: ClassVar[bool] = True
 
     def split(self, flows: FlowBatch, test_share: float, seed: int, level: str) -> Sides:  # noqa: ARG002
-        """A name alone gives none.
+        """Never returns: the name does not define sides.
 
         Raises:
             UsageError: always.

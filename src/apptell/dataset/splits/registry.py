@@ -1,4 +1,4 @@
-"""The text of a split enters (``session``, ``time:2026-10-01``, a file's path); its method leaves."""
+"""Finds the split method for a text such as ``session`` or ``time:2026-10-01``."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _BUILT_IN: Final[tuple[type[SplitMethod], ...]] = (
     methods.Everything,
 )
 _GIVEN: Final[tuple[type[SplitMethod], ...]] = (methods.Given, methods.Elsewhere)
-"""Names that a split has once it was made; nobody asks for them."""
+"""Names of splits that were read back; users cannot request them."""
 
 
 def split_names() -> tuple[str, ...]:
-    """How the splits are written: ``paper``, ``session``, ..., ``time:DATE``, ``group:COLUMN``, ``none``."""
+    """The available splits: ``paper``, ``session``, ..., ``time:DATE``, ``group:COLUMN``, ``none``."""
     own = [_written(method) for method in _BUILT_IN]
     others = sorted(point.name for point in entry_points(group=ENTRY_POINTS))
     return tuple(dict.fromkeys((*own, *others)))
@@ -42,7 +42,7 @@ def method_of(text: str) -> SplitMethod:
     """The method that a text names.
 
     Raises:
-        UsageError: no such split, or its argument is missing or wrong.
+        UsageError: there is no such split, or its argument is missing or wrong.
     """
     name, colon, argument = text.partition(":")
     for method in (*_BUILT_IN, *_GIVEN):
@@ -54,9 +54,9 @@ def method_of(text: str) -> SplitMethod:
         except (ImportError, AttributeError) as error:
             raise UsageError(f"split {name}: {point.value} cannot be loaded: {error}") from error
         if not (isinstance(found, type) and issubclass(found, SplitMethod)):
-            raise UsageError(f"split {name}: {found!r} is no subclass of SplitMethod")
+            raise UsageError(f"split {name}: {found!r} is not a subclass of SplitMethod")
         return found(argument if colon else None)
-    raise UsageError(f"no split {text!r}; the splits are {', '.join(split_names())}")
+    raise UsageError(f"unknown split {text!r}; available: {', '.join(split_names())}")
 
 
 def _written(method: type[SplitMethod]) -> str:

@@ -1,4 +1,4 @@
-"""A split enters a file, JSON lines of one flow each; the same split leaves it."""
+"""Reads and writes splits as JSON lines, one for each flow."""
 
 from __future__ import annotations
 

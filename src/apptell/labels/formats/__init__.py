@@ -1,4 +1,4 @@
-"""Label formats, one file each (a file may hold two that share their reader).
+"""Label formats, one module each (a module may hold two formats that share their reader).
 
 A new format is a file here with a subclass of ``LabelFormat``, and one line in ``BUILT_IN``. Another
 distribution registers its own by an entry point of the group ``apptell.label_formats``.
@@ -21,5 +21,7 @@ BUILT_IN: Final = {
     "names": "apptell.verdicts.name_labels:Names",
     "folders": "folders:Folders",
 }
-"""Name to module and class, in the order in which they are asked; those of others come before ``folders``. A
-module with a dot is not in this folder: what it needs is above this package in the order of imports."""
+"""Name to module and class, in the order in which they are tried; those of other packages come before
+``folders``. A module with a dot is outside this folder, because it imports packages that this one must not
+import.
+"""

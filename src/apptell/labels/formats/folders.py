@@ -2,7 +2,7 @@
 
 The file's name in lower case is the label; the folders between the one that was named and the file are the
 group ``source``. A folder ``name=value`` is the group ``name``. Two underscores end the app's name:
-``app__run3.pcap`` is a run of ``app``. This is what is left when nothing else names the apps.
+``app__run3.pcap`` is a run of ``app``. This format is used if nothing else names the apps.
 """
 
 from __future__ import annotations

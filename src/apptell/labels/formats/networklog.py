@@ -91,7 +91,7 @@ def read_text(
     Args:
         path: the file.
         lines: what they are added to.
-        packages: package by uid, since the text file has uids alone.
+        packages: package by uid, since the text file has only uids.
         rename: package to label.
 
     Raises:

@@ -2,8 +2,8 @@
 
 ``<outer>/<user>/<date>/{netlog*.pcap, *.txt}``, and above them ``APPList.csv`` and ``userinfo.csv``. A
 log's record is a biflow: time, the app's name (mostly Chinese), protocol, source, port, target, port; the
-delimiter is not documented and found out. A flow's record may be in another log of its day, so a day's
-logs are read together; captures of IPv4 and of IPv6 share them.
+delimiter is not documented and is detected. A flow's record may be in another log of its day, so a day's logs
+are read together; captures of IPv4 and of IPv6 share them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LEVELS_UP: Final = 3
 
 
 _SNIFFED_LINES: Final = 50
-"""Lines of a log that its delimiter is found out from."""
+"""Lines of a log from which its delimiter is detected."""
 _LOCAL_DATE: Final = re.compile(r"\s*\d{4}[-/.]")
 _TIME_OF_DAY: Final = re.compile(r"\d{1,2}:\d\d")
 
@@ -85,7 +85,7 @@ class Nudt(LogFormat):
                 yield reader.joined(inside, logs, {**groups, **candidate.options.groups})
 
     def is_log(self, log: TextFile, options: LabelOptions) -> bool:  # noqa: ARG002
-        """A log of this data set is recognised by its folder alone."""
+        """A log of this dataset is recognised only by its folder."""
         return False
 
     def is_zone_known(self, log: TextFile, options: LabelOptions) -> bool:  # noqa: ARG002
@@ -110,7 +110,7 @@ def app_list_of(folder: Path) -> Path | None:
 def read_app_list(path: Path) -> dict[str, str]:
     """English label by Chinese name, and by itself.
 
-    The columns are told by their heads, else by content: names differ from each other and are short,
+    The columns are detected by their headers, else by content: names differ from each other and are short,
     which categories and descriptions are not.
 
     Raises:

@@ -1,8 +1,8 @@
 """Captures of PCAPdroid that name the owner of each packet: in a trailer, or in a pcapng's options and blocks.
 
 With "dump extensions" a record is: 14-byte Ethernet header (12 zero bytes, EtherType), IP packet, zeros up
-to a multiple of four, and a 32-byte trailer (magic, uid, app name, FCS). Whoever cuts payload by the IP
-total length never sees the trailer; this module is the only one that reads it.
+to a multiple of four, and a 32-byte trailer (magic, uid, app name, FCS). Code that cuts payload by the IP
+total length never sees the trailer; only this module reads it.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class TrailerReader:
     """Fills ``owner`` and ``owners`` from trailers, batch by batch; counts what it met.
 
     Use one per capture: it keeps the side table of owners. A frame without its trailer, because the
-    snap length left no room, is a bare IP packet in a file that says Ethernet: its link type is put
-    right.
+    snap length left no room, is a bare IP packet in a file of the link type Ethernet; its link type is
+    corrected.
     """
 
     owners: list[Owner] = field(default_factory=list)

@@ -1,6 +1,6 @@
 """A table of (time, 5-tuple, app) beside a capture, as CSV or JSON lines, and Zeek's conn.log.
 
-Which column means what the caller says: ``time=ts,app=package,...``. Zeek's own names are known.
+The caller maps meanings to columns: ``time=ts,app=package,...``. Zeek's own names are known.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def read_table(
     """Adds the rows of a table; rows without time, tuple or app in order are passed over.
 
     Args:
-        path: CSV (the delimiter is found out), JSON lines, or a Zeek log in tabs.
+        path: CSV (the delimiter is detected), JSON lines, or a Zeek log in tabs.
         lines: what they are added to.
         columns: meaning to column name; absent ones have the meaning's own name.
         zone: of times that name none; None takes UTC.
@@ -196,7 +196,7 @@ def _add(
 
 def _end(address: Any, port: Any) -> tuple[str, int]:
     if not isinstance(address, str) or not 0 < len(address) <= _MAX_ADDRESS_CHARS:
-        raise ValueError(f"{str(address)[:_MAX_ADDRESS_CHARS]!r} is no address")
+        raise ValueError(f"{str(address)[:_MAX_ADDRESS_CHARS]!r} is not an address")
     return address, fields.integer(port, 0, fields.MAX_PORT)
 
 

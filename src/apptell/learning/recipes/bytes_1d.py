@@ -26,7 +26,7 @@ def make(options: TrainingOptions) -> Trainable:
 
 
 def report(trained: ByteClassifier) -> dict[str, object]:
-    """What the training leaves for ``model.json``."""
+    """The training's entries for ``model.json``."""
     return trained.history_.summary()
 
 

@@ -1,4 +1,4 @@
-"""A linear model on parsed tokens: what sensors run."""
+"""A linear model on parsed tokens, for sensors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make(options: TrainingOptions) -> Trainable:
 
 
 def report(trained: TokenLinear) -> dict[str, object]:
-    """What the training leaves for ``model.json``."""
+    """The training's entries for ``model.json``."""
     return {"tokens": int(trained.vocabulary_.max())}
 
 

@@ -1,4 +1,4 @@
-"""The linear model on parsed tokens and a network of their embeddings, fused: the best there is."""
+"""The linear model on parsed tokens, fused with a network of their embeddings: the most accurate model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def make(options: TrainingOptions) -> Trainable:
 
 
 def report(trained: TokenFusion) -> dict[str, object]:
-    """What the training leaves for ``model.json``."""
+    """The training's entries for ``model.json``."""
     return {**fast.report(trained), **trained.history_.summary()}
 
 

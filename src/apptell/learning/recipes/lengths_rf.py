@@ -1,6 +1,6 @@
-"""A random forest on the signed lengths of the first payload packets alone.
+"""A random forest on only the signed lengths of the first payload packets.
 
-What remains when payload, addresses and names are unknown, as in FG-Net and MIRAGE.
+For data without payload, addresses and names, such as FG-Net and MIRAGE.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 HYPERPARAMETERS: Final = {
     "lr": Hyperparameter(1.0, "factor of Adadelta's own step"),
-    "batch_size": Hyperparameter(64, "flows of a step", int, high=65_536),
+    "batch_size": Hyperparameter(64, "flows in each step", int, high=65_536),
 }
 
 
@@ -30,7 +30,7 @@ def make(options: TrainingOptions) -> Trainable:
 
 
 def report(trained: AppClassifier) -> dict[str, object]:
-    """What the training leaves for ``model.json``."""
+    """The training's entries for ``model.json``."""
     return trained.history_.summary()
 
 

@@ -25,7 +25,7 @@ def make(options: TrainingOptions) -> Trainable:
 
 
 def report(trained: StatisticsForest) -> dict[str, object]:
-    """What the training leaves for ``model.json``."""
+    """The training's entries for ``model.json``."""
     trees = trained.trees_
     return {"trees": len(trees), "nodes": int(trees.root[-1]), "depth": trees.depth}
 

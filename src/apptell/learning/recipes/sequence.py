@@ -1,7 +1,7 @@
-"""A forest on the bursts of the first payload packets, for traffic whose bytes say nothing.
+"""A forest on the bursts of the first payload packets, for traffic whose bytes carry no information.
 
-Mid-session flows, tunnels, encrypted hellos, and datasets without payload. It looks at sixteen packets
-by default, so its verdict is due at the sixteenth or at the end.
+This includes mid-session flows, tunnels, encrypted hellos, and datasets without payload. It uses sixteen
+packets by default, so its verdict is due at the sixteenth or at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def make(options: TrainingOptions) -> Trainable:
 
 
 def report(trained: CalibratedForest) -> dict[str, object]:
-    """What the training leaves for ``model.json``."""
+    """The training's entries for ``model.json``."""
     return {
         **paper_rf.report(trained),
         "mixed": trained.mixed_,

@@ -1,6 +1,6 @@
-"""Link layers in, the layer within each out: one function a layer, one table that all of them are in.
+"""Link layers: one function for each layer, in one table.
 
-A new layer is a module here whose functions ``link_layer`` declares, and its name below.
+A new layer is a module here that declares its functions with ``link_layer``, and its name below.
 """
 
 from apptell.packets.layers import (

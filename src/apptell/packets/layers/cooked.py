@@ -1,4 +1,4 @@
-"""Linux' cooked captures in, what their protocol announces out. Source: tcpdump.org's LINKTYPE_ registry."""
+"""Opens Linux cooked captures. Source: the LINKTYPE_ registry of tcpdump.org."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ethernet and what its EtherType announces in, the layer within out.
+"""Opens Ethernet frames, their tags and their EtherTypes.
 
 Sources: IEEE 802.3, 802.1Q (tags), 802.1AE (MACsec), 802.1BR (E-TAG), 802.1CB (R-TAG), 802.3br; the registry
 of EtherTypes of IANA and IEEE; IEC 62439-3 (HSR); RFC 6325 (TRILL); VN-Tag, FabricPath and Cisco's metadata

@@ -1,4 +1,4 @@
-"""Frame relay in, the layer within out. Source: RFC 2427; Cisco's form as Wireshark reads it."""
+"""Opens frame relay. Source: RFC 2427; Cisco's form as Wireshark reads it."""
 
 from __future__ import annotations
 

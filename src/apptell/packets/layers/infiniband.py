@@ -1,4 +1,4 @@
-"""IP over InfiniBand in, what its EtherType announces out. Source: RFC 4391."""
+"""Opens IP over InfiniBand. Source: RFC 4391."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames with an LLC header in, the layer within out. Sources: IEEE 802.2, 802.5; RFC 1390, 2625, 2684."""
+"""Opens LLC headers and the links that use them. Sources: IEEE 802.2, 802.5; RFC 1390, 2625, 2684."""
 
 from __future__ import annotations
 

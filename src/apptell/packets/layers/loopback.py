@@ -1,4 +1,4 @@
-"""Frames of BSD's own interfaces in, IP out. Source: the LINKTYPE_ registry of tcpdump.org."""
+"""Opens frames of BSD's loopback, enc and pflog interfaces. Source: the LINKTYPE_ registry of tcpdump.org."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def open_enc(buffer, at, end, wire_end, ethertype):  # noqa: ARG001
 
 @link_layer(link_types=(117,))
 def open_pflog(buffer, at, end, wire_end, ethertype):
-    """OpenBSD's log of its packet filter: a header that says its length."""
+    """OpenBSD's log of its packet filter: a header with its own length."""
     if at + 4 > end:
         return -_CUT, at, wire_end, ethertype
     return IP, at + (np.int64(buffer[at]) + 3) // 4 * 4, wire_end, ethertype

@@ -1,6 +1,6 @@
-"""A stack of MPLS labels in, the packet or pseudowire behind it out.
+"""Opens stacks of MPLS labels, with the packet or pseudowire after them.
 
-Nothing in the labels says what follows them (RFC 3032, 2.2). Sources: RFC 4385 (the first nibble), 4448
+The labels do not identify what follows them (RFC 3032, 2.2). Sources: RFC 4385 (the first nibble), 4448
 (Ethernet, whose control word is optional), 8469 (addresses that begin with 4 or 6).
 """
 

@@ -1,4 +1,4 @@
-"""A service function chain's header in, the layer within out. Source: RFC 8300, section 2."""
+"""Opens network service headers. Source: RFC 8300, section 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The layers that other layers open: a number for each.
+"""Numbers of the layers that other layers open.
 
 A layer that only a capture file's link type leads to needs no number here; ``link_layer`` gives it one.
 """
@@ -13,7 +13,7 @@ ETHERTYPE: Final = 2
 IP: Final = 3
 LLC: Final = 4
 LINK_TYPE: Final = 5
-"""Whatever a LINKTYPE_ value leads to; the value stands where the EtherType stands else."""
+"""The layer of a LINKTYPE_ value, which is passed in place of the EtherType."""
 AMSDU: Final = 6
 """The subframes of an aggregate of IEEE 802.11, each with a packet of its own."""
 MPLS: Final = 7

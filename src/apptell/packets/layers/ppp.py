@@ -1,4 +1,4 @@
-"""PPP and its kin in, the layer within out.
+"""Opens PPP, PPPoE and Cisco HDLC.
 
 Sources: RFC 1661, 1662, 2516 (PPPoE), 3518 (bridging); Cisco's HDLC as Wireshark reads it.
 """
@@ -51,7 +51,7 @@ def open_ppp(buffer, at, end, wire_end, ethertype):
 
 @link_layer(link_types=(166, 204))
 def open_ppp_with_direction(buffer, at, end, wire_end, ethertype):  # noqa: ARG001
-    """A byte that says the direction, then PPP."""
+    """A byte with the direction, then PPP."""
     return PPP, at + 1, wire_end, ethertype
 
 

@@ -1,9 +1,9 @@
-"""Functions that open one link layer each in, one function that opens whichever layer a packet is at out.
+"""Registers the functions that open link layers, and compiles one function that opens any of them.
 
 Such a function takes ``(buffer, at, end, wire_end, ethertype)``: the layer's first byte is ``buffer[at]``,
-the captured bytes end at ``end``, those on the wire at ``wire_end``, and ``ethertype`` says what the layer
-before announced. It returns ``(layer, at, wire_end, ethertype)``: the layer within, where that begins, where
-its bytes on the wire end, and what is announced; or minus a ``Status`` in place of the layer where the
+the captured bytes end at ``end``, those on the wire at ``wire_end``, and ``ethertype`` is the type that the
+layer before announced. It returns ``(layer, at, wire_end, ethertype)``: the layer within, where that begins,
+where its bytes on the wire end, and what is announced; or minus a ``Status`` in place of the layer where the
 packet goes no further. It checks that a byte lies before ``end`` before it reads it.
 """
 
@@ -70,7 +70,7 @@ def link_layer(
 
 
 def use_table() -> None:
-    """Adds the layers of other packages; from now on the table is final: a decoder is compiled from it.
+    """Adds the layers of other packages; afterwards the table is final, since a decoder is compiled from it.
 
     Raises:
         MissingError: a package's module of link layers cannot be loaded.
@@ -91,7 +91,7 @@ def use_table() -> None:
 def open_layer(
     layer: int, buffer: NDArray[np.uint8], at: int, end: int, wire_end: int, ethertype: int
 ) -> tuple[int, int, int, int]:
-    """Opens one layer; what a kernel runs instead is compiled from the same table."""
+    """Opens one layer in Python; kernels run a function that is compiled from the same table."""
     if layer not in LAYERS:
         return -int(Status.UNKNOWN_LINK_TYPE), at, wire_end, ethertype
     opened: tuple[int, int, int, int] = LAYERS[layer].py_func(buffer, at, end, wire_end, ethertype)
@@ -100,7 +100,7 @@ def open_layer(
 
 @_overload(open_layer, jit_options=INNER)
 def _open_layer(layer, buffer, at, end, wire_end, ethertype):  # noqa: ARG001
-    """A function that compares the layer with each number: compiled code calls nothing by its number alone."""
+    """Builds a function that compares the layer with each number: compiled code cannot call by number."""
     lines = ["def ladder(layer, buffer, at, end, wire_end, ethertype):"]
     for number in LAYERS:
         lines += [

@@ -1,4 +1,4 @@
-"""802.11 data frames in, bare or behind a capture header, what they carry out.
+"""Opens 802.11 data frames, with or without a capture header.
 
 Sources: IEEE 802.11-2020, 9.2, 9.3.2 and 10.11 (A-MSDU); radiotap.org; the AVS and Prism headers as Wireshark
 reads them.
@@ -73,7 +73,7 @@ def open_swapped_wifi(buffer, at, end, wire_end, ethertype):
 def open_subframe(buffer, at, end):
     """One subframe of an aggregate: (where its LLC header begins, where it ends, where the next one begins).
 
-    The first is 0 where no whole subframe header is there, the last 0 where no other subframe follows.
+    The first is 0 if there is no complete subframe header, the last 0 if no other subframe follows.
     """
     if at + _SUBFRAME > end:
         return 0, 0, 0
@@ -87,7 +87,7 @@ def open_subframe(buffer, at, end):
 
 @inlined
 def _radiotap_pads(buffer, at, end):
-    """Whether the flags field of a radiotap header (at least 8 bytes) says the 802.11 header is padded."""
+    """Whether the flags field of a radiotap header (at least 8 bytes) marks the 802.11 header as padded."""
     words = 4
     while at + words + 4 <= end and buffer[at + words + 3] & 0x80:  # bit 31: another word follows
         words += 4
@@ -126,7 +126,7 @@ def open_prism(buffer, at, end, wire_end, ethertype):
 
 @link_layer(link_types=(163,))
 def open_avs(buffer, at, end, wire_end, ethertype):
-    """The AVS header, which says its length."""
+    """The AVS header, which has a length field."""
     if at + 8 > end:
         return -_CUT, at, wire_end, ethertype
     header = be32(buffer, at + 4)

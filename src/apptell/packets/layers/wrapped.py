@@ -1,4 +1,4 @@
-"""Frames behind a header that names their link type in, that link type out; and NFLOG.
+"""Opens headers that name the link type of the frame after them (PPI, PKTAP), and NFLOG.
 
 Sources: the LINKTYPE_ registry of tcpdump.org; libpcap's nflog.h and Apple's pktap.h.
 """

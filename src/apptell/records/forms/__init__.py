@@ -1,4 +1,4 @@
-"""The name of an output form in, the form out: one list for ``identify``, ``flows`` and ``live``.
+"""Output forms by name: one list for ``identify``, ``flows`` and ``live``.
 
 Other packages add forms through the entry point group ``apptell.output_forms``; each entry point names an
 instance of a subclass of ``Form``. A built-in form of the same name takes precedence.
@@ -69,11 +69,11 @@ def form_of_name(name: str) -> Form:
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             return _load(point)
-    raise UsageError(f"no form of records is called {name!r}: {', '.join(form_names())}")
+    raise UsageError(f"unknown output form {name!r}; available: {', '.join(form_names())}")
 
 
 def form_of_path(path: Path) -> Form | None:
-    """The form that a file's name ends in; None where it is no form's.
+    """The form of a file name's ending; None if no form has it.
 
     Raises:
         MissingError: a package that adds forms cannot be loaded.
@@ -97,5 +97,7 @@ def _load(point: EntryPoint) -> Form:
             f"the output form {point.name} ({point.value}) cannot be loaded: {error}"
         ) from error
     if not isinstance(form, Form):
-        raise MissingError(f"the output form {point.name} ({point.value}) is no instance of Form")
+        raise MissingError(
+            f"the output form {point.name} ({point.value}) is not an instance of Form"
+        )
     return form

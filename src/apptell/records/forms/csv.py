@@ -1,7 +1,7 @@
-"""Records in; CSV out (RFC 4180): a header, then a line a record.
+"""Writes records as CSV (RFC 4180): a header, then one line for each record.
 
 Null is an empty cell, lists and maps are JSON, times RFC 3339, bytes hexadecimal digits. A text that a
-spreadsheet would take for a formula (OWASP, "CSV Injection") has an apostrophe before it, unless asked for raw.
+spreadsheet would take for a formula (OWASP, "CSV Injection") is preceded by an apostrophe, except in raw CSV.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Csv(LineForm):
-    """A header and one line a record; no text is a formula."""
+    """A header and one line for each record; no text is a formula."""
 
     name = "csv"
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)

@@ -1,6 +1,6 @@
-"""Records in; Elastic Common Schema out: one JSON document a line, the app in ``network.application``.
+"""Writes records in the Elastic Common Schema, one JSON document a line.
 
-Field names: elastic.co/guide/en/ecs, version 8.11.
+The app is in ``network.application``. Field names: elastic.co/guide/en/ecs, version 8.11.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Records in; Suricata's EVE out: one JSON object a line with ``event_type`` ``app_id``.
+"""Writes records as Suricata's EVE, one JSON object a line with ``event_type`` ``app_id``.
 
-Field names: docs.suricata.io, "Eve JSON Format". Suricata knows no ``app_id``; what is within is ours.
-Flows that nobody identified are events of Suricata's own type ``flow``.
+Field names: docs.suricata.io, "Eve JSON Format". Suricata has no ``app_id``; its content is defined by
+    apptell. Flows without a verdict are events of Suricata's own type ``flow``.
 """
 
 from __future__ import annotations

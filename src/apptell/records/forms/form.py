@@ -1,7 +1,7 @@
-"""What an output form is: record batches in, bytes of one format out.
+"""Base classes of output forms, which write record batches in one format.
 
 A new form is a module with one subclass of ``LineForm`` (a line of text for each record) or ``EventForm``
-(a JSON object for each record, with fields of its own), or of ``Form`` for files that are not lines.
+(a JSON object for each record, with its own fields), or of ``Form`` for files that are not lines.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Form(ABC):
     is_text: ClassVar[bool] = True
     """Whether it may go to standard output."""
     has_own_fields: ClassVar[bool] = False
-    """Whether it shows fields of its own, whatever columns are asked for; these need the group ``core``."""
+    """Whether it has its own fields, whatever columns are requested; these need the group ``core``."""
 
     @abstractmethod
     def writer(
@@ -102,7 +102,9 @@ class _LineWriter:
 
     def __init__(self, stream: TextIO, form: LineForm, schema: pa.Schema) -> None:
         if form.has_own_fields and "community_id" not in schema.names:
-            raise UsageError(f"the form {form.name} is for verdicts and flows, not for this table")
+            raise UsageError(
+                f"the form {form.name} can write verdicts and flows, but not this table"
+            )
         self._stream, self._form = stream, form
         stream.write(form.header(schema))
 
@@ -112,5 +114,5 @@ class _LineWriter:
         self._stream.flush()
 
     def close(self) -> None:
-        """Nothing is left to write."""
+        """Does nothing, because all records are written."""
         self._stream.flush()

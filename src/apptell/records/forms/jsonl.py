@@ -1,4 +1,4 @@
-"""Records in; JSON lines out, an object a line with the records' own column names.
+"""Writes records as JSON lines under their own column names.
 
 Times are RFC 3339 text, bytes hexadecimal digits. Unsigned 64-bit integers (``connection_id``) are text:
 readers of JSON may keep numbers as doubles, which are exact to 53 bits (RFC 8259, Section 6).
@@ -17,7 +17,7 @@ from apptell.records.forms.form import LineForm
 from apptell.records.values import plain_values
 
 _MANY: Final = 64
-"""Records from which on it is faster to write column by column."""
+"""Number of records from which writing column by column is faster."""
 _ESCAPED: Final = r'["\\\x00-\x1f]'
 """What stands in JSON's strings with a backslash."""
 

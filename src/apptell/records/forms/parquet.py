@@ -1,4 +1,4 @@
-"""Records in; one Parquet file out, compressed with zstd."""
+"""Writes records to one Parquet file, compressed with zstd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records in; a table for people out, with a part of the columns."""
+"""Writes records as a table for people, with a part of the columns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Table(Form):
-    """A heading and a line a record, as wide as the terminal."""
+    """A heading and one line for each record, as wide as the terminal."""
 
     name = "table"
     suffixes = (".txt",)

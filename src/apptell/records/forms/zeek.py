@@ -1,4 +1,4 @@
-r"""Records in; a Zeek log out: tab-separated with Zeek's header, or one JSON object a line.
+r"""Writes records as a Zeek log: tab-separated with Zeek's header, or one JSON object a line.
 
 Field names as in conn.log; form: docs.zeek.org, "Zeek Log Formats and Inspection". Values are escaped as
 Zeek's ASCII writer does (src/threading/formatters/Ascii.cc, src/util.cc): a text that could be taken for the

@@ -1,7 +1,7 @@
-"""``FORM:PLACE`` in; an output with its own queue and thread out.
+"""Opens outputs from ``FORM:PLACE``, each with its own queue and thread.
 
-The form (``apptell.records.forms``) says how a record is written, the transport where it goes; each module here
-is a transport. Every form that gives a line a record can go through every transport:
+The form (``apptell.records.forms``) determines how a record is written, and the transport where it goes; each
+module here is a transport. Every form with one line for each record can use every transport:
 
     jsonl:FILE              JSON lines in a file
     kafka:HOST:PORT/TOPIC   a transport without a form carries JSON lines
@@ -30,11 +30,11 @@ TRANSPORTS: Final[dict[str, Callable[[str, LineForm], Output]]] = {
     "syslog": open_syslog,
     "unix": open_unix,
 }
-"""What opens each transport, given its place and a form; a place that names none of these is a file."""
+"""The function that opens each transport, given its place and a form; any other place is a file."""
 DEFAULT_FORM: Final = "jsonl"
-"""What a transport carries when no form is named."""
+"""The form of a transport if none is named."""
 _MESSAGES: Final = ("kafka", "syslog")
-"""Transports whose messages stand alone, so that a header has no place in them."""
+"""Transports with independent messages, which cannot have a header."""
 
 __all__ = ["TRANSPORTS", "Output", "QueuedOutput", "open_outputs"]
 
@@ -48,7 +48,7 @@ def open_outputs(wanted: Sequence[str], *, is_lossless: bool) -> list[QueuedOutp
         is_lossless: whether records wait for a slow output instead of being dropped when its queue is full.
 
     Raises:
-        UsageError: no such form, or a place that does not fit it.
+        UsageError: there is no such form, or the place does not fit it.
         OutputError: it cannot be opened.
         MissingError: it needs something that is not installed.
     """
@@ -57,10 +57,10 @@ def open_outputs(wanted: Sequence[str], *, is_lossless: bool) -> list[QueuedOutp
 
 
 def _opener(text: str) -> Callable[[], Output]:
-    """What opens an output.
+    """The function that opens an output.
 
     Raises:
-        UsageError: no such form, or it does not go there.
+        UsageError: there is no such form, or it does not fit the place.
         MissingError: the package that has the form cannot be loaded.
     """
     name, colon, place = text.partition(":")
@@ -74,7 +74,9 @@ def _opener(text: str) -> Callable[[], Output]:
     transport, colon, rest = place.partition(":")
     if not isinstance(form, LineForm):
         if colon and transport in TRANSPORTS:
-            raise UsageError(f"output {text!r}: {name} is written to files, not to {transport}")
+            raise UsageError(
+                f"output {text!r}: {name} can be written only to files, not to {transport}"
+            )
         return lambda: open_folder(place, form)
     if not colon or transport not in TRANSPORTS:
         return lambda: open_file(place, form)

@@ -1,7 +1,7 @@
-"""Records in; lines of a growing file or of standard output out.
+"""Writes lines to a growing file or to standard output.
 
-A file is appended to. It is opened anew when it was renamed or removed (logrotate), and a line that could
-not be written whole (disk full) is taken back.
+A file is appended to. It is reopened after it was renamed or removed (logrotate), and a line that could not
+be written completely (disk full) is removed.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ class LineFile:
 
     def __init__(self, place: str, form: LineForm) -> None:
         if not place:
-            raise UsageError("an output to a file is written FORM:PATH, to standard output FORM:-")
+            raise UsageError(
+                "an output to a file has the form FORM:PATH, and to standard output FORM:-"
+            )
         self.extra: dict[str, int] = {}
         self._form = form
         self._path = None if place == STANDARD_OUTPUT else Path(place)
         self._handle = -1
         self._is_regular = False
         self._owes_header = True
-        """Of a stream; a regular file owes it whenever it is empty."""
+        """For a stream; a regular file needs a header whenever it is empty."""
         self._open()
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -78,7 +80,7 @@ class LineFile:
             raise
 
     def tick(self) -> None:
-        """Looks whether the file was renamed or removed."""
+        """Checks whether the file was renamed or removed."""
         if self._path is None or self._handle < 0 or not self._is_regular:
             return
         try:

@@ -1,4 +1,4 @@
-"""Records in; a folder of files out, each of which appears when it is whole: for forms that are not lines."""
+"""Writes a folder of files, each of which appears when it is complete; for forms that are not lines."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ RECORDS: Final = 100_000
 
 
 class Folder:
-    """Files, each with the records of some time.
+    """Files that each hold the records of a period.
 
     Args:
-        folder: made where it does not exist.
+        folder: created if it is missing.
         form: of each file.
         seconds: age of its first record at which a file is written.
         records: number of records at which a file is written.
@@ -57,7 +57,7 @@ class Folder:
         """Keeps the records until their file is due.
 
         Raises:
-            OutputError: too many wait for a file that cannot be written.
+            OutputError: too many records wait for a file that cannot be written.
         """
         if self._n >= self._records:
             self._rotate()
@@ -74,7 +74,7 @@ class Folder:
             try:
                 self._rotate()
             except OutputError:
-                self._since_s = self._clock()  # tried again after another term
+                self._since_s = self._clock()  # tried again after another period
                 self.extra["errors_of_files"] = self.extra.get("errors_of_files", 0) + 1
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ def open_folder(place: str, form: Form) -> Folder:
     """``FOLDER`` or ``FOLDER?seconds=S&records=N``.
 
     Raises:
-        UsageError: there is no folder, or an option is unknown or no number.
+        UsageError: there is no folder, or an option is unknown or not a number.
         OutputError: the folder cannot be made.
     """
     folder, _, query = place.partition("?")

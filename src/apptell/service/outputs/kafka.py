@@ -1,4 +1,4 @@
-"""Records in; messages of a Kafka topic out: a record each, keyed by Community ID, delivery reports counted.
+"""Sends records to a Kafka topic: one message each, keyed by Community ID, with counted delivery reports.
 
 librdkafka keeps what the broker has not confirmed, through an outage of it, up to ``BUFFER_RECORDS`` and
 ``DELIVERY_S``; beyond that, records wait in the output's own queue and are dropped and counted there.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 BUFFER_RECORDS: Final = 100_000
 """Records that may wait for the broker."""
 DELIVERY_S: Final = 300
-"""How long a record waits for the broker before it is given up and counted as undelivered."""
+"""How long a record waits for the broker before it is dropped and counted as undelivered."""
 _CLOSE_S: Final = 10.0
 
 
@@ -27,9 +27,9 @@ class KafkaTopic:
     """A topic of a Kafka cluster.
 
     Args:
-        servers: ``HOST:PORT`` of some brokers, by commas.
-        topic: where messages go.
-        form: makes a message of each record.
+        servers: ``HOST:PORT`` of some brokers, separated by commas.
+        topic: name of the topic.
+        form: converts each record to a message.
 
     Raises:
         MissingError: the client library is not installed.
@@ -61,7 +61,7 @@ class KafkaTopic:
         return len(self._producer)
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Gives the records to the client; one that finds no room is tried again, those before it are not.
+        """Passes the records to the client; one that finds no room is tried again, but not those before it.
 
         Raises:
             OutputError: too many wait for the broker.
@@ -87,10 +87,10 @@ class KafkaTopic:
         self._producer.poll(0)
 
     def close(self) -> None:
-        """Waits for the broker to confirm what was given to it.
+        """Waits for the broker to confirm the records.
 
         Raises:
-            OutputError: it did not in time.
+            OutputError: the broker did not confirm them in time.
         """
         left = self._producer.flush(_CLOSE_S)
         if left:
@@ -105,10 +105,10 @@ def open_kafka(place: str, form: LineForm) -> KafkaTopic:
     """``HOST:PORT[,HOST:PORT...]/TOPIC``.
 
     Raises:
-        UsageError: it is not written so.
+        UsageError: the place does not have this form.
         MissingError: the client library is not installed.
     """
     servers, slash, topic = place.rpartition("/")
     if not (slash and servers and topic):
-        raise UsageError(f"kafka:{place} is not written kafka:HOST:PORT/TOPIC")
+        raise UsageError(f"kafka:{place} does not have the form kafka:HOST:PORT/TOPIC")
     return KafkaTopic(servers, topic, form)

@@ -1,4 +1,4 @@
-"""An output in, the same behind a bounded queue and a thread of its own out: slow ones hold nobody up."""
+"""Puts an output behind a bounded queue and a thread, so that a slow output does not block the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CAPACITY: Final = 65_536
 """Records that may wait for one output."""
 _TICK_S: Final = 0.5
 _RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Waits between attempts at an output that fails; the last one again and again."""
+"""Waits between attempts at an output that fails; the last one is repeated."""
 
 
 class Output(Protocol):
@@ -26,25 +26,25 @@ class Output(Protocol):
     """
 
     extra: dict[str, int]
-    """Counts of its own, by state."""
+    """Its own counters, by state."""
 
     def write(self, batch: pa.RecordBatch) -> None:
-        """Writes some records so that a reader can have them."""
+        """Writes some records and makes them available to readers."""
 
     def tick(self) -> None:
-        """Called at least every second while nothing is written."""
+        """Called at least once a second while nothing is written."""
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the output."""
 
 
 class QueuedOutput:
-    """Records wait here for an output; when too many do, or it fails, the others go on.
+    """The queue of an output; if it is full or the output fails, other outputs are not affected.
 
     Args:
-        name: as asked for, for counters and messages.
-        output: written to by one thread, which this starts.
-        is_lossless: whether ``put`` waits for room while the output works, instead of dropping.
+        name: as requested, for counters and messages.
+        output: the output, which one thread writes to.
+        is_lossless: whether ``put`` waits for room while the output works, instead of dropping records.
         capacity: records that may wait.
     """
 
@@ -53,7 +53,7 @@ class QueuedOutput:
     ) -> None:
         self.name = name
         self.is_gone = False
-        """Whether whoever read it has gone for good."""
+        """Whether its reader has gone permanently."""
         self._fault = ""
         self._output = output
         self._is_lossless = is_lossless
@@ -70,12 +70,12 @@ class QueuedOutput:
 
     @property
     def fault(self) -> str:
-        """What went wrong last."""
+        """The last error."""
         return self._fault or str(getattr(self._output, "fault", ""))
 
     @property
     def is_busy(self) -> bool:
-        """Whether it has something to do and time for it."""
+        """Whether it has records to write and time to do so."""
         return self._thread.is_alive() and self._left_s() > 0
 
     def counts(self) -> dict[str, int]:
@@ -89,7 +89,7 @@ class QueuedOutput:
         }
 
     def put(self, batch: pa.RecordBatch) -> None:
-        """Adds records; drops and counts them where there is no room."""
+        """Adds records; drops and counts them if there is no room."""
         n = batch.num_rows
         with self._changed:
             while (
@@ -108,19 +108,19 @@ class QueuedOutput:
             self._changed.notify_all()
 
     def end_by(self, deadline_s: float) -> None:
-        """From now on nothing waits longer than until then, by the monotonic clock."""
+        """Sets the deadline of all waits, by the monotonic clock."""
         with self._changed:
             self._deadline_s = deadline_s
             self._changed.notify_all()
 
     def end(self) -> None:
-        """No more records come: the output is ended when it has written what waits. Does not wait for it."""
+        """Ends the output after it has written the waiting records; does not wait for it."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
 
     def close(self, deadline_s: float | None = None) -> None:
-        """Writes what waits and ends the output.
+        """Writes the waiting records and ends the output.
 
         Args:
             deadline_s: by the monotonic clock; what is not written by then is dropped and counted. Without
@@ -147,7 +147,7 @@ class QueuedOutput:
             self._note(error)
 
     def _next(self) -> pa.RecordBatch | None:
-        """The next records; none of them when it is time to tick; None at the end."""
+        """The next records; an empty batch if ``tick`` is due; None at the end."""
         with self._changed:
             if not self._waiting and not self._is_closing:
                 self._changed.wait(_TICK_S)
@@ -156,7 +156,7 @@ class QueuedOutput:
             return None if self._is_closing else _NOTHING
 
     def _write(self, batch: pa.RecordBatch) -> None:
-        """Writes a batch, trying again and again; it stays in the queue until it is written or given up."""
+        """Writes a batch with repeated attempts; it stays in the queue until it is written or dropped."""
         attempt = 0
         while True:
             try:
@@ -189,7 +189,7 @@ class QueuedOutput:
             self._changed.notify_all()
 
     def _pause(self, attempt: int) -> bool:
-        """Waits before the next attempt; whether there is to be one."""
+        """Waits before the next attempt; returns whether there is one."""
         until = time.monotonic() + _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
         with self._changed:
             while not self._is_closing and (left := until - time.monotonic()) > 0:
@@ -197,7 +197,7 @@ class QueuedOutput:
         return self._left_s() > 0
 
     def _left_s(self) -> float:
-        """How long one may wait."""
+        """The remaining time."""
         return float("inf") if self._deadline_s is None else self._deadline_s - time.monotonic()
 
     def _attempt_tick(self) -> None:

@@ -1,4 +1,4 @@
-"""Records in; syslog messages out (RFC 5424), each with one record; ``?bom=no`` leaves the mark of UTF-8 out.
+"""Sends syslog messages (RFC 5424), each with one record; ``?bom=no`` omits the UTF-8 byte order mark.
 
 ``syslog:`` sends to this machine's /dev/log, ``syslog:HOST[:PORT]`` over UDP (RFC 5426),
 ``syslog:tcp://HOST[:PORT]`` over TCP with counted octets (RFC 6587, Section 3.4.1).
@@ -33,10 +33,10 @@ def message(line: str, time: str, event: str, *, has_mark: bool = True) -> bytes
     """One syslog message; the time is RFC 3339 text.
 
     Args:
-        line: the text, which follows a mark that says UTF-8 (RFC 5424, Section 6.4).
+        line: the text, which follows a byte order mark for UTF-8 (RFC 5424, Section 6.4).
         time: of the record.
         event: the message's id.
-        has_mark: whether it does; some readers take the mark for a part of the text.
+        has_mark: whether to write the mark; some readers take it for a part of the text.
     """
     host = socket.gethostname() or "-"
     head = f"<{_PRIORITY}>1 {time} {host} apptell {os.getpid()} {event} - "
@@ -47,10 +47,10 @@ class Syslog:
     """Syslog messages: one a datagram, or each after its length through a connection.
 
     Args:
-        connect: gives a connected socket.
-        form: makes the text of a message.
+        connect: returns a connected socket.
+        form: converts a record to the text of a message.
         is_stream: whether it is a connection.
-        has_mark: whether the mark of UTF-8 stands before the text.
+        has_mark: whether the text begins with the byte order mark of UTF-8.
         name: for messages.
     """
 
@@ -72,7 +72,7 @@ class Syslog:
         """Sends the records; after a failure all of them are sent again.
 
         Raises:
-            OutputError: nobody listens.
+            OutputError: there is no listener.
         """
         try:
             if self._socket is None:
@@ -87,7 +87,7 @@ class Syslog:
             raise OutputError(f"{self._name}: {error.strerror or error}") from error
 
     def tick(self) -> None:
-        """Nothing is kept back."""
+        """Does nothing, because no records are held back."""
 
     def close(self) -> None:
         """Closes the socket; may be called again."""
@@ -108,7 +108,7 @@ def open_syslog(place: str, form: LineForm) -> Syslog:
     """Opens what ``syslog:`` names; connects on the first record.
 
     Raises:
-        UsageError: the place is no address.
+        UsageError: the place is not an address.
     """
     place, _, query = place.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
@@ -126,7 +126,7 @@ def open_syslog(place: str, form: LineForm) -> Syslog:
         raise UsageError(f"syslog:{place}: {error}") from error
     if not host or parts.scheme not in ("udp", "tcp"):
         raise UsageError(
-            f"syslog:{place} is not written syslog:HOST[:PORT] or syslog:tcp://HOST[:PORT]"
+            f"syslog:{place} does not have the form syslog:HOST[:PORT] or syslog:tcp://HOST[:PORT]"
         )
     check_host(host, f"syslog:{place}")
     is_stream = parts.scheme == "tcp"

@@ -1,4 +1,4 @@
-"""Records in; lines through a Unix stream socket that another program listens on out."""
+"""Writes lines to a Unix stream socket that another program listens on."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class UnixSocket:
     A form with a header begins each connection with it.
 
     Args:
-        path: where another program listens.
-        form: makes the lines.
+        path: the socket that another program listens on.
+        form: converts records to lines.
     """
 
     def __init__(self, path: str, form: LineForm) -> None:
@@ -35,7 +35,7 @@ class UnixSocket:
         """Sends the records; after a failure all of them are sent again, so a reader may see some twice.
 
         Raises:
-            OutputError: nobody listens, or the connection broke.
+            OutputError: there is no listener, or the connection broke.
         """
         try:
             if self._socket is None:
@@ -49,7 +49,7 @@ class UnixSocket:
             raise OutputError(f"{self._path}: {error.strerror or error}") from error
 
     def tick(self) -> None:
-        """Nothing is kept back."""
+        """Does nothing, because no records are held back."""
 
     def close(self) -> None:
         """Closes the connection; may be called again."""
@@ -65,5 +65,5 @@ def open_unix(place: str, form: LineForm) -> UnixSocket:
         UsageError: there is no path.
     """
     if not place:
-        raise UsageError("a Unix socket is written unix:PATH")
+        raise UsageError("a Unix socket has the form unix:PATH")
     return UnixSocket(place, form)
