@@ -190,7 +190,9 @@ def compare(
     if WARNING in facts and notify:
         notify(facts[WARNING])
     if first[0].optimistic and notify:
-        notify("The split is random by flow, which is optimistic for networks that a model never saw.")
+        notify(
+            "The split is random by flow, which is optimistic for networks that a model never saw."
+        )
     by_evidence = None
     if evidence is not None:
         by_evidence = EvidenceOfFlows(evidence, catalogue, chosen.flows, truth)
