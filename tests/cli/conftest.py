@@ -37,6 +37,7 @@ def run() -> Run:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that knows signal and zoom as ``apptell.testing`` invents them."""
+    pytest.importorskip("sklearn")
     return tiny_model(tmp_path_factory.mktemp("model") / "tiny")
 
 

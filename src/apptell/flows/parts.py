@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from numpy.typing import NDArray
+
     from apptell.flows.schema import FlowBatch
 
 CARRIED: Final = ("server_name", "alpn", "ja4", "http_host")
@@ -44,37 +46,30 @@ class ConnectionNames:
             flows: n flows with the columns of the groups *core* and *names*, in the order in which they ended.
         """
         rows = np.flatnonzero(_shows_names(flows))
-        if len(rows):
-            shown = flows.take(rows)
-            ids = shown.column("connection_id").to_pylist()
-            for connection_id, names in zip(ids, _names(shown), strict=True):
-                self._remember(connection_id, names)
+        for connection_id, names in _connections(flows, rows):
+            self._remember(connection_id, names)
 
     def learn_and_fill(self, flows: FlowBatch) -> FlowBatch:
         """Remembers what flows show; gives them with the names of their connections where they show none."""
-        is_later = flows.numpy("part") > 0
-        if not is_later.any():
-            self.learn(flows)
-            return flows
-        ids = flows.column("connection_id").to_pylist()
-        filled = list(_names(flows))
-        for row, is_shown in enumerate(_shows_names(flows).tolist()):
+        shows = _shows_names(flows)
+        rows = np.flatnonzero(shows | (flows.numpy("part") > 0))
+        filled: dict[int, _Names] = {}
+        connections = _connections(flows, rows)
+        for row, is_shown, (connection_id, names) in zip(
+            rows.tolist(), shows[rows].tolist(), connections, strict=True
+        ):
             if is_shown:
-                self._remember(ids[row], filled[row])
-            elif is_later[row]:
-                filled[row] = self._known.get(ids[row], filled[row])
+                self._remember(connection_id, names)
+            elif connection_id in self._known:
+                filled[row] = self._known[connection_id]
         return _with_names(flows, filled)
 
     def fill(self, flows: FlowBatch) -> FlowBatch:
         """Flows with the names of their connections where they show none; nothing is remembered."""
         rows = np.flatnonzero((flows.numpy("part") > 0) & ~_shows_names(flows))
-        if not len(rows):
-            return flows
-        ids = flows.column("connection_id").to_pylist()
-        filled = list(_names(flows))
-        for row in rows.tolist():
-            filled[row] = self._known.get(ids[row], filled[row])
-        return _with_names(flows, filled)
+        ids = flows.column("connection_id").take(pa.array(rows)).to_pylist()
+        known = {row: self._known.get(each) for row, each in zip(rows.tolist(), ids, strict=True)}
+        return _with_names(flows, {row: names for row, names in known.items() if names is not None})
 
     def _remember(self, connection_id: int, names: _Names) -> None:
         self._known[connection_id] = tuple(name and sys.intern(name) for name in names)
@@ -93,15 +88,26 @@ def _shows_names(flows: FlowBatch) -> np.ndarray[tuple[int], np.dtype[np.bool_]]
     return shows
 
 
-def _names(flows: FlowBatch) -> Iterable[_Names]:
-    return zip(*(flows.column(name).to_pylist() for name in CARRIED), strict=True)
+def _connections(flows: FlowBatch, rows: NDArray[np.int64]) -> Iterable[tuple[int, _Names]]:
+    """The connection and the names of some flows, in the order of the rows."""
+    some = pa.array(rows)
+    ids, *names = (
+        flows.column(name).take(some).to_pylist() for name in ("connection_id", *CARRIED)
+    )
+    return zip(ids, zip(*names, strict=True), strict=True)
 
 
-def _with_names(flows: FlowBatch, names: list[_Names]) -> FlowBatch:
-    columns = zip(*names, strict=True)
+def _with_names(flows: FlowBatch, names: dict[int, _Names]) -> FlowBatch:
+    """Flows with the names of some rows replaced."""
+    if not names:
+        return flows
+    rows = sorted(names)
+    mask = np.zeros(len(flows), dtype=np.bool_)
+    mask[rows] = True
+    columns = zip(*(names[row] for row in rows), strict=True)
     return flows.with_columns(
         **{
-            name: pa.array(values, pa.string())
+            name: pc.replace_with_mask(flows.column(name), mask, pa.array(values, pa.string()))
             for name, values in zip(CARRIED, columns, strict=True)
         }
     )
