@@ -16,7 +16,7 @@ from apptell.models import load_model
 from apptell.testing import app_capture, flow_batch, write_pcap
 from apptell.verdicts import SCHEMA, identify_flows
 from apptell.watch import Observations, measure_drift
-from apptell.watch.sources import observe
+from apptell.watch.observed_sources import observe
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +123,7 @@ def test_captures_and_records_of_the_same_flows_show_the_same(folder: Path, tmp_
 def test_flows_that_their_own_name_identifies_are_compared_with_the_model(folder: Path) -> None:
     from apptell.catalogue import Catalogue
     from apptell.verdicts import Evidence, EvidenceOptions
-    from apptell.watch.sources import identified
+    from apptell.watch.observed_sources import identified
 
     flows = flow_batch(["zoom"] * 3).with_columns(
         server_name=["chat.signal.org", "nothing.example", None]

@@ -1,10 +1,9 @@
 """Captures packets of an interface from a ring that the Linux kernel fills.
 
 AF_PACKET with TPACKET_V3 (Linux, Documentation/networking/packet_mmap.rst and linux/if_packet.h): the
-kernel writes frames into blocks of a shared ring and hands over a whole block when it is full or a few
-milliseconds old. A batch consists of columns over the ring itself, for all blocks that are available: no
-frame is copied, there is no system call per packet, and the blocks are returned to the kernel when the next
-batch is requested.
+kernel writes frames into blocks of a shared ring and hands over a block when it is full or a few milliseconds
+old. A batch consists of columns over the ring itself, for all available blocks: no frame is copied, there is
+no system call per packet, and the blocks are returned to the kernel when the next batch is requested.
 """
 
 from __future__ import annotations

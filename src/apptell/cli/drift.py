@@ -38,7 +38,7 @@ def drift(
     """
     from apptell.models import load_model
     from apptell.watch import measure_drift
-    from apptell.watch.sources import observe
+    from apptell.watch.observed_sources import observe
 
     used = load_model(model)
     expected = used.held_out

@@ -35,8 +35,10 @@ from apptell.verdicts import DEFAULT_THRESHOLD
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from apptell.dataset.splits import Split
     from apptell.experiments.by_evidence import EvidenceFigures
     from apptell.experiments.labelled import Flows
+    from apptell.flows.schema import FlowBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +104,13 @@ def compare(
     """Trains and tests several models on one split, server names on and masked.
 
     The paper's network, its forest without ports, a nearest neighbour and a lookup of the server names in
-    the training data are always included. When it was interrupted and is called again with the same
-    cache, it continues where it stopped.
+    the training data are always included. An interrupted comparison that is called again with the same
+    cache continues where it stopped.
 
     Args:
         dataset: a dataset or its folder, or some flows of one.
         models: names of recipes.
-        only: only the given models, without these three.
+        only: only the given models, without these four.
         split: folds by this split, or the one split of a file.
         test: learn from all of the dataset and test on these flows instead.
         folds: folds of a split by name.
@@ -122,11 +124,11 @@ def compare(
         device: ``auto``, ``cpu`` or ``cuda``.
         level: ``app`` or ``activity``.
         system: the class of the phone's own traffic: ``other``, ``system``, or ``drop`` to leave it out.
-        unlearned: train each of the models asked for without each of these apps in turn (``each`` alone:
-            without every app), and measure how well its flows are recognised as unknown when 5 % of the flows
-            of known apps may be called unknown. The paper's forest stands in where no model is asked for.
-        evidence: also measure these kinds of evidence, and each model behind them at a threshold of 0.85: of
-            ``name``, ``dns``, ``range`` and ``model``, separated by commas (default: the models alone; the
+        unlearned: train each of the given models without each of these apps in turn (only ``each``: without
+            every app), and measure how well its flows are recognised as unknown when 5 % of the flows of
+            known apps may be called unknown. Without models, the paper's forest is used.
+        evidence: also measure these kinds of evidence, and each model after them at a threshold of 0.85: of
+            ``name``, ``dns``, ``range`` and ``model``, separated by commas (default: only the models; the
             catalogue is not read).
         catalogue: files with rows that are added to the catalogue, for evidence.
         out: the report's folder (default: none is written). Each model has a page and a table of its
@@ -157,7 +159,7 @@ def compare(
     if evidence is not None:
         check_kinds(evidence)
     elif catalogue:
-        raise UsageError("a catalogue is read for evidence alone: choose kinds of evidence")
+        raise UsageError("a catalogue is used only for evidence: choose kinds of evidence")
     models_of(models, only=only)  # an unknown name is refused before a dataset is read
     if out is not None:
         check_report_folder(Path(out), ("report.html", "metrics.json"))
@@ -173,26 +175,11 @@ def compare(
         level=level, n_elsewhere=n_elsewhere,
     )  # fmt: skip
     first = plans[0].splits
-    facts: dict[str, Any] = {
-        **warning_facts(chosen.flows),
-        "dataset": name_of(opened),
-        "dataset_hash": hash_of(opened),
-        "test_dataset": None if test is None else name_of(open_flows(test)),
-        "split": first[0].method,
-        "optimistic": first[0].optimistic,
-        "folds": len(first),
-        "epochs": epochs,
-        "seed": seed,
-        "seeds": seeds,
-        "level": level,
-        "apps": sorted(set(truth)),
-    }
-    if WARNING in facts and notify:
-        notify(facts[WARNING])
-    if first[0].optimistic and notify:
-        notify(
-            "The split is random by flow, which is optimistic for networks that a model never saw."
-        )
+    facts = _facts(opened, test, chosen.flows, first, epochs=epochs, seed=seed, seeds=seeds)
+    facts |= {"level": level, "apps": sorted(set(truth))}
+    if notify:
+        for notice in _notices(facts):
+            notify(notice)
     by_evidence = None
     if evidence is not None:
         by_evidence = EvidenceOfFlows(evidence, catalogue, chosen.flows, truth)
@@ -237,6 +224,36 @@ def compare(
     if report is not None:
         write_overview(report.folder, comparison.models, facts, command, section_of(left_out))
     return comparison
+
+
+def _facts(
+    dataset: Dataset | Selection | Any,
+    test: Flows | None,
+    flows: FlowBatch,
+    splits: Sequence[Split],
+    **numbers: int,
+) -> dict[str, Any]:
+    """The parameters of a comparison."""
+    return {
+        **warning_facts(flows),
+        "dataset": name_of(dataset),
+        "dataset_hash": hash_of(dataset),
+        "test_dataset": None if test is None else name_of(open_flows(test)),
+        "split": splits[0].method,
+        "optimistic": splits[0].optimistic,
+        "folds": len(splits),
+        **numbers,
+    }
+
+
+def _notices(facts: dict[str, Any]) -> list[str]:
+    """What a reader of the figures must know first."""
+    notices = [str(facts[WARNING])] if WARNING in facts else []
+    if facts["optimistic"]:
+        notices.append(
+            "The split is random by flow, which is optimistic for networks that a model never saw."
+        )
+    return notices
 
 
 def _behind(by_evidence: EvidenceOfFlows, outcome: Outcome) -> EvidenceFigures:

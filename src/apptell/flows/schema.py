@@ -1,8 +1,7 @@
 """Defines the columns of ``FlowBatch``, a table of finished flows, with their types and meanings.
 
-One row is a bidirectional flow. On disk it is Parquet, in memory an Arrow record batch. A new column
-names its consumer in its description. ``SCHEMA_VERSION`` changes with every change of meaning and is
-checked on load.
+One row is a bidirectional flow: Parquet on disk, an Arrow record batch in memory. A new column names its
+consumer. ``SCHEMA_VERSION`` changes with every change of meaning and is checked on load.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from apptell.learning.export import onnx_model
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from apptell.learning.name_lookup import NameTable
+    from apptell.learning.name_tables import NameTable
 
 
 class Linear(NamedTuple):

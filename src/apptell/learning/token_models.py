@@ -16,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from apptell.encoding.structure import N_TOKENS
 from apptell.learning.export_tokens import Dense, Linear, tokens_to_onnx
-from apptell.learning.name_lookup import learn_names, split_keys
+from apptell.learning.name_tables import learn_names, split_keys
 from apptell.learning.token_batch import TokenBatch, first_view, make_token_batch, matrix
 
 if TYPE_CHECKING:

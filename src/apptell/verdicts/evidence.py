@@ -201,7 +201,7 @@ class Evidence:
         table = IdentityTable(found.identities)
         if "name" in self.options.kinds:
             self._ask_names(found, table)
-        ends = _Ends(flows, np.flatnonzero(flows.numpy("server_port") != _DNS_PORT))
+        ends = _FlowEnds(flows, np.flatnonzero(flows.numpy("server_port") != _DNS_PORT))
         if "dns" in self.options.kinds:
             self._ask_dns(found, table, ends)
         if is_remembered and "address" in self.options.kinds:
@@ -256,7 +256,7 @@ class Evidence:
             found.code[is_new] = code[is_new]
             found.kind[is_new] = _NAME
 
-    def _ask_dns(self, found: Found, table: IdentityTable, ends: _Ends) -> None:
+    def _ask_dns(self, found: Found, table: IdentityTable, ends: _FlowEnds) -> None:
         # flows of a dataset know the name that was asked
         names = found.flows.column("dns_name").to_pylist()
         at = self._asked.at
@@ -290,7 +290,7 @@ class Evidence:
             found.code[row] = table.place(several.pop())
             found.kind[row] = kind
 
-    def _remember(self, found: Found, known: NDArray[np.int64], ends: _Ends) -> None:
+    def _remember(self, found: Found, known: NDArray[np.int64], ends: _FlowEnds) -> None:
         """Which addresses the named flows with payload reached, from when their names count for others."""
         codes = np.where(found.is_shared, len(found.identities), found.code)
         codes[found.flows.payload_packets == 0] = NOBODY
@@ -311,7 +311,7 @@ class Evidence:
 
     def _ask_addresses(self, found: Found, table: IdentityTable) -> None:
         is_asked = found.is_open & (found.flows.numpy("server_port") != _DNS_PORT)
-        ends = _Ends(found.flows, np.flatnonzero(is_asked))
+        ends = _FlowEnds(found.flows, np.flatnonzero(is_asked))
         starts = found.start[ends.rows].tolist()
         for row, client, server, port, start in zip(
             ends.rows.tolist(), ends.client, ends.server, ends.port, starts, strict=True
@@ -360,7 +360,7 @@ def _host(name: str) -> str:
     return head if colon and port.isdigit() and (":" not in head or head.endswith("]")) else name
 
 
-class _Ends:
+class _FlowEnds:
     """The ends of some flows."""
 
     __slots__ = ("client", "port", "rows", "server")

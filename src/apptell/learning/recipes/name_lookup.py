@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from apptell.learning.registry import Recipe, Trainable, TrainingOptions
 
 if TYPE_CHECKING:
-    from apptell.learning.name_lookup import NameLookup
+    from apptell.learning.name_tables import NameLookup
 
 
 def make(options: TrainingOptions) -> Trainable:
     """Returns the lookup, untrained."""
-    from apptell.learning.name_lookup import NameLookup
+    from apptell.learning.name_tables import NameLookup
 
     return NameLookup(random_state=options.seed)
 

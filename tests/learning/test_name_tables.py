@@ -6,7 +6,7 @@ import pytest
 
 from apptell.encoding.name_keys import N_KEY_WORDS
 from apptell.encoding.structure import N_TOKENS
-from apptell.learning.name_lookup import NameLookup, learn_names
+from apptell.learning.name_tables import NameLookup, learn_names
 from apptell.learning.token_models import TokenFusion, TokenLinear
 
 NONE = [0, 0, 0, 0]
