@@ -72,7 +72,7 @@ class ConnectionNames:
         return _with_names(flows, {row: names for row, names in known.items() if names is not None})
 
     def _remember(self, connection_id: int, names: _Names) -> None:
-        self._known[connection_id] = tuple(name and sys.intern(name) for name in names)
+        self._known[connection_id] = names
         self._known.move_to_end(connection_id)
         if len(self._known) > self._max:
             self._known.popitem(last=False)
@@ -91,9 +91,11 @@ def _shows_names(flows: FlowBatch) -> np.ndarray[tuple[int], np.dtype[np.bool_]]
 def _connections(flows: FlowBatch, rows: NDArray[np.int64]) -> Iterable[tuple[int, _Names]]:
     """The connection and the names of some flows, in the order of the rows."""
     some = pa.array(rows)
-    ids, *names = (
-        flows.column(name).take(some).to_pylist() for name in ("connection_id", *CARRIED)
-    )
+    ids = flows.column("connection_id").take(some).to_numpy().tolist()
+    names = []
+    for name in CARRIED:  # NumPy makes Python's texts several times as fast as to_pylist
+        values = flows.column(name).take(some).to_numpy(zero_copy_only=False).tolist()
+        names.append([value and sys.intern(value) for value in values])
     return zip(ids, zip(*names, strict=True), strict=True)
 
 
