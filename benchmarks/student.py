@@ -63,10 +63,11 @@ class Rows:
     inputs: NDArray[np.uint16]
     app: NDArray[np.str_]
     source: NDArray[np.str_]
+    capture: NDArray[np.str_]
 
     def take(self, keep: NDArray[np.bool_]) -> Rows:
         """Some of them."""
-        return Rows(self.inputs[keep], self.app[keep], self.source[keep])
+        return Rows(self.inputs[keep], self.app[keep], self.source[keep], self.capture[keep])
 
     @staticmethod
     def join(parts: list[Rows]) -> Rows:
@@ -75,6 +76,7 @@ class Rows:
             np.concatenate([part.inputs for part in parts]),
             np.concatenate([part.app for part in parts]),
             np.concatenate([part.source for part in parts]),
+            np.concatenate([part.capture for part in parts]),
         )
 
 
@@ -94,14 +96,15 @@ def build(captures: list[Path], folder: Path, labels: str) -> Dataset:
 def rows_of(data: Dataset, task: Task) -> tuple[Rows, Rows, Selection]:
     """The flows and the late views of a dataset, and the flows with their columns."""
     chosen = labelled_flows(data)
-    flows = Rows(
-        task.encode(chosen, views=True),
-        provider(Classes().of(chosen.flows)),
-        origins(chosen.flows),
-    )
     late = late_views_of(data, chosen, Classes())
-    views = Rows(
-        task.encode(late.views, views=True), provider(late.apps), origins(late.views.flows)
+    flows, views = (
+        Rows(
+            task.encode(each, views=True),
+            provider(Classes().of(each.flows)),
+            origins(each.flows),
+            np.array(each.flows.column("capture").to_pylist(), dtype=np.str_),
+        )
+        for each in (chosen, late.views)
     )
     return flows, views, chosen
 
@@ -127,9 +130,7 @@ def fit(task: Task, learned: Rows, tested: Rows, cache: Path) -> NDArray[np.str_
     return named
 
 
-def figure(
-    right: NDArray[np.bool_], group: NDArray[np.str_], *, shown: bool = True
-) -> dict[str, Any]:
+def figure(right: NDArray[np.bool_], group: NDArray[np.str_]) -> dict[str, Any]:
     """Accuracy with a 95 % interval from a bootstrap over groups."""
     if not len(right):
         return {"flows": 0}
@@ -138,11 +139,12 @@ def figure(
     hits = np.bincount(number, right)
     drawn = np.random.default_rng(0).integers(len(n), size=(ROUNDS, len(n)))
     low, high = np.quantile(hits[drawn].sum(axis=1) / n[drawn].sum(axis=1), [0.025, 0.975])
-    found: dict[str, Any] = {"accuracy": round(float(right.mean()), 4)}
-    if shown:
-        found |= {"interval": [round(float(low), 4), round(float(high), 4)]}
-        found |= {"flows": len(right), "groups": len(n)}
-    return found
+    return {
+        "accuracy": round(float(right.mean()), 4),
+        "interval": [round(float(low), 4), round(float(high), 4)],
+        "flows": len(right),
+        "groups": len(n),
+    }
 
 
 WAYS: Final = ("true labels", "student", "without blocks", "without late views", "names alone")
@@ -284,7 +286,7 @@ def _versions(
     *,
     uses_views: bool,
 ) -> dict[str, Any]:
-    right, pairs = [], Counter[str]()
+    right, captures, pairs = [], [], Counter[str]()
     for tested in np.unique(flows.source):
         learned = flows.take((flows.source != tested) & keeps(flows.app))
         if uses_views:
@@ -292,15 +294,14 @@ def _versions(
         rows = views.take((views.source == tested) & keeps(views.app))
         said = fit(task, learned, rows, results / "cache")
         right.append(said == rows.app)
+        captures.append(rows.capture)
         pairs.update(
             f"{true} as {named}"
             for true, named in zip(rows.app, said, strict=True)
             if true != named
         )
-    joined = np.concatenate(right)
     return {
-        "accuracy": round(float(joined.mean()), 4),
-        "remainders": len(joined),
+        **figure(np.concatenate(right), np.concatenate(captures)),
         "each version": [round(float(each.mean()), 4) for each in right],
         "errors": dict(pairs.most_common()),
     }

@@ -24,6 +24,7 @@ MIN_PAYLOAD_PACKETS: Final = 5
 """Payload packets of a late view at least: what a verdict rests on."""
 _TEXTS: Final = ("label", "label_from", "label_source")
 _AMBIGUOUS: Final = -1
+_TIME: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 
 
 class LateViewLabeller:
@@ -32,7 +33,7 @@ class LateViewLabeller:
     def __init__(self) -> None:
         self._texts: dict[tuple[str | None, ...], int] = {}
         self._connections: list[np.ndarray[tuple[int], np.dtype[np.uint64]]] = []
-        self._starts: list[np.ndarray[tuple[int], np.dtype[np.int64]]] = []
+        self._starts: list[np.ndarray[tuple[int], np.dtype[np.uint64]]] = []
         self._codes: list[np.ndarray[tuple[int], np.dtype[np.int32]]] = []
 
     def remember(self, flows: FlowBatch) -> None:
@@ -42,7 +43,7 @@ class LateViewLabeller:
             self._texts.setdefault(texts, len(self._texts)) for texts in zip(*columns, strict=True)
         ]
         self._connections.append(np.array(flows.numpy("connection_id"), dtype=np.uint64))
-        self._starts.append(np.array(flows.numpy("start_ns"), dtype=np.int64))
+        self._starts.append(_beginnings(flows))
         self._codes.append(np.array(codes, dtype=np.int32))
 
     def of(self, parts: Iterable[FlowBatch]) -> Iterator[FlowBatch]:
@@ -72,7 +73,7 @@ class LateViewLabeller:
             keep = (known[at] == wanted) & (of_known[at] != _AMBIGUOUS)
             keep &= batch.numpy("part") > 0
             keep &= batch.payload_packets >= MIN_PAYLOAD_PACKETS
-            keep &= ~np.isin(batch.numpy("start_ns"), starts)
+            keep &= ~np.isin(_beginnings(batch), starts)
             if keep.any():
                 views = batch.filter(keep)
                 rows = [texts[number] for number in of_known[at[keep]].tolist()]
@@ -81,6 +82,12 @@ class LateViewLabeller:
                     **{name: pa.array(values, LABELS[name]) for name, values in columns.items()},
                     part_of=views.column("connection_id"),
                 )
+
+
+def _beginnings(flows: FlowBatch) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
+    """A number for each connection and time, shape (n,)."""
+    start = flows.numpy("start_ns").astype(np.uint64)
+    return np.asarray(flows.numpy("connection_id").astype(np.uint64) ^ (start * _TIME))
 
 
 def _texts(flows: FlowBatch, name: str) -> list[str | None]:
