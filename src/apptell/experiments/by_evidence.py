@@ -145,6 +145,18 @@ class EvidenceOfFlows:
         return self._ids.get(app.casefold(), app)
 
 
+def check_asked(kinds: str | None, catalogue: Sequence[str | Path]) -> None:
+    """Refuses kinds that stored flows cannot be asked for, and a catalogue that nothing asks.
+
+    Raises:
+        UsageError: either.
+    """
+    if kinds is not None:
+        check_kinds(kinds)
+    elif catalogue:
+        raise UsageError("a catalogue is read for evidence alone: choose kinds of evidence")
+
+
 def check_kinds(kinds: str) -> EvidenceOptions:
     """Kinds of evidence that stored flows can be asked for.
 

@@ -18,7 +18,7 @@ from apptell.dataset.store import Dataset
 from apptell.errors import DatasetError, UsageError
 from apptell.evaluation import slices_of
 from apptell.evaluation.pooled import measure_pooled
-from apptell.experiments.by_evidence import EvidenceOfFlows, check_kinds
+from apptell.experiments.by_evidence import EvidenceOfFlows, check_asked
 from apptell.experiments.circularity import WARNING, warning_facts
 from apptell.experiments.evaluate import example_images, hash_of, name_of
 from apptell.experiments.labelled import labelled_flows, open_flows
@@ -156,10 +156,7 @@ def compare(
     classes = Classes(level, system)
     if unlearned and test is not None:
         raise UsageError("apps are left out of a split of one dataset: give no dataset to test on")
-    if evidence is not None:
-        check_kinds(evidence)
-    elif catalogue:
-        raise UsageError("a catalogue is used only for evidence: choose kinds of evidence")
+    check_asked(evidence, catalogue)
     models_of(models, only=only)  # an unknown name is refused before a dataset is read
     if out is not None:
         check_report_folder(Path(out), ("report.html", "metrics.json"))
@@ -180,10 +177,7 @@ def compare(
     if notify:
         for notice in _notices(facts):
             notify(notice)
-    by_evidence = None
-    if evidence is not None:
-        by_evidence = EvidenceOfFlows(evidence, catalogue, chosen.flows, truth)
-        facts["evidence"] = {}
+    by_evidence = evidence and EvidenceOfFlows(evidence, catalogue, chosen.flows, truth)
     report = None if out is None else _Report(Path(out), chosen, truth, facts, command)
     if report is not None and test is None:
         save_plans(plans, chosen.flows, report.folder / "splits")
@@ -212,8 +206,9 @@ def compare(
                     outcome.identify_s,
                 )
             )  # fmt: skip
-            if by_evidence is not None:
-                facts["evidence"][found[-1].place] = _behind(by_evidence, outcome).to_json()
+            if by_evidence:
+                behind = _behind(by_evidence, outcome).to_json()
+                facts.setdefault("evidence", {})[found[-1].place] = behind
             if report is not None:
                 report.add(found[-1], outcome)
     tasks = [Task(model, epochs, seed, device, packets=packets) for model in models or ["paper-rf"]]

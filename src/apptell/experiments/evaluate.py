@@ -16,7 +16,7 @@ from apptell.encoding import images
 from apptell.errors import UsageError
 from apptell.evaluation import evaluate_predictions, slices_of
 from apptell.evaluation.open_set import OpenSetFigures, measure_open_set
-from apptell.experiments.by_evidence import EvidenceFigures, EvidenceOfFlows, check_kinds
+from apptell.experiments.by_evidence import EvidenceFigures, EvidenceOfFlows, check_asked
 from apptell.experiments.circularity import WARNING, warning_facts
 from apptell.experiments.labelled import (
     classes_of_model,
@@ -220,12 +220,9 @@ def evaluate(
     limit = choose_threshold(threshold, used)
     if not unlearned:
         check_rate(unknown, used)
-    if evidence is not None:
-        check_kinds(evidence)
-        if unlearned:
-            raise UsageError("evidence is measured of a model as it is, not of one without apps")
-    elif catalogue:
-        raise UsageError("a catalogue is read for evidence alone: choose kinds of evidence")
+    check_asked(evidence, catalogue)
+    if evidence is not None and unlearned:
+        raise UsageError("evidence is measured of a model as it is, not of one without apps")
     classes = classes_of_model(used, level, system)
     opened = open_flows(dataset)
     chosen = labelled_flows(opened, classes)
