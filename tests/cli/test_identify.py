@@ -287,3 +287,26 @@ def test_options_of_evidence_that_do_not_fit_are_refused(
     done = run("identify", messenger, *options)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cut", "learned", "words"),
+    [
+        (50, 0.0, "50.0% of the packets were cut by the snap length"),
+        (0, 0.9, "learned from packets that were cut by a snap length"),
+        (0, 0.0, ""),
+        (50, 0.9, ""),
+        (50, None, ""),
+    ],
+)
+def test_a_capture_that_is_cut_otherwise_than_what_the_model_learned_from_is_noted(
+    cut: int, learned: float | None, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from types import SimpleNamespace
+
+    from apptell.cli.notes import note_other_lengths
+
+    stats = SimpleNamespace(packets=100, capture=SimpleNamespace(cut_packets=cut))
+    note_other_lengths(SimpleNamespace(name="fast", cut_share=learned), stats)  # type: ignore[arg-type]
+    said = " ".join(capsys.readouterr().err.split())
+    assert words in said if words else not said

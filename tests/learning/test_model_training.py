@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from apptell.errors import DatasetError, OutputError, UsageError
@@ -93,6 +94,17 @@ def test_flows_of_lengths_alone_go_the_whole_way(tmp_path):
     found = [model.apps[best] for best in model.predict_proba(bare).argmax(axis=1)]
     assert found == labels
     assert model.prior.tolist() == pytest.approx([1 / 3] * 3)
+
+
+def test_the_folder_says_which_payload_and_names_a_model_learned_from(tmp_path):
+    flows, labels = labelled()
+    kept = flows.column("segment_bytes").to_pylist()
+    cut = pa.array([[data[:40] for data in each] for each in kept], pa.list_(pa.binary()))
+    for batch_, share in ((flows, 0.0), (flows.with_columns(segment_bytes=cut), 1.0)):
+        model = train(tmp_path, batch_, labels, model="fast")
+        assert model.cut_share == model.info["learned"]["cut_share"] == share
+        assert model.transports == (6,)
+    assert train(tmp_path, flows, labels).cut_share is None
 
 
 def test_without_ports_no_verdict_depends_on_them(tmp_path):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.decider_options import load_deciders
-from apptell.cli.notes import note_evicted, refuse_no_flows
+from apptell.cli.notes import note_evicted, note_other_lengths, refuse_no_flows
 from apptell.cli.outputs import Out, out_places, write_all
 from apptell.cli.screen import note, on_terminal, until_interrupted
 from apptell.cli.shared_options import (
@@ -144,6 +144,7 @@ def identify(
                 writer.write(total.records())
             note(str(counts))
             note_evicted(reader.stats)
+            note_other_lengths(used, reader.stats)
     refuse_no_flows(reader.stats)
 
 
@@ -186,6 +187,7 @@ def _identify_as_live(
             write_all(records(), out)
         finally:
             note(str(counts))
+            note_other_lengths(deciders.model, reader.stats)
     refuse_no_flows(reader.stats)
 
 

@@ -60,6 +60,27 @@ def note_evicted(stats: "FlowStats") -> None:
         note(f"{stats.evicted:,} flows ended early: the table was full (--max-flows).")
 
 
+_MANY_CUT = 0.01
+"""Share of packets that a snap length has cut from which on a capture, or what a model learned from, is cut."""
+
+
+def note_other_lengths(model: "Model | None", stats: "FlowStats") -> None:
+    """Warns where a model on payload learned from whole packets and these are cut, or the reverse."""
+    if model is None or model.cut_share is None or not stats.packets:
+        return
+    share = stats.capture.cut_packets / stats.packets
+    if share > _MANY_CUT >= model.cut_share:
+        note(
+            f"{share:.1%} of the packets were cut by the snap length of the capture, and the model "
+            f"{model.name} learned from whole packets: its verdicts are less reliable. Capture whole packets."
+        )
+    elif share <= _MANY_CUT < model.cut_share:
+        note(
+            f"The model {model.name} learned from packets that were cut by a snap length, and these are "
+            "whole: its verdicts are less reliable. Train it on captures of whole packets."
+        )
+
+
 def note_left_out(stats: "FlowStats") -> None:
     """Reports how to read a capture whose only packets are of the transport protocol that was left out."""
     if stats.not_asked and not stats.in_flows:

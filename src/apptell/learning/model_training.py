@@ -16,7 +16,7 @@ from apptell.dataset.selection import Selection
 from apptell.encoding import complete_options, encoding_of
 from apptell.encoding.lengths import lengths
 from apptell.errors import DatasetError, UsageError
-from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.flows.schema import DECISION_SEGMENTS, MAX_SEGMENT_BYTES
 from apptell.learning.model_card import model_card
 from apptell.learning.registry import recipe_of
 from apptell.learning.task import Task
@@ -134,6 +134,7 @@ def train_model(
             "transports": _transports(chosen),
             "names": task.options.get("names"),
             "ja4": _fingerprints(chosen),
+            "cut_share": _cut_share(chosen) if encoding_of(recipe.inputs).reads_payload else None,
         },
         **extra,
     }
@@ -216,6 +217,19 @@ def _transports(chosen: Selection) -> list[str]:
     """The transports of the training flows; the model is used on no others."""
     there = set(chosen.flows.column("protocol").to_pylist())
     return [name for name, number in TRANSPORTS.items() if number in there] or ["tcp"]
+
+
+def _cut_share(chosen: Selection) -> float:
+    """Share of the kept payload segments that the captures had cut, by their snap length."""
+
+    def counts(batch: FlowBatch) -> NDArray[np.int64]:
+        segments = batch.segments()
+        is_cut = np.diff(segments.start) < np.minimum(segments.length, MAX_SEGMENT_BYTES)
+        n_cut = np.concatenate([[0], np.cumsum(is_cut)])
+        return np.stack([np.diff(n_cut[segments.first]), np.diff(segments.first)], axis=1)
+
+    cut, whole = chosen.gather(counts, ("core", "segments")).sum(axis=0).tolist()
+    return round(cut / max(whole, 1), 4)
 
 
 def _hash(inputs: NDArray[Any], apps: NDArray[np.str_]) -> str:

@@ -131,6 +131,15 @@ class Model:
         return tuple(TRANSPORTS[name] for name in learned)
 
     @property
+    def cut_share(self) -> float | None:
+        """Share of the payload segments it learned from that a snap length had cut.
+
+        None where it reads no payload, or ``model.json`` does not say.
+        """
+        share: float | None = self.info.get("learned", {}).get("cut_share")
+        return share
+
+    @property
     def held_out(self) -> dict[str, dict[str, float]]:
         """What verdicts on held-out flows of each app were like: shares by name, and ``flows``.
 

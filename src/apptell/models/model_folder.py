@@ -278,6 +278,9 @@ def _check_learned(learned: Any, place: Path) -> None:
         and all(each in list(TRANSPORTS) for each in transports)
     ):
         raise ModelError(f"{place}: 'transports' is {transports!r}, not a list of tcp and udp")
+    share = learned.get("cut_share")
+    if share is not None and not (isinstance(share, _NUMBER) and 0 <= share <= 1):
+        raise ModelError(f"{place}: 'cut_share' is {share!r}, not between 0 and 1")
     ja4 = learned.get("ja4", [])
     if not (isinstance(ja4, list) and len(ja4) <= MOST_JA4) or not all(
         isinstance(each, str) and len(each) <= _LONGEST_NAME for each in ja4
