@@ -50,7 +50,7 @@ def names_alone(captures: list[str]) -> int:
     with read_flows(captures, OPTIONS) as flows:
         for batch in flows:
             found = decide_without_model(batch.filter(batch.payload_packets >= 1), None)
-                n += written(found)
+            n += written(found)
     return n
 
 

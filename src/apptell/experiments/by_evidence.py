@@ -154,7 +154,7 @@ def check_asked(kinds: str | None, catalogue: Sequence[str | Path]) -> None:
     if kinds is not None:
         check_kinds(kinds)
     elif catalogue:
-        raise UsageError("a catalogue is read for evidence alone: choose kinds of evidence")
+        raise UsageError("a catalogue is used only for evidence: choose kinds of evidence")
 
 
 def check_kinds(kinds: str) -> EvidenceOptions:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from apptell.dataset.splits import Split
-    from apptell.experiments.by_evidence import EvidenceFigures
     from apptell.experiments.labelled import Flows
     from apptell.flows.schema import FlowBatch
 
@@ -207,8 +206,7 @@ def compare(
                 )
             )  # fmt: skip
             if by_evidence:
-                behind = _behind(by_evidence, outcome).to_json()
-                facts.setdefault("evidence", {})[found[-1].place] = behind
+                _add_evidence(facts, by_evidence, found[-1].place, outcome)
             if report is not None:
                 report.add(found[-1], outcome)
     tasks = [Task(model, epochs, seed, device, packets=packets) for model in models or ["paper-rf"]]
@@ -251,12 +249,15 @@ def _notices(facts: dict[str, Any]) -> list[str]:
     return notices
 
 
-def _behind(by_evidence: EvidenceOfFlows, outcome: Outcome) -> EvidenceFigures:
-    """The kinds of evidence with a model behind them, over the verdicts of its first seed."""
+def _add_evidence(
+    facts: dict[str, Any], by_evidence: EvidenceOfFlows, place: str, outcome: Outcome
+) -> None:
+    """Measures the kinds of evidence with a model behind them, over the verdicts of its first seed."""
     first = outcome.seeds[0]
-    guess = [outcome.apps[place] for place in first.probabilities.argmax(axis=1)]
+    guess = [outcome.apps[best] for best in first.probabilities.argmax(axis=1)]
     is_accepted = first.probabilities.max(axis=1) >= np.float32(DEFAULT_THRESHOLD)
-    return by_evidence.measure(guess, is_accepted, first.rows)
+    figures = by_evidence.measure(guess, is_accepted, first.rows)
+    facts.setdefault("evidence", {})[place] = figures.to_json()
 
 
 def _join(

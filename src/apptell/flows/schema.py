@@ -146,8 +146,7 @@ SCHEMA: Final = pa.schema(
     [pa.field(name, kind) for group in GROUPS.values() for name, kind in group.items()],
     metadata={"apptell.flow_schema": str(SCHEMA_VERSION)},
 )
-_ORDER_FIELDS: Final = [pa.field(name, kind) for name, kind in ORDER.items()]
-_FIELDS: Final = {field.name: field for field in (*SCHEMA, *_ORDER_FIELDS)}
+_FIELDS: Final = {field.name: field for field in (*SCHEMA, *pa.schema(ORDER))}
 
 
 @dataclass(frozen=True, slots=True)
