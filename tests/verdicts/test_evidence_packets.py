@@ -234,6 +234,24 @@ def test_quic_flows_are_named_by_their_hello_by_dns_and_by_address(
     ]
 
 
+def test_a_range_names_the_app_on_its_published_ports_alone(tmp_path: Path) -> None:
+    rows = tmp_path / "calls.csv"
+    rows.write_text("domain,app,transport,ports\n203.0.113.0/24,Calls,udp,3478-3481\n", "utf-8")
+    capture = Capture()
+    capture.connection(0, SERVERS[0])
+    for at, port in ((1, 3478), (2, 3481), (3, 3482)):
+        client, server = (PHONE, 50_000 + port), (SERVERS[0], port)
+        capture._add(
+            at, [(i * 1000, udp_frame(client, server, b"\x80" * (60 + i))) for i in range(6)]
+        )
+    assert _apps(capture, tmp_path, Catalogue.load([rows])) == [
+        (None, None),
+        ("calls", "range"),
+        ("calls", "range"),
+        (None, None),
+    ]
+
+
 def test_dns_is_read_where_tcp_flows_alone_are_made(tmp_path: Path, catalogue: Catalogue) -> None:
     capture = Capture()
     capture.answer(0, "a.chat.example", SERVERS[0])

@@ -229,7 +229,7 @@ def _cut_share(chosen: Selection) -> float:
         return np.stack([np.diff(n_cut[segments.first]), np.diff(segments.first)], axis=1)
 
     cut, whole = chosen.gather(counts, ("core", "segments")).sum(axis=0).tolist()
-    return round(cut / max(whole, 1), 4)
+    return float(round(cut / max(whole, 1), 4))
 
 
 def _hash(inputs: NDArray[Any], apps: NDArray[np.str_]) -> str:
