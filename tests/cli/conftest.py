@@ -1,7 +1,10 @@
+import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,26 +15,55 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def run() -> Run:
-    """Runs ``apptell`` as a user does: a process of its own, its streams pipes."""
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """Runs ``apptell`` as a user does: a process of its own with its own streams (``fork_server``)."""
+    folder = tmp_path_factory.mktemp("run")
+    server = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("fork_server.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    requests, answers = server.stdin, server.stdout
+    at_start = _numba_settings()
 
     def apptell(
         *arguments: object, stdin: bytes = b"", cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "apptell.cli", *map(str, arguments)],
-            input=stdin,
-            capture_output=True,
-            cwd=cwd,
-            env={**os.environ, "COLUMNS": "200"},
-            timeout=300,
-            check=False,
-        )
+        assert _numba_settings() == at_start, "these are read once, when the server starts"
+        (folder / "in").write_bytes(stdin)
+        for name in ("out", "err"):
+            (folder / name).write_bytes(b"")
+        request = {
+            "argv": [os.fsdecode(each) for each in map(str, arguments)],
+            "cwd": str(cwd or Path.cwd()),
+            "env": {**os.environ, "COLUMNS": "200"},
+            "folder": str(folder),
+        }
+        requests.write(json.dumps(request) + "\n")
+        requests.flush()
+        child = int(answers.readline())
+        stuck = threading.Timer(300, os.kill, (child, signal.SIGKILL))
+        stuck.start()
+        code = int(answers.readline())
+        stuck.cancel()
         return subprocess.CompletedProcess(
-            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+            request["argv"],
+            code,
+            (folder / "out").read_bytes().decode(),
+            (folder / "err").read_bytes().decode(),
         )
 
-    return apptell
+    yield apptell
+    requests.close()
+    server.wait()
+    answers.close()
+
+
+def _numba_settings() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("NUMBA_")}
 
 
 @pytest.fixture(scope="session")
