@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -182,16 +183,33 @@ def _may_mount() -> bool:
     )
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not _may_mount(), reason="a read-only mount needs root and unshare")
-def test_what_was_compiled_serves_an_install_that_may_only_be_read(tmp_path):
-    kernels = tmp_path / "kernels"
-    done = _apptell("config", "compile", "--cache", kernels)
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory):
+    """A folder with every kernel that ``config compile`` compiles."""
+    folder = tmp_path_factory.mktemp("compiled") / "kernels"
+    done = _apptell("config", "compile", "--cache", folder)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["compiled"] > 20
     assert found["cached"] == 0
-    assert all(folder.startswith(str(kernels)) for folder in found["folders"])
+    assert all(each.startswith(str(folder)) for each in found["folders"])
+    return folder
+
+
+@pytest.mark.slow
+def test_every_kernel_that_a_capture_may_need_is_compiled(kernels):
+    import apptell.service.prepare  # noqa: F401 (its imports declare the kernels)
+    from apptell.kernels.compiled import KERNELS
+
+    declared = {f"{each.py_func.__module__}.{each.__name__}" for each in KERNELS}
+    needed = {name for name in declared if re.match(r"apptell\.(?!learning\.)", name) is not None}
+    assert len(needed) > 30
+    assert needed - {file.name.partition("-")[0] for file in kernels.rglob("*.nbi")} == set()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _may_mount(), reason="a read-only mount needs root and unshare")
+def test_what_was_compiled_serves_an_install_that_may_only_be_read(kernels):
     told = {
         **os.environ,
         "KERNELS": str(kernels),
