@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from apptell.cli import settings
+from apptell.cli.light_imports import load_without_unused
 from apptell.cli.screen import complain
 from apptell.errors import ApptellError
 
@@ -38,6 +39,7 @@ class Verb(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb and turns errors into an exit code."""
+        load_without_unused(self.name)
         with exit_codes():
             result = super().invoke(ctx)
             sys.stdout.flush()
