@@ -50,6 +50,20 @@ def test_identifying_a_capture_never_loads_a_training_framework(tmp_path: Path) 
     assert not loaded & set(HEAVY)
 
 
+def test_the_command_identify_loads_neither_pandas_nor_scipy(tmp_path: Path) -> None:
+    from apptell.testing import app_capture, write_pcap
+
+    capture = write_pcap(tmp_path / "a.pcap", app_capture(["signal"], 2))
+    loaded = _loaded(
+        f"import sys; sys.argv = ['apptell', 'identify', {str(capture)!r}]\n"
+        "from apptell.cli import main\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code\n"
+        "sys.stdout.write('\\n'); sys.stdout.flush()"
+    )
+    assert "numba" in loaded
+    assert not loaded & {*HEAVY, "pandas", "scipy"}
+
+
 def test_every_public_name_is_there() -> None:
     import apptell
 
