@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         (folder / "in").write_bytes(stdin)
         for name in ("out", "err"):
             (folder / name).write_bytes(b"")
-        request = {
+        request: dict[str, Any] = {
             "argv": [os.fsdecode(each) for each in map(str, arguments)],
             "cwd": str(cwd or Path.cwd()),
             "env": {**os.environ, "COLUMNS": "200"},
