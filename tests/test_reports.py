@@ -37,6 +37,12 @@ def test_the_tables_of_a_page_are_those_that_the_script_makes(
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_no_table_of_a_page_is_written_by_hand(script: ModuleType, path: Path) -> None:
+    text = script.BLOCK.sub("", path.read_text(encoding="utf-8"))
+    assert not [line for line in text.splitlines() if line.startswith("|")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_shares_have_a_digit_before_the_point(path: Path) -> None:
     assert not re.findall(r"(?<![\w.`/])\.\d+", path.read_text(encoding="utf-8"))
 

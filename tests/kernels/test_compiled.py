@@ -154,7 +154,7 @@ def test_compilation_is_announced_once_however_many_processes_compile(install):
     done = install.run(program)
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        "apptell: compiling for this machine; this takes up to a minute and happens once"
+        "apptell: compiling what this command needs, for the first time; this takes up to a minute"
     ]
 
 
