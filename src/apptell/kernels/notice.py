@@ -16,7 +16,9 @@ from typing import Final
 
 VARIABLE: Final = "_APPTELL_COMPILING"
 """Names the file whose creation is the right to print the line; inherited by worker processes."""
-_LINE: Final = "apptell: compiling what this command needs, for the first time; this takes up to a minute"
+_LINE: Final = (
+    "apptell: compiling what this command needs, for the first time; this takes up to a minute"
+)
 
 
 def announce_compilation() -> None:
