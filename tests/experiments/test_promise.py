@@ -37,3 +37,12 @@ def test_labels_that_say_nothing_can_promise_nothing():
     flows, labels = recorded()
     mixed = np.random.default_rng(0).permutation(labels).tolist()
     assert promise_precision(flows, mixed, TREES, 0.9, method="source", n_folds=3).threshold is None
+
+
+def test_of_several_precisions_the_first_that_can_be_promised_is_taken():
+    flows, labels = recorded(sources=12)
+    settings = {"method": "source", "n_folds": 3}
+    kept = promise_precision(flows, labels, TREES, (0.99, 0.9, 0.5), **settings)
+    assert (kept.precision, kept.threshold is None) == (0.9, False)
+    none = promise_precision(flows, labels, TREES, (0.99, 0.98), **settings)
+    assert (none.precision, none.threshold) == (0.99, None)

@@ -38,6 +38,8 @@ LEAST_FLOWS: Final = 20
 """Labelled flows that an app needs to be learned."""
 PRECISION: Final = 0.95
 """The share of right verdicts that the threshold promises, measured by labels from names."""
+_LESS: Final = (0.9, 0.85, 0.8)
+"""The next best promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ def learn(
         model: the name of a recipe that learns from late views and does not read names: ``fast``, ``fusion`` or
             ``sequence``.
         least_flows: labelled flows that an app needs; apps with fewer are left out.
-        precision: the share of right verdicts among the accepted that the threshold promises.
+        precision: the share of right verdicts among the accepted that the threshold promises; where it cannot
+            be promised, the next of 0.9, 0.85 and 0.8 that can.
         replace: whether a model that is there may be replaced.
         seed: of everything random.
         jobs: processes that read captures, one each.
@@ -150,7 +153,7 @@ def learn(
             split="none",
             seed=seed,
             views="late" if data.info["late_views"] else "none",
-            precision=precision,
+            precision=(precision, *(less for less in _LESS if less < precision)),
             progress=progress,
             notify=say,
         )

@@ -70,7 +70,7 @@ def promise_precision(
     flows: FlowBatch | Selection,
     apps: Sequence[str],
     task: Task,
-    precision: float,
+    precision: float | Sequence[float],
     *,
     method: str,
     n_folds: int = 5,
@@ -84,7 +84,8 @@ def promise_precision(
         flows: the training side of a split.
         apps: the class of each.
         task: the model that is to be trained on all of them.
-        precision: share of right verdicts among the accepted, above 0, below 1.
+        precision: share of right verdicts among the accepted, above 0, below 1; of several, the first that can
+            be promised.
         method: the split method, which determines what differs in the held-out flows.
         n_folds: folds of the training side; as many models are trained.
         level: ``app`` or ``activity``.
@@ -129,10 +130,15 @@ def promise_precision(
     temperature = fit_temperature(probabilities, targets, FLOOR)
     softened = calibrate(probabilities, temperature, FLOOR)
     groups = method_of(parts[0].method).interval_groups(chosen.flows)[rows]
-    threshold = threshold_for_precision(
-        softened.max(axis=1), softened.argmax(axis=1) == targets, precision, groups
-    )
-    accepted = 0.0 if threshold is None else float((softened.max(axis=1) >= threshold).mean())
+    confidence, right = softened.max(axis=1), softened.argmax(axis=1) == targets
+    wanted = [precision] if isinstance(precision, int | float) else list(precision)
+    promised, threshold = wanted[0], None
+    for each in wanted:
+        threshold = threshold_for_precision(confidence, right, each, groups)
+        if threshold is not None:
+            promised = each
+            break
+    accepted = 0.0 if threshold is None else float((confidence >= threshold).mean())
     return PrecisionPromise(
-        precision, temperature, threshold, len(rows), len(np.unique(groups)), accepted
+        promised, temperature, threshold, len(rows), len(np.unique(groups)), accepted
     )

@@ -32,7 +32,7 @@ from apptell.verdicts import choose_threshold
 from apptell.verdicts.calibration import FLOOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from apptell.dataset.splits import Split
     from apptell.experiments.labelled import Flows
@@ -104,7 +104,7 @@ def train(
     names: str | None = None,
     hyperparameters: Mapping[str, float] | None = None,
     views: str | None = None,
-    precision: float | None = None,
+    precision: float | Sequence[float] | None = None,
     unknown: bool = False,
     level: str = "app",
     system: str = "other",
@@ -132,7 +132,8 @@ def train(
         views: ``late`` also learns from later packets of the training side's connections, where the dataset has
             them; nothing is measured on them.
         precision: choose the threshold that promises this share of right verdicts, on held-out groups. If it
-            cannot be promised, the model is the same as without this argument.
+            cannot be promised, the model is the same as without this argument. Of several, the first that can
+            be promised.
         unknown: also learn to recognise flows of apps that are not in the dataset, which takes some ten more
             trainings on parts of the flows.
         level: ``app`` or ``activity``.
@@ -159,8 +160,7 @@ def train(
     recipe = recipe_of(model)
     recipe.complete(hyperparameters)  # unknown ones are refused before anything is read
     _check_views(views, recipe)
-    if precision is not None and not 0 < precision < 1:
-        raise UsageError(f"precision {precision} is not between 0 and 1")
+    _check_precision(precision)
     if out is not None:
         check_target(out, replace=replace)
     classes = Classes(level, system)
@@ -262,6 +262,12 @@ def _data(
     return data
 
 
+def _check_precision(precision: float | Sequence[float] | None) -> None:
+    for each in [precision] if isinstance(precision, int | float) else precision or ():
+        if not 0 < each < 1:
+            raise UsageError(f"precision {each} is not between 0 and 1")
+
+
 def _check_views(views: str | None, recipe: Recipe) -> None:
     if views not in (None, "none", "late"):
         raise UsageError(f"views {views!r} are neither 'late' nor 'none'")
@@ -286,7 +292,7 @@ def _plan(model: str, learned: Selection, tested: Selection, sides: Split, measu
 def _promise(
     learned: Selection,
     task: Task,
-    precision: float,
+    precision: float | Sequence[float],
     sides: Split,
     classes: Classes,
     late: LateViews | None,
