@@ -4,6 +4,7 @@
     apptell dataset build ../shared/datasets/fgnet -o fgnet
     nice python benchmarks/open_world.py messengers messengers -o results/
     nice python benchmarks/open_world.py fgnet fgnet -o results/ --sessions 0.17 --trees 20
+    nice python benchmarks/open_world.py windows fgnet -o results/ --sessions 0.17 --trees 20
     nice python benchmarks/open_world.py drift fgnet -o results/ --sessions 0.17 --trees 20
     nice python benchmarks/open_world.py lab lab -o results/
     nice python benchmarks/open_world.py cost lab --captures src/apptell/samples/day* -o results/
@@ -40,7 +41,7 @@ from apptell.learning.detector_training import (
 )
 from apptell.learning.task import Task
 from apptell.models.unknown_detector import FEATURES
-from apptell.verdicts.context import times_of
+from apptell.verdicts.context import ContextOptions, times_of, unknown_in_context
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD, MIN_PAYLOAD_PACKETS
 from apptell.watch import Observations, measure_drift
 from apptell.watch.drift import LEAST_FLOWS
@@ -109,6 +110,28 @@ class Trained:
         self.counts = np.bincount(target, minlength=len(self.apps))
         self.description = describe(learned, target, len(self.apps), task)
 
+    def in_context(self, flows: LabelledInputs) -> dict[str, Any]:
+        """How well flows of unlearned apps are recognised by their phone's flows of the last 30 s."""
+        assert flows.clients is not None
+        assert flows.times_ns is not None
+        p = np.asarray(self.learner.predict_proba(flows.inputs), dtype=np.float32)
+        detector = self.fitted.detector
+        ranks, share = detector.judge(p, flows.lengths, None)
+        prior = (self.counts + 1.0) / (self.counts + 1.0).sum()
+        clients = flows.clients.tolist()
+        weighed = unknown_in_context(p, share, clients, flows.times_ns, prior, ContextOptions())
+        in_context = detector.ranks_in_context(weighed)
+        guess = self.apps[p.argmax(axis=1)]
+        return {
+            how: measure_open_set(
+                values, flows.apps, guess, self.apps, flows.clients, rate=RATE, cutoff=cutoff
+            ).to_json()
+            for how, values, cutoff in (
+                ("by flow", ranks, detector.cutoff(RATE)),
+                ("in context", in_context, 1 - RATE),
+            )
+        }
+
     def drift(self, flows: LabelledInputs) -> dict[str, Any]:
         """Alarms and the ranking of apps, beside the recall that labels show."""
         assert flows.clients is not None
@@ -120,7 +143,7 @@ class Trained:
             flows.clients.astype(object),
             flows.times_ns,
             threshold=DEFAULT_THRESHOLD,
-            p_unknown=detector.ranks(p, flows.lengths, None),
+            p_unknown=detector.judge(p, flows.lengths, None)[0],
             cutoff=detector.cutoff(RATE),
         )
         prior = (self.counts + 1.0) / (self.counts + 1.0).sum()  # as of a forest in its folder
@@ -161,7 +184,7 @@ class Trained:
         if self.description.neighbours is not None:
             similarity = self.description.neighbours.similarity(flows.inputs[:, 0])
         detector = self.fitted.detector
-        ranks = detector.ranks(p, flows.lengths, similarity)
+        ranks, _ = detector.judge(p, flows.lengths, similarity)
         found = measure_open_set(
             ranks,
             flows.apps,
@@ -240,6 +263,35 @@ def fgnet(path: Path, rows: Rows, sessions: float, trees: int, seeds: int) -> No
             )
 
 
+def windows(path: Path, rows: Rows, sessions: float, trees: int, seeds: int) -> None:
+    """Leaves 13 apps out, as ``fgnet``, and weighs flows by their phone's, with an extra class *unknown*."""
+    task = Task("sequence", hyperparameters={"n_trees": trees})
+    flows, months = load(path, task, 10, sessions)
+    is_first = months == "D1"
+    for seed in range(seeds):
+        left_out = np.random.default_rng(seed).choice(np.unique(flows.apps), 13, replace=False)
+        is_held = held_side(flows.groups, 0.25, seed)
+        is_learned = is_first & ~is_held & ~np.isin(flows.apps, left_out)
+        kinds = {"month 0": is_first & is_held, "month 1": ~is_first}
+        for n_apps in (1, 3):
+            what = {"data": "fgnet windows", "sessions": sessions, "trees": trees, "seed": seed}
+            what["apps at once"] = n_apps
+            if all(rows.has({**what, "measured on": name}) for name in kinds):
+                continue
+            learned = on_phones(flows.take(np.flatnonzero(is_learned)), n_apps, seed)
+            trained = Trained(task.with_seed(seed), learned)
+            for name, kind in kinds.items():
+                tested = on_phones(flows.take(np.flatnonzero(kind)), n_apps, seed)
+                rows.add({**what, "measured on": name}, trained.in_context(tested))
+
+
+def on_phones(flows: LabelledInputs, n_apps: int, seed: int) -> LabelledInputs:
+    """The flows on phones that run ``n_apps`` apps at once."""
+    assert flows.times_ns is not None
+    phones = interleave(flows.apps, flows.groups, flows.times_ns, n_apps, seed)
+    return replace(flows, clients=phones.key.astype(str), times_ns=phones.time_ns)
+
+
 def drift(path: Path, rows: Rows, sessions: float, trees: int, seeds: int) -> None:
     """Learns from month 0, and watches held-out sessions of it (calm) and month 1, on phones of 1 or 3 apps.
 
@@ -313,7 +365,7 @@ def cost(path: Path, captures: list[str], rows: Rows, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("part", choices=["messengers", "fgnet", "drift", "lab", "cost"])
+    parser.add_argument("part", choices=["messengers", "fgnet", "windows", "drift", "lab", "cost"])
     parser.add_argument("dataset", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--captures", nargs="*", default=[], help="of the part cost")
@@ -324,6 +376,8 @@ def main() -> None:
     rows = Rows(args.output)
     if args.part == "fgnet":
         fgnet(args.dataset, rows, args.sessions, args.trees, args.seeds)
+    elif args.part == "windows":
+        windows(args.dataset, rows, args.sessions, args.trees, args.seeds)
     elif args.part == "drift":
         drift(args.dataset, rows, args.sessions, args.trees, args.seeds)
     elif args.part == "cost":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from apptell.learning.detector_training import LabelledInputs, fit_detector
 from apptell.learning.task import Task
 from apptell.models import load_model
 from apptell.testing import flow_batch
-from apptell.verdicts import identify_flows
+from apptell.verdicts import ContextOptions, RollingContext, identify_flows, whole_context
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,6 +70,35 @@ def test_an_unknown_flow_has_no_app_and_keeps_the_model_s_best_guess(model: Mode
         assert verdict.evidence is None
         assert verdict.best_guess in APPS
         assert verdict.p_unknown > 0.9
+
+
+@pytest.mark.parametrize("kind", ["whole", "rolling"])
+def test_in_context_every_flow_of_an_unknown_app_s_client_is_called_unknown(
+    model: Model, kind: str
+) -> None:
+    options = ContextOptions(30.0)
+    for app, expected in (("newcomer", True), ("zoom", False)):
+        flows = flow_batch([app] * 40, seed=5000)
+        around: Any = whole_context(options, model)
+        if kind == "rolling":
+            around = RollingContext(options, model.prior)
+        parts = [flows.take(np.arange(i, i + 10)) for i in range(0, 40, 10)]
+        batches = identify_flows(parts, model, 0.5, unknown=0.05, context=around)
+        found = [verdict.outcome == "unknown" for batch in batches for verdict in batch]
+        assert len(found) == 40
+        assert sum(found[5:]) >= 34 if expected else sum(found) <= 4, app
+
+
+def test_early_verdicts_are_never_unknown_and_no_context_of_others(model: Model) -> None:
+    flows = flow_batch(["newcomer"] * 10)
+    around = RollingContext(ContextOptions(30.0), model.prior)
+    asked: Any = {"unknown": 0.05, "context": around}
+    (early,) = identify_flows([flows], model, 0.5, early=True, **asked)
+    assert early.column("p_unknown").null_count == 10
+    assert "unknown" not in early.column("outcome").to_pylist()
+    (due,) = identify_flows([flows], model, 0.5, **asked)
+    assert due.column("context_flows").to_pylist()[0] == 0
+    assert "unknown" in due.column("outcome").to_pylist()
 
 
 def test_the_rank_of_a_flow_does_not_depend_on_the_flows_beside_it(model: Model) -> None:

@@ -39,6 +39,8 @@ def detector(*, neighbours: bool = True) -> UnknownDetector:
         np.sort(random.normal(size=(3, len(LEVELS)))),
         np.array([100, 20, 3]),
         1 - LEVELS,
+        -3.0,
+        LEVELS**2,
     )
 
 
@@ -123,9 +125,15 @@ def test_a_detector_is_the_same_after_writing_and_reading(neighbours: bool) -> N
     p = random.dirichlet(np.ones(3), 20).astype(np.float32)
     lengths = random.integers(-1400, 1400, (20, 5)).astype(np.float32)
     similarity = random.random(20).astype(np.float32) if neighbours else None
-    np.testing.assert_array_equal(
-        one.ranks(p, lengths, similarity), other.ranks(p, lengths, similarity)
-    )
+    for mine, its in zip(
+        one.judge(p, lengths, similarity), other.judge(p, lengths, similarity), strict=True
+    ):
+        np.testing.assert_array_equal(mine, its)
+
+
+def test_in_context_a_rank_is_the_share_of_held_out_flows_with_a_smaller_probability() -> None:
+    found = detector().ranks_in_context(np.array([0.0, 0.25, 0.9604, 1.0], np.float32))
+    np.testing.assert_allclose(found, [0, 0.5, 0.98, 1], atol=0.011)
 
 
 def test_a_detector_that_is_damaged_or_of_another_model_is_refused() -> None:

@@ -283,7 +283,7 @@ def measure(
         probabilities = flows.gather(model.predict_proba)
     else:
         both = flows.gather(lambda batch: np.column_stack(model.predict_with_unknown(batch)))
-        probabilities, p_unknown = np.ascontiguousarray(both[:, :-1]), both[:, -1]
+        probabilities, p_unknown = np.ascontiguousarray(both[:, :-2]), both[:, -2]
     if classes.level == "app":
         probabilities, apps = by_app(probabilities, apps)
     truth = classes.of(flows.flows)

@@ -9,7 +9,7 @@ out whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,8 +25,10 @@ from apptell.models.unknown_detector import (
     UnknownDetector,
     cutoff_of,
     rank,
+    share_of,
 )
 from apptell.verdicts.calibration import calibrate
+from apptell.verdicts.context import UNKNOWN_PRIOR, ContextOptions, unknown_in_context
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
 from apptell.watch.drift import app_shares
 from apptell.watch.observations import Observations
@@ -141,8 +143,9 @@ def fit_detector(
         step(f"unknown apps {number + 1} of {n_folds}")
         found = _simulate(task, flows, every, fold == number, left_out, calibration)
         simulated += [] if found is None else [found]
+    bias = 0.0
     if simulated:
-        weight = _learn(simulated)
+        weight, bias = _learn(simulated)
     held: list[_Held] = []
     for number in range(n_folds):
         step(f"held out {number + 1} of {n_folds}")
@@ -155,14 +158,17 @@ def fit_detector(
         )
     target = np.searchsorted(every, flows.apps)
     description = describe(flows, target, len(every), task)
-    detector, realised, ranks = _calibrated(description, weight, held, len(every))
+    prior = _prior(task, flows, every)
+    part = UnknownDetector(description, weight, *_no_ranks(len(every)), bias, np.zeros(len(LEVELS)))
+    in_context = _in_context(part, flows, held, prior)
+    detector, realised, ranks = _calibrated(replace(part, in_context=in_context), held, len(every))
     facts = {
         "flows": len(flows.apps),
         "groups": len(np.unique(groups)),
         "weights": dict(zip(FEATURES, np.round(weight, 4).tolist(), strict=True)),
         "realised": realised,
-        "simulated": _figures(simulated, weight, detector),
-        "apps": _by_app(task, flows, every, held, ranks, detector.cutoff(0.05)),
+        "simulated": _figures(simulated, detector),
+        "apps": _by_app(flows, every, held, ranks, detector.cutoff(0.05), prior),
     }
     return FittedDetector(detector, facts)
 
@@ -280,8 +286,10 @@ def _simulate(
 _Simulated = tuple[_Held, "NDArray[np.bool_]", "NDArray[np.int64]"]
 
 
-def _learn(simulated: list[_Simulated]) -> NDArray[np.float64]:
-    """The weight of each feature; known and unknown flows count alike, and every unknown app alike.
+def _learn(simulated: list[_Simulated]) -> tuple[NDArray[np.float64], float]:
+    """The weight of each feature, and the bias where UNKNOWN_PRIOR of the flows are unknown.
+
+    Known and unknown flows count alike, and every unknown app alike.
 
     Logistic regression without negative weights: the features are correlated, and with few apps to leave out
     free weights cancel each other and fit those apps alone.
@@ -309,20 +317,56 @@ def _learn(simulated: list[_Simulated]) -> NDArray[np.float64]:
         return total, np.append(x.T @ slope + weight / _STRENGTH, slope.sum())
 
     bounds = [(0.0, None)] * len(scale) + [(None, None)]
-    found = minimize(loss, np.zeros(len(scale) + 1), jac=True, method="L-BFGS-B", bounds=bounds).x[
-        :-1
-    ]
-    return np.asarray(found * scale, dtype=np.float64)
+    found = minimize(loss, np.zeros(len(scale) + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
+    weight = np.asarray(found[:-1] * scale, dtype=np.float64)
+    bias = float(found[-1] - features[~is_unknown].mean(axis=0) @ weight)
+    return weight, bias + float(np.log(UNKNOWN_PRIOR / (1 - UNKNOWN_PRIOR)))
+
+
+def _no_ranks(
+    n_classes: int,
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """What a detector has before held-out flows are ranked."""
+    levels = np.zeros(len(LEVELS))
+    return np.zeros((n_classes, len(LEVELS))), np.zeros(n_classes, dtype=np.int64), levels
+
+
+def _prior(task: Task, flows: LabelledInputs, every: NDArray[np.str_]) -> NDArray[np.float64]:
+    """How common each app is by the model, as its folder will say."""
+    counts = np.bincount(np.searchsorted(every, flows.apps), minlength=len(every)) + 1.0
+    prior = np.full(len(every), 1.0) if recipe_of(task.model).balanced else counts
+    return np.asarray(prior / prior.sum())
+
+
+def _in_context(
+    detector: UnknownDetector,
+    flows: LabelledInputs,
+    held: list[_Held],
+    prior: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Probabilities of an unlearned app of held-out flows, at LEVELS; in context where times are known."""
+    share = np.concatenate(
+        [share_of(detector.scores(each.features) + detector.bias) for each in held]
+    )
+    if flows.times_ns is not None:
+        rows = np.concatenate([each.rows for each in held])
+        clients = flows.groups if flows.clients is None else flows.clients
+        share = unknown_in_context(
+            np.concatenate([each.probabilities for each in held]),
+            share,
+            clients[rows].tolist(),
+            flows.times_ns[rows],
+            prior,
+            ContextOptions(),
+        )
+    return np.asarray(np.quantile(np.round(share.astype(np.float64), 5), LEVELS))
 
 
 def _calibrated(
-    description: Description,
-    weight: NDArray[np.float64],
-    held: list[_Held],
-    n_classes: int,
+    detector: UnknownDetector, held: list[_Held], n_classes: int
 ) -> tuple[UnknownDetector, dict[str, float], NDArray[np.float32]]:
     """The detector, the rates at which held-out flows are called unknown, and their ranks, by other folds."""
-    score = [np.round(each.features @ weight, 4) for each in held]
+    score = [detector.scores(each.features) for each in held]
     best = [each.best for each in held]
     ranks = []
     for number in range(len(held)):
@@ -330,7 +374,7 @@ def _calibrated(
         ranks.append(rank(score[number], best[number], quantiles, n_held))
     quantiles, n_held = _quantiles(np.concatenate(score), np.concatenate(best), n_classes)
     called = _called(np.concatenate(ranks))
-    detector = UnknownDetector(description, weight, quantiles, n_held, called)
+    detector = replace(detector, quantiles=quantiles, n_held=n_held, called=called)
     realised = {}
     for rate in RATES:
         flags = [
@@ -369,12 +413,12 @@ def _called(ranks: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _by_app(
-    task: Task,
     flows: LabelledInputs,
     every: NDArray[np.str_],
     held: list[_Held],
     ranks: NDArray[np.float32],
     cutoff: float,
+    prior: NDArray[np.float64],
 ) -> dict[str, dict[str, float]]:
     """What verdicts on held-out flows of each app were like (``apptell.watch.measure_drift``)."""
     if flows.times_ns is None:
@@ -389,9 +433,7 @@ def _by_app(
         cutoff=cutoff,
     )
     target = np.searchsorted(every, flows.apps[rows])
-    counts = np.bincount(np.searchsorted(every, flows.apps), minlength=len(every)) + 1.0
-    prior = np.full(len(every), 1.0) if recipe_of(task.model).balanced else counts
-    verdict = seen.window_verdicts(prior / prior.sum())
+    verdict = seen.window_verdicts(prior)
     found = {}
     for number, share in enumerate(app_shares(seen, verdict, len(every))):
         own = target == number
@@ -401,16 +443,14 @@ def _by_app(
     return found
 
 
-def _figures(
-    simulated: list[_Simulated], weight: NDArray[np.float64], detector: UnknownDetector
-) -> dict[str, float]:
+def _figures(simulated: list[_Simulated], detector: UnknownDetector) -> dict[str, float]:
     """How well the apps that were left out are told from the others, by the score they are also learned on."""
     if not simulated:
         return {}
     caught, total = 0, 0
     cutoff = detector.cutoff(0.05)
     for held, is_unknown, _ in simulated:
-        scores = np.round(held.features @ weight, 4)
+        scores = detector.scores(held.features)
         found = rank(scores, held.best, detector.quantiles, detector.n_held)
         caught += int((found[is_unknown] >= np.float32(cutoff)).sum())
         total += int(is_unknown.sum())

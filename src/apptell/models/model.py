@@ -36,6 +36,8 @@ class Predictions(NamedTuple):
     """Of each app, shape (n, k)."""
     p_unknown: NDArray[np.float32]
     """How unusual each flow is: share of held-out flows of its likeliest app that look more familiar, (n,)."""
+    unknown_share: NDArray[np.float32]
+    """Probability that each flow is of an unlearned app, where a twentieth of all flows are, shape (n,)."""
 
 
 class Model:
@@ -220,12 +222,12 @@ class Model:
             if neighbours is not None:
                 similarity.append(neighbours.similarity(inputs))
         probabilities = self._calibrate(np.concatenate(found))
-        ranks = detector.ranks(
+        ranks, share = detector.judge(
             probabilities,
             lengths(flows, packets=detector.packets),
             None if neighbours is None else np.concatenate(similarity),
         )
-        return Predictions(probabilities, ranks)
+        return Predictions(probabilities, ranks, share)
 
     def require_unknown(self) -> UnknownDetector:
         """What recognises flows of unlearned apps.

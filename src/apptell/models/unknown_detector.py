@@ -168,6 +168,10 @@ class UnknownDetector:
     """Held-out flows behind the quantiles of each class, shape (k,)."""
     called: NDArray[np.float64]
     """Share of held-out flows whose rank is at least each of LEVELS, descending, shape (len(LEVELS),)."""
+    bias: float
+    """Added to a score it gives the log odds of an unlearned app, where a twentieth of all flows have one."""
+    in_context: NDArray[np.float64]
+    """Probabilities of an unlearned app that held-out flows had in their clients' context, at LEVELS."""
 
     @property
     def packets(self) -> int:
@@ -178,16 +182,27 @@ class UnknownDetector:
         """Of n flows, shape (n,)."""
         return np.round(features @ self.weight, _DIGITS)
 
-    def ranks(
+    def judge(
         self,
         probabilities: NDArray[np.float32],
         lengths: NDArray[np.float32],
         similarity: NDArray[np.float32] | None,
-    ) -> NDArray[np.float32]:
-        """The share of held-out flows of the predicted class that look more familiar, float32, shape (n,)."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """How unusual n flows are.
+
+        Returns:
+            The share of held-out flows of the predicted class that look more familiar, and the probability of
+            an unlearned app; both float32, shape (n,).
+        """
         features = self.description.features(probabilities, lengths, similarity)
         best = np.round(probabilities.astype(np.float64), 5).argmax(axis=1)
-        return rank(self.scores(features), best, self.quantiles, self.n_held)
+        scores = self.scores(features)
+        return rank(scores, best, self.quantiles, self.n_held), share_of(scores + self.bias)
+
+    def ranks_in_context(self, share: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The rank of probabilities of an unlearned app, in context, among those of held-out flows, (n,)."""
+        below = np.searchsorted(self.in_context, np.round(share.astype(np.float64), 5), "left")
+        return np.where(below > 0, LEVELS[np.maximum(below, 1) - 1], 0.0).astype(np.float32)
 
     def cutoff(self, rate: float) -> float:
         """The smallest rank that is called unknown; above 1 where no flow may be.
@@ -207,6 +222,8 @@ class UnknownDetector:
             "quantiles": self.quantiles,
             "n_held": self.n_held,
             "called": self.called,
+            "bias": np.array([self.bias]),
+            "in_context": self.in_context,
         }
         if self.description.neighbours is not None:
             arrays |= self.description.neighbours.to_arrays()
@@ -258,6 +275,11 @@ def cutoff_of(called: NDArray[np.float64], rate: float) -> float:
     return float(LEVELS[int(holds.argmax())]) if holds.any() else 1.01
 
 
+def share_of(log_odds: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The probability of each log odds, never quite 0 or 1."""
+    return (1 / (1 + np.exp(-np.clip(log_odds, -12, 12)))).astype(np.float32)
+
+
 def rank(
     scores: NDArray[np.float64],
     best: NDArray[np.int64],
@@ -302,6 +324,8 @@ def _checked(arrays: Mapping[str, NDArray[Any]], n_classes: int) -> UnknownDetec
         "quantiles": (n_classes, len(LEVELS)),
         "n_held": (n_classes,),
         "called": (len(LEVELS),),
+        "bias": (1,),
+        "in_context": (len(LEVELS),),
     }
     for name, shape in shapes.items():
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
@@ -315,4 +339,6 @@ def _checked(arrays: Mapping[str, NDArray[Any]], n_classes: int) -> UnknownDetec
         arrays["quantiles"].astype(np.float64),
         arrays["n_held"].astype(np.int64),
         arrays["called"].astype(np.float64),
+        float(arrays["bias"][0]),
+        arrays["in_context"].astype(np.float64),
     )

@@ -14,7 +14,7 @@ from apptell.errors import ApptellError, UsageError
 from apptell.flows import FlowOptions
 from apptell.flows.schema import DECISION_SEGMENTS, ORDER, FlowBatch
 from apptell.names import read_flows
-from apptell.verdicts.context import ContextOptions, Scored, WholeContext
+from apptell.verdicts.context import UNKNOWN_PRIOR, ContextOptions, Scored, WholeContext
 from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide, decide_without_model
 from apptell.verdicts.deciders import choose_deciders
 from apptell.verdicts.novelty import check_rate, stacks
@@ -214,8 +214,6 @@ def flows_and_verdicts(
     The flows have the columns ``NEEDED``; whether they have others depends on when their verdict was found.
     """
     check_rate(unknown, model)
-    if early:
-        unknown = None
     begun = _begun(batches, model, evidence, early=early)
     scored = _asked(begun, model, early=early, asks_unknown=unknown is not None)
     if context is not None:
@@ -223,7 +221,14 @@ def flows_and_verdicts(
     if evidence is not None:
         scored = _finished(scored, evidence)
     known_apps = None if evidence is None else evidence.known_apps
-    return _decided(scored, model, threshold, known_apps, unknown)
+    return _decided(
+        scored,
+        model,
+        threshold,
+        known_apps,
+        None if early else unknown,
+        in_context=context is not None,
+    )
 
 
 def identify_found(
@@ -248,13 +253,18 @@ def identify_found(
         unknown: as ``identify_flows`` takes it.
     """
     check_rate(unknown, model)
-    if early:
-        unknown = None
     begun = [Scored(found.flows, None, None, found)]
     scored = _asked(begun, model, early=early, asks_unknown=unknown is not None)
     if context is not None:
         scored = context.reweigh(scored, keep=not early)
-    for _, verdicts in _decided(scored, model, threshold, known_apps, unknown):
+    for _, verdicts in _decided(
+        scored,
+        model,
+        threshold,
+        known_apps,
+        None if early else unknown,
+        in_context=context is not None,
+    ):
         yield verdicts
 
 
@@ -264,16 +274,25 @@ def _decided(
     threshold: float | None,
     known_apps: Mapping[str, Identity] | None,
     unknown: float | None,
+    *,
+    in_context: bool,
 ) -> Iterator[tuple[FlowBatch, VerdictBatch]]:
     """The flows with their verdicts."""
     if model is None:
-        for flows, _, _, found, _ in scored:
+        for flows, _, _, found, *_ in scored:
             yield flows, decide_without_model(flows, found)
         return
     limit = choose_threshold(threshold, model)
     name, packets = f"{model.name}@{model.hash}", model.decision_packets
-    cutoff = 1.0 if unknown is None else model.require_unknown().cutoff(unknown)
-    for flows, probabilities, others, found, p_unknown in scored:
+    detector = None if unknown is None else model.require_unknown()
+    cutoff = 1.0 if unknown is None or detector is None else detector.cutoff(unknown)
+    if unknown is not None and in_context:
+        cutoff = 1 - unknown
+    for flows, probabilities, others, found, p_unknown, share in scored:
+        if detector is None:
+            p_unknown = None
+        elif in_context and share is not None:
+            p_unknown = detector.ranks_in_context(share)
         stack = stacks(flows, model)
         if probabilities is None:
             verdicts = decide_without_model(flows, found, packets, model.transports, stack)
@@ -339,9 +358,15 @@ def _asked(
             yield _chosen(Scored(light, None, None, found), ~is_asked)
         if is_asked.any():
             asked = _chosen(whole, is_asked)
-            if asks_unknown:
-                probabilities, p_unknown = model.predict_with_unknown(asked.flows)
-                yield asked._replace(probabilities=probabilities, p_unknown=p_unknown)
+            if asks_unknown and early:  # too little is known of them yet
+                share = np.full(len(asked.flows), UNKNOWN_PRIOR, dtype=np.float32)
+                probabilities = model.predict_proba(asked.flows, early=True)
+                yield asked._replace(probabilities=probabilities, unknown_share=share)
+            elif asks_unknown:
+                probabilities, p_unknown, share = model.predict_with_unknown(asked.flows)
+                yield asked._replace(
+                    probabilities=probabilities, p_unknown=p_unknown, unknown_share=share
+                )
             else:
                 yield asked._replace(probabilities=model.predict_proba(asked.flows, early=early))
 
@@ -389,10 +414,11 @@ def _chosen(scored: Scored, keep: NDArray[np.bool_]) -> Scored:
         return scored
     found = None if scored.found is None else scored.found.filter(keep)
     flows = scored.flows.filter(keep) if found is None else found.flows
-    probabilities, others, p_unknown = (
+    probabilities, others, p_unknown, share = (
         scored.probabilities,
         scored.context_flows,
         scored.p_unknown,
+        scored.unknown_share,
     )
     return Scored(
         flows,
@@ -400,6 +426,7 @@ def _chosen(scored: Scored, keep: NDArray[np.bool_]) -> Scored:
         None if others is None else others[keep],
         found,
         None if p_unknown is None else p_unknown[keep],
+        None if share is None else share[keep],
     )
 
 
