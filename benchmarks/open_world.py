@@ -35,13 +35,14 @@ from apptell.evaluation.open_set import auroc, measure_open_set
 from apptell.experiments.labelled import apps_of
 from apptell.learning.detector_training import (
     FittedDetector,
-    LabelledInputs,
     describe,
     fit_detector,
 )
+from apptell.learning.labelled_inputs import LabelledInputs
 from apptell.learning.task import Task
 from apptell.models.unknown_detector import FEATURES
-from apptell.verdicts.context import ContextOptions, times_of, unknown_in_context
+from apptell.verdicts.context import ContextOptions, times_of
+from apptell.verdicts.novelty import unknown_in_context
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD, MIN_PAYLOAD_PACKETS
 from apptell.watch import Observations, measure_drift
 from apptell.watch.drift import LEAST_FLOWS

@@ -9,7 +9,8 @@ import pytest
 
 from apptell.errors import UsageError
 from apptell.learning import train_model
-from apptell.learning.detector_training import LabelledInputs, fit_detector
+from apptell.learning.detector_training import fit_detector
+from apptell.learning.labelled_inputs import LabelledInputs
 from apptell.learning.task import Task
 from apptell.models import load_model
 from apptell.testing import flow_batch

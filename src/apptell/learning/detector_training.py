@@ -28,8 +28,10 @@ from apptell.models.unknown_detector import (
     share_of,
 )
 from apptell.verdicts.calibration import calibrate
-from apptell.verdicts.context import UNKNOWN_PRIOR, ContextOptions, unknown_in_context
+from apptell.verdicts.context import ContextOptions
+from apptell.verdicts.novelty import unknown_in_context
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
+from apptell.verdicts.unlearned import UNKNOWN_PRIOR
 from apptell.watch.drift import app_shares
 from apptell.watch.observations import Observations
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from apptell.learning.labelled_inputs import LabelledInputs
     from apptell.learning.registry import Trainable
     from apptell.learning.task import Task
 
@@ -52,34 +55,6 @@ _LEAST_HELD: Final = 20
 """Held-out flows that a class needs for quantiles of its own; with fewer it gets those of all classes."""
 _LEAST_CLASSES: Final = 3
 """Classes of which one can be left out and two are still learned."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledInputs:
-    """What a model learns from, and what its detector needs beside it; n flows."""
-
-    inputs: NDArray[Any]
-    """Of the model, with its views; shape (n, ...)."""
-    apps: NDArray[np.str_]
-    lengths: NDArray[np.float32]
-    """Signed payload lengths, shape (n, packets)."""
-    groups: NDArray[np.str_]
-    """Where each flow came from."""
-    clients: NDArray[np.str_] | None = None
-    """Whose each flow is; None: those of a group are of one client."""
-    times_ns: NDArray[np.int64] | None = None
-    """When each flow was decided; None where that is not known: then nothing is kept for watching."""
-
-    def take(self, rows: NDArray[np.int64]) -> LabelledInputs:
-        """Some of the flows."""
-        return LabelledInputs(
-            self.inputs[rows],
-            self.apps[rows],
-            self.lengths[rows],
-            self.groups[rows],
-            None if self.clients is None else self.clients[rows],
-            None if self.times_ns is None else self.times_ns[rows],
-        )
 
 
 @dataclass(frozen=True, slots=True)

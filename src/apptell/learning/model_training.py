@@ -173,7 +173,8 @@ def _detector(
         calibration: of the model's probabilities.
         show: called before each training.
     """
-    from apptell.learning.detector_training import LabelledInputs, fit_detector
+    from apptell.learning.detector_training import fit_detector
+    from apptell.learning.labelled_inputs import LabelledInputs
 
     seen = complete_options(task.inputs, task.options).get("packets", DECISION_SEGMENTS)
     packets = min(N_LENGTHS, int(seen))

@@ -24,6 +24,7 @@ from apptell.errors import ApptellError, UsageError
 from apptell.flows.schema import FlowBatch
 from apptell.kernels.compiled import kernel
 from apptell.verdicts.identity import Found
+from apptell.verdicts.unlearned import extended, with_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,8 +35,6 @@ MOST_FLOWS: Final = 128
 """Maximum number of flows of one client for a prior, the nearest in time."""
 MOST_CLIENTS: Final = 16_384
 """Maximum number of clients that are remembered; the one that has been silent longest is dropped first."""
-UNKNOWN_PRIOR: Final = 0.05
-"""Share of flows that are taken to be of unlearned apps before anything is known of a client."""
 LATE_NS: Final = 120_000_000_000
 """How long after its last packet a flow may still arrive: the timeout and a margin."""
 _SECOND: Final = 1_000_000_000
@@ -130,7 +129,7 @@ class RollingContext:
                 yield each
                 continue
             keys, times = _keys(flows), times_of(flows)
-            probabilities, prior = _extended(probabilities, self._prior, each.unknown_share)
+            probabilities, prior = extended(probabilities, self._prior, each.unknown_share)
             found = np.array(probabilities, dtype=np.float32)
             others = np.zeros(len(flows), dtype=np.int32)
             for row in np.argsort(times, kind="stable"):
@@ -138,7 +137,7 @@ class RollingContext:
                     others[row] = self._one(
                         keys[row], int(times[row]), probabilities[row], prior, found[row], keep=keep
                     )
-            yield _with_context(each, found, others)
+            yield with_context(each, found, others)
 
     def _one(
         self,
@@ -220,7 +219,7 @@ class WholeContext:
         shares = [each.unknown_share for each in held if each.unknown_share is not None]
         share = np.concatenate(shares) if shares else None
         every = [each.probabilities for each in held if each.probabilities is not None]
-        own, prior = _extended(np.concatenate(every), self._prior, share)
+        own, prior = extended(np.concatenate(every), self._prior, share)
         probabilities, others = reweigh_all(_keys(flows), times, own, prior, self._options)
         by_evidence = [each.found for each in held if each.found is not None]
         found = Found.concat(by_evidence) if by_evidence else None
@@ -239,55 +238,7 @@ class WholeContext:
                 None if p_unknown is None else p_unknown[rows],
                 None if share is None else share[rows],
             )
-            yield _with_context(one, probabilities[rows], others[rows])
-
-
-def _extended(
-    probabilities: NDArray[np.float32],
-    prior: NDArray[np.float64],
-    share: NDArray[np.float32] | None,
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Probabilities and prior with a last column for unlearned apps; as they are without its shares."""
-    if share is None:
-        return probabilities, prior
-    both = np.column_stack([(1 - share[:, None]) * probabilities, share]).astype(np.float32)
-    return both, np.append((1 - UNKNOWN_PRIOR) * prior, UNKNOWN_PRIOR)
-
-
-def _with_context(
-    scored: Scored, probabilities: NDArray[np.float32], others: NDArray[np.int32]
-) -> Scored:
-    """The flows with their weighed probabilities, the column of unlearned apps apart."""
-    if scored.unknown_share is None:
-        return scored._replace(probabilities=probabilities, context_flows=others)
-    known = np.maximum(probabilities[:, :-1], 1e-9)
-    return scored._replace(
-        probabilities=(known / known.sum(axis=1, keepdims=True)).astype(np.float32),
-        context_flows=others,
-        unknown_share=probabilities[:, -1],
-    )
-
-
-def unknown_in_context(
-    probabilities: NDArray[np.float32],
-    share: NDArray[np.float32],
-    keys: Iterable[Any],
-    times_ns: NDArray[np.int64],
-    prior: NDArray[np.float64],
-    options: ContextOptions,
-) -> NDArray[np.float32]:
-    """The probability that each flow is of an unlearned app, by its client's other flows too, shape (n,).
-
-    Args:
-        probabilities: of learned apps, shape (n, k).
-        share: probability that each flow by itself is of an unlearned app, shape (n,).
-        keys: whose each flow is.
-        times_ns: of each flow, shape (n,).
-        prior: how common each app was in the training, shape (k,).
-        options: how.
-    """
-    both, prior = _extended(probabilities, prior, share)
-    return reweigh_all(keys, times_ns, both, prior, options)[0][:, -1]
+            yield with_context(one, probabilities[rows], others[rows])
 
 
 def reweigh_all(

@@ -9,15 +9,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apptell.errors import UsageError
+from apptell.verdicts.context import reweigh_all
 from apptell.verdicts.schema import KNOWN_STACK, NEW_STACK, UNKNOWN
+from apptell.verdicts.unlearned import extended
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch
     from apptell.models import Model
+    from apptell.verdicts.context import ContextOptions
 
 
 def check_rate(rate: float | None, model: Model | None) -> None:
@@ -68,3 +71,25 @@ def stacks(flows: FlowBatch, model: Model | None) -> pa.Array:
     is_known = pc.is_in(ja4, known)
     word = pc.if_else(is_known, KNOWN_STACK, NEW_STACK)
     return pc.if_else(ja4.is_valid(), word, pa.scalar(None, pa.string()))
+
+
+def unknown_in_context(
+    probabilities: NDArray[np.float32],
+    share: NDArray[np.float32],
+    keys: Iterable[Any],
+    times_ns: NDArray[np.int64],
+    prior: NDArray[np.float64],
+    options: ContextOptions,
+) -> NDArray[np.float32]:
+    """The probability that each flow is of an unlearned app, by its client's other flows too, shape (n,).
+
+    Args:
+        probabilities: of learned apps, shape (n, k).
+        share: probability that each flow by itself is of an unlearned app, shape (n,).
+        keys: whose each flow is.
+        times_ns: of each flow, shape (n,).
+        prior: how common each app was in the training, shape (k,).
+        options: how.
+    """
+    both, prior = extended(probabilities, prior, share)
+    return reweigh_all(keys, times_ns, both, prior, options)[0][:, -1]

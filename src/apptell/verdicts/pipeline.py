@@ -14,10 +14,11 @@ from apptell.errors import ApptellError, UsageError
 from apptell.flows import FlowOptions
 from apptell.flows.schema import DECISION_SEGMENTS, ORDER, FlowBatch
 from apptell.names import read_flows
-from apptell.verdicts.context import UNKNOWN_PRIOR, ContextOptions, Scored, WholeContext
+from apptell.verdicts.context import ContextOptions, Scored, WholeContext
 from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide, decide_without_model
 from apptell.verdicts.deciders import choose_deciders
 from apptell.verdicts.novelty import check_rate, stacks
+from apptell.verdicts.unlearned import UNKNOWN_PRIOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
