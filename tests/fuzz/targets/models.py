@@ -105,6 +105,8 @@ def _unknown() -> bytes:
         np.sort(np.random.default_rng(0).normal(size=(3, len(LEVELS)))),
         np.array([9, 9, 9]),
         1 - LEVELS,
+        -3.0,
+        LEVELS**2,
     )
     return detector.to_bytes()
 
