@@ -36,7 +36,7 @@ include:pay
 strange:thing
 """,
     "pay": "pay.example\nshared.example\ninclude:shop\n",
-    "bank": "shared.example\ninclude:nowhere\ninclude:../secret\n",
+    "bank": "shared.example\ninclude:nowhere\ninclude:../secret\ninclude:" + "x" * 5000,
 }
 
 
@@ -53,7 +53,7 @@ def test_a_folder_of_domain_lists_gives_each_list_its_own_domains(tmp_path: Path
     assert found.skipped == {
         "regexp": 1,
         "keyword": 1,
-        "included list, which is read by itself": 4,
+        "included list, which is read by itself": 5,
         "line of an unknown kind": 1,
         "claimed by several: a shared service": 1,
     }
@@ -138,6 +138,8 @@ def test_adguard_services_are_read_from_a_folder_of_yaml(tmp_path: Path) -> None
         ("a.json", '[{"name": "A"}]', "a service needs a name and a list of rules"),
         ("a.yaml", "a: [", "while parsing"),
         ("a.yaml", "!!python/object/apply:os.system ['true']", "could not determine a constructor"),
+        ("a.yaml", "[" * 5000, "nested too deeply"),
+        ("a.yaml", "#" * (1 << 20) + "\n", "more than 1 MiB of YAML"),
         ("a.json", "\udcff", "not UTF-8"),
     ],
 )

@@ -185,10 +185,14 @@ def test_what_may_be_null_in_model_json_is_as_if_it_were_absent(tmp_path):
     assert model.predict_proba(flow_batch(["chat"]), early=True).shape == (1, 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "times"), [(b"scores", 1), (b"probabilities", 9), (b"x", 9), (b"n", 9)]
+)
 def test_a_name_of_the_model_that_is_not_utf_8_is_one_line_and_nothing_on_standard_output(
-    tmp_path, capsys
+    tmp_path, capsys, name, times
 ):
-    damaged = network().replace(b"scores", b"sc\xffres", 1)
+    whole = len(name).to_bytes(1, "big") + name
+    damaged = network().replace(whole, whole[:-1] + b"\xff", times)
     with pytest.raises(ModelError, match="does not load"):
         load_model(saved(tmp_path, damaged))
     assert capsys.readouterr().out == ""

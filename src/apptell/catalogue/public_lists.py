@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 IMPORT_SCHEMA: Final = pa.schema([(name, pa.string()) for name in USER_COLUMNS])
 _MAX_FILES: Final = 20_000
+_MAX_YAML_CHARS: Final = 1 << 20
+"""Its parser reads some 100 kB a second."""
+_DEEP: Final = re.compile(r"(?:[\[{]\s*){64}")
 _ATTRIBUTE: Final = re.compile(r"\s[@&]\S+")
 _RULE: Final = re.compile(r"\|\|([^/^$*|]+)\^?(?:\$important)?")
 
@@ -251,6 +254,10 @@ def _parse_yaml(text: str) -> Any:
         import yaml
     except ModuleNotFoundError as error:
         raise MissingError("reading YAML needs PyYAML: pip install 'apptell[yaml]'") from error
+    if len(text) > _MAX_YAML_CHARS:
+        raise ValueError(f"more than {_MAX_YAML_CHARS >> 20} MiB of YAML")
+    if _DEEP.search(text):  # for which the parser takes a second before it gives up
+        raise ValueError("nested too deeply")
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -274,7 +281,7 @@ def _files(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
 
 def _is_list_name(name: str) -> bool:
     """Whether a text can be a list's name: an included list must not lead out of the folder."""
-    return re.fullmatch(r"[A-Za-z0-9!_-][A-Za-z0-9!_.-]*", name) is not None
+    return re.fullmatch(r"[A-Za-z0-9!_-][A-Za-z0-9!_.-]{0,99}", name) is not None
 
 
 _PARSERS: Final = {

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -28,6 +28,16 @@ MEMORY_LIMIT_BYTES: Final = 2 << 30
 _POLL_S: Final = 0.25
 _TOLERANCE: Final = 1e-3
 """How far beyond 0 and 1 rounding may take a probability."""
+
+
+class Port(NamedTuple):
+    """An input or output of a model."""
+
+    name: str
+    shape: list[int | str | None]
+    """Names and None stand for sizes that depend on what is given."""
+    type: str
+    """As ONNX Runtime writes it, such as ``tensor(float)``."""
 
 
 class BoundedSession:
@@ -70,18 +80,12 @@ class BoundedSession:
                 disabled_optimizers=["ConstantFolding"],
                 enable_fallback=0,
             )
+            self.inputs = [_port(each) for each in self._session.get_inputs()]
+            """What it takes."""
+            self.outputs = [_port(each) for each in self._session.get_outputs()]
+            """What it gives."""
         except self._failures as error:
             raise ModelError(f"{place}: model.onnx does not load: {_first_line(error)}") from error
-
-    @property
-    def inputs(self) -> list[Any]:
-        """The inputs, each with ``name``, ``shape`` and ``type``."""
-        return list(self._session.get_inputs())
-
-    @property
-    def outputs(self) -> list[Any]:
-        """The outputs, each with ``name``, ``shape`` and ``type``."""
-        return list(self._session.get_outputs())
 
     def probabilities(self, name: str, inputs: NDArray[Any], n_apps: int) -> NDArray[np.float32]:
         """The output ``probabilities``, float32, shape (n, n_apps).
@@ -119,6 +123,10 @@ class BoundedSession:
         if values.size and not (values.min() >= -_TOLERANCE and values.max() <= 1 + _TOLERANCE):
             raise ModelError(f"{self._place}: the model returned values that are not probabilities")
         return values
+
+
+def _port(of: Any) -> Port:
+    return Port(of.name, list(of.shape), of.type)
 
 
 class _Watchdog:
