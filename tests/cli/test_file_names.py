@@ -2,6 +2,7 @@ r"""Captures whose names are no UTF-8: every verb reads them, and shows the odd 
 
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from .conftest import Run
+from .in_process import run_here
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
 SHOWN = r"ph\xffone\xe9.pcap"
@@ -48,6 +50,86 @@ def test_a_dataset_is_built_from_it(run: Run, odd: Path, tmp_path: Path) -> None
     done = run("dataset", "build", odd.parent, "-o", tmp_path / "data", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["apps"] == {r"ph\xffone\xe9": 8}
+
+
+ODD = os.fsdecode(b"od\xffd\xe9")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["identify", "CAPTURE", "-m", "MODEL", "--catalogue", "LIST", "-o", "NEW/a.csv"],
+        ["identify", "CAPTURE", "--catalogue", "LIST", "--out", "jsonl:NEW/a.jsonl"],
+        ["identify", "CAPTURE", "--out", "parquet:NEW/a"],
+        ["flows", "CAPTURE", "-o", "NEW/a.parquet"],
+        ["live", "--replay", "CAPTURE", "--speed", "max", "-m", "MODEL", "--out", "eve:NEW/a.json"],
+        ["dataset", "build", "RECORDINGS", "-o", "NEW/a", "--labels", "folders"],
+        ["dataset", "info", "DATASET"],
+        ["dataset", "validate", "DATASET"],
+        ["dataset", "merge", "DATASET", "DATASET", "-o", "NEW/a"],
+        ["dataset", "sample", "DATASET", "-o", "NEW/a", "--per-app", "3"],
+        ["dataset", "services", "DATASET", "--shared", "other", "-o", "NEW/a"],
+        ["dataset", "export", "DATASET", "-o", "NEW/a"],
+        ["train", "DATASET", "-o", "NEW/a", "--model", "lengths-rf"],
+        ["evaluate", "MODEL", "DATASET", "-o", "NEW/a"],
+        ["audit", "DATASET", "-o", "NEW/a"],
+        [
+            *[
+                "compare",
+                "DATASET",
+                "--only",
+                "--model",
+                "lengths-rf",
+                "--folds",
+                "2",
+                "--held-out",
+                "0",
+                "-o",
+                "NEW/a",
+            ]
+        ],
+        ["catalogue", "import", "plain", "LIST", "-o", "NEW/a.csv"],
+        ["catalogue", "show", "chat.example", "--catalogue", "LIST"],
+        ["--config", "SETTINGS", "config", "show", "identify"],
+    ],
+    ids=" ".join,
+)
+def test_every_verb_takes_folders_and_files_whose_names_are_no_utf_8(
+    capture: Path,
+    model: Path,
+    dataset: Path,
+    recordings: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+) -> None:
+    root = tmp_path / ODD
+    root.mkdir()
+    new = root / "new"
+    new.mkdir()
+    places = {"CAPTURE": capture, "MODEL": model, "DATASET": dataset, "RECORDINGS": recordings}
+    for name, place in places.items():
+        if name in words:
+            copy = shutil.copytree if place.is_dir() else shutil.copy
+            copy(place, root / f"{name}{ODD}")
+    (root / f"LIST{ODD}").write_text("chat.example,Chat\n")
+    (root / f"SETTINGS{ODD}").write_text('[identify]\nformat = "csv"\n')
+    monkeypatch.chdir(tmp_path)
+
+    def given(word: str) -> str:
+        if word in (*places, "LIST", "SETTINGS"):
+            return str(root / f"{word}{ODD}")
+        return word.replace("NEW/a", str(new / f"a{ODD}"))
+
+    code, said = run_here(monkeypatch, *map(given, words))
+    assert (code, "Traceback" in said) == (0, False), said
+    if any("NEW" in word for word in words):
+        (made,) = new.iterdir()
+        assert made.name.startswith(f"a{ODD}")
+        files = [made] if made.is_file() else list(made.rglob("*"))
+        for path in files:
+            if path.suffix in (".json", ".jsonl", ".csv", ".md", ".html"):
+                path.read_text(encoding="utf-8")  # no half characters
 
 
 def test_one_that_is_not_there_is_named(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 import json
 import shlex
+import signal
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,3 +59,42 @@ def test_sources_that_do_not_go_together_are_refused(words, said):
     done = run("live", *words)
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def _may_capture() -> bool:
+    try:
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close()
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
+@pytest.mark.skipif(not _may_capture(), reason="capturing needs CAP_NET_RAW")
+def test_an_interface_is_announced_once_its_packets_count(tmp_path):
+    """Whoever waits for the line and then sends loses no packet."""
+    out = tmp_path / "out.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apptell.cli", "live", "-i", "lo", "--filter", "udp port 53999"]
+        + ["--transport", "udp", "--out", f"jsonl:{out}"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        said = []
+        while not said or said[-1] != "listening on lo\n":
+            said.append(process.stderr.readline())
+            assert said[-1], said
+        assert sum("compiling" in line for line in said) <= 1
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(6):
+                sender.sendto(b"x" * 40, ("127.0.0.1", 53999))
+        process.send_signal(signal.SIGTERM)
+        rest = process.stderr.read()
+        assert process.wait(60) == 0, rest
+    finally:
+        process.kill()
+        process.communicate()
+    assert "compiling" not in rest
+    assert sum("listening" in line for line in said) == 1
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert sum(row["packets_to_server"] for row in rows if row["event"] == "end") == 6

@@ -297,7 +297,7 @@ class Stuck:
         self.go = threading.Event()
 
     def write(self, batch):
-        self.go.wait(20)
+        self.go.wait(120)
 
     def tick(self):
         pass
@@ -315,7 +315,7 @@ def test_an_output_that_stalls_neither_blocks_nor_loses_the_others(tmp_path, bat
         stalled.put(batches[0])
         good.put(batches[0])
     good.close()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 60
     assert good.counts() == {"written": 600, "dropped": 0, "errors": 0, "queued": 0}
     stalled.close(time.monotonic() + 0.2)
     assert stalled.counts()["dropped"] == 600
@@ -379,7 +379,7 @@ def test_kafka_messages_are_keyed_and_confirmed_by_librdkafkas_own_mock_cluster(
     )
     consumer.subscribe(["apps"])
     messages = []
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while len(messages) < 6 and time.monotonic() < until:
         message = consumer.poll(1.0)
         if message is not None and message.error() is None:

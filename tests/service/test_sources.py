@@ -47,7 +47,7 @@ def read(address, model, *, stop_after=None):
     output = QueuedOutput("kept", kept, is_lossless=True)
 
     def watch():
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while n_verdicts(kept.lines) < stop_after and time.monotonic() < until:
             time.sleep(0.02)
         stop.set()
@@ -72,7 +72,7 @@ def free_port(kind=socket.SOCK_STREAM):
 
 def until_bound(port):
     """Waits until a UDP socket is bound to a port; a datagram sent before would be lost."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("udp", "udp6"))
         if f":{port:04X} " in tables:
@@ -98,7 +98,7 @@ def test_a_sender_that_connects_is_listened_to(model, expected):
     port = free_port()
 
     def send():
-        until = time.monotonic() + 20
+        until = time.monotonic() + 120
         while time.monotonic() < until:
             try:
                 with socket.create_connection(("127.0.0.1", port)) as connection:
@@ -186,7 +186,7 @@ def test_a_replay_does_not_wait_for_hours_and_says_what_it_passed_over(tmp_path)
     source = ReplaySource(write_pcap(tmp_path / "gap.pcap", packets), 1.0, said.append)
     begin_s = time.monotonic()
     assert sum(len(batch) for batch in source.batches() if batch is not None) == 6
-    assert time.monotonic() - begin_s < 10
+    assert time.monotonic() - begin_s < 60
     assert said == [
         "gap.pcap: no packet for 50,000 s of the capture; skipped",
         "gap.pcap: no packet for 10,030 s of the capture; skipped",

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from apptell.files import readable
 from apptell.records.terminal import TerminalConsole, clean_line
 
 _SAY_S: Final = 60.0
@@ -26,8 +27,8 @@ def complain(error: object) -> None:
 
 
 def command_line() -> str:
-    """The command that is running, in a form that can be run again."""
-    return shlex.join(["apptell", *sys.argv[1:]])
+    """The command that is running, as text; it can be run again where every name is UTF-8."""
+    return readable(shlex.join(["apptell", *sys.argv[1:]]))
 
 
 def on_terminal() -> bool:

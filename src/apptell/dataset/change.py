@@ -15,6 +15,7 @@ from apptell.dataset.manifest import dataset_hash
 from apptell.dataset.store import Dataset, file_sha256
 from apptell.dataset.writer import DatasetWriter
 from apptell.errors import DatasetError, UsageError
+from apptell.files import readable
 from apptell.flows.schema import GROUPS, SCHEMA
 
 if TYPE_CHECKING:
@@ -40,7 +41,9 @@ def validate(data: Dataset) -> list[str]:
         if file_sha256(file) != shard["sha256"]:
             wrong.append(f"{file}: its content is not what was written (SHA-256 differs)")
             continue
-        if not pq.read_schema(file).equals(SCHEMA):
+        with file.open("rb") as stream:  # Arrow takes no path that is not UTF-8
+            is_right = pq.read_schema(stream).equals(SCHEMA)
+        if not is_right:
             wrong.append(f"{file}: does not have the flow schema")
     if wrong:
         return wrong
@@ -125,10 +128,10 @@ def merge(datasets: Sequence[Dataset], path: str | Path, *, replace: bool = Fals
                 writer.write(batch.filter(fresh))
             seen = np.unique(np.concatenate([seen, *own]))
             for edit in data.info["steps"]:
-                writer.note(f"{data.path.name}: {edit}")
+                writer.note(f"{readable(data.path.name)}: {edit}")
             _take_over(writer, data)
             writer.note(
-                f"merged {data.path.name} ({len(data)} flows, {n_twice} of them duplicates)"
+                f"merged {readable(data.path.name)} ({len(data)} flows, {n_twice} of them duplicates)"
             )
         return writer.commit()
 
@@ -160,7 +163,7 @@ def sample(
         at += len(batch)
         return batch.filter(keep[at - len(batch) : at])
 
-    edit = f"sampled at most {per_app} flows per label of {data.path.name}, seed {seed}"
+    edit = f"sampled at most {per_app} flows per label of {readable(data.path.name)}, seed {seed}"
     return rewrite(data, path, some, edit, replace=replace)
 
 

@@ -50,7 +50,7 @@ class Spooled:
         """The flows in the order they were read; their file is deleted afterwards."""
         if self.file is None:
             return
-        with pa.OSFile(str(self.file)) as raw, pa.ipc.open_stream(raw) as stream:
+        with self.file.open("rb") as raw, pa.ipc.open_stream(raw) as stream:
             for batch in stream:
                 yield FlowBatch(batch.cast(SCHEMA))
         self.file.unlink()

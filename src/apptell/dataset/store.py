@@ -285,8 +285,11 @@ def _read_shard(
     """The flows of a shard, each batch checked: what it holds is indexed without further checks."""
     n_read = 0
     try:
-        # Read ahead, Arrow would keep all of a shard's compressed bytes until its end.
-        with pq.ParquetFile(file, pre_buffer=False, buffer_size=_READ_BYTES) as parquet:
+        # Arrow takes no path that is not UTF-8. Read ahead, it would keep all of a shard's compressed bytes.
+        with (
+            file.open("rb") as stream,
+            pq.ParquetFile(stream, pre_buffer=False, buffer_size=_READ_BYTES) as parquet,
+        ):
             check_columns(parquet.schema, file)
             if parquet.metadata.num_rows != n_flows:
                 raise DatasetError(

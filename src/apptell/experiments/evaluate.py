@@ -26,6 +26,7 @@ from apptell.experiments.labelled import (
     split_of,
 )
 from apptell.experiments.verdict_table import VerdictTable
+from apptell.files import readable
 from apptell.models import Model, load_model
 from apptell.reports.evaluation import write_report
 from apptell.reports.html import ReportText
@@ -319,7 +320,7 @@ def measure(
 
 def name_of(source: Any) -> str:
     """The name of a dataset: its folder's name; ``flows`` for flows in memory."""
-    return source.path.resolve().name if isinstance(source, Dataset) else "flows"
+    return readable(source.path.resolve().name) if isinstance(source, Dataset) else "flows"
 
 
 def hash_of(source: Any) -> str | None:

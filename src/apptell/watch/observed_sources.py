@@ -90,9 +90,9 @@ def _named(flows: FlowBatch, names: Evidence) -> pa.ChunkedArray:
 
 def _read_records(path: Path) -> pa.Table:
     try:
-        if path.suffix == ".parquet":
-            return pa.parquet.read_table(path)
-        return pa.json.read_json(path)
+        read = pa.parquet.read_table if path.suffix == ".parquet" else pa.json.read_json
+        with path.open("rb") as stream:  # Arrow takes no path that is not UTF-8
+            return read(stream)
     except (OSError, pa.ArrowInvalid) as error:
         first = (str(error).splitlines() or [""])[0]
         raise CaptureError(f"{path}: cannot be read as records: {first}") from error

@@ -52,7 +52,8 @@ class Fgnet(LabelFormat):
         if candidate.path.suffix != ".parquet" or not candidate.path.is_file():
             return False
         try:
-            return set(_COLUMNS) <= set(pq.read_schema(candidate.path).names)
+            with candidate.path.open("rb") as stream:  # Arrow takes no path that is not UTF-8
+                return set(_COLUMNS) <= set(pq.read_schema(stream).names)
         except (pa.ArrowException, OSError):
             return False
 
@@ -79,7 +80,7 @@ def read_fgnet(path: Path, dropped: Counter[str]) -> Iterator[FlowBatch]:
     begin = first_id(path)
     row = 0
     try:
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with path.open("rb") as stream, pq.ParquetFile(stream, pre_buffer=False) as file:
             for read in file.iter_batches(_BATCH, columns=list(_COLUMNS)):
                 whole = pa.RecordBatch.from_arrays(
                     [read.column(name).cast(kind) for name, kind in _KINDS.items()], list(_KINDS)
