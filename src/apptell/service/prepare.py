@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.capture import open_capture
-from apptell.capture.columns import Columns
-from apptell.capture.live import read_block
 from apptell.encoding.inputs import ENCODINGS
 from apptell.flows import Assembly, FlowBatch, FlowOptions
 from apptell.flows.schema import GROUPS
@@ -84,7 +82,6 @@ def prepare(model: Model) -> Prepared:
         pass
     tokens = np.ones((1, 2), dtype=np.uint16)
     NearestTokens.of(tokens).similarity(tokens)
-    _ring()
     warm_up(FlowOptions(groups=("core", "segments", "names"), lists_decided=True), model)
     return _prepared()
 
@@ -102,25 +99,6 @@ def _crowd(path: Path) -> None:
     list(table.take_decided())
     list(table.take_early())
     list(table.finish())
-
-
-def _ring() -> None:
-    ring = np.zeros(4096, dtype=np.uint8)
-    columns = Columns(1)
-    read_block(
-        ring,
-        ring.view(np.uint16),
-        ring.view(np.uint32),
-        0,
-        len(ring),
-        False,
-        columns.offset,
-        columns.captured,
-        columns.wire,
-        columns.time_ns,
-        columns.direction,
-        columns.totals,
-    )
 
 
 def _prepared() -> Prepared:
