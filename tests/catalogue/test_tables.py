@@ -102,7 +102,10 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
             "domain,app,kind\na.com,A,advert\n",
             "line 2: unknown kind 'advert'; available: app, platform",
         ),
-        ("domain,app,match\na.com,A,regex\n", "line 2: no match 'regex'; available: suffix, exact"),
+        (
+            "domain,app,match\na.com,A,regex\n",
+            "line 2: unknown match 'regex'; available: suffix, exact",
+        ),
         ("domain,app,colour\n", "line 1: columns are domain, app, category"),
         ("domain,app,app\n", "line 1: columns are domain, app, category"),
         ("domain,service,kind\na.com,,app\n", "line 2: an app only with the kind 'app'"),

@@ -22,9 +22,9 @@ def test_activities_and_system_are_classes_when_asked_for():
 
 
 def test_other_words_are_refused():
-    with pytest.raises(UsageError, match="level 'session' is none of app, activity"):
+    with pytest.raises(UsageError, match="level 'session' is not one of app, activity"):
         Classes("session")
-    with pytest.raises(UsageError, match="system 'mine' is none of other, system, drop"):
+    with pytest.raises(UsageError, match="system 'mine' is not one of other, system, drop"):
         Classes(system="mine")
 
 

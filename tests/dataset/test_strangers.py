@@ -160,7 +160,7 @@ def test_text_that_is_not_utf_8_is_a_damaged_shard(dataset):
 def test_a_shard_with_more_or_fewer_flows_than_said_is_refused(dataset):
     for table in (table_of(dataset).slice(0, 7), pa.concat_tables([table_of(dataset)] * 2)):
         data = put_shard(dataset, table)
-        with pytest.raises(DatasetError, match=r"flows, and dataset.json says 8"):
+        with pytest.raises(DatasetError, match=r"flows, but dataset.json says 8"):
             list(data.batches())
 
 
