@@ -109,6 +109,7 @@ LISTS_OF = {
 }
 """Apps that a list stands for under another name: a former name, a provider, a group of its products."""
 DECIDED = {
+    "blzddist1-a.akamaihd.net": "downloads by the Battle.net app",
     "ameba.jp": "the list abema has its provider's other service too",
     "ameblo.jp": "the list abema has its provider's other service too",
     "amebame.com": "the list abema has its provider's other service too",
