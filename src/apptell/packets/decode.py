@@ -38,6 +38,8 @@ MAX_DEPTH: Final = 4
 _MAX_LAYERS: Final = 64
 """Every layer takes at least a byte off; 64 layers are no traffic."""
 _NO_LAYER: Final = -1
+_WHOLE_ROW: Final = np.dtype((np.void, HEADER.itemsize))
+"""A row as it lies in memory: NumPy copies rows of many fields one field after the other."""
 _TCP, _UDP = 6, 17
 
 _OK, _NOT_IP, _CUT = int(Status.OK), int(Status.NOT_IP), int(Status.CUT_IN_HEADERS)
@@ -338,7 +340,7 @@ class Decoder:
         if len(others) == len(rows):
             return further
         if n_further == len(others):
-            rows[others] = further
+            rows.view(_WHOLE_ROW)[others] = further.view(_WHOLE_ROW)
             return rows
         frame_of = others[np.cumsum(further["is_further"] == 0) - 1]
         plain = np.ones(len(rows), dtype=np.bool_)
