@@ -44,4 +44,4 @@ def test_nothing_above_the_limit_is_exit_code_0(run: Run, dataset: Path) -> None
 def test_a_split_that_does_not_exist_is_exit_code_2(run: Run, dataset: Path) -> None:
     done = run("audit", dataset, "--split", "moon")
     assert done.returncode == 2
-    assert "no split 'moon'" in done.stderr
+    assert "unknown split 'moon'" in done.stderr

@@ -176,7 +176,7 @@ def test_its_splits_can_be_given_back(
     ("options", "message"),
     [
         (["--model", "no-such"], "unknown model 'no-such'"),
-        (["--split", "moon"], "no split 'moon'"),
+        (["--split", "moon"], "unknown split 'moon'"),
         (["--apps", "signal,viber"], "no flow of 'viber'"),
     ],
 )
