@@ -1,4 +1,4 @@
-"""A device's TLS settings in; HTTP sessions over aiohttp or over curl (BoringSSL) out.
+"""HTTP sessions with a device's TLS settings, over aiohttp or over curl with BoringSSL.
 
 curl-cffi sets curl and BoringSSL as Chrome on Android does, hello, settings frames and all: the
 nearest to an Android phone's own HTTP stack that this lab has.

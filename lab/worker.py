@@ -1,4 +1,4 @@
-"""A recording's settings in; one app's sessions on the device out, a JSON line for each.
+"""Runs one app's sessions on the device, and writes a JSON line for each.
 
 Run as ``python -m lab.worker APP SPEC`` inside the device's namespace under the app's user id; ends
 on end of input.

@@ -1,4 +1,4 @@
-"""A network's settings in; four joined network namespaces out.
+"""Builds four joined network namespaces for one network.
 
 In a line: device ──veth── radio ──tun ~link~ tun── gateway ──veth── servers.
 """

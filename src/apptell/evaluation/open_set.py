@@ -1,4 +1,4 @@
-"""How unusual flows are, and which are of unlearned apps, in; how well these are recognised out.
+"""Measures how well flows of unlearned apps are recognised.
 
 OSCR (open-set classification rate): Dhamija et al., "Reducing Network Agnostophobia" (2018).
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OpenSetFigures:
-    """How flows of unlearned apps are told from flows of known ones."""
+    """How well flows of unlearned apps are distinguished from flows of known ones."""
 
     rate: float
     """The stated share of flows of known apps that may be called unknown."""
@@ -90,7 +90,7 @@ def measure_open_set(
         groups: the group of each flow, for the interval.
         rate: the stated rate.
         cutoff: the smallest ``p_unknown`` that is called unknown.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         n_draws: bootstrap draws.
     """
     is_known = np.isin(truth, known_apps)

@@ -1,8 +1,8 @@
-"""Labelled flows, a catalogue and a model's answers in; figures for each kind of evidence out.
+"""Measures each kind of evidence on labelled flows of a dataset.
 
 A dataset stores the names of flows and, where they were known, the names that were asked in DNS. It does not
-store the packets between flows, so evidence that rests on other flows (``address``, ``context``) cannot be
-asked of it. Nothing here is asked unless a caller chooses kinds of evidence.
+store the packets between flows, so evidence from other flows (``address``, ``context``) cannot be measured.
+Evidence is measured only if a caller chooses its kinds.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ class KindFigures:
     kind: str
     """One of ASKED."""
     n_flows: int
-    """Flows that it named an app of, or as background."""
+    """Flows that it named as an app or as background."""
     share: float
     """These among all flows: its coverage."""
     accuracy: float
-    """Share of them that were named rightly; 0 where there are none."""
+    """Share of them that were named correctly; 0 if there are none."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFigures:
-    """What the kinds of evidence, asked in their order, said of n labelled flows."""
+    """The figures of the kinds of evidence, in their order, on n labelled flows."""
 
     n_flows: int
     kinds: tuple[KindFigures, ...]
-    """In the order in which they were asked; each decides only what those before it left open."""
+    """In their order; each decides only the flows that those before it left undecided."""
     coverage: float
     """Share of the flows that any kind named."""
     accuracy: float
-    """Share of the named flows that were named rightly."""
+    """Share of the named flows that were named correctly."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, as ``metrics.json`` holds them."""
@@ -74,7 +74,7 @@ class EvidenceFigures:
 
 
 class EvidenceOfFlows:
-    """What evidence that needs no model says of labelled flows.
+    """The evidence without a model on labelled flows.
 
     Args:
         kinds: kinds of evidence, separated by commas, of ASKED.
@@ -83,7 +83,7 @@ class EvidenceOfFlows:
         truth: the class of each; of an activity, its app counts.
 
     Raises:
-        UsageError: a kind that these flows cannot be asked for.
+        UsageError: a kind cannot be measured on these flows.
         CatalogueError: a file of the catalogue cannot be read.
     """
 
@@ -115,7 +115,7 @@ class EvidenceOfFlows:
         is_accepted: NDArray[np.bool_] | None = None,
         rows: NDArray[np.int64] | None = None,
     ) -> EvidenceFigures:
-        """The figures, with a model where it is asked.
+        """The figures, with a model if it is among the kinds.
 
         Args:
             guess: the model's likeliest class of each of m flows.
@@ -138,7 +138,7 @@ class EvidenceOfFlows:
         return EvidenceFigures(n, tuple(figures), _mean(is_named), _mean(is_right[is_named]))
 
     def _one(self, label: str) -> str:
-        """An app's id in the catalogue, by its id or name; a label that it does not list stays."""
+        """An app's id in the catalogue, by its id or name; an unlisted label is unchanged."""
         app = label.partition("/")[0]
         if app == OTHER:
             return OTHER
@@ -161,7 +161,7 @@ def check_kinds(kinds: str) -> EvidenceOptions:
     """Kinds of evidence that stored flows can be asked for.
 
     Raises:
-        UsageError: an unknown kind, or one that rests on packets that a dataset does not store.
+        UsageError: an unknown kind, or one that needs packets that a dataset does not store.
     """
     options = EvidenceOptions.parse(kinds)
     refused = [kind for kind in EVIDENCE_KINDS if kind in options.kinds - set(ASKED)]

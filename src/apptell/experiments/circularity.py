@@ -1,4 +1,4 @@
-"""Labelled flows in; whether their labels come from names, and what follows for models and figures, out.
+"""Detects labels that come from names, and the consequences for models and figures.
 
 A model that reads names learns to repeat labels that were made of names, and a figure on such labels says how
 well it repeats them. Therefore names are masked unless they are requested, and figures state what they are
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SHARE: Final = "name_labels_share"
 """The fact that holds the share of flows whose labels come from names, in reports and in ``model.json``."""
 WARNING: Final = "labels_warning"
-"""The fact that says so in a sentence, for people."""
+"""The fact that holds the warning as a sentence."""
 MASKED: Final = "masked"
 
 
@@ -38,7 +38,7 @@ def name_labels_share(flows: FlowBatch) -> float:
 
 
 def warning_facts(flows: FlowBatch) -> dict[str, Any]:
-    """What a report on flows says first where labels come from names: SHARE, and WARNING in a sentence."""
+    """The first facts of a report if labels come from names: SHARE, and WARNING as a sentence."""
     share = name_labels_share(flows)
     if not share:
         return {}
@@ -59,10 +59,10 @@ def names_to_learn(
     """How a model that learns from flows sees names: as requested, else ``masked`` where needed.
 
     Args:
-        flows: those to learn from.
+        flows: the training flows.
         recipe: the model's.
         names: ``on``, ``masked``, ``hashed``, or None for the default.
-        notify: called with a sentence where labels come from names.
+        notify: called with a sentence if labels come from names.
 
     Raises:
         UsageError: labels come from names, and the model reads payload and cannot mask the names in it.

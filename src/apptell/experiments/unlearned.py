@@ -1,4 +1,4 @@
-"""Labelled flows, models and apps to leave out in; how well flows of these apps are recognised as unknown out.
+"""Measures how well flows of apps that were left out of training are recognised as unknown.
 
 A model is trained again on the training side without the apps, with everything that recognises unknown apps. It
 is measured on the test side, and on every flow of the apps that were left out.
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 EACH: Final = "each"
 """Every app is left out once."""
 RATE: Final = 0.05
-"""Stated share of flows of known apps that may be called unknown, where none is given."""
+"""Default share of flows of known apps that may be called unknown."""
 COLUMNS: Final = ("model", "app", "flows", "auroc", "caught", "realised", "oscr")
-"""Of a table of ``LeftOutApp``."""
+"""Columns of a table of ``LeftOutApp``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +92,11 @@ def evaluate_without(
         split: a split by name, or a file that holds one.
         rate: the stated share of flows of known apps that may be called unknown.
         threshold: smallest accepted confidence.
-        facts: what is measured on what.
-        show: called with the share done, 0 to 1, and words.
+        facts: the parameters of the measurement.
+        show: called with the share done, 0 to 1, and a description.
 
     Raises:
-        UsageError: no flow has one of these apps.
+        UsageError: an app has no flows.
         DatasetError: fewer than two apps are left.
         MissingError: the training libraries are not installed.
     """
@@ -145,13 +145,13 @@ def leave_out_each(
         tasks: the models.
         flows: labelled flows.
         classes: how labels become classes.
-        apps: those to leave out one at a time; EACH alone for all.
+        apps: the apps to leave out one at a time; only EACH for all.
         split: a split by name, or a file that holds one.
         rate: the stated share of flows of known apps that may be called unknown.
-        show: called with the share done, 0 to 1, and words.
+        show: called with the share done, 0 to 1, and a description.
 
     Raises:
-        UsageError: no flow has one of these apps.
+        UsageError: an app has no flows.
         DatasetError: fewer than two apps are left.
     """
     if list(apps) == [EACH]:

@@ -1,4 +1,4 @@
-"""A function that only kernels call in, a numba dispatcher for it out that is cheap to compile.
+"""Makes Numba dispatchers that are cheap to compile, for functions that only kernels call.
 
 Numba optimises every function by itself, makes machine code of it and a wrapper for Python, and does the same
 again for each function that calls it. Here a function stays as the code generator wrote it until it is part of

@@ -1,8 +1,8 @@
-"""Labelled flows of a capture in; later views of their connections out, with the same labels.
+"""Adds later views of labelled connections, with the same labels.
 
 A flow that is named at its beginning teaches a model only beginnings. A late view is the same connection as a
-capture would have seen it that began in mid-session: its payload from some later packet on. It is a row of
-its own, marked by ``part_of``, and no further flow: it has the ``connection_id`` of its connection, so that
+capture would have seen it that began in mid-session: its payload from some later packet on. It is a separate
+row, marked by ``part_of``, and not a further flow: it has the ``connection_id`` of its connection, so that
 every split keeps both on one side.
 """
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 VIEW_PACKETS: Final = 6
-"""Payload packets before the first late view of a connection: a handshake, and then some."""
+"""Payload packets before the first late view of a connection, enough for a handshake."""
 MIN_PAYLOAD_PACKETS: Final = 5
-"""Payload packets of a late view at least: what a verdict rests on."""
+"""Minimum number of payload packets of a late view: those of a verdict."""
 _TEXTS: Final = ("label", "label_from", "label_source")
 _AMBIGUOUS: Final = -1
 _TIME: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
@@ -98,6 +98,6 @@ def _texts(flows: FlowBatch, name: str) -> list[str | None]:
 
 
 def _label_numbers(texts: Iterable[tuple[str | None, ...]]) -> list[int]:
-    """A number for each label, whatever it rests on."""
+    """A number for each label, whatever its evidence."""
     labels: dict[str | None, int] = {}
     return [labels.setdefault(each[0], len(labels)) for each in texts]

@@ -1,4 +1,4 @@
-"""Learns which apps a server name stands for, and how far each kind of name can be relied on.
+"""Learns which apps a server name indicates, and how reliable each kind of name is.
 
 A linear model or a network drowns the few tokens of a server name among a hundred others. The lookup keeps
 names apart: it remembers in which share of the sources (networks, people) a host or a registered domain
@@ -41,7 +41,7 @@ class NameTable(NamedTuple):
     apps: NDArray[np.float32]
     """Share of the sources in which the name belonged to each app, shape (rows, apps)."""
     weight: NDArray[np.float32]
-    """How far the row is relied on, 0 to 1; 0 in row 0, shape (rows,)."""
+    """Reliability of the row, 0 to 1; 0 in row 0, shape (rows,)."""
 
     def rows_of(self, keys: NDArray[np.uint16]) -> NDArray[np.int64]:
         """The row for each flow: its host's, otherwise its domain's, otherwise 0; shape (n,)."""
@@ -70,7 +70,7 @@ def learn_names(
     n_apps: int,
     seed: int,
 ) -> NameTable:
-    """Learns the names of labelled flows and how far they can be relied on.
+    """Learns the names of labelled flows and their reliability.
 
     Args:
         keys: of each flow, as ``name_keys`` gives them, shape (n, 4).
@@ -95,7 +95,7 @@ def learn_names(
         other, other_kinds = _count(keys[~held], target[~held], group[~held], n_apps)
         for kind in (HOST, DOMAIN):
             rows = other.find(keys[held], kind)
-            # Each source has the same say, whatever the number of its flows.
+            # Each source has the same weight, whatever the number of its flows.
             size = np.bincount(group[held], rows > 0, minlength=n_groups)[group[held]]
             share = np.where(rows > 0, 1 / np.maximum(size, 1), 0.0)
             hit = other.apps[rows, target[held]]
@@ -155,7 +155,7 @@ def _count(
 
 
 class NameLookup(ClassifierMixin, BaseEstimator):
-    """The lookup alone, as a comparator: it knows nothing of a flow that shows no known name.
+    """Only the lookup, for comparisons: without a known name it gives the shares of the classes.
 
     Parameters:
         random_state: seed of the folds by which reliability is measured.
@@ -163,7 +163,7 @@ class NameLookup(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: the classes, sorted.
         names_: the learned names.
-        shares_: what is said where no name is known: the share of each class among the flows.
+        shares_: the answer without a known name: the share of each class among the flows.
     """
 
     def __init__(self, *, random_state: int = 0) -> None:

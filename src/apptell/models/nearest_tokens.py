@@ -1,4 +1,4 @@
-"""Tokens of flows in; the similarity of each flow to the nearest reference flow out.
+"""Computes the similarity of flows to the nearest of some reference flows, by their tokens.
 
 The similarity is the cosine of TF-IDF weights. A token occurs at most once in a flow, so its term frequency is
 1. Tokens that no reference flow has take the largest weight: they make a flow less similar to all of them.
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MOST_REFERENCES: Final = 1024
-"""Reference flows at most: identification compares each flow with all of them."""
+"""Maximum number of reference flows: identification compares each flow with all of them."""
 _COMMON: Final = 0.1
-"""Tokens that more of the reference flows have are left out: they cost most and say least."""
+"""Tokens that a larger share of the reference flows has are left out: they cost most and carry the least
+information.
+"""
 _FEW: Final = 256
 """Reference flows up to which no token is left out."""
 
@@ -95,7 +97,7 @@ class NearestTokens:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> NearestTokens:
-        """What ``to_arrays`` gave.
+        """Restores an index from ``to_arrays``.
 
         Raises:
             ValueError: the arrays do not fit together.

@@ -1,7 +1,7 @@
-"""Probabilities, lengths and tokens of flows in; whether a flow is of an app that was never learned out.
+"""Recognises flows of apps that a model has not learned.
 
 A score is a weighted sum of what distinguishes flows of unlearned apps. Its rank among held-out flows of the
-same predicted class says how unusual the score is for that class (Vovk et al., "Algorithmic Learning in a
+same predicted class measures how unusual the score is for that class (Vovk et al., "Algorithmic Learning in a
 Random World", 2005: Mondrian conformal prediction). The rank above which a flow is called unknown is the one
 above which the stated share of flows of known apps lay when their networks or sessions were held out.
 ``apptell.learning.detector_training`` makes all of this from the training flows.
@@ -42,7 +42,7 @@ FEATURES: Final = (
     "length_rarity",
     "neighbour",
 )
-"""What a score is made of; every one is large for flows that look unknown.
+"""The features of a score; each is large for flows that look unknown.
 
 In this order: the negative logarithm of the largest probability; the entropy of the probabilities, 1 where
 all are alike; the negative difference of the two largest log probabilities; the mean log probability (the free
@@ -52,7 +52,7 @@ nearest reference flow, for models on tokens."""
 LEVELS: Final = np.concatenate([np.arange(90) / 100, 0.9 + np.arange(101) / 1000])
 """Ranks at which the scores of held-out flows are kept."""
 _LEAST: Final = 1e-5
-"""The smallest probability that is told from 0; further digits depend on how many flows ran at once."""
+"""The smallest probability that differs from 0; further digits depend on how many flows ran at once."""
 _DIGITS: Final = 4
 
 
@@ -120,7 +120,7 @@ def length_bins(lengths: NDArray[np.float32]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What flows of learned apps look like, beside a model's probabilities."""
+    """A description of flows of learned apps, in addition to a model's probabilities."""
 
     lengths: LengthTable
     neighbours: NearestTokens | None
@@ -238,7 +238,7 @@ class UnknownDetector:
 
     @classmethod
     def from_bytes(cls, data: bytes, n_classes: int, place: str) -> UnknownDetector:
-        """What ``to_bytes`` gave, checked.
+        """Reads and checks the result of ``to_bytes``.
 
         Args:
             data: the content of the file.
@@ -266,7 +266,7 @@ _DAMAGE: Final = (
     ),
     *(SyntaxError, TypeError, ValueError, struct.error, zipfile.BadZipFile),
 )
-"""What ``zipfile`` and NumPy raise where they are given something else than was written."""
+"""Exceptions of ``zipfile`` and NumPy for damaged content."""
 
 
 def cutoff_of(called: NDArray[np.float64], rate: float) -> float:

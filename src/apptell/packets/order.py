@@ -1,8 +1,8 @@
-"""Times of packets in, the same times made strictly increasing out: a packet's place in its capture.
+"""Makes the times of packets strictly increasing, as a packet's place in its capture.
 
-Times of packets may be equal, and may step back. What was known when a flow began must depend on neither:
-it is told by the order of the packets. Where times increase, a packet's place is its time; otherwise it is one
-more than the place before.
+Times of packets may be equal, and may step back. What was known when a flow began must not depend on either:
+it is determined by the order of the packets. Where times increase, a packet's place is its time; otherwise it
+is one more than the place before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PacketOrder:
-    """The places of a capture's packets, batch by batch; whoever counts the same packets gets the same."""
+    """The places of a capture's packets, batch by batch; the same packets always give the same places."""
 
     def __init__(self) -> None:
         self.last_ns = 0

@@ -1,4 +1,4 @@
-"""How unusual flows are in, what a verdict says of it out: unknown apps, and TLS fingerprints that are new."""
+"""Adds unknown apps and new TLS fingerprints to verdicts."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def check_rate(rate: float | None, model: Model | None) -> None:
     """Refuses a rate of unknown verdicts that cannot be kept.
 
     Args:
-        rate: share of flows of known apps that may be called unknown; None asks for nothing.
-        model: what decides.
+        rate: share of flows of known apps that may be called unknown; None for no unknown verdicts.
+        model: the model that decides.
 
     Raises:
         UsageError: the rate is not between 0 and 1, there is no model, or it was not trained for this.
@@ -63,7 +63,7 @@ def with_unknown(
 
 
 def stacks(flows: FlowBatch, model: Model | None) -> pa.Array:
-    """Whether a model learned from flows with each flow's JA4; null where either is not known."""
+    """Whether a model learned from flows with each flow's JA4; null if either is unknown."""
     known = None if model is None else model.known_ja4
     if known is None or "ja4" not in set(flows.columns):
         return pa.nulls(len(flows), pa.string())

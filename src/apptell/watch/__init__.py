@@ -1,4 +1,4 @@
-"""Verdicts over time in; what they say of the model, without labels, out."""
+"""Watches verdicts over time for signs that a model is outdated, without labels."""
 
 from apptell.watch.drift import AppDrift, DriftReport, measure_drift
 from apptell.watch.observations import Observations

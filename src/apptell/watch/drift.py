@@ -1,4 +1,4 @@
-"""What is observed of flows, and what held-out flows had, in; which apps a model no longer knows well out.
+"""Finds apps that a model no longer knows well, by comparison with held-out flows.
 
 No labels are needed. Where a flow's own name identifies its app, the model can be checked against it, which is
 the strongest sign. Otherwise the sign is that the verdict on a flow by itself differs more often from the
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from apptell.watch.observations import Observations
 
 LEAST_FLOWS: Final = 100
-"""Flows of an app below which it raises no alarm."""
+"""Minimum number of flows of an app for an alarm."""
 LEAST_NAMED: Final = 30
-"""Flows that names give to an app below which the model's accuracy on them raises no alarm."""
+"""Minimum number of flows named as an app for an alarm by the model's accuracy on them."""
 RISE: Final = 0.05
 """How much a share must rise, or the accuracy fall."""
 _ERRORS: Final = 3.0
-"""Standard errors that the rise must have as well: small samples vary."""
+"""Minimum rise in standard errors, because small samples vary."""
 SIGNS: Final = ("disagreement", "declined", "unknown", "p_unknown")
 """Shares of an app's flows that are compared with held-out flows; ``p_unknown`` is a mean."""
 
@@ -38,21 +38,21 @@ class AppDrift:
     app: str
     flows: int
     disagreement: float
-    """Share whose verdict by themselves is another app."""
+    """Share of flows whose own verdict is another app."""
     declined: float
     """Share below the threshold."""
     unknown: float
     """Share that is called unknown."""
     p_unknown: float | None
-    """Mean of how unusual they are; None where that was not asked."""
+    """Mean of how unusual they are; None if it was not measured."""
     new_stack: float
     """Share with a JA4 that the model does not know."""
     expected: Mapping[str, float]
     """The same of held-out flows, and their number as ``flows``."""
     named: int
-    """Flows that names give to this app."""
+    """Flows that are named as this app."""
     named_right: float | None
-    """Share of these that the model gives to it too; None without any."""
+    """Share of these that the model also gives to it; None without any."""
     reason: str
     """Why it raises an alarm; empty for none."""
 
@@ -73,7 +73,7 @@ class AppDrift:
 
 @dataclass(frozen=True, slots=True)
 class DriftReport:
-    """The apps of a model, those to look at first."""
+    """The apps of a model, the most suspicious first."""
 
     model: str
     flows: int
@@ -125,10 +125,10 @@ def measure_drift(
     expected: Mapping[str, Mapping[str, float]],
     model: str = "",
 ) -> DriftReport:
-    """Compares every app with what held-out flows had.
+    """Compares every app with held-out flows.
 
     Args:
-        seen: what is observed.
+        seen: the observed flows.
         apps: the k apps of the model.
         prior: how common each is by the model, shape (k,).
         expected: by app: ``flows``, SIGNS, and ``recall`` (share of its flows that the model gives to it).

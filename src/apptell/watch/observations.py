@@ -1,4 +1,4 @@
-"""Verdicts of a model, or records of them, in; what is observed of each flow out, as arrays.
+"""Observations of flows as arrays, from verdicts or from their records.
 
 A record has the two likeliest apps of a flow and their probabilities. What is left of the probability is spread
 over the other apps, so that records of any age can be watched without the model's inputs.
@@ -40,19 +40,19 @@ _NEEDED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Observations:
-    """What is observed of n flows that a model was asked about."""
+    """Observations of n flows that a model decided."""
 
     guess: NDArray[np.int64]
     """Number of the model's likeliest app, shape (n,)."""
     probabilities: NDArray[np.float32]
     """Shape (n, k)."""
     key: NDArray[Any]
-    """Whose each flow is: flows of one client are weighed together; objects, None for flows on their own."""
+    """The client of each flow, whose flows are weighed together; objects, None for separate flows."""
     time_ns: NDArray[np.int64]
     is_declined: NDArray[np.bool_]
     is_unknown: NDArray[np.bool_]
     p_unknown: NDArray[np.float32]
-    """NaN where it was not asked."""
+    """How unusual each flow is; NaN if it was not measured."""
     is_new_stack: NDArray[np.bool_]
     named: NDArray[np.int64]
     """Number of the app that the flow's own name identifies; -1 for none that the model knows, shape (n,)."""
@@ -67,7 +67,7 @@ class Observations:
         apps: Sequence[str],
         named: Iterable[pa.Array] | None = None,
     ) -> Observations:
-        """Those of verdicts or their records; flows that no model was asked about are passed over.
+        """Reads verdicts or their records; flows without a model's result are skipped.
 
         Args:
             batches: with the columns of ``apptell.verdicts.SCHEMA`` or of its records.
@@ -113,11 +113,11 @@ class Observations:
         p_unknown: NDArray[np.float32],
         cutoff: float,
     ) -> Observations:
-        """What records of these verdicts would show.
+        """The observations that records of these verdicts would give.
 
         Args:
             probabilities: shape (n, k).
-            key: whose each flow is, objects, shape (n,).
+            key: the client of each flow, objects, shape (n,).
             time_ns: of each flow, shape (n,).
             threshold: smallest accepted confidence.
             p_unknown: how unusual each flow is, shape (n,).

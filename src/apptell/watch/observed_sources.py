@@ -1,4 +1,4 @@
-"""Captures, or files of records, in; what is observed of their flows under a model out."""
+"""Observes the flows of captures, or of files of records, under a model."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ RECORDS: Final = (".parquet", ".jsonl")
 
 
 def observe(sources: Sequence[str], model: Model) -> Observations:
-    """What is observed of the flows of captures, or of records that the model made earlier.
+    """Observes the flows of captures, or of records that the model made earlier.
 
-    In captures the model is asked about every flow, also those that their own name identifies, so that the two
-    can be compared. Records have the model's answer only for flows that no name identified.
+    In captures the model decides every flow, also those that their own name identifies, so that the two can
+    be compared. Records have the model's answer only for flows that no name identified.
 
     Args:
         sources: captures and folders of captures, or files of records; not both.
-        model: what decides.
+        model: the model that decides.
 
     Raises:
         UsageError: captures and records together, or nothing.
@@ -72,8 +72,8 @@ def identified(
 
     Args:
         batches: flows with the groups *core*, *segments* and *names*.
-        model: asked about every flow of its transport protocols.
-        names: evidence by the flows' own names alone.
+        model: decides every flow of its transport protocols.
+        names: evidence by only the flows' own names.
     """
     rate = None if model.unknown is None else RATE
     for flows, verdicts in flows_and_verdicts(batches, model, unknown=rate):
