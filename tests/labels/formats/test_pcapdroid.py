@@ -172,6 +172,16 @@ def test_the_checksum_is_zlibs(data, start):
     assert pcapdroid._crc32(buffer, start, len(data), pcapdroid._CRC) == zlib.crc32(data[start:])
 
 
+def test_the_places_of_owners_in_the_table_cannot_be_chosen():
+    """Else a capture with colliding uids would take time quadratic in their number."""
+    places = set()
+    for _ in range(2):
+        reader = TrailerReader()
+        reader(batch_of([with_trailer(IP, 10_000 + i, b"App") for i in range(40)]))
+        places.add(reader._slots.tobytes())
+    assert len(places) == 2
+
+
 def test_hundreds_of_apps_keep_their_own_names():
     reader = TrailerReader()
     uids = [10_000 + i for i in range(700)] * 2

@@ -7,6 +7,7 @@ total length never sees the trailer; only this module reads it.
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -35,7 +36,7 @@ _LINKTYPE_ETHERNET: Final = 1
 _LINKTYPE_RAW: Final = 101
 _KEY_BYTES: Final = 24
 """Uid and name: what tells one owner from another."""
-_N_TRAILERS, _N_BAD_FCS, _N_BARE, _N_KEYS = range(4)
+_N_TRAILERS, _N_BAD_FCS, _N_BARE, _N_KEYS, _SECRET = range(5)
 _MAX_TITLE_BYTES: Final = 19
 """Bytes of an app's title that a trailer has room for."""
 
@@ -132,13 +133,15 @@ class TrailerReader:
     _keys: NDArray[np.uint8] = field(
         default_factory=lambda: np.zeros((64, _KEY_BYTES), dtype=np.uint8)
     )
+    _secret: int = field(default_factory=lambda: secrets.randbits(63))
+    """Where the hash of an owner begins: whoever makes a capture chooses uids and names, but no collisions."""
     _slots: NDArray[np.int32] = field(default_factory=lambda: np.full(256, -1, dtype=np.int32))
 
     def __call__(self, batch: PacketBatch) -> PacketBatch:
         """The same packets, with owners; buffer and other columns are shared with ``batch``."""
         owner = np.full(len(batch), -1, dtype=np.int32)
         link_type = batch.link_type.copy()
-        counts = np.array([0, 0, 0, len(self.owners)], dtype=np.int64)
+        counts = np.array([0, 0, 0, len(self.owners), self._secret], dtype=np.int64)
         row = 0
         while row < len(batch):
             row = _read_trailers(
@@ -175,7 +178,7 @@ class TrailerReader:
         n = len(self.owners)
         self._keys = np.concatenate([self._keys, np.zeros((3 * n, _KEY_BYTES), dtype=np.uint8)])
         self._slots = np.full(4 * len(self._slots), -1, dtype=np.int32)
-        _number_again(self._keys, n, self._slots)
+        _number_again(self._keys, n, self._slots, self._secret)
 
 
 def has_trailers(batch: PacketBatch) -> bool:
@@ -246,7 +249,7 @@ def _read_trailers(
 @subroutine
 def _number(data: Any, at: int, keys: Any, slots: Any, counts: Any) -> int:
     """The number of the owner whose key stands there; -1 when it is new and there is no room."""
-    mixed = np.uint64(14695981039346656037)
+    mixed = np.uint64(counts[_SECRET])
     for i in range(_KEY_BYTES):
         mixed = (mixed ^ np.uint64(data[at + i])) * np.uint64(1099511628211)
     slot = np.int64(mixed >> np.uint64(32)) & (len(slots) - 1)
@@ -271,9 +274,10 @@ def _number(data: Any, at: int, keys: Any, slots: Any, counts: Any) -> int:
 
 
 @kernel
-def _number_again(keys: Any, n: int, slots: Any) -> None:
+def _number_again(keys: Any, n: int, slots: Any, secret: int) -> None:
     """Puts the first n keys into empty slots."""
-    counts = np.zeros(4, dtype=np.int64)
+    counts = np.zeros(5, dtype=np.int64)
+    counts[_SECRET] = secret
     flat = keys.copy().reshape(-1)
     for number in range(n):
         _number(flat, number * _KEY_BYTES, keys, slots, counts)
