@@ -177,7 +177,7 @@ def test_its_splits_can_be_given_back(
     [
         (["--model", "no-such"], "unknown model 'no-such'"),
         (["--split", "moon"], "unknown split 'moon'"),
-        (["--apps", "signal,viber"], "no flow of 'viber'"),
+        (["--apps", "signal,viber"], "no flows of 'viber'"),
     ],
 )
 def test_wrong_words_to_compare_are_exit_code_2(
