@@ -69,7 +69,7 @@ def test_cards_show_hostile_names_as_text():
     info = {
         "n_flows": 3, "apps": counts, "groups": {"<b>": counts}, "label_from": counts,
         "dropped": counts, "sources": [{"damage": "[x](y)\n# z"}], "flow_schema": 1,
-        "written_by": "apptell", "hash": "ab" * 20, "done": ["<i>"],
+        "written_by": "apptell", "hash": "ab" * 20, "done": ["<i>"], "late_views": 0,
         "encoding": {"segments": 1, "segment_bytes": 2000, "sequence": 3},
     }  # fmt: skip
     model = {
