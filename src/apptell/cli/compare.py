@@ -154,7 +154,7 @@ def _print(found: "Comparison", console: "Console") -> None:
 def _print_left_out(found: "Comparison", console: "Console") -> None:
     from rich.table import Table
 
-    from apptell.experiments.unlearned import COLUMNS
+    from apptell.experiments.left_out_apps import COLUMNS
     from apptell.reports.page import shown
 
     table = Table(box=None, pad_edge=False, header_style="bold", title="Apps that were not learned")

@@ -22,9 +22,9 @@ from apptell.experiments.by_evidence import EvidenceOfFlows, check_asked
 from apptell.experiments.circularity import WARNING, warning_facts
 from apptell.experiments.evaluate import example_images, hash_of, name_of
 from apptell.experiments.labelled import labelled_flows, open_flows
+from apptell.experiments.left_out_apps import COLUMNS, LeftOutApp, leave_out_each, section_of
 from apptell.experiments.out_of_fold import Outcome, compare_models, models_of
 from apptell.experiments.plan import plan_seeds, save_plans
-from apptell.experiments.unlearned import COLUMNS, LeftOutApp, leave_out_each, section_of
 from apptell.experiments.verdict_table import VerdictTable
 from apptell.learning.task import Task
 from apptell.reports.comparison import ComparedModel, model_text, models_json, write_overview

@@ -228,7 +228,7 @@ def evaluate(
     opened = open_flows(dataset)
     chosen = labelled_flows(opened, classes)
     if unlearned:
-        from apptell.experiments.unlearned import RATE, evaluate_without, task_of
+        from apptell.experiments.left_out_apps import RATE, evaluate_without, task_of
 
         return evaluate_without(
             task_of(used, seed), chosen, classes, unlearned,

@@ -12,7 +12,7 @@ import apptell
 from apptell.dataset.classes import Classes
 from apptell.dataset.selection import Selection
 from apptell.errors import UsageError
-from apptell.experiments.unlearned import evaluate_without
+from apptell.experiments.left_out_apps import evaluate_without
 from apptell.learning.task import Task
 from apptell.testing import flow_batch, tiny_model
 
