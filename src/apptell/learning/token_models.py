@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
+from threadpoolctl import threadpool_limits
 
 from apptell.encoding.structure import N_TOKENS
 from apptell.learning.export_tokens import Dense, Linear, tokens_to_onnx
@@ -98,7 +99,9 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
         """Weights and bias of every class; classes without flows are nearly impossible."""
         n_apps = len(self.classes_)
         regression = LogisticRegression(C=self.strength, max_iter=_PASSES, tol=_TOLERANCE)
-        with np.errstate(all="ignore"):
+        # The steps are too small to share: threads of the numeric libraries would wait for each other, and
+        # on a busy machine take many times as long.
+        with np.errstate(all="ignore"), threadpool_limits(1):
             regression.fit(
                 matrix(learned.tokens, learned.vocabulary), learned.target, learned.weight
             )
