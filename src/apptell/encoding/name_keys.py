@@ -7,6 +7,7 @@ name in the form in which names are compared, so a model's file holds no list of
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -51,6 +52,7 @@ def name_keys(flows: FlowBatch) -> NDArray[np.uint16]:
     return np.asarray(table[np.asarray(index)])
 
 
+@lru_cache(maxsize=16_384)
 def _keys_of(name: str) -> tuple[int, int, int, int]:
     host, domain = comparable_name(name), registered_domain(name)
     return (*_words("host", host), *_words("domain", domain))
