@@ -11,8 +11,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from apptell.names.domains import comparable_name, registered_domain
 from apptell.names.flow_names import add_names
@@ -41,19 +39,15 @@ def name_keys(flows: FlowBatch) -> NDArray[np.uint16]:
     """
     if not {"server_name", "http_host"} <= set(flows.columns):
         flows = add_names(flows)
-    shown = pc.coalesce(flows.column("server_name"), flows.column("http_host"))
-    if isinstance(shown, pa.ChunkedArray):
-        shown = shown.combine_chunks()
-    encoded = shown.dictionary_encode()
-    table = np.zeros((len(encoded.dictionary) + 1, N_KEY_WORDS), dtype=np.uint16)
-    for row, name in enumerate(encoded.dictionary.to_pylist()):
-        table[row] = _keys_of(name)
-    index = encoded.indices.fill_null(len(table) - 1)
-    return np.asarray(table[np.asarray(index)])
+    names, hosts = (flows.column(name).to_pylist() for name in ("server_name", "http_host"))
+    keys = [_keys_of(name or host) for name, host in zip(names, hosts, strict=True)]
+    return np.array(keys, dtype=np.uint16).reshape(len(keys), N_KEY_WORDS)
 
 
 @lru_cache(maxsize=16_384)
-def _keys_of(name: str) -> tuple[int, int, int, int]:
+def _keys_of(name: str | None) -> tuple[int, int, int, int]:
+    if name is None:
+        return 0, 0, 0, 0
     host, domain = comparable_name(name), registered_domain(name)
     return (*_words("host", host), *_words("domain", domain))
 
