@@ -174,7 +174,7 @@ def test_a_file_that_shrinks_while_it_is_read_only_ends(tmp_path):
 def test_what_does_not_go_together_is_wrong_usage(tmp_path):
     for call, message in (
         (lambda: open_capture([]), "no capture is given"),
-        (lambda: open_capture([tmp_path, tmp_path], follow=True), "not several"),
+        (lambda: open_capture([tmp_path, tmp_path], follow=True), "only a single file"),
         (lambda: open_capture(tmp_path, follow=True), "not a folder"),
         (lambda: open_capture(io.StringIO("text")), "binary mode"),
         (lambda: open_capture(7), "not from int"),

@@ -107,7 +107,7 @@ def test_an_app_the_model_does_not_know_counts_as_wrong(
 
 @pytest.mark.parametrize(
     ("apps", "message"),
-    [({"zoom": 12}, "one app only"), ({"zoom": 12, "signal": 2}, "app signal has")],
+    [({"zoom": 12}, "only one app"), ({"zoom": 12, "signal": 2}, "app signal has")],
 )
 def test_a_dataset_with_too_little_to_learn_is_one_line_and_exit_code_1(
     run: Run, tmp_path: Path, apps: dict[str, int], message: str

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from apptell.kernels.notice import VARIABLE
+
 SOURCE = Path(__file__).resolve().parents[2] / "src/apptell"
 KERNEL = """
 from apptell.kernels.compiled import kernel
@@ -56,7 +58,9 @@ class Install:
 
     def run(self, program: str = PROGRAM, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("NUMBA")
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("NUMBA") and name != VARIABLE
         }
         environment |= {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= {"NUMBA_CACHE_DIR": str(self.cache)} | variables

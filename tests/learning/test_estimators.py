@@ -106,7 +106,7 @@ def test_images_of_another_size_are_refused(shape):
 
 
 def test_one_class_is_refused():
-    with pytest.raises(ValueError, match="y has a single class, signal; at least two are needed"):
+    with pytest.raises(ValueError, match="y has only one class, signal; at least two are needed"):
         classifier().fit(images(3)[0], ["signal"] * 3)
 
 

@@ -64,7 +64,7 @@ def test_only_the_first_view_is_named(model):
 
 def test_one_app_is_refused(model):
     X, _, _ = flows(20)
-    with pytest.raises(ValueError, match=r"^y has a single class, alpha; at least two are needed$"):
+    with pytest.raises(ValueError, match=r"^y has only one class, alpha; at least two are needed$"):
         model.fit(X, np.full(20, "alpha"))
 
 

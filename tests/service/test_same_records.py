@@ -170,4 +170,4 @@ def test_a_shared_capture_replayed_gives_the_records_of_the_file(folder, model):
         assert replayed(path, model) == (expected, fault), path
         n += sum(expected.values())
     assert n
-    assert n_ambiguous <= 10  # copies of one capture
+    assert n_ambiguous <= 13  # copies of one capture, where identifiers repeat

@@ -95,7 +95,7 @@ def test_names_label_nothing_unless_they_are_asked_for(tmp_path: Path) -> None:
 def test_a_catalogue_is_refused_where_labels_do_not_come_from_names(
     tmp_path: Path, rows: Path
 ) -> None:
-    with pytest.raises(UsageError, match="'names' alone"):
+    with pytest.raises(UsageError, match="only by labels of the kind 'names'"):
         Dataset.build(tmp_path, tmp_path / "d", catalogue=[rows])
 
 

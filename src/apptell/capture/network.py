@@ -217,7 +217,7 @@ class HttpStream:
                 return 0
             raise OSError("the answer is cut short") from error
         if len(data) > len(view):  # of a chunk whose size is below zero
-            raise OSError("the answer is no HTTP")
+            raise OSError("the answer is not valid HTTP")
         view[: len(data)] = data
         return len(data)
 
@@ -253,6 +253,9 @@ def open_address(address: str, stop: Stop) -> ByteStream:
         UsageError: the address has no host or port where it needs one, or the host cannot be one.
         CaptureError: there is no sender.
     """
+    # ``urlsplit`` leaves these out without a word.
+    if any(character in address for character in "\t\r\n"):
+        raise UsageError(f"{address!r} is not an address: it has a tab or a line break")
     try:
         parts = urlsplit(address)
         host, port = parts.hostname or "", parts.port

@@ -101,7 +101,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         images = self._images(X)
         self.classes_, targets = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has a single class, {self.classes_[0]}; at least two are needed")
+            raise ValueError(f"y has only one class, {self.classes_[0]}; at least two are needed")
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31))
         self.network_, self.history_ = train_network(

@@ -92,7 +92,7 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has a single class, {self.classes_[0]}; at least two are needed")
+            raise ValueError(f"y has only one class, {self.classes_[0]}; at least two are needed")
         return X, target.astype(np.int64)
 
     def _linear(self, learned: TokenBatch) -> Linear:

@@ -7,12 +7,15 @@ is one more than the place before.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_LATEST_NS: Final = 1 << 62
+"""Later times (after the year 2116) have this one's place, so that places never exceed 64 bits."""
 
 
 class PacketOrder:
@@ -27,7 +30,7 @@ class PacketOrder:
         if not len(time_ns):
             return np.empty(0, dtype=np.int64)
         step = np.arange(len(time_ns), dtype=np.int64)
-        places = time_ns - step
+        places = np.clip(time_ns, 0, _LATEST_NS) - step
         places[0] = max(places[0], self.last_ns + 1)
         np.maximum.accumulate(places, out=places)
         places += step
