@@ -10,12 +10,10 @@ from apptell.cli.screen import note, progress
 from apptell.cli.shared_options import Seed, flow_options
 
 if TYPE_CHECKING:
-    from apptell.flows import FlowBatch
     from apptell.models import Model
 
 _SHOWN_OF_EACH = 3
-_EPOCHS = {"paper-cnn": 20}
-"""Enough for the samples, where 100 take too long."""
+_SHOWN_NAMED = 15
 
 
 def demo(
@@ -47,73 +45,57 @@ def demo(
         apptell demo
         apptell demo --model paper-cnn -o my-demo/
     """
-    from apptell.errors import DatasetError
-    from apptell.experiments.samples import embedded_dataset, embedded_recordings
-    from apptell.experiments.train import train
+    from apptell.experiments.demo import demo_epochs, train_on_samples
+    from apptell.experiments.samples import embedded_dataset, embedded_recordings, named_sample
     from apptell.records.text_table import human_bytes
-    from apptell.reports.html import ReportText
 
-    passes = epochs or _EPOCHS.get(model, 100)
+    passes = epochs or demo_epochs(model)
     recordings = embedded_recordings()
     captures = [path for folder in recordings for path in sorted(folder.glob("*.pcap.xz"))]
     size = human_bytes(sum(path.stat().st_size for path in captures))
     note(
-        f"[1/4] Reading {len(captures)} embedded captures ({size}): real messaging servers and "
+        f"[1/5] Reading {len(captures)} embedded captures ({size}): real messaging servers and "
         f"clients, recorded {len(recordings)} times, each on another network."
     )
     with progress("reading") as show:
         data = embedded_dataset(output / "dataset", lambda name: show(-1, name))
-    apps = data.apps
-    note(f"      {len(data):,} flows of {len(apps)} classes: {', '.join(apps)}.")
+    note(f"      {len(data):,} flows of {len(data.apps)} classes: {', '.join(data.apps)}.")
 
-    note(f"[2/4] Training {model} for {passes} epochs; some recordings are kept for testing.")
+    note(f"[2/5] Training {model} for {passes} epochs; some recordings are kept for testing.")
     with progress(f"training {model}") as show:
-        trained = train(
-            data,
-            model,
-            out=output / "model",
-            replace=_was_trained_on(output / "model", data.hash),
-            split="source",
-            epochs=passes,
-            seed=seed,
-            progress=show,
-            notify=note,
+        shown = train_on_samples(
+            data, output / "model", model, epochs=passes, seed=seed, progress=show, notify=note
         )
-    used, tested = trained.model, trained.test
-    if tested is None:
-        raise DatasetError(f"{output}: no recording was kept from the model")
-    held_out = sorted(set(_recording_of(tested.flows.flows)))
-    n_learned, result = len(trained.split.train), tested.evaluation
 
-    folder = next(path for path in recordings if path.name == held_out[0])
-    note(f"[3/4] Identifying {held_out[0]} flow by flow; some of its flows:")
-    n_flows = _identify(sorted(folder.glob("*.pcap.xz")), used, output / "verdicts.jsonl")
-
-    text = ReportText(
-        title=f"{model} on recordings that were kept out of training",
-        paragraphs=[
-            (
-                f"The model {model} was trained for {passes} epochs on {n_learned:,} flows of "
-                f"{len(recordings) - len(held_out)} recordings and then measured on "
-                f"{len(tested.flows):,} flows of {', '.join(held_out)}: another network on another day."
-            ),
-            "The model sees the first bytes of at most the first five payload packets of each flow.",
-        ],
-        command="apptell demo",
-        examples=tested.example_images(),
+    folder = shown.held_out[0]
+    note(f"[3/5] Identifying {folder.name} flow by flow; some of its flows:")
+    n_flows = _identify_recording(
+        sorted(folder.glob("*.pcap.xz")), shown.model, output / "verdicts.jsonl"
     )
-    tested.write_report(output / "report", text=text)
+
+    shown.write_report(output / "report")
+    result = shown.test.evaluation
     note(
-        f"[4/4] The report: {output / 'report' / 'report.html'}\n\n"
-        f"Summary: {model} was trained on the first payload packets of {n_learned:,} flows of "
-        f"{len(recordings) - len(held_out)} recordings. On {held_out[0]}, which was kept out of training, "
+        f"[4/5] The report: {output / 'report' / 'report.html'}\n\n"
+        f"Summary: {model} was trained on the first payload packets of {shown.n_train:,} flows of "
+        f"{shown.n_recordings} recordings. On {folder.name}, which was kept out of training, "
         f"it identifies {result.scores.accuracy:.1%} of the flows correctly. Its confidence is at least "
         f"{result.threshold:.0%} for {result.coverage:.1%} of them; of these, "
         f"{result.at_threshold.accuracy:.1%} are correct. "
-        f"All {n_flows:,} verdicts are in {output / 'verdicts.jsonl'}.\n\n"
-        "What to try next:\n"
-        "  Identify the flows of your own capture:\n"
-        f"    apptell identify YOUR.pcap -m {output / 'model'}\n"
+        f"All {n_flows:,} verdicts are in {output / 'verdicts.jsonl'}.\n"
+    )
+    named = named_sample()
+    note(
+        "[5/5] Well-known apps, identified without a model by what their traffic shows openly (from "
+        f"{named.name}, recorded with servers that answer for their names):"
+    )
+    _identify_named(named)
+    note(
+        "\nWhat to try next:\n"
+        "  Identify the apps in your own capture:\n"
+        "    apptell identify YOUR.pcap\n"
+        "  Learn a model of the apps that your captures name, for flows that show no name:\n"
+        "    apptell learn CAPTURES/ -o my-model/\n"
         "  Train the paper's network, or its forest (paper-rf), on the same flows and split:\n"
         f"    apptell train {output / 'dataset'} -o network/ --model paper-cnn --epochs 20 "
         "--split source\n"
@@ -122,24 +104,7 @@ def demo(
     )
 
 
-def _was_trained_on(model: Path, dataset_hash: str) -> bool:
-    """Whether a folder has a model of this dataset: only that one is the demonstration's to replace."""
-    from apptell.errors import ModelError
-    from apptell.models import read_model
-
-    try:
-        info, _ = read_model(model)
-    except ModelError:
-        return False
-    return bool(info["data"].get("dataset_hash") == dataset_hash)
-
-
-def _recording_of(flows: "FlowBatch") -> list[str]:
-    rows = flows.column("groups").to_pylist(maps_as_pydicts="strict")
-    return [groups["source"] for groups in rows]
-
-
-def _identify(captures: list[Path], model: "Model", path: Path) -> int:
+def _identify_recording(captures: list[Path], model: "Model", path: Path) -> int:
     """Writes the verdicts on a recording, prints a few for each capture, and returns their number."""
     from apptell.names import read_flows
     from apptell.records.forms.jsonl import JsonLines
@@ -163,3 +128,24 @@ def _identify(captures: list[Path], model: "Model", path: Path) -> int:
                     n_shown = min(_SHOWN_OF_EACH, n_shown + len(records))
     table.close()
     return n_flows
+
+
+def _identify_named(capture: Path) -> None:
+    """Prints some of the flows of a capture that name an app or a service, with their evidence."""
+    from apptell.flows import FlowOptions
+    from apptell.names import read_flows
+    from apptell.records.schema import verdict_records
+    from apptell.records.text_table import VERDICT_COLUMNS, TableWriter
+    from apptell.verdicts import choose_deciders, identify_flows
+
+    deciders = choose_deciders()
+    options = FlowOptions(transports=deciders.transports)
+    table = TableWriter(sys.stdout, VERDICT_COLUMNS[:-1])
+    n_shown = 0
+    with read_flows(capture, options, observer=deciders.evidence) as reader:
+        for verdicts in identify_flows(reader, evidence=deciders.evidence):
+            records = verdict_records(verdicts)
+            known = records.filter(records.column("evidence").is_valid())
+            table.write(known.slice(0, _SHOWN_NAMED - n_shown))
+            n_shown = min(_SHOWN_NAMED, n_shown + len(known))
+    table.close()

@@ -22,6 +22,11 @@ def embedded_recordings() -> list[Path]:
     return sorted(path.parent for path in samples.glob("*/recording.json"))
 
 
+def named_sample() -> Path:
+    """The embedded capture of connections to servers that answer for the names of well-known apps."""
+    return Path(__file__).parents[1] / "samples" / "named" / "named.pcap.xz"
+
+
 def embedded_dataset(folder: Path, progress: Callable[[str], None] | None = None) -> Dataset:
     """Builds the dataset of the embedded samples; an earlier one of the same samples is replaced.
 
