@@ -14,6 +14,7 @@ import json
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ def serve() -> None:
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.dup(1)
     for library in LIBRARIES:
-        importlib.import_module(library)
+        with suppress(ModuleNotFoundError):  # without the training extra some are not there
+            importlib.import_module(library)
     for line in requests:
         request = json.loads(line)
         child = os.fork()
