@@ -8,18 +8,20 @@ import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from urllib.parse import unquote, urlsplit
 
 from apptell.capture.byte_streams import GrowingStream, ObjectStream, Stop, open_file
 from apptell.capture.capture_reader import CaptureReader, Part
 from apptell.capture.columns import Columns
 from apptell.capture.network import is_address, open_address
+from apptell.capture.object_store import StoredObject, find_stored, is_stored_object, shown_uri
 from apptell.capture.stream_reader import NotACaptureError, StreamReader
 from apptell.errors import CaptureError, UsageError
 from apptell.files import readable
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from apptell.capture.window import ByteStream
 
@@ -41,6 +43,7 @@ def open_capture(
     Args:
         source: a file; a folder, whose captures are detected by content, at any depth; several of both, which
             are read in the order of their first packets; ``-`` for standard input; a binary file object;
+            ``s3://``, ``gs://``, ``hdfs://`` or ``file://`` of a file or folder; and, alone,
             ``pcap+tcp://HOST:PORT``, ``pcap+listen://[HOST]:PORT``, ``pcapdroid+udp://[HOST]:PORT`` or
             ``http://HOST:PORT/...``.
         follow: whether to wait for more at the end of a file that is still being written, until an interrupt
@@ -71,8 +74,13 @@ def open_capture(
         raise UsageError("no capture is given")
     parts: list[tuple[int, Part]] = []
     skipped = 0
-    for path in map(Path, source):
-        found, not_captures = _parts_of(path, asked)
+    for each in source:
+        place = _located(each)
+        found, not_captures = (
+            _stored_parts(place, asked)
+            if isinstance(place, StoredObject)
+            else _parts_of(place, asked)
+        )
         parts += found
         skipped += not_captures
     return _in_time_order(
@@ -89,7 +97,15 @@ def _open_one(source: str | Path, stop: Stop, *, follow: bool, batch_packets: in
         return CaptureReader([part], source, batch_packets=batch_packets)
     if str(source) == _STANDARD_INPUT:
         return _open_object(sys.stdin.buffer, stop, follow=follow, batch_packets=batch_packets)
-    path = Path(source)
+    path = _located(source)
+    if isinstance(path, StoredObject):
+        if follow:
+            raise UsageError(f"{path.name}: only a local file can be followed")
+        if not path.is_folder:
+            part = _stored_part(path, stop)
+            return CaptureReader([part], part.name, batch_packets=batch_packets)
+        parts, skipped = _stored_parts(path, stop)
+        return _in_time_order(parts, path.name, batch_packets, skipped)
     if path.is_dir():
         if follow:
             raise UsageError(f"{readable(path.name)}: only a file can be followed, not a folder")
@@ -113,6 +129,23 @@ def _open_object(
     if follow and not _is_pipe(file):
         stream = GrowingStream(stream, stop)
     return CaptureReader([Part(name, lambda: stream)], name, batch_packets=batch_packets)
+
+
+def _located(source: str | Path) -> Path | StoredObject:
+    """What a source names: a path of this machine, or an object or folder in a store.
+
+    Raises:
+        UsageError: the URI is not valid.
+        CaptureError: the store has no such object.
+    """
+    if isinstance(source, Path) or not is_stored_object(source):
+        return Path(source)
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost"):
+            raise UsageError(f"{shown_uri(source)}: the file of another host")
+        return Path(unquote(parts.path))
+    return find_stored(source)
 
 
 def _is_pipe(file: BinaryIO | Any) -> bool:
@@ -145,18 +178,40 @@ def _parts_of(path: Path, stop: Stop) -> tuple[list[tuple[int, Part]], int]:
             raise CaptureError(f"{readable(path.name)}: no such file")
         part = _file_part(path, readable(path.name), stop)
         return [(_first_time_ns(part), part)], 0
+    files = (
+        _file_part(file, readable(file.relative_to(path).as_posix()), stop)
+        for file in _files_below(path)
+    )
+    return _captures_among(files, readable(path.name))
+
+
+def _stored_parts(found: StoredObject, stop: Stop) -> tuple[list[tuple[int, Part]], int]:
+    """As ``_parts_of``, for an object or a folder of objects in a store."""
+    if not found.is_folder:
+        part = _stored_part(found, stop)
+        return [(_first_time_ns(part), part)], 0
+    try:
+        objects = list(found.objects_below())
+    except OSError as error:
+        raise CaptureError(f"{found.name}: {error.strerror or error}") from None
+    return _captures_among((_stored_part(each, stop) for each in objects), found.name)
+
+
+def _stored_part(found: StoredObject, stop: Stop) -> Part:
+    return Part(found.name, lambda: found.open(stop))
+
+
+def _captures_among(files: Iterable[Part], folder: str) -> tuple[list[tuple[int, Part]], int]:
+    """The captures among the files of a folder, each with its first packet's time; how many are none."""
     parts: list[tuple[int, Part]] = []
     skipped = 0
-    for file in _files_below(path):
-        part = _file_part(file, readable(file.relative_to(path).as_posix()), stop)
+    for part in files:
         try:
             parts.append((_first_time_ns(part), part))
         except NotACaptureError:
             skipped += 1
     if not parts:
-        raise CaptureError(
-            f"{readable(path.name)}: no capture in this folder, {skipped} other files"
-        )
+        raise CaptureError(f"{folder}: no capture in this folder, {skipped} other files")
     return parts, skipped
 
 
