@@ -58,6 +58,10 @@ def test_json_lines_have_the_live_columns_and_grow(tmp_path, batches):
     assert lines[3]["end_reason"] == "closed"
 
 
+def test_records_of_which_a_filter_left_none_do_not_stop_an_output(tmp_path, batches):
+    through(f"jsonl:{tmp_path / 'v.jsonl'}", [batches[0].slice(0, 0), *batches])
+
+
 def test_csv_has_one_header_also_when_it_is_continued(tmp_path, batches):
     path = tmp_path / "verdicts.csv"
     through(f"csv:{path}", batches)

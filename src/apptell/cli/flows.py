@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from apptell.cli.filter_options import OfClient, OfServer, record_filter
 from apptell.cli.notes import note_evicted, refuse_no_flows
 from apptell.cli.screen import note, on_terminal, until_interrupted
 from apptell.cli.shared_options import (
@@ -31,6 +32,8 @@ def flows(
             help="Column groups, separated by commas: core, segments (payload bytes), names, labels, audit.",
         ),
     ] = "core,names",
+    client: OfClient = None,
+    server: OfServer = None,
     form: Form = None,
     output: OutputFile = None,
     raw_csv: RawCsv = False,
@@ -53,6 +56,7 @@ def flows(
     from apptell.records.text_table import FLOW_COLUMNS
     from apptell.records.writers import choose_form, open_writer
 
+    wanted = record_filter(client=client, server=server)
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())
     options = flow_options(
         mode,
@@ -66,6 +70,7 @@ def flows(
     if chosen.has_own_fields:
         groups = tuple(dict.fromkeys(("core", *groups)))
     order = "start_ns" if "core" in groups and not follow else None
+    selected = 0
     with (
         until_interrupted(follow=follow) as stop,
         read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
@@ -75,6 +80,9 @@ def flows(
     ):
         try:
             for batch in reader:
+                if not wanted.is_empty:
+                    batch = batch.filter(wanted.keep(batch.to_arrow()))
+                    selected += len(batch)
                 writer.write(flow_records(batch, groups))
         finally:
             stats = reader.stats
@@ -83,5 +91,7 @@ def flows(
                 f"packets, {stats.packets - stats.in_flows:,} are not part of a flow "
                 "(apptell inspect shows why)."
             )
+            if not wanted.is_empty:
+                note(f"The filters select {selected:,} of these flows.")
             note_evicted(stats)
     refuse_no_flows(stats)

@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.decider_options import load_deciders
+from apptell.cli.filter_options import (
+    EvidenceIs,
+    MinConfidence,
+    NotNamed,
+    OfApp,
+    OfCategory,
+    OfClient,
+    OfServer,
+    OnlyNamed,
+    record_filter,
+)
 from apptell.cli.notes import note_evicted, note_other_lengths, refuse_no_flows
 from apptell.cli.outputs import Out, out_places, write_all
 from apptell.cli.screen import note, on_terminal, until_interrupted
@@ -37,8 +48,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from apptell.flows import FlowBatch, FlowOptions
+    from apptell.records.record_filter import RecordFilter
     from apptell.records.summary import FlowCounts
-    from apptell.verdicts import Deciders
+    from apptell.verdicts import Deciders, VerdictBatch
 
 
 def identify(
@@ -59,6 +71,14 @@ def identify(
             help="Write flows, packets and bytes by app, category, service and client instead.",
         ),
     ] = False,
+    app: OfApp = None,
+    category: OfCategory = None,
+    client: OfClient = None,
+    server: OfServer = None,
+    evidence_is: EvidenceIs = None,
+    min_confidence: MinConfidence = None,
+    only_named: OnlyNamed = False,
+    not_named: NotNamed = False,
     mode: Mode = "clean",
     follow: Follow = False,
     transport: EvidenceTransport = None,
@@ -89,6 +109,17 @@ def identify(
     rate = unknown_rate(unknown)
     deciders = load_deciders(evidence, model, catalogue, context, transport, rate)
     used = deciders.model
+    wanted = record_filter(
+        app,
+        category,
+        client,
+        server,
+        evidence_is,
+        min_confidence,
+        only_named=only_named,
+        not_named=not_named,
+        known_apps=deciders.apps,
+    )
     options = flow_options(
         mode,
         transport=deciders.transports,
@@ -109,7 +140,15 @@ def identify(
             raise UsageError("--out and --context: live --replay CAPTURE --speed max has both")
         places = out_places(out, raw_csv=raw_csv)
         _identify_as_live(
-            captures, options, deciders, threshold, rate, places, follow=follow, jobs=jobs
+            captures,
+            options,
+            deciders,
+            threshold,
+            rate,
+            places,
+            wanted,
+            follow=follow,
+            jobs=jobs,
         )
         return
     schema, columns = VERDICT_RECORD, VERDICT_COLUMNS
@@ -135,14 +174,15 @@ def identify(
                 unknown=rate,
             ):
                 counts.add(batch.to_arrow())
+                chosen_ones = counts.chosen(batch, wanted)
                 if summary:
-                    total.add(batch)
+                    total.add(chosen_ones)
                 else:
-                    writer.write(verdict_records(batch))
+                    writer.write(verdict_records(chosen_ones))
         finally:
             if summary:
                 writer.write(total.records())
-            note(str(counts))
+            counts.note(wanted)
             note_evicted(reader.stats)
             note_other_lengths(used, reader.stats)
     refuse_no_flows(reader.stats)
@@ -155,6 +195,7 @@ def _identify_as_live(
     threshold: float | None,
     unknown: float | None,
     out: list[str],
+    wanted: "RecordFilter",
     *,
     follow: bool,
     jobs: int,
@@ -181,12 +222,15 @@ def _identify_as_live(
                 unknown=unknown,
             ):
                 counts.add(verdicts.to_arrow())
+                if not wanted.is_empty:
+                    kept = wanted.keep(verdicts.to_arrow())
+                    flows, verdicts = flows.filter(kept), counts.chosen(verdicts, wanted)
                 yield from ended_records(flows, verdicts)
 
         try:
             write_all(records(), out)
         finally:
-            note(str(counts))
+            counts.note(wanted)
             note_other_lengths(deciders.model, reader.stats)
     refuse_no_flows(reader.stats)
 
@@ -202,6 +246,7 @@ class Counts:
     """How many flows were read, and what the verdicts on them say."""
 
     flows: int = 0
+    selected: int = 0
     verdicts: "FlowCounts" = field(default_factory=_flow_counts)
 
     def seen(self, batches: "Iterable[FlowBatch]") -> "Iterator[FlowBatch]":
@@ -213,6 +258,20 @@ class Counts:
     def add(self, batch: "pa.RecordBatch") -> None:
         """Counts some verdicts in."""
         self.verdicts.add(batch)
+
+    def chosen(self, verdicts: "VerdictBatch", wanted: "RecordFilter") -> "VerdictBatch":
+        """The verdicts that a filter selects, counted."""
+        from apptell.verdicts import VerdictBatch
+
+        kept = verdicts if wanted.is_empty else VerdictBatch(wanted(verdicts.to_arrow()))
+        self.selected += len(kept)
+        return kept
+
+    def note(self, wanted: "RecordFilter") -> None:
+        """Reports them on stderr."""
+        note(str(self))
+        if not wanted.is_empty:
+            note(f"The filters select {self.selected:,} of these flows.")
 
     def __str__(self) -> str:
         total = self.verdicts.total

@@ -10,6 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apptell.cli.decider_options import load_deciders
+from apptell.cli.filter_options import (
+    EvidenceIs,
+    MinConfidence,
+    NotNamed,
+    OfApp,
+    OfCategory,
+    OfClient,
+    OfServer,
+    OnlyNamed,
+    record_filter,
+)
 from apptell.cli.live_source import (
     DecideAfter,
     Early,
@@ -71,6 +82,14 @@ def live(
     around: ContextText = None,
     early: Early = False,
     out: Out = None,
+    app: OfApp = None,
+    category: OfCategory = None,
+    client: OfClient = None,
+    server: OfServer = None,
+    evidence_is: EvidenceIs = None,
+    min_confidence: MinConfidence = None,
+    only_named: OnlyNamed = False,
+    not_named: NotNamed = False,
     raw_csv: RawCsv = False,
     snap: Snap = None,
     expression: Expression = None,
@@ -121,6 +140,17 @@ def live(
     address = None if metrics is None else parse_address(metrics)
     rate = unknown_rate(unknown)
     deciders = load_deciders(evidence, model, catalogue, around, transport, rate)
+    wanted = record_filter(
+        app,
+        category,
+        client,
+        server,
+        evidence_is,
+        min_confidence,
+        only_named=only_named,
+        not_named=not_named,
+        known_apps=deciders.apps,
+    )
     if deciders.context is not None and deciders.context.both_sides:
         raise UsageError(f"--context {around}: later flows are not known yet: leave out both")
     options = replace(
@@ -149,7 +179,7 @@ def live(
         if on_verdict is not None:
             outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, deciders.apps))
         live_options = LiveOptions(
-            options, threshold, decide_after, deciders.context, deciders.evidence, rate
+            options, threshold, decide_after, deciders.context, deciders.evidence, rate, wanted
         )
         pipeline = LivePipeline(opened, deciders.model, outputs, live_options, counts)
         settle()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.flows import FlowOptions
+from apptell.records.record_filter import RecordFilter
 from apptell.service.decisions import Decisions
 from apptell.service.ending import Ending
 from apptell.service.metrics import Metrics
@@ -62,6 +63,8 @@ class LiveOptions:
     """Names, DNS answers, addresses and ranges, which precede the model; None for only the model."""
     unknown: float | None = None
     """Share of flows of the model's apps that may be called unknown; None calls none so."""
+    wanted: RecordFilter = field(default_factory=RecordFilter)
+    """Which records the outputs get; metrics count all."""
     max_waiting: int = 8192
     """Flows that may wait for identification."""
     batch_flows: int = 256
@@ -225,9 +228,10 @@ class LivePipeline:
                         self._unreported += sum(len(w.flows) for w in works if w.kind == ENDED)
                         continue
                 for records in decisions.records(works, overloaded=is_late):
-                    for output in self._outputs:
-                        output.put(records)
                     self.metrics.count(records)
+                    selected = options.wanted(records)
+                    for output in self._outputs:
+                        output.put(selected)
                 self._time(works)
                 self.metrics.open_flows = decisions.n_open
         finally:

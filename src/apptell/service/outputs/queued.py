@@ -91,6 +91,8 @@ class QueuedOutput:
     def put(self, batch: pa.RecordBatch) -> None:
         """Adds records; drops and counts them if there is no room."""
         n = batch.num_rows
+        if not n:  # an empty batch would never leave the queue
+            return
         with self._changed:
             while (
                 self._is_lossless

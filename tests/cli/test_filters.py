@@ -1,0 +1,103 @@
+"""The filters of ``identify``, ``flows`` and ``live`` select the same flows."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apptell.testing import START_NS, client_hello, conversation, write_pcap
+
+from .conftest import Run
+
+SERVERS = {
+    "signal.org": "203.0.113.1",
+    "web.whatsapp.com": "203.0.113.2",
+    "a.example": "198.51.100.3",
+}
+CLIENTS = ("192.168.1.2", "192.168.2.3")
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Flows of two clients to two apps and an unlisted name."""
+    packets: list[tuple[int, bytes]] = []
+    for at, client in enumerate(CLIENTS):
+        for place, (name, address) in enumerate(SERVERS.items()):
+            packets += conversation(
+                (client, 50000 + place),
+                (address, 443),
+                [(True, client_hello(name)), (False, bytes(900))],
+                start_ns=START_NS + (3 * at + place) * 10**9,
+            )
+    path = tmp_path_factory.mktemp("filters") / "named.pcap"
+    write_pcap(path, packets)
+    return path
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _ends(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return sorted((row["client_address"], row["server_address"]) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("options", "n"),
+    [
+        (("--app", "signal"), 2),
+        (("--app", "signal,whatsapp", "--client", "192.168.1.0/24"), 2),
+        (("--server", "198.51.100.0/24", "--server", "203.0.113.2"), 4),
+        (("--not-named",), 2),
+        (("--only-named", "--evidence-is", "name", "--min-confidence", "0.99"), 4),
+        (("--category", "messaging"), 4),
+    ],
+)
+def test_the_flows_that_meet_all_conditions_are_written(
+    run: Run, named: Path, options: tuple[str, ...], n: int
+) -> None:
+    done = run("identify", named, *options)
+    assert done.returncode == 0, done.stderr
+    chosen = _ends(_rows(done.stdout))
+    assert len(chosen) == n
+    assert f"The filters select {n} of these flows." in done.stderr
+    assert "6 flows:" in done.stderr
+
+
+def test_files_and_live_select_the_same_flows(run: Run, named: Path) -> None:
+    options = ("--app", "signal,whatsapp", "--client", "192.168.1.0/24")
+    chosen = _ends(_rows(run("identify", named, *options).stdout))
+    as_live = run("identify", named, "--out", "jsonl:-", *options)
+    assert _ends([row for row in _rows(as_live.stdout) if row["event"] == "verdict"]) == chosen
+    words = [
+        sys.executable,
+        "-m",
+        "apptell",
+        "live",
+        "--replay",
+        str(named),
+        "--speed",
+        "max",
+        *options,
+    ]
+    live = subprocess.run(words, capture_output=True, text=True, check=True)
+    for event in ("verdict", "end"):
+        assert _ends([row for row in _rows(live.stdout) if row["event"] == event]) == chosen
+    assert "6 verdicts: 4 named" in live.stderr  # the counts are of all flows
+
+
+def test_flows_and_the_summary_are_filtered_too(run: Run, named: Path) -> None:
+    found = _rows(run("flows", named, "--client", "192.168.2.3").stdout)
+    assert [row["client_address"] for row in found] == ["192.168.2.3"] * 3
+    rows = _rows(run("identify", named, "--summary", "--app", "signal").stdout)
+    assert {row["app"] for row in rows} == {"signal"}
+    assert sum(row["flows"] for row in rows if row["client"]) == 2
+
+
+def test_an_unknown_app_is_refused_with_those_that_are_near(run: Run, named: Path) -> None:
+    done = run("identify", named, "--app", "whatsap")
+    assert done.returncode == 2
+    assert "--app: no verdict can name 'whatsap'; available: whatsapp" in done.stderr
