@@ -75,7 +75,7 @@ def test_files_and_live_select_the_same_flows(run: Run, named: Path) -> None:
     words = [
         sys.executable,
         "-m",
-        "apptell",
+        "apptell.cli",
         "live",
         "--replay",
         str(named),
