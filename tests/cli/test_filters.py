@@ -1,6 +1,7 @@
 """The filters of ``identify``, ``flows`` and ``live`` select the same flows."""
 
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apptell.testing import START_NS, client_hello, conversation, write_pcap
+from apptell.testing import START_NS, client_hello, conversation, udp_frame, write_pcap
 
 from .conftest import Run
 
@@ -101,3 +102,77 @@ def test_an_unknown_app_is_refused_with_those_that_are_near(run: Run, named: Pat
     done = run("identify", named, "--app", "whatsap")
     assert done.returncode == 2
     assert "--app: no verdict can name 'whatsap'; available: whatsapp" in done.stderr
+
+
+def _dhcp_request(name: bytes, address: bytes) -> bytes:
+    fixed = struct.pack(">BBBBI8x16x", 1, 1, 6, 0, 7) + bytes(204)
+    return (
+        fixed
+        + bytes((99, 130, 83, 99, 53, 1, 3, 50, 4))
+        + address
+        + b"\x0c"
+        + bytes((len(name),))
+        + name
+        + b"\xff"
+    )
+
+
+def test_records_have_names_of_clients_and_the_sensor(run: Run, tmp_path: Path) -> None:
+    """The same for a file and for live; flows that ended before the name was told have none."""
+    packets: list[tuple[int, bytes]] = []
+    for at in range(3):
+        packets += conversation(
+            ("192.168.1.2", 50000 + at),
+            ("203.0.113.1", 443),
+            [(True, client_hello("signal.org")), (False, bytes(900))],
+            start_ns=START_NS + at * 10**9,
+        )
+    told = _dhcp_request(b"Pixel-7", bytes((192, 168, 1, 2)))
+    packets.append(
+        (START_NS + 1_500_000_000, udp_frame(("0.0.0.0", 68), ("255.255.255.255", 67), told))
+    )
+    path, clients = tmp_path / "home.pcap", tmp_path / "clients.csv"
+    write_pcap(path, sorted(packets))
+    clients.write_text("192.168.1.0/24,house\n")
+    options = ("--app", "signal", "--sensor", "attic")
+    rows = _rows(run("identify", path, *options).stdout)
+    assert [row["client_name"] for row in rows] == [None, None, "Pixel-7"]
+    assert {row["sensor"] for row in rows} == {"attic"}
+    words = [sys.executable, "-m", "apptell.cli", "live", "--replay", str(path), "--speed", "max"]
+    live = subprocess.run([*words, *options], capture_output=True, text=True, check=True)
+    ends = [row for row in _rows(live.stdout) if row["event"] == "end"]
+    ends.sort(key=lambda row: row["time"])
+    assert [(row["client_name"], row["sensor"]) for row in ends] == [
+        (row["client_name"], "attic") for row in rows
+    ]
+    named = _rows(run("identify", path, "--app", "signal", "--clients", clients).stdout)
+    assert {row["client_name"] for row in named} == {"house"}
+    private = _rows(run("identify", path, "--client-names", "off").stdout)
+    assert all("client_name" not in row for row in private)
+
+
+def test_the_local_side_is_the_client_where_no_packet_shows_it(run: Run, tmp_path: Path) -> None:
+    """Both sides have public addresses and ports of applications; the first packet comes from the other side."""
+    path = tmp_path / "middle.pcap"
+    packets = conversation(
+        ("203.0.113.9", 9000),
+        ("198.51.100.7", 9001),
+        [(True, bytes(50)), (False, bytes(70))],
+        handshake=False,
+        close=False,
+    )
+    write_pcap(path, packets)
+
+    def client(*options: str) -> tuple[str, str]:
+        (row,) = _rows(run("flows", path, *options).stdout)
+        return row["client_address"], row["client_by"]
+
+    assert client() == ("203.0.113.9", "first")
+    assert client("--local", "198.51.100.0/24") == ("198.51.100.7", "local")
+    assert client("--local", "203.0.113.0/24") == ("203.0.113.9", "local")
+    assert client("--local", "198.51.100.0/24", "--local", "203.0.113.0/24")[1] == "first"
+
+
+def test_a_handshake_shows_the_client_whatever_is_local(run: Run, named: Path) -> None:
+    rows = _rows(run("flows", named, "--local", "203.0.113.0/24").stdout)
+    assert {row["client_by"] for row in rows} == {"handshake"}

@@ -1,5 +1,6 @@
 """Options that select records, which mean the same for every verb that writes records of flows."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from apptell.records.record_filter import RecordFilter
+    from apptell.records.stage import RecordStage
 
 _NETWORK = "Only flows whose {} is in this network; repeatable."
 OfApp = Annotated[
@@ -50,6 +52,57 @@ OnlyNamed = Annotated[
     bool, typer.Option("--only-named", help="Only flows of which an app is named.")
 ]
 NotNamed = Annotated[bool, typer.Option("--not-named", help="Only flows of which no app is named.")]
+
+Local = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--local",
+        metavar="CIDR",
+        help="Network of your clients: where no handshake or request shows who the client is, the side in it "
+        "is; repeatable.",
+    ),
+]
+ClientFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--clients",
+        metavar="FILE",
+        help="File with rows such as 192.168.1.20,anna's phone: networks, addresses or MAC addresses and "
+        "the names of clients.",
+    ),
+]
+ClientNamesFrom = Annotated[
+    str,
+    typer.Option(
+        "--client-names",
+        metavar="on|off",
+        help="on: clients have the names that they tell in DHCP and mDNS; off: only those of --clients.",
+    ),
+]
+Sensor = Annotated[
+    str | None,
+    typer.Option("--sensor", metavar="NAME", help="Name of this sensor, written into each record."),
+]
+
+
+def record_stage(
+    wanted: "RecordFilter", clients: Path | None, client_names: str, sensor: str | None
+) -> "RecordStage":
+    """What happens to records before they are written.
+
+    Raises:
+        UsageError: the file of clients cannot be read, or a word other than on and off.
+    """
+    from apptell.errors import UsageError
+    from apptell.records.clients import ClientNames, read_clients
+    from apptell.records.stage import RecordStage
+
+    if client_names not in ("on", "off"):
+        raise UsageError(f"--client-names: {client_names!r} is neither on nor off")
+    listed = [] if clients is None else read_clients(clients)
+    reads = client_names == "on"
+    names = ClientNames(listed, reads_packets=reads) if listed or reads else None
+    return RecordStage(wanted, names, sensor)
 
 
 def record_filter(

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from apptell.cli.filter_options import OfClient, OfServer, record_filter
+from apptell.cli.filter_options import Local, OfClient, OfServer, record_filter
 from apptell.cli.notes import note_evicted, refuse_no_flows
 from apptell.cli.screen import note, on_terminal, until_interrupted
 from apptell.cli.shared_options import (
@@ -34,6 +34,7 @@ def flows(
     ] = "core,names",
     client: OfClient = None,
     server: OfServer = None,
+    local: Local = None,
     form: Form = None,
     output: OutputFile = None,
     raw_csv: RawCsv = False,
@@ -65,6 +66,7 @@ def flows(
         max_flows=max_flows,
         idle_timeout_s=idle_timeout,
         active_timeout_s=active_timeout,
+        local=local,
     )
     chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
     if chosen.has_own_fields:

@@ -7,7 +7,10 @@ import typer
 
 from apptell.cli.decider_options import load_deciders
 from apptell.cli.filter_options import (
+    ClientFile,
+    ClientNamesFrom,
     EvidenceIs,
+    Local,
     MinConfidence,
     NotNamed,
     OfApp,
@@ -15,7 +18,9 @@ from apptell.cli.filter_options import (
     OfClient,
     OfServer,
     OnlyNamed,
+    Sensor,
     record_filter,
+    record_stage,
 )
 from apptell.cli.notes import note_evicted, note_other_lengths, refuse_no_flows
 from apptell.cli.outputs import Out, out_places, write_all
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
 
     from apptell.flows import FlowBatch, FlowOptions
     from apptell.records.record_filter import RecordFilter
+    from apptell.records.stage import RecordStage
     from apptell.records.summary import FlowCounts
     from apptell.verdicts import Deciders, VerdictBatch
 
@@ -79,6 +85,10 @@ def identify(
     min_confidence: MinConfidence = None,
     only_named: OnlyNamed = False,
     not_named: NotNamed = False,
+    local: Local = None,
+    clients: ClientFile = None,
+    client_names: ClientNamesFrom = "on",
+    sensor: Sensor = None,
     mode: Mode = "clean",
     follow: Follow = False,
     transport: EvidenceTransport = None,
@@ -120,6 +130,7 @@ def identify(
         not_named=not_named,
         known_apps=deciders.apps,
     )
+    stage = record_stage(wanted, clients, client_names, sensor)
     options = flow_options(
         mode,
         transport=deciders.transports,
@@ -127,6 +138,7 @@ def identify(
         max_flows=max_flows,
         idle_timeout_s=idle_timeout,
         active_timeout_s=active_timeout,
+        local=local,
     )
     around = None
     if deciders.context is not None and used is not None:
@@ -146,12 +158,12 @@ def identify(
             threshold,
             rate,
             places,
-            wanted,
+            stage,
             follow=follow,
             jobs=jobs,
         )
         return
-    schema, columns = VERDICT_RECORD, VERDICT_COLUMNS
+    schema, columns = stage.schema(VERDICT_RECORD), VERDICT_COLUMNS
     if summary:
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
     order = None if summary or follow else "time"
@@ -160,7 +172,13 @@ def identify(
     with (
         until_interrupted(follow=follow) as stop,
         read_flows(
-            captures, options, follow=follow, jobs=jobs, stop=stop, observer=asked
+            captures,
+            options,
+            follow=follow,
+            jobs=jobs,
+            stop=stop,
+            observer=asked,
+            watch=stage.watch,
         ) as reader,
         open_writer(output, chosen, schema, columns, order_by=order) as writer,
     ):
@@ -178,7 +196,7 @@ def identify(
                 if summary:
                     total.add(chosen_ones)
                 else:
-                    writer.write(verdict_records(chosen_ones))
+                    writer.write(stage(verdict_records(chosen_ones)))
         finally:
             if summary:
                 writer.write(total.records())
@@ -195,12 +213,13 @@ def _identify_as_live(
     threshold: float | None,
     unknown: float | None,
     out: list[str],
-    wanted: "RecordFilter",
+    stage: "RecordStage",
     *,
     follow: bool,
     jobs: int,
 ) -> None:
     """Writes the records that ``live`` would give for the captures to its outputs."""
+    wanted = stage.wanted
     from apptell.names import read_flows
     from apptell.service.decisions import ended_records
     from apptell.verdicts import flows_and_verdicts
@@ -209,7 +228,13 @@ def _identify_as_live(
     with (
         until_interrupted(follow=follow) as stop,
         read_flows(
-            captures, options, follow=follow, jobs=jobs, stop=stop, observer=deciders.evidence
+            captures,
+            options,
+            follow=follow,
+            jobs=jobs,
+            stop=stop,
+            observer=deciders.evidence,
+            watch=stage.watch,
         ) as reader,
     ):
 
@@ -225,7 +250,7 @@ def _identify_as_live(
                 if not wanted.is_empty:
                     kept = wanted.keep(verdicts.to_arrow())
                     flows, verdicts = flows.filter(kept), counts.chosen(verdicts, wanted)
-                yield from ended_records(flows, verdicts)
+                yield from map(stage, ended_records(flows, verdicts))
 
         try:
             write_all(records(), out)

@@ -11,7 +11,10 @@ import typer
 
 from apptell.cli.decider_options import load_deciders
 from apptell.cli.filter_options import (
+    ClientFile,
+    ClientNamesFrom,
     EvidenceIs,
+    Local,
     MinConfidence,
     NotNamed,
     OfApp,
@@ -19,7 +22,9 @@ from apptell.cli.filter_options import (
     OfClient,
     OfServer,
     OnlyNamed,
+    Sensor,
     record_filter,
+    record_stage,
 )
 from apptell.cli.live_source import (
     DecideAfter,
@@ -90,6 +95,10 @@ def live(
     min_confidence: MinConfidence = None,
     only_named: OnlyNamed = False,
     not_named: NotNamed = False,
+    local: Local = None,
+    clients: ClientFile = None,
+    client_names: ClientNamesFrom = "on",
+    sensor: Sensor = None,
     raw_csv: RawCsv = False,
     snap: Snap = None,
     expression: Expression = None,
@@ -151,6 +160,7 @@ def live(
         not_named=not_named,
         known_apps=deciders.apps,
     )
+    stage = record_stage(wanted, clients, client_names, sensor)
     if deciders.context is not None and deciders.context.both_sides:
         raise UsageError(f"--context {around}: later flows are not known yet: leave out both")
     options = replace(
@@ -159,6 +169,7 @@ def live(
             transport=deciders.transports,
             idle_timeout_s=idle_timeout,
             active_timeout_s=active_timeout,
+            local=local,
         ),
         lists_decided=True,
         lists_early=early,
@@ -179,7 +190,7 @@ def live(
         if on_verdict is not None:
             outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, deciders.apps))
         live_options = LiveOptions(
-            options, threshold, decide_after, deciders.context, deciders.evidence, rate, wanted
+            options, threshold, decide_after, deciders.context, deciders.evidence, rate, stage
         )
         pipeline = LivePipeline(opened, deciders.model, outputs, live_options, counts)
         settle()

@@ -247,6 +247,7 @@ def flow_options(
     max_flows: int | None = None,
     idle_timeout_s: float = 90.0,
     active_timeout_s: float | None = None,
+    local: "Sequence[str] | None" = None,
 ) -> "FlowOptions":
     """How packets become flows, from the options that verbs share and the needs of a model.
 
@@ -255,6 +256,7 @@ def flow_options(
     """
     from apptell.flows import FlowOptions
     from apptell.flows.schema import DECISION_SEGMENTS
+    from apptell.records.record_filter import parse_networks
 
     options = FlowOptions(
         mode=cast("Literal['clean', 'paper']", mode),
@@ -263,5 +265,6 @@ def flow_options(
         decision_packets=DECISION_SEGMENTS if model is None else model.decision_packets,
         idle_timeout_s=idle_timeout_s,
         active_timeout_s=active_timeout_s,
+        local=parse_networks("--local", local or ()),
     )
     return options if max_flows is None else replace(options, max_flows=max_flows)

@@ -6,13 +6,24 @@ The rules, in order: a handshake; a hello, request or greeting in the first segm
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from apptell.flows.schema import CLIENT_RULES, DECISION_SEGMENTS
 from apptell.flows.state import BLOCK_HEADER, ENDED, STORED_MASK, UNIT
 from apptell.kernels.compiled import inlined, kernel
 
-BY_HANDSHAKE, BY_SIGNATURE, BY_PORT, BY_PRIVATE, BY_FIRST = range(len(CLIENT_RULES))
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from ipaddress import IPv4Network, IPv6Network
+
+    from numpy.typing import NDArray
+
+    from apptell.flows.state import FlowMemory
+
+BY_HANDSHAKE, BY_SIGNATURE, BY_LOCAL, BY_PORT, BY_PRIVATE, BY_FIRST = range(len(CLIENT_RULES))
+_HALF = (1 << 64) - 1
 
 
 @inlined
@@ -126,3 +137,42 @@ def tell_clients(ready, n, memory, client, rule):
         client[index], rule[index] = side, by
         if flow.state == ENDED:
             flow.client, flow.client_rule = 1 + side, by
+
+
+def find_clients(
+    memory: FlowMemory,
+    ready: NDArray[np.int32],
+    client: NDArray[np.int64],
+    rule: NDArray[np.int8],
+) -> None:
+    """Side of the client of each flow and the rule that decided, as ``tell_clients`` writes them.
+
+    A side in one of the networks of ``memory.local`` is the client where only weaker rules decide, if the
+    other side is not in one.
+    """
+    tell_clients(ready, len(ready), memory.arrays(), client, rule)
+    if not memory.local:
+        return
+    flows = memory.records[ready]
+    low = _is_local(flows["low_high"], flows["low_low"], flows["ip_version"], memory.local)
+    high = _is_local(flows["high_high"], flows["high_low"], flows["ip_version"], memory.local)
+    chosen = (low != high) & (rule > BY_SIGNATURE)
+    client[chosen] = np.where(low[chosen], 0, 1)
+    rule[chosen] = BY_LOCAL
+
+
+def _is_local(
+    high: NDArray[np.uint64],
+    low: NDArray[np.uint64],
+    version: NDArray[np.uint8],
+    networks: Sequence[IPv4Network | IPv6Network],
+) -> NDArray[np.bool_]:
+    """Whether addresses are in one of some networks, shape (n,)."""
+    found = np.zeros(len(high), dtype=np.bool_)
+    for network in networks:
+        mask, address = int(network.netmask), int(network.network_address)
+        is_in = version == network.version
+        is_in &= high & np.uint64(mask >> 64) == np.uint64(address >> 64)
+        is_in &= low & np.uint64(mask & _HALF) == np.uint64(address & _HALF)
+        found |= is_in
+    return found

@@ -97,19 +97,20 @@ class FlowReader:
         add_names: Callable[[FlowBatch], FlowBatch] | None = None,
         read_answers: Callable[[HeaderBatch], pa.RecordBatch] | None = None,
         observer: Observer | None = None,
+        watch: Callable[[HeaderBatch], None] | None = None,
     ) -> None:
         self._reader = reader
         self._annotate = annotate
         self._hand_out_s = hand_out_s
         self._read_answers = read_answers
         self._observer = observer
+        self._watch = watch
         self._looked_at = self._looked_until = 0
-        watch = None
         if observer is not None:
             options = replace(options, lists_decided=True, lists_order=True)
             observer.observe(None, 0)
-            watch = self._learn
-        self._assembly = Assembly(options, share, add_names, watch)
+        is_watching = observer is not None or watch is not None
+        self._assembly = Assembly(options, share, add_names, self._learn if is_watching else None)
         self.options = options
         self.stats = FlowStats(capture=reader.stats)
 
@@ -150,6 +151,8 @@ class FlowReader:
             raise damage
 
     def _learn(self, headers: HeaderBatch) -> None:
+        if self._watch is not None:
+            self._watch(headers)
         if self._observer is not None and self._read_answers is not None:
             answers = self._read_answers(headers)
             if len(answers):

@@ -68,6 +68,7 @@ class FlowTable:
             lists_decided=self.options.lists_decided,
             lists_early=self.options.lists_early,
         )
+        self._memory.local = self.options.local
         self._idle_ns = int(self.options.idle_timeout_s * _SECOND)
         self._active_ns = int((self.options.active_timeout_s or 0) * _SECOND)
         self._groups = frozenset(self.options.groups) | {"core"}

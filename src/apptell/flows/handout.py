@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.flows.addresses import ADDRESS_TEXT, write_addresses
-from apptell.flows.clients import tell_clients
+from apptell.flows.clients import find_clients
 from apptell.flows.community_id import community_ids
 from apptell.flows.schema import (
     CLIENT_RULES,
@@ -250,7 +250,7 @@ def hand_out(
     slab = slabs.take(Slab.size(*sizes, *(ends.sizes if ends else ())))
     client = np.zeros(n, dtype=np.int64)
     rule, rules = slab.column(n, np.int8, pa.int8())
-    tell_clients(ready, n, memory.arrays(), client, rule)
+    find_clients(memory, ready, client, rule)
     protocol, protocols = slab.column(n, np.uint8, pa.uint8())
     ports, client_ports = slab.column(n, np.uint16, pa.uint16())
     peers, server_ports = slab.column(n, np.uint16, pa.uint16())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network  # noqa: TC003 - get_type_hints reads the annotations
 from typing import Final, Literal
 
 from apptell.errors import UsageError
@@ -50,6 +51,9 @@ class FlowOptions:
     """Bytes for kept payload; when they are full the oldest flows go first, counted."""
     groups: tuple[str, ...] = ("core", "segments", "names", "labels")
     """Column groups to fill, of ``schema.GROUPS``."""
+    local: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks of clients: the side in them is the client, unless a handshake or the first bytes
+    show who is."""
     tunnels: int = 4
     """Tunnels within tunnels to open; 0 leaves all closed."""
 

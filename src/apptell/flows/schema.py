@@ -37,8 +37,9 @@ DECISION_SEGMENTS: Final = 5
 MAX_LATE_VIEWS: Final = 5
 """Late views of a connection at most (``FlowOptions.late_view_packets``)."""
 
-CLIENT_RULES: Final = ("handshake", "signature", "port", "private", "first")
-"""How the client was determined: by a SYN or SYN-ACK; a hello or request; the lower service port; private
+CLIENT_RULES: Final = ("handshake", "signature", "local", "port", "private", "first")
+"""How the client was determined: by a SYN or SYN-ACK; a hello or request; a network that was named
+as the clients'; the lower service port; private
 against public address; who spoke first.
 """
 END_REASONS: Final = (

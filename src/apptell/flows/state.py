@@ -17,6 +17,8 @@ from apptell.flows.schema import MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.flows.service_ports import SERVICE_PORTS
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
     from numpy.typing import NDArray
 
 FREE, ACTIVE, ENDED, DORMANT = 0, 1, 2, 3
@@ -229,6 +231,8 @@ class FlowMemory:
         self.counters["closed_first"] = self.counters["closed_last"] = -1
         self.counters["close_due_ns"] = NEVER_NS
         self._secret = new_key()
+        self.local: tuple[IPv4Network | IPv6Network, ...] = ()
+        """Networks of clients."""
 
     def release(self) -> None:
         """Gives everything back but the counters."""

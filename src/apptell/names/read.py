@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from apptell.capture import PacketBatch
     from apptell.flows.flow_reader import Observer
+    from apptell.packets import HeaderBatch
 
 
 def read_flows(
@@ -30,6 +31,7 @@ def read_flows(
     jobs: int = 1,
     stop: Callable[[], bool] | threading.Event | None = None,
     observer: Observer | None = None,
+    watch: Callable[[HeaderBatch], None] | None = None,
 ) -> FlowReader:
     """Reads the flows of a capture, with the columns of the group *names* if the options request them.
 
@@ -42,6 +44,7 @@ def read_flows(
         jobs: number of processes; more than one only for files and folders.
         stop: called while nothing arrives; the source ends when it returns true.
         observer: receives the DNS answers of the capture, and open flows, as early as possible.
+        watch: called with the decoded packets before they become part of flows; not with several jobs.
 
     Raises:
         CaptureError: the source cannot be opened or is not a capture; during iteration, if it is damaged.
@@ -68,4 +71,5 @@ def read_flows(
         add_names=add_names,
         read_answers=read_answers,
         observer=observer,
+        watch=watch,
     )

@@ -30,6 +30,8 @@ VERDICT, END = "verdict", "end"
 PROTOCOL_NAMES: Final = {6: "tcp", 17: "udp"}
 RENAMED: Final = {"start_ns": "time", "end_ns": "end_time"}
 """Columns of a verdict that have another name in its record, where they are timestamps."""
+ADDED: Final = ("client_name", "sensor")
+"""Columns that ``stage.RecordStage`` adds to records."""
 _TIME: Final = pa.timestamp("ns", tz="UTC")
 _SHARE: Final = pa.float64()
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from apptell.records.schema import END, LIVE_RECORD, PROTOCOL_NAMES, RENAMED
+from apptell.records.schema import ADDED, END, LIVE_RECORD, PROTOCOL_NAMES, RENAMED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NO_VALUES: Final[Mapping[str, None]] = dict.fromkeys(LIVE_RECORD.names)
+_NO_VALUES: Final[Mapping[str, None]] = dict.fromkeys([*LIVE_RECORD.names, *ADDED])
 
 
 def rfc3339(time_ns: int) -> str:

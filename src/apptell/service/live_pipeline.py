@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.flows import FlowOptions
-from apptell.records.record_filter import RecordFilter
+from apptell.records.stage import RecordStage
 from apptell.service.decisions import Decisions
 from apptell.service.ending import Ending
 from apptell.service.metrics import Metrics
@@ -63,8 +63,8 @@ class LiveOptions:
     """Names, DNS answers, addresses and ranges, which precede the model; None for only the model."""
     unknown: float | None = None
     """Share of flows of the model's apps that may be called unknown; None calls none so."""
-    wanted: RecordFilter = field(default_factory=RecordFilter)
-    """Which records the outputs get; metrics count all."""
+    stage: RecordStage = field(default_factory=RecordStage)
+    """What happens to records before the outputs get them; metrics count all records."""
     max_waiting: int = 8192
     """Flows that may wait for identification."""
     batch_flows: int = 256
@@ -111,6 +111,7 @@ class LivePipeline:
                 self._work,
                 evidence=evidence,
                 evidence_lock=evidence_lock,
+                watch=self.options.stage.watch,
             )
             for source in sources
         ]
@@ -229,7 +230,7 @@ class LivePipeline:
                         continue
                 for records in decisions.records(works, overloaded=is_late):
                     self.metrics.count(records)
-                    selected = options.wanted(records)
+                    selected = options.stage(records)
                     for output in self._outputs:
                         output.put(selected)
                 self._time(works)

@@ -16,7 +16,7 @@ from apptell.names.dns import DnsReader
 from apptell.service.work import DECIDED, EARLY, ENDED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from apptell.capture import PacketBatch
     from apptell.flows import FlowBatch, FlowOptions
@@ -47,6 +47,7 @@ class PacketPath:
         evidence: learns from the packets and is asked about each flow as it is handed out, by the thread that
             read its packets: what it says depends on the packets alone.
         evidence_lock: held while it is used, where several threads share it.
+        watch: also called with the decoded packets before they become part of flows.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class PacketPath:
         *,
         evidence: Evidence | None = None,
         evidence_lock: threading.Lock | None = None,
+        watch: Callable[[HeaderBatch], None] | None = None,
     ) -> None:
         self.source = source
         self.packets = 0
@@ -75,10 +77,11 @@ class PacketPath:
         self._evidence = evidence
         self._evidence_lock = evidence_lock or threading.Lock()
         self._read_answers = DnsReader()
+        self._also_watch = watch
         self._assembly = Assembly(
             replace(options, reports_once=True, lists_order=evidence is not None),
             add_names=add_names,
-            watch=None if evidence is None else self._watch,
+            watch=None if evidence is None and watch is None else self._watch,
         )
         self._table = self._assembly.table
         self.open_totals = self._table.open_totals()
@@ -141,8 +144,12 @@ class PacketPath:
 
     def _watch(self, headers: HeaderBatch) -> None:
         """Learns from the DNS answers of packets before these become part of flows."""
+        if self._also_watch is not None:
+            self._also_watch(headers)
+        if self._evidence is None:
+            return
         answers = self._read_answers(headers)
-        if self._evidence is not None and len(answers):
+        if len(answers):
             with self._evidence_lock:
                 self._evidence.learn(answers)
 

@@ -15,7 +15,7 @@ from apptell.records.values import rfc3339
 ECS_VERSION: Final = "8.11.0"
 _OWN: Final = (
     "outcome", "app_name", "category", "service", "service_kind", "evidence", "dns_name", "best_guess",
-    "confidence", "runner_up", "threshold", "model", "revised",
+    "confidence", "runner_up", "threshold", "model", "revised", "client_name",
 )  # fmt: skip
 
 
@@ -58,7 +58,12 @@ class Ecs(EventForm):
             "source": client | to_server,
             "destination": server | to_client | {"domain": row["server_name"] or row["http_host"]},
             "tls": {"client": {"server_name": row["server_name"]}} if row["server_name"] else None,
-            "observer": {"product": "apptell", "type": "sensor", "version": __version__},
+            "observer": {
+                "name": row["sensor"],
+                "product": "apptell",
+                "type": "sensor",
+                "version": __version__,
+            },
             "apptell": {
                 **{name: row[name] for name in _OWN},
                 "connection_id": str(row["connection_id"]),

@@ -37,9 +37,13 @@ class Eve(EventForm):
             "proto": (row["protocol"] or "").upper(),
             "community_id": row["community_id"],
         }
+        if row["sensor"] is not None:
+            event["host"] = row["sensor"]
         if is_decided:
             event["app_id"] = {name: row[name] for name in _APP_ID}
             event["app_id"]["connection_id"] = str(row["connection_id"])
+            if row["client_name"] is not None:
+                event["app_id"]["client_name"] = row["client_name"]
         event["flow"] = {
             "pkts_toserver": row["packets_to_server"],
             "pkts_toclient": row["packets_to_client"],

@@ -50,11 +50,14 @@ FIELDS: Final = (
     ("ja4", "string"),
     ("model", "string"),
     ("revised", "bool"),
+    ("client_name", _NAME),
+    ("sensor", "string"),
 )
 """The log's fields and their types, in order."""
 _AS_THEY_ARE: Final = (
     "community_id", "event", "outcome", "app", "app_name", "category", "service", "service_kind", "evidence",
     "best_guess", "confidence", "server_name", "http_host", "dns_name", "ja4", "model", "revised",
+    "client_name", "sensor",
 )  # fmt: skip
 _EMPTY, _UNSET, _COMMENT = "(empty)", "-", "#"
 

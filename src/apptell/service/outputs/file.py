@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from apptell.errors import UsageError
 from apptell.files import open_append
-from apptell.records.schema import LIVE_RECORD
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,7 +60,7 @@ class LineFile:
         begin = os.fstat(self._handle).st_size if self._is_regular else 0
         # an old file is empty when logrotate has copied and truncated it
         owes_header = begin == 0 if self._is_regular else self._owes_header
-        text = (self._form.header(LIVE_RECORD) if owes_header else "") + self._form.text(batch)
+        text = (self._form.header(batch.schema) if owes_header else "") + self._form.text(batch)
         if self._path is None:
             sys.stdout.write(text)
             sys.stdout.flush()

@@ -10,7 +10,6 @@ from urllib.parse import parse_qsl
 
 from apptell.errors import OutputError, UsageError
 from apptell.files import PRIVATE, make_folder, new_file
-from apptell.records.schema import LIVE_RECORD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +89,7 @@ class Folder:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
         path = self._folder / f"apptell-{stamp}{(*self._form.suffixes, '')[0]}"
         with new_file(path, mode=PRIVATE) as stream:
-            writer = self._form.writer(stream, LIVE_RECORD)
+            writer = self._form.writer(stream, self._waiting[0].schema)
             for batch in self._waiting:
                 writer.write(batch)
             writer.close()

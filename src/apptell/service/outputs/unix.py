@@ -6,7 +6,6 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import OutputError, UsageError
-from apptell.records.schema import LIVE_RECORD
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +41,7 @@ class UnixSocket:
                 self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
                 self._socket.settimeout(TIMEOUT_S)
                 self._socket.connect(self._path)
-                self._socket.sendall(self._form.header(LIVE_RECORD).encode())
+                self._socket.sendall(self._form.header(batch.schema).encode())
             self._socket.sendall(self._form.text(batch).encode())
         except OSError as error:
             self.close()
