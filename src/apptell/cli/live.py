@@ -178,8 +178,8 @@ def live(
     stop = threading.Event()
     with ExitStack() as stack:
         if address is not None:
-            server = stack.enter_context(MetricsServer(address, counts))
-            note(f"Metrics: http://{address[0]}:{server.port}/metrics")
+            served = stack.enter_context(MetricsServer(address, counts))
+            note(f"Metrics: http://{address[0]}:{served.port}/metrics")
         warm_up(options, deciders.model, deciders.evidence)
         opened = chosen.open()
         for each in opened:

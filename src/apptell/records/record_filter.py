@@ -189,7 +189,8 @@ def _is_within(addresses: pa.Array, networks: Sequence[Network]) -> NDArray[np.b
         for address in encoded.dictionary.to_pylist()
     ]
     places = encoded.indices.fill_null(len(known)).to_numpy(zero_copy_only=False)
-    return np.array([*known, False], dtype=np.bool_)[places]
+    found: NDArray[np.bool_] = np.array([*known, False], dtype=np.bool_)[places]
+    return found
 
 
 def is_within(address: str, networks: Sequence[Network]) -> bool:
