@@ -152,7 +152,7 @@ def test_records_have_names_of_clients_and_the_sensor(run: Run, tmp_path: Path) 
 
 
 def test_the_local_side_is_the_client_where_no_packet_shows_it(run: Run, tmp_path: Path) -> None:
-    """Both sides have public addresses and ports of applications; the first packet comes from the other side."""
+    """Both sides have public addresses and ports of applications."""
     path = tmp_path / "middle.pcap"
     packets = conversation(
         ("203.0.113.9", 9000),
