@@ -94,7 +94,7 @@ def record_stage(
         UsageError: the file of clients cannot be read, or a word other than on and off.
     """
     from apptell.errors import UsageError
-    from apptell.records.clients import ClientNames, read_clients
+    from apptell.records.known_clients import ClientNames, read_clients
     from apptell.records.stage import RecordStage
 
     if client_names not in ("on", "off"):

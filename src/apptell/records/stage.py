@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apptell.packets import HeaderBatch
-    from apptell.records.clients import ClientNames
+    from apptell.records.known_clients import ClientNames
 
 
 @dataclass(frozen=True, slots=True)

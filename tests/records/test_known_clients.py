@@ -9,7 +9,7 @@ from apptell.capture import PacketBatch, open_capture
 from apptell.errors import UsageError
 from apptell.names.client_names import ClientName, ClientNameReader
 from apptell.packets import decode
-from apptell.records.clients import ClientNames, read_clients
+from apptell.records.known_clients import ClientNames, read_clients
 from apptell.records.stage import RecordStage
 from apptell.testing import START_NS, Packet, pcap_bytes, udp_frame
 
