@@ -1,14 +1,13 @@
 """Options that select records, which mean the same for every verb that writes records of flows."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Mapping
 
-    from apptell.records.record_filter import RecordFilter
     from apptell.records.stage import RecordStage
 
 _NETWORK = "Only flows whose {} is in this network; repeatable."
@@ -86,52 +85,37 @@ Sensor = Annotated[
 
 
 def record_stage(
-    wanted: "RecordFilter", clients: Path | None, client_names: str, sensor: str | None
+    options: "Mapping[str, Any]", known_apps: "Collection[str] | None" = None
 ) -> "RecordStage":
     """What happens to records before they are written.
 
+    Args:
+        options: a verb's options by their parameters' names, those of this module among them.
+        known_apps: ids of the apps that verdicts can name.
+
     Raises:
-        UsageError: the file of clients cannot be read, or a word other than on and off.
+        UsageError: an unknown app or kind of evidence, no network, conditions that no record meets, a file of
+            clients that cannot be read, or a word other than on and off.
     """
     from apptell.errors import UsageError
     from apptell.records.known_clients import ClientNames, read_clients
+    from apptell.records.record_filter import parse_filter
     from apptell.records.stage import RecordStage
 
-    if client_names not in ("on", "off"):
-        raise UsageError(f"--client-names: {client_names!r} is neither on nor off")
-    listed = [] if clients is None else read_clients(clients)
-    reads = client_names == "on"
-    names = ClientNames(listed, reads_packets=reads) if listed or reads else None
-    return RecordStage(wanted, names, sensor)
-
-
-def record_filter(
-    app: list[str] | None = None,
-    category: list[str] | None = None,
-    client: list[str] | None = None,
-    server: list[str] | None = None,
-    evidence_is: list[str] | None = None,
-    min_confidence: float | None = None,
-    *,
-    only_named: bool = False,
-    not_named: bool = False,
-    known_apps: "Collection[str] | None" = None,
-) -> "RecordFilter":
-    """The filter that the options describe.
-
-    Raises:
-        UsageError: an unknown app or kind of evidence, no network, or conditions that no record meets.
-    """
-    from apptell.records.record_filter import parse_filter
-
-    return parse_filter(
-        apps=app or (),
-        categories=category or (),
-        clients=client or (),
-        servers=server or (),
-        evidence=evidence_is or (),
-        min_confidence=min_confidence,
-        only_named=only_named,
-        not_named=not_named,
+    wanted = parse_filter(
+        apps=options["app"] or (),
+        categories=options["category"] or (),
+        clients=options["client"] or (),
+        servers=options["server"] or (),
+        evidence=options["evidence_is"] or (),
+        min_confidence=options["min_confidence"],
+        only_named=options["only_named"],
+        not_named=options["not_named"],
         known_apps=known_apps,
     )
+    if options["client_names"] not in ("on", "off"):
+        raise UsageError(f"--client-names: {options['client_names']!r} is neither on nor off")
+    listed = [] if options["clients"] is None else read_clients(options["clients"])
+    reads = options["client_names"] == "on"
+    names = ClientNames(listed, reads_packets=reads) if listed or reads else None
+    return RecordStage(wanted, names, options["sensor"])

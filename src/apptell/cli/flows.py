@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from apptell.cli.filter_options import Local, OfClient, OfServer, record_filter
+from apptell.cli.filter_options import Local, OfClient, OfServer
 from apptell.cli.notes import note_evicted, refuse_no_flows
 from apptell.cli.screen import note, on_terminal, until_interrupted
 from apptell.cli.shared_options import (
@@ -53,11 +53,12 @@ def flows(
         apptell flows captures/ -o flows.parquet --columns core,segments
     """
     from apptell.names import read_flows
+    from apptell.records.record_filter import parse_filter
     from apptell.records.schema import flow_record_schema, flow_records
     from apptell.records.text_table import FLOW_COLUMNS
     from apptell.records.writers import choose_form, open_writer
 
-    wanted = record_filter(client=client, server=server)
+    wanted = parse_filter(clients=client or (), servers=server or ())
     groups = tuple(name.strip() for name in columns.split(",") if name.strip())
     options = flow_options(
         mode,

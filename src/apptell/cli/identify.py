@@ -19,7 +19,6 @@ from apptell.cli.filter_options import (
     OfServer,
     OnlyNamed,
     Sensor,
-    record_filter,
     record_stage,
 )
 from apptell.cli.notes import note_evicted, note_other_lengths, refuse_no_flows
@@ -57,9 +56,11 @@ if TYPE_CHECKING:
     from apptell.records.stage import RecordStage
     from apptell.records.summary import FlowCounts
     from apptell.verdicts import Deciders, VerdictBatch
+    from apptell.verdicts.context import WholeContext
 
 
 def identify(
+    typed: typer.Context,
     captures: Captures,
     model: ModelFolder = None,
     evidence: EvidenceText = None,
@@ -106,31 +107,20 @@ def identify(
         apptell identify phone.pcap
         tcpdump -i any -w - | apptell identify - --format jsonl
     """
-    from apptell.errors import UsageError
     from apptell.names import read_flows
     from apptell.records.schema import VERDICT_RECORD, verdict_records
     from apptell.records.summary import SUMMARY_RECORD, Summary
     from apptell.records.text_table import SUMMARY_COLUMNS, VERDICT_COLUMNS
     from apptell.records.writers import choose_form, open_writer
-    from apptell.verdicts import check_threshold, identify_flows, whole_context
+    from apptell.verdicts import check_threshold, identify_flows
 
     chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
     check_threshold(threshold)
     rate = unknown_rate(unknown)
     deciders = load_deciders(evidence, model, catalogue, context, transport, rate)
     used = deciders.model
-    wanted = record_filter(
-        app,
-        category,
-        client,
-        server,
-        evidence_is,
-        min_confidence,
-        only_named=only_named,
-        not_named=not_named,
-        known_apps=deciders.apps,
-    )
-    stage = record_stage(wanted, clients, client_names, sensor)
+    stage = record_stage(typed.params, deciders.apps)
+    wanted = stage.wanted
     options = flow_options(
         mode,
         transport=deciders.transports,
@@ -140,27 +130,12 @@ def identify(
         active_timeout_s=active_timeout,
         local=local,
     )
-    around = None
-    if deciders.context is not None and used is not None:
-        if follow:
-            raise UsageError("--context waits for the last flow: leave out --follow, or use live")
-        around = whole_context(deciders.context, used)
+    around = _around(deciders, follow=follow)
     if out:
-        if form is not None or output is not None or summary:
-            raise UsageError("--out is not for --output, --format or --summary")
-        if around is not None:
-            raise UsageError("--out and --context: live --replay CAPTURE --speed max has both")
+        _refuse_with_out(form is not None or output is not None or summary, around)
         places = out_places(out, raw_csv=raw_csv)
         _identify_as_live(
-            captures,
-            options,
-            deciders,
-            threshold,
-            rate,
-            places,
-            stage,
-            follow=follow,
-            jobs=jobs,
+            captures, options, deciders, threshold, rate, places, stage, follow=follow, jobs=jobs
         )
         return
     schema, columns = stage.schema(VERDICT_RECORD), VERDICT_COLUMNS
@@ -204,6 +179,36 @@ def identify(
             note_evicted(reader.stats)
             note_other_lengths(used, reader.stats)
     refuse_no_flows(reader.stats)
+
+
+def _refuse_with_out(names_file: bool, around: "WholeContext | None") -> None:
+    """Refuses options that exclude ``--out``.
+
+    Raises:
+        UsageError: there is one.
+    """
+    from apptell.errors import UsageError
+
+    if names_file:
+        raise UsageError("--out is not for --output, --format or --summary")
+    if around is not None:
+        raise UsageError("--out and --context: live --replay CAPTURE --speed max has both")
+
+
+def _around(deciders: "Deciders", *, follow: bool) -> "WholeContext | None":
+    """The context of the flows of a whole capture; None without.
+
+    Raises:
+        UsageError: the capture never ends.
+    """
+    from apptell.errors import UsageError
+    from apptell.verdicts import whole_context
+
+    if deciders.context is None or deciders.model is None:
+        return None
+    if follow:
+        raise UsageError("--context waits for the last flow: leave out --follow, or use live")
+    return whole_context(deciders.context, deciders.model)
 
 
 def _identify_as_live(

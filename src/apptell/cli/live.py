@@ -23,7 +23,6 @@ from apptell.cli.filter_options import (
     OfServer,
     OnlyNamed,
     Sensor,
-    record_filter,
     record_stage,
 )
 from apptell.cli.live_source import (
@@ -149,18 +148,7 @@ def live(
     address = None if metrics is None else parse_address(metrics)
     rate = unknown_rate(unknown)
     deciders = load_deciders(evidence, model, catalogue, around, transport, rate)
-    wanted = record_filter(
-        app,
-        category,
-        client,
-        server,
-        evidence_is,
-        min_confidence,
-        only_named=only_named,
-        not_named=not_named,
-        known_apps=deciders.apps,
-    )
-    stage = record_stage(wanted, clients, client_names, sensor)
+    stage = record_stage(context.params, deciders.apps)
     if deciders.context is not None and deciders.context.both_sides:
         raise UsageError(f"--context {around}: later flows are not known yet: leave out both")
     options = replace(
