@@ -57,7 +57,10 @@ class Assembly:
             headers = self._reassembler(headers)
         if self._watch is not None:
             self._watch(headers)
-        return self.table.add(headers, capture, packets.owners)
+        if self.table.links is None:
+            return self.table.add(headers, capture, packets.owners)
+        links = self.table.links(packets, headers)
+        return self.table.add(headers, capture, packets.owners, links)
 
     def release(self) -> None:
         """Frees the memory. The counters stay; no packets may be added afterwards."""

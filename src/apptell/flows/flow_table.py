@@ -15,6 +15,7 @@ from apptell.flows.options import FlowOptions
 from apptell.flows.parts import ConnectionNames
 from apptell.flows.slabs import Slabs
 from apptell.packets.headers import TCP, UDP
+from apptell.packets.links import LinkReader
 from apptell.packets.order import PacketOrder
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _SECOND: Final = 1_000_000_000
 SWEEP_NS: Final = 20 * _SECOND
 """How often at least silent flows are looked for, by whoever asks for the order of flows."""
 _CORE: Final = frozenset({"core"})
+_NO_LINKS: Final = np.zeros(0, dtype=np.int32)
 
 OPEN_TOTALS: Final = np.dtype(
     [
@@ -82,6 +84,8 @@ class FlowTable:
         self._connection_names = ConnectionNames()
         self._swept_packets = 0
         self._slabs = Slabs()
+        self.links = LinkReader() if "link" in self._groups else None
+        """Numbers the links of packets, if the group *link* is requested."""
         self._captures: list[str] = []
         self._owners: Sequence[Owner] = ()
 
@@ -131,7 +135,11 @@ class FlowTable:
         return int(self._memory.counters["clock_ns"])
 
     def add(
-        self, headers: HeaderBatch, capture: str = "", owners: Sequence[Owner] = ()
+        self,
+        headers: HeaderBatch,
+        capture: str = "",
+        owners: Sequence[Owner] = (),
+        links: NDArray[np.int32] = _NO_LINKS,
     ) -> Iterator[FlowBatch]:
         """Adds decoded packets; yields finished flows when many are waiting or space is needed.
 
@@ -140,6 +148,7 @@ class FlowTable:
             capture: name of the capture they come from.
             owners: the owners that the packets' owner numbers refer to; the same growing list for a whole
                 capture.
+            links: the numbers of the packets' links in ``self.links``; none if these were not requested.
         """
         memory, options = self._memory, self.options
         rules = self._rules()
@@ -156,6 +165,7 @@ class FlowTable:
             headers.buffer,
             headers.whole,
             len(self._captures) - 1,
+            links,
         )
         while True:
             row, full = kernel.add_packets(packets, row, rules, memory.arrays())
@@ -247,7 +257,14 @@ class FlowTable:
         memory = self._memory
         known_after_ns = self._known_after_ns if "names" in groups else None
         batch = hand_out(
-            memory, listed, self._captures, self._owners, groups, self._slabs, known_after_ns
+            memory,
+            listed,
+            self._captures,
+            self._owners,
+            groups,
+            self._slabs,
+            known_after_ns,
+            self.links,
         )
         if self._add_names is None or "names" not in groups:
             return batch

@@ -14,10 +14,12 @@ import pyarrow as pa
 from apptell.flows.addresses import ADDRESS_TEXT, write_addresses
 from apptell.flows.clients import find_clients
 from apptell.flows.community_id import community_ids
+from apptell.flows.rare_columns import audit_columns, bits, link_columns, owner_columns
 from apptell.flows.schema import (
     CLIENT_RULES,
+    COLUMNS,
     END_REASONS,
-    GROUPS,
+    LINK,
     MAX_SEGMENTS,
     MAX_SEQUENCE,
     ORDER,
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.capture.batch import Owner
+    from apptell.packets.links import LinkReader
 
 
 _BY_CLOSE, _BY_RESET = END_REASONS.index("closed"), END_REASONS.index("reset")
@@ -230,6 +233,7 @@ def hand_out(
     groups: frozenset[str],
     slabs: Slabs,
     known_after_ns: int | None = None,
+    links: LinkReader | None = None,
 ) -> FlowBatch:
     """Converts flow records to a FlowBatch with the requested column groups.
 
@@ -238,10 +242,11 @@ def hand_out(
         ready: the records of the flows, shape (n,).
         captures: names that the records' capture numbers stand for.
         owners: what the records' owner numbers stand for.
-        groups: of ``schema.GROUPS``; *core* is always there.
+        groups: of ``schema.COLUMNS``; *core* is always there.
         slabs: memory of earlier batches.
         known_after_ns: how long after its last packet a flow whose verdict was never due is surely handed out;
             with it the columns ``schema.ORDER`` come too.
+        links: what the records' link numbers stand for.
     """
     n, records = len(ready), memory.records
     ends = _Ends(memory, ready) if "segments" in groups else None
@@ -291,14 +296,16 @@ def hand_out(
     columns["server_address"] = server_text
     columns["server_port"] = server_ports
     columns["client_by"] = pa.DictionaryArray.from_arrays(rules, _RULES, safe=False)
-    columns["has_handshake"] = _bits(handshake)
+    columns["has_handshake"] = bits(handshake)
     columns["end_reason"] = pa.DictionaryArray.from_arrays(reasons, _REASONS, safe=False)
     if ends is not None:
         columns.update(_segments(slab, ends, memory, ready, client))
     if "labels" in groups:
-        columns.update(_owners(owners, records, ready))
+        columns.update(owner_columns(owners, records, ready))
     if "audit" in groups:
-        columns.update(_audit(records, ready, client))
+        columns.update(audit_columns(records, ready, client))
+    if "link" in groups and links is not None:
+        columns.update(link_columns(links, records, ready, client))
     if known_after_ns is not None:
         columns.update(_order(records, ready, known_after_ns))
     schema = _schema(groups, has_order=known_after_ns is not None)
@@ -311,8 +318,10 @@ def hand_out(
 
 @lru_cache(maxsize=32)
 def _schema(groups: frozenset[str], *, has_order: bool) -> pa.Schema:
-    wanted = {name for group in groups | {"core"} for name in GROUPS[group]}
+    wanted = {name for group in groups | {"core"} for name in COLUMNS[group]}
     fields = [field for field in SCHEMA if field.name in wanted]
+    if "link" in groups:
+        fields += [pa.field(name, kind) for name, kind in LINK.items()]
     if has_order:
         fields += [pa.field(name, kind) for name, kind in ORDER.items()]
     return pa.schema(fields, SCHEMA.metadata)
@@ -326,11 +335,6 @@ def _order(
     never_due = known == 0
     known[never_due] = records["clock_ns"][ready[never_due]] + known_after_ns
     return {"start_place": pa.array(records["start_place"][ready]), "known_place": pa.array(known)}
-
-
-def _bits(values: NDArray[np.bool_]) -> pa.Array:
-    packed = pa.py_buffer(np.packbits(values, bitorder="little"))
-    return pa.Array.from_buffers(pa.bool_(), len(values), [None, packed])
 
 
 def _names(names: Sequence[str], codes: pa.Array) -> pa.Array:
@@ -413,38 +417,10 @@ def _segments(
     blobs = pa.BinaryArray.from_buffers(pa.binary(), m, [None, starts, payload])
     return {
         "segment_length": pa.ListArray.from_arrays(by_segment, lengths),
-        "segment_to_server": pa.ListArray.from_arrays(by_segment, _bits(to_server)),
+        "segment_to_server": pa.ListArray.from_arrays(by_segment, bits(to_server)),
         "segment_time_ns": pa.ListArray.from_arrays(by_segment, times),
         "segment_offset": pa.ListArray.from_arrays(by_segment, offsets),
         "segment_bytes": pa.ListArray.from_arrays(by_segment, blobs),
         "sequence_length": pa.ListArray.from_arrays(by_entry, signed_lengths),
         "sequence_gap_us": pa.ListArray.from_arrays(by_entry, gaps),
     }
-
-
-def _owners(
-    owners: Sequence[Owner], records: NDArray[Any], ready: NDArray[np.int32]
-) -> dict[str, pa.Array]:
-    conflict = _bits(records["owner_conflict"][ready] != 0)
-    if not owners:
-        return {"owner_conflict": conflict}
-    numbers = records["owner"][ready]
-    codes = pa.array(numbers, mask=numbers < 0)
-    return {
-        "owner_uid": pa.array([owner.uid for owner in owners], pa.int32()).take(codes),
-        "owner_package": pa.array([owner.package for owner in owners], pa.string()).take(codes),
-        "owner_name": pa.array([owner.name for owner in owners], pa.string()).take(codes),
-        "owner_conflict": conflict,
-    }
-
-
-def _audit(
-    records: NDArray[Any], ready: NDArray[np.int32], client: NDArray[np.int64]
-) -> dict[str, pa.Array]:
-    columns = {}
-    for column, name in (("ttl", "ttl"), ("sequence", "first_sequence"), ("checksum", "checksum")):
-        pair = records[name][ready]  # (n, 2)
-        rows = np.arange(len(ready))
-        columns[f"client_{column}"] = pa.array(pair[rows, client])
-        columns[f"server_{column}"] = pa.array(pair[rows, 1 - client])
-    return columns

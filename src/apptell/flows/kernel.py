@@ -72,6 +72,8 @@ class Packets(NamedTuple):
     """The bytes that they point into where ``is_whole`` is set."""
     capture: int
     """The capture's number."""
+    links: NDArray[np.int32]
+    """The numbers of their links (``packets.links``), shape (n,); empty if not requested."""
 
 
 class FlowRules(NamedTuple):
@@ -107,7 +109,7 @@ def add_packets(packets, first_row, rules, memory):
     """
     # Arrays are taken out of the tuples once: inside the loop that would count references, which costs more
     # than the rest of a packet's work.
-    rows, places, buffer, whole, capture = packets
+    rows, places, buffer, whole, capture, links = packets
     records, buckets, secret, arena, arena32, arena64 = memory[:6]
     free_records, service_ports, ready, young, early, counters = memory[6:]
     max_occupied = len(buckets) // 4 * 3
@@ -156,6 +158,7 @@ def add_packets(packets, first_row, rules, memory):
                 end_flow(before, reason, records, ready, counters)
             record = take_record(before, bucket, records, buckets, free_records, counters)
             begin_flow(records[record], header, places[row], key, way, capture)
+            records[record].link = links[row] if len(links) > 0 else -1
             if fate == BEGINS_CONNECTION:
                 begin_connection(records[record], header, key)
             else:
@@ -314,7 +317,7 @@ def begin_flow(flow, header, place, key, way, capture):
         flow.payload_bytes[side] = 0
         flow.decided_packets[side] = 0
         flow.decided_bytes[side] = 0
-        flow.seen[side] = 0
+        flow.flags[side] = 0
         flow.ttl[side] = 0  # of a direction without packets too
         flow.first_sequence[side] = 0
         flow.checksum[side] = 0
@@ -374,10 +377,10 @@ def count_packet(flow, header, way, counters):
             flow.owner_conflict = 1
         else:
             flow.owner = header.owner
-    flow.packets[way] += 1
-    flow.bytes[way] += np.int64(header.ip_bytes)
-    if not flow.seen[way]:
-        flow.seen[way] = 1
+    if flow.packets[way] == 0:
         flow.ttl[way] = header.ttl
         flow.first_sequence[way] = header.sequence
         flow.checksum[way] = header.checksum
+    flow.packets[way] += 1
+    flow.bytes[way] += np.int64(header.ip_bytes)
+    flow.flags[way] |= header.flags

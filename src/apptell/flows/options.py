@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network  # noqa: TC003 - get_type_hints r
 from typing import Final, Literal
 
 from apptell.errors import UsageError
-from apptell.flows.schema import DECISION_SEGMENTS, GROUPS, MAX_SEGMENTS, MAX_SEQUENCE
+from apptell.flows.schema import COLUMNS, DECISION_SEGMENTS, MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.packets.headers import TCP, UDP
 
 _MAX_TIMEOUT_S: Final = 1e9
@@ -50,7 +50,7 @@ class FlowOptions:
     segment_memory: int = 192 << 20
     """Bytes for kept payload; when they are full the oldest flows go first, counted."""
     groups: tuple[str, ...] = ("core", "segments", "names", "labels")
-    """Column groups to fill, of ``schema.GROUPS``."""
+    """Column groups to fill, of ``schema.COLUMNS``."""
     local: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks of clients: the side in them is the client, unless a handshake or the first bytes
     show who is."""
@@ -102,6 +102,6 @@ class FlowOptions:
             )
         if not 0 <= self.tunnels <= 8:
             raise UsageError(f"tunnel depth {self.tunnels} is not 0 to 8")
-        unknown = set(self.groups) - set(GROUPS)
+        unknown = set(self.groups) - set(COLUMNS)
         if unknown:
-            raise UsageError(f"unknown column group {sorted(unknown)[0]!r}: {', '.join(GROUPS)}")
+            raise UsageError(f"unknown column group {sorted(unknown)[0]!r}: {', '.join(COLUMNS)}")

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.errors import DatasetError
+from apptell.flows.list_columns import binary_parts, list_numbers, list_offsets, list_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -136,6 +137,17 @@ ORDER: Final = {  # what was known when. Consumer: verdicts.evidence; never stor
     "start_place": pa.int64(),  # of the first packet in the capture's order (packets.order), ns since 1970 UTC
     "known_place": pa.int64(),  # from which on later flows may know this one's names
 }
+LINK: Final = {  # of the first packet, but for flags and state; filled on request, never stored
+    "client_mac": pa.string(),
+    "server_mac": pa.string(),
+    "vlan": pa.int32(),  # outermost VLAN id
+    "inner_vlan": pa.int32(),
+    "tunnel": pa.string(),  # the outermost tunnel with its number, such as vxlan:5001
+    "interface": pa.int32(),  # number within the capture
+    "flags_to_server": pa.uint8(),  # TCP flags of all packets, joined by or
+    "flags_to_client": pa.uint8(),
+    "conn_state": pa.string(),  # as Zeek's conn.log has it; of this flow's packets
+}
 GROUPS: Final = {
     "core": CORE,
     "segments": SEGMENTS,
@@ -147,7 +159,9 @@ SCHEMA: Final = pa.schema(
     [pa.field(name, kind) for group in GROUPS.values() for name, kind in group.items()],
     metadata={"apptell.flow_schema": str(SCHEMA_VERSION)},
 )
-_FIELDS: Final = {field.name: field for field in (*SCHEMA, *pa.schema(ORDER))}
+COLUMNS: Final = {**GROUPS, "link": LINK}
+"""Groups that flows can be asked for; those of GROUPS are stored."""
+_FIELDS: Final = {field.name: field for field in (*SCHEMA, *pa.schema({**ORDER, **LINK}))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,21 +371,21 @@ class FlowBatch:
     def segments(self) -> SegmentColumns:
         """The kept segments as flat NumPy arrays."""
         lengths = self.column("segment_length")
-        first = _offsets(lengths) - _offsets(lengths)[0]
-        length = _numbers(lengths, np.int32)
-        to_server = _numbers(self.column("segment_to_server"), np.bool_)
-        start, buffer = _binary(_values(self.column("segment_bytes")))
+        first = list_offsets(lengths) - list_offsets(lengths)[0]
+        length = list_numbers(lengths, np.int32)
+        to_server = list_numbers(self.column("segment_to_server"), np.bool_)
+        start, buffer = binary_parts(list_values(self.column("segment_bytes")))
         return SegmentColumns(
             first,
             length,
             to_server,
-            _numbers(self.column("segment_time_ns"), np.int64),
-            self._segment_offsets(first, length, to_server),
+            list_numbers(self.column("segment_time_ns"), np.int64),
+            self._segmentlist_offsets(first, length, to_server),
             start,
             buffer,
         )
 
-    def _segment_offsets(
+    def _segmentlist_offsets(
         self, first: NDArray[np.int64], length: NDArray[np.int32], to_server: NDArray[np.bool_]
     ) -> NDArray[np.int32]:
         """The column ``segment_offset``; flows without it (earlier datasets) count as sent in order."""
@@ -380,11 +394,11 @@ class FlowBatch:
         is_known = np.zeros(n, dtype=bool)
         if self._batch.schema.get_field_index("segment_offset") >= 0:
             column = self.column("segment_offset")
-            known = _numbers(column, np.int32)
-            is_known = np.diff(_offsets(column)) == np.diff(first)
+            known = list_numbers(column, np.int32)
+            is_known = np.diff(list_offsets(column)) == np.diff(first)
             if is_known.all():
                 return known
-            known = known[np.repeat(is_known, np.diff(_offsets(column)))]
+            known = known[np.repeat(is_known, np.diff(list_offsets(column)))]
         offsets = np.zeros(len(length), dtype=np.int64)
         for side in (True, False):
             before = np.concatenate([[0], np.cumsum(np.where(to_server == side, length, 0))])
@@ -396,11 +410,11 @@ class FlowBatch:
     def sequences(self) -> SequenceColumns:
         """Signed lengths and gaps as flat NumPy arrays."""
         length = self.column("sequence_length")
-        first = _offsets(length)
+        first = list_offsets(length)
         return SequenceColumns(
             first - first[0],
-            _numbers(length, np.int32),
-            _numbers(self.column("sequence_gap_us"), np.int64),
+            list_numbers(length, np.int32),
+            list_numbers(self.column("sequence_gap_us"), np.int64),
         )
 
     @staticmethod
@@ -413,38 +427,3 @@ class FlowBatch:
         table = pa.Table.from_batches([batch.to_arrow() for batch in batches]).combine_chunks()
         merged = table.to_batches()
         return FlowBatch(merged[0] if merged else batches[0].to_arrow().slice(0, 0))
-
-
-def _offsets(lists: pa.ListArray) -> NDArray[np.int64]:
-    """List offsets, shape (n + 1,), int64; a null list counts as empty."""
-    if lists.null_count:
-        lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
-        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return np.asarray(lists.offsets.to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def _values(lists: pa.ListArray) -> pa.Array:
-    """The elements of all lists without a copy if no list is null, which is faster than ``flatten``."""
-    if lists.null_count or not len(lists):
-        return lists.flatten()
-    offsets = lists.offsets
-    begin = offsets[0].as_py()
-    return lists.values.slice(begin, offsets[len(lists)].as_py() - begin)
-
-
-def _numbers(lists: pa.ListArray, dtype: Any) -> NDArray[Any]:
-    """The elements of all lists as one array."""
-    return np.asarray(_values(lists).to_numpy(zero_copy_only=False), dtype=dtype)
-
-
-def _binary(blobs: pa.BinaryArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Offsets and bytes of a binary array, offsets from 0; views of its buffers."""
-    n = len(blobs)
-    _, offsets, data = blobs.buffers()
-    if n == 0 or offsets is None:
-        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
-    at = np.frombuffer(offsets, dtype=np.int32)[blobs.offset : blobs.offset + n + 1].astype(
-        np.int64
-    )
-    raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
-    return at - at[0], raw[at[0] : at[-1]]

@@ -63,7 +63,7 @@ FLOW: Final = np.dtype(
         ("has_next", np.uint8, (2,)),
         ("has_initial", np.uint8, (2,)),  # 1: a SYN was seen; 2: only the peer's SYN-ACK
         ("has_acknowledged", np.uint8, (2,)),
-        ("seen", np.uint8, (2,)),
+        ("flags", np.uint8, (2,)),  # TCP flags of all packets
         ("n_holes", np.uint8, (2,)),
         ("client", np.uint8),  # 0 unknown, 1 A, 2 B
         ("client_rule", np.uint8),  # how that is known, a place in schema.CLIENT_RULES
@@ -113,7 +113,8 @@ FLOW: Final = np.dtype(
         # blocks of the first kept segment beyond those of ``segment``, each names the next, and of the last one
         ("first_more", np.int32),
         ("last_more", np.int32),
-        ("padding", np.uint8, (12,)),  # to seven cache lines
+        ("link", np.int32),  # of the first packet, as ``packets.links`` numbers it; -1 unknown
+        ("padding", np.uint8, (8,)),  # to seven cache lines
     ],
     align=True,
 )

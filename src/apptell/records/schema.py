@@ -30,8 +30,8 @@ VERDICT, END = "verdict", "end"
 PROTOCOL_NAMES: Final = {6: "tcp", 17: "udp"}
 RENAMED: Final = {"start_ns": "time", "end_ns": "end_time"}
 """Columns of a verdict that have another name in its record, where they are timestamps."""
-ADDED: Final = ("client_name", "sensor")
-"""Columns that ``stage.RecordStage`` adds to records."""
+ADDED: Final = (*flow_schema.LINK, "client_name", "sensor")
+"""Columns that records have on request, behind the others."""
 _TIME: Final = pa.timestamp("ns", tz="UTC")
 _SHARE: Final = pa.float64()
 
@@ -90,6 +90,25 @@ def verdict_records(verdicts: VerdictBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(_verdict_columns(verdicts), schema=VERDICT_RECORD)
 
 
+LINK_FIELDS: Final = tuple(pa.field(name, kind) for name, kind in flow_schema.LINK.items())
+"""Columns that the records of all flows have behind those of a verdict."""
+
+
+def with_link(records: pa.RecordBatch, flows: FlowBatch | None) -> pa.RecordBatch:
+    """Records with the columns ``LINK_FIELDS``.
+
+    Args:
+        records: n records.
+        flows: the flows that they are of, with the group *link*; None for nulls.
+    """
+    n = records.num_rows
+    columns = [
+        pa.nulls(n, each.type) if flows is None else flows.column(each.name) for each in LINK_FIELDS
+    ]
+    schema = pa.schema([*records.schema, *LINK_FIELDS], metadata=records.schema.metadata)
+    return pa.RecordBatch.from_arrays([*records.columns, *columns], schema=schema)
+
+
 def live_records(
     verdicts: VerdictBatch, event: str, end_reason: pa.Array | None = None
 ) -> pa.RecordBatch:
@@ -116,9 +135,9 @@ def _verdict_columns(verdicts: VerdictBatch) -> list[pa.Array]:
 
 def flow_record_schema(groups: Sequence[str]) -> pa.Schema:
     """The columns of a flow's record for some column groups: those of the flow schema itself."""
-    names = [name for group in groups for name in flow_schema.GROUPS[group]]
+    kinds = {k: v for group in groups for k, v in flow_schema.COLUMNS[group].items()}
     return pa.schema(
-        [flow_schema.SCHEMA.field(name) for name in names],
+        [pa.field(name, kind) for name, kind in kinds.items()],
         metadata=flow_schema.SCHEMA.metadata,
     )
 

@@ -22,6 +22,7 @@ from apptell.verdicts.schema import (
     NAMED,
     NO_EVIDENCE,
     SCHEMA,
+    TOO_FEW,
     UNLEARNED_TRANSPORT,
     VerdictBatch,
 )
@@ -147,6 +148,9 @@ def decide_without_model(
         if found is not None:
             is_unlearned &= ~found.is_app
         outcome = pc.if_else(pa.array(is_unlearned), UNLEARNED_TRANSPORT, outcome)
+    is_few = pa.array(flows.payload_packets < (2 if found is None else 1))
+    is_open = pc.is_in(outcome, pa.array([NO_EVIDENCE, UNLEARNED_TRANSPORT]))
+    outcome = pc.if_else(pc.and_(is_few, is_open), TOO_FEW, outcome)
     columns |= {"outcome": outcome} if stack is None else {"outcome": outcome, "stack": stack}
     return _verdicts(flows, columns, packets)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from apptell.errors import ApptellError, UsageError
 from apptell.flows import FlowOptions
-from apptell.flows.schema import DECISION_SEGMENTS, ORDER, FlowBatch
+from apptell.flows.schema import DECISION_SEGMENTS, LINK, ORDER, FlowBatch
 from apptell.names import read_flows
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
 from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide, decide_without_model
@@ -47,7 +47,7 @@ NEEDED: Final = frozenset(
     }
 )
 """Columns of a flow that a verdict and its records need once the model has seen the flow."""
-_LIGHT: Final = NEEDED | ORDER.keys()
+_LIGHT: Final = NEEDED | ORDER.keys() | LINK.keys()
 MIN_PAYLOAD_PACKETS: Final = 2
 """A model does not decide flows with fewer payload packets (Section 3.1)."""
 
@@ -209,13 +209,16 @@ def flows_and_verdicts(
     context: Context | None = None,
     evidence: Evidence | None = None,
     unknown: float | None = None,
+    all_flows: bool = False,
 ) -> Iterator[tuple[FlowBatch, VerdictBatch]]:
     """The same as ``identify_flows``, each batch with the flows that it is about.
 
     The flows have the columns ``NEEDED``; whether they have others depends on when their verdict was found.
+    With ``all_flows`` there are also verdicts on flows with too few payload packets, which teach nothing about
+    other flows.
     """
     check_rate(unknown, model)
-    begun = _begun(batches, model, evidence, early=early)
+    begun = _begun(batches, model, evidence, early=early, all_flows=all_flows)
     scored = _asked(begun, model, early=early, asks_unknown=unknown is not None)
     if context is not None:
         scored = context.reweigh(scored, keep=not early)
@@ -321,22 +324,27 @@ def whole_context(options: ContextOptions, model: Model) -> WholeContext:
 
 
 def _begun(
-    batches: Iterable[FlowBatch], model: Model | None, evidence: Evidence | None, *, early: bool
+    batches: Iterable[FlowBatch],
+    model: Model | None,
+    evidence: Evidence | None,
+    *,
+    early: bool,
+    all_flows: bool,
 ) -> Iterator[Scored]:
     """The flows that a verdict is given on, with what their names say."""
     least = least_payload_packets(evidence, early=early)
     for batch in batches:
         flows = batch if model is not None else _without_payload(batch)
         enough = flows.payload_packets >= least
-        if not enough.all():
-            flows = flows.filter(enough)
-        if not len(flows):
-            continue
-        if evidence is None:
-            yield Scored(flows, None)
-        else:
-            found = evidence.begin(flows, is_remembered=not early)
-            yield Scored(found.flows, None, None, found)
+        for chosen, is_enough in ((enough, True), (~enough & all_flows, False)):
+            some = flows.filter(chosen)
+            if not len(some):
+                continue
+            if evidence is None:
+                yield Scored(some, None)
+            else:
+                found = evidence.begin(some, is_remembered=is_enough and not early)
+                yield Scored(found.flows, None, None, found)
 
 
 def _asked(

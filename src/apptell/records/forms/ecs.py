@@ -15,7 +15,7 @@ from apptell.records.values import rfc3339
 ECS_VERSION: Final = "8.11.0"
 _OWN: Final = (
     "outcome", "app_name", "category", "service", "service_kind", "evidence", "dns_name", "best_guess",
-    "confidence", "runner_up", "threshold", "model", "revised", "client_name",
+    "confidence", "runner_up", "threshold", "model", "revised", "client_name", "conn_state", "tunnel",
 )  # fmt: skip
 
 
@@ -27,8 +27,16 @@ class Ecs(EventForm):
     def event(self, row: dict[str, Any]) -> dict[str, Any]:
         """One record as an ECS document."""
         ended = row["event"] == END
-        client = {"ip": row["client_address"], "port": row["client_port"]}
-        server = {"ip": row["server_address"], "port": row["server_port"]}
+        client = {
+            "ip": row["client_address"],
+            "port": row["client_port"],
+            "mac": _mac(row["client_mac"]),
+        }
+        server = {
+            "ip": row["server_address"],
+            "port": row["server_port"],
+            "mac": _mac(row["server_mac"]),
+        }
         to_server = {"packets": row["packets_to_server"], "bytes": row["bytes_to_server"]}
         to_client = {"packets": row["packets_to_client"], "bytes": row["bytes_to_client"]}
         document = {
@@ -52,6 +60,8 @@ class Ecs(EventForm):
                 "community_id": row["community_id"],
                 "packets": row["packets_to_server"] + row["packets_to_client"],
                 "bytes": row["bytes_to_server"] + row["bytes_to_client"],
+                "vlan": _vlan(row["vlan"]),
+                "inner": None if row["inner_vlan"] is None else {"vlan": _vlan(row["inner_vlan"])},
             },
             "client": client | to_server,
             "server": server | to_client,
@@ -71,6 +81,15 @@ class Ecs(EventForm):
         }
         kept: dict[str, Any] = _without_nulls(document)
         return kept
+
+
+def _vlan(number: int | None) -> dict[str, str] | None:
+    return None if number is None else {"id": str(number)}
+
+
+def _mac(text: str | None) -> str | None:
+    """As ECS has it: upper case, with hyphens."""
+    return None if text is None else text.upper().replace(":", "-")
 
 
 def _without_nulls(value: Any) -> Any:

@@ -39,6 +39,8 @@ class Eve(EventForm):
         }
         if row["sensor"] is not None:
             event["host"] = row["sensor"]
+        if row["conn_state"] is not None:
+            event |= _link(row)
         if is_decided:
             event["app_id"] = {name: row[name] for name in _APP_ID}
             event["app_id"]["connection_id"] = str(row["connection_id"])
@@ -61,6 +63,25 @@ class Eve(EventForm):
         if any(tls.values()):
             event["tls"] = {name: value for name, value in tls.items() if value}
         return event
+
+
+def _link(row: dict[str, Any]) -> dict[str, Any]:
+    """The link layer and TCP flags, under Suricata's names."""
+    fields: dict[str, Any] = {}
+    if vlans := [vlan for vlan in (row["vlan"], row["inner_vlan"]) if vlan is not None]:
+        fields["vlan"] = vlans
+    if row["client_mac"] is not None:
+        fields["ether"] = {"src_mac": row["client_mac"], "dest_mac": row["server_mac"]}
+    if row["tunnel"] is not None:
+        fields["tunnel"] = row["tunnel"]
+    if row["protocol"] == "tcp":
+        flags = row["flags_to_server"], row["flags_to_client"]
+        fields["tcp"] = {
+            "tcp_flags": f"{flags[0] | flags[1]:02x}",
+            "tcp_flags_ts": f"{flags[0]:02x}",
+            "tcp_flags_tc": f"{flags[1]:02x}",
+        }
+    return fields
 
 
 def _timestamp(time_ns: int) -> str:

@@ -50,6 +50,12 @@ FIELDS: Final = (
     ("ja4", "string"),
     ("model", "string"),
     ("revised", "bool"),
+    ("conn_state", "string"),
+    ("orig_l2_addr", "string"),
+    ("resp_l2_addr", "string"),
+    ("vlan", "int"),
+    ("inner_vlan", "int"),
+    ("tunnel", "string"),
     ("client_name", _NAME),
     ("sensor", "string"),
 )
@@ -57,7 +63,7 @@ FIELDS: Final = (
 _AS_THEY_ARE: Final = (
     "community_id", "event", "outcome", "app", "app_name", "category", "service", "service_kind", "evidence",
     "best_guess", "confidence", "server_name", "http_host", "dns_name", "ja4", "model", "revised",
-    "client_name", "sensor",
+    "conn_state", "vlan", "inner_vlan", "tunnel", "client_name", "sensor",
 )  # fmt: skip
 _EMPTY, _UNSET, _COMMENT = "(empty)", "-", "#"
 
@@ -121,6 +127,8 @@ def zeek_values(row: dict[str, Any]) -> dict[str, Any]:
         "resp_pkts": row["packets_to_client"],
         "orig_ip_bytes": row["bytes_to_server"],
         "resp_ip_bytes": row["bytes_to_client"],
+        "orig_l2_addr": row["client_mac"],
+        "resp_l2_addr": row["server_mac"],
     } | {name: row[name] for name in _AS_THEY_ARE}
 
 

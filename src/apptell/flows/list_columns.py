@@ -1,0 +1,46 @@
+"""Reads Arrow's lists and binary columns as flat NumPy arrays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+def list_offsets(lists: pa.ListArray) -> NDArray[np.int64]:
+    """List offsets, shape (n + 1,), int64; a null list counts as empty."""
+    if lists.null_count:
+        lengths = lists.value_lengths().fill_null(0).to_numpy(zero_copy_only=False)
+        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return np.asarray(lists.offsets.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def list_values(lists: pa.ListArray) -> pa.Array:
+    """The elements of all lists without a copy if no list is null, which is faster than ``flatten``."""
+    if lists.null_count or not len(lists):
+        return lists.flatten()
+    offsets = lists.offsets
+    begin = offsets[0].as_py()
+    return lists.values.slice(begin, offsets[len(lists)].as_py() - begin)
+
+
+def list_numbers(lists: pa.ListArray, dtype: Any) -> NDArray[Any]:
+    """The elements of all lists as one array."""
+    return np.asarray(list_values(lists).to_numpy(zero_copy_only=False), dtype=dtype)
+
+
+def binary_parts(blobs: pa.BinaryArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Offsets and bytes of a binary array, offsets from 0; views of its buffers."""
+    n = len(blobs)
+    _, offsets, data = blobs.buffers()
+    if n == 0 or offsets is None:
+        return np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.uint8)
+    at = np.frombuffer(offsets, dtype=np.int32)[blobs.offset : blobs.offset + n + 1].astype(
+        np.int64
+    )
+    raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
+    return at - at[0], raw[at[0] : at[-1]]
