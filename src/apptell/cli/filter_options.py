@@ -52,6 +52,14 @@ OnlyNamed = Annotated[
 ]
 NotNamed = Annotated[bool, typer.Option("--not-named", help="Only flows of which no app is named.")]
 
+AllFlows = Annotated[
+    bool,
+    typer.Option(
+        "--all-flows",
+        help="Also flows with too few payload packets for a verdict, and MAC addresses, VLANs, tunnel, TCP "
+        "flags and conn_state of each flow.",
+    ),
+]
 Local = Annotated[
     list[str] | None,
     typer.Option(

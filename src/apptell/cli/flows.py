@@ -29,7 +29,8 @@ def flows(
         str,
         typer.Option(
             metavar="GROUPS",
-            help="Column groups, separated by commas: core, segments (payload bytes), names, labels, audit.",
+            help="Column groups, separated by commas: core, segments (payload bytes), names, labels, audit, "
+            "link (MAC addresses, VLANs, tunnel, TCP flags, conn_state).",
         ),
     ] = "core,names",
     client: OfClient = None,

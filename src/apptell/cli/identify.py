@@ -1,12 +1,15 @@
 """``apptell identify``: identifies the app behind each flow of a capture."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from apptell.cli.decider_options import load_deciders
 from apptell.cli.filter_options import (
+    AllFlows,
     ClientFile,
     ClientNamesFrom,
     EvidenceIs,
@@ -25,6 +28,7 @@ from apptell.cli.notes import note_evicted, note_other_lengths, refuse_no_flows
 from apptell.cli.outputs import Out, out_places, write_all
 from apptell.cli.screen import note, on_terminal, until_interrupted
 from apptell.cli.shared_options import (
+    VERDICT_GROUPS,
     ActiveTimeout,
     Captures,
     CatalogueFiles,
@@ -51,7 +55,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from apptell.flows import FlowBatch, FlowOptions
+    from apptell.flows import FlowBatch, FlowOptions, FlowReader
     from apptell.records.record_filter import RecordFilter
     from apptell.records.stage import RecordStage
     from apptell.records.summary import FlowCounts
@@ -78,6 +82,14 @@ def identify(
             help="Write flows, packets and bytes by app, category, service and client instead.",
         ),
     ] = False,
+    all_flows: AllFlows = False,
+    extract: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also write the packets of the selected flows to this pcapng, with the verdicts as comments.",
+        ),
+    ] = None,
     app: OfApp = None,
     category: OfCategory = None,
     client: OfClient = None,
@@ -107,12 +119,12 @@ def identify(
         apptell identify phone.pcap
         tcpdump -i any -w - | apptell identify - --format jsonl
     """
-    from apptell.names import read_flows
-    from apptell.records.schema import VERDICT_RECORD, verdict_records
+    from apptell.records.extraction import extracting
+    from apptell.records.schema import record_schema, verdict_records, with_link
     from apptell.records.summary import SUMMARY_RECORD, Summary
     from apptell.records.text_table import SUMMARY_COLUMNS, VERDICT_COLUMNS
     from apptell.records.writers import choose_form, open_writer
-    from apptell.verdicts import check_threshold, identify_flows
+    from apptell.verdicts import check_threshold
 
     chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
     check_threshold(threshold)
@@ -120,9 +132,9 @@ def identify(
     deciders = load_deciders(evidence, model, catalogue, context, transport, rate)
     used = deciders.model
     stage = record_stage(typed.params, deciders.apps)
-    wanted = stage.wanted
     options = flow_options(
         mode,
+        VERDICT_GROUPS + (("link",) if all_flows else ()),
         transport=deciders.transports,
         model=used,
         max_flows=max_flows,
@@ -131,54 +143,97 @@ def identify(
         local=local,
     )
     around = _around(deciders, follow=follow)
+    _check_extract(extract, captures, is_possible=not follow and not out)
+    job = _Job(captures, options, deciders, threshold, rate, around, stage, follow, jobs)
     if out:
         _refuse_with_out(form is not None or output is not None or summary, around)
-        places = out_places(out, raw_csv=raw_csv)
-        _identify_as_live(
-            captures, options, deciders, threshold, rate, places, stage, follow=follow, jobs=jobs
-        )
+        _identify_as_live(job, out_places(out, raw_csv=raw_csv))
         return
-    schema, columns = stage.schema(VERDICT_RECORD), VERDICT_COLUMNS
+    schema, columns = stage.schema(record_schema(with_link=all_flows)), VERDICT_COLUMNS
     if summary:
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
     order = None if summary or follow else "time"
     counts, total = Counts(), Summary()
-    asked = deciders.evidence
     with (
-        until_interrupted(follow=follow) as stop,
-        read_flows(
-            captures,
-            options,
-            follow=follow,
-            jobs=jobs,
-            stop=stop,
-            observer=asked,
-            watch=stage.watch,
-        ) as reader,
+        job.reader() as reader,
         open_writer(output, chosen, schema, columns, order_by=order) as writer,
+        extracting(extract, captures, options.tunnels) as extraction,
     ):
         try:
-            for batch in identify_flows(
-                counts.seen(reader),
-                used,
-                threshold,
-                context=around,
-                evidence=asked,
-                unknown=rate,
-            ):
-                counts.add(batch.to_arrow())
-                chosen_ones = counts.chosen(batch, wanted)
+            for flows, verdicts in job.verdicts(reader, counts):
+                if extraction is not None:
+                    extraction.add(verdicts)
                 if summary:
-                    total.add(chosen_ones)
+                    total.add(verdicts)
                 else:
-                    writer.write(stage(verdict_records(chosen_ones)))
+                    records = verdict_records(verdicts)
+                    writer.write(stage(with_link(records, flows) if all_flows else records))
         finally:
             if summary:
                 writer.write(total.records())
-            counts.note(wanted)
+            counts.note(stage.wanted)
             note_evicted(reader.stats)
             note_other_lengths(used, reader.stats)
+    if extraction is not None:
+        note(f"{extraction.packets:,} packets were extracted to {extract}.")
     refuse_no_flows(reader.stats)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Captures, and how their flows are identified."""
+
+    captures: list[str]
+    options: "FlowOptions"
+    deciders: "Deciders"
+    threshold: float | None
+    unknown: float | None
+    around: "WholeContext | None"
+    stage: "RecordStage"
+    follow: bool
+    jobs: int
+
+    @property
+    def all_flows(self) -> bool:
+        """Whether flows with too few payload packets count, too."""
+        return "link" in self.options.groups
+
+    @contextmanager
+    def reader(self) -> "Iterator[FlowReader]":
+        """The flows of the captures."""
+        from apptell.names import read_flows
+
+        with (
+            until_interrupted(follow=self.follow) as stop,
+            read_flows(
+                self.captures,
+                self.options,
+                follow=self.follow,
+                jobs=self.jobs,
+                stop=stop,
+                observer=self.deciders.evidence,
+                watch=self.stage.watch,
+            ) as reader,
+        ):
+            yield reader
+
+    def verdicts(
+        self, reader: "FlowReader", counts: "Counts"
+    ) -> "Iterator[tuple[FlowBatch, VerdictBatch]]":
+        """The selected flows with their verdicts; all are counted."""
+        from apptell.verdicts import flows_and_verdicts
+
+        for flows, verdicts in flows_and_verdicts(
+            counts.seen(reader),
+            self.deciders.model,
+            self.threshold,
+            context=self.around,
+            evidence=self.deciders.evidence,
+            unknown=self.unknown,
+            all_flows=self.all_flows,
+        ):
+            counts.add(verdicts.to_arrow())
+            yield counts.chosen(flows, verdicts, self.stage.wanted)
 
 
 def _refuse_with_out(names_file: bool, around: "WholeContext | None") -> None:
@@ -193,6 +248,25 @@ def _refuse_with_out(names_file: bool, around: "WholeContext | None") -> None:
         raise UsageError("--out is not for --output, --format or --summary")
     if around is not None:
         raise UsageError("--out and --context: live --replay CAPTURE --speed max has both")
+
+
+def _check_extract(extract: Path | None, captures: list[str], *, is_possible: bool) -> None:
+    """Refuses to extract packets from what cannot be read twice.
+
+    Raises:
+        UsageError: a source is no file or folder, or an option excludes it.
+    """
+    from apptell.errors import UsageError
+
+    if extract is None:
+        return
+    if not is_possible:
+        raise UsageError("--extract is not for --follow or --out")
+    for capture in captures:
+        if not Path(capture).exists():
+            raise UsageError(f"--extract reads captures twice: {capture} is not a file or a folder")
+        if extract.exists() and Path(capture).is_file() and extract.samefile(capture):
+            raise UsageError(f"--extract: {extract} is the capture itself")
 
 
 def _around(deciders: "Deciders", *, follow: bool) -> "WholeContext | None":
@@ -211,57 +285,24 @@ def _around(deciders: "Deciders", *, follow: bool) -> "WholeContext | None":
     return whole_context(deciders.context, deciders.model)
 
 
-def _identify_as_live(
-    captures: list[str],
-    options: "FlowOptions",
-    deciders: "Deciders",
-    threshold: float | None,
-    unknown: float | None,
-    out: list[str],
-    stage: "RecordStage",
-    *,
-    follow: bool,
-    jobs: int,
-) -> None:
+def _identify_as_live(job: _Job, out: list[str]) -> None:
     """Writes the records that ``live`` would give for the captures to its outputs."""
-    wanted = stage.wanted
-    from apptell.names import read_flows
+    from apptell.records.schema import with_link
     from apptell.service.decisions import ended_records
-    from apptell.verdicts import flows_and_verdicts
 
     counts = Counts()
-    with (
-        until_interrupted(follow=follow) as stop,
-        read_flows(
-            captures,
-            options,
-            follow=follow,
-            jobs=jobs,
-            stop=stop,
-            observer=deciders.evidence,
-            watch=stage.watch,
-        ) as reader,
-    ):
+    with job.reader() as reader:
 
         def records() -> "Iterator[pa.RecordBatch]":
-            for flows, verdicts in flows_and_verdicts(
-                counts.seen(reader),
-                deciders.model,
-                threshold,
-                evidence=deciders.evidence,
-                unknown=unknown,
-            ):
-                counts.add(verdicts.to_arrow())
-                if not wanted.is_empty:
-                    kept = wanted.keep(verdicts.to_arrow())
-                    flows, verdicts = flows.filter(kept), counts.chosen(verdicts, wanted)
-                yield from map(stage, ended_records(flows, verdicts))
+            for flows, verdicts in job.verdicts(reader, counts):
+                for each in ended_records(flows, verdicts):
+                    yield job.stage(with_link(each, flows) if job.all_flows else each)
 
         try:
             write_all(records(), out)
         finally:
-            counts.note(wanted)
-            note_other_lengths(deciders.model, reader.stats)
+            counts.note(job.stage.wanted)
+            note_other_lengths(job.deciders.model, reader.stats)
     refuse_no_flows(reader.stats)
 
 
@@ -289,13 +330,17 @@ class Counts:
         """Counts some verdicts in."""
         self.verdicts.add(batch)
 
-    def chosen(self, verdicts: "VerdictBatch", wanted: "RecordFilter") -> "VerdictBatch":
-        """The verdicts that a filter selects, counted."""
+    def chosen(
+        self, flows: "FlowBatch", verdicts: "VerdictBatch", wanted: "RecordFilter"
+    ) -> "tuple[FlowBatch, VerdictBatch]":
+        """The flows and verdicts that a filter selects, counted."""
         from apptell.verdicts import VerdictBatch
 
-        kept = verdicts if wanted.is_empty else VerdictBatch(wanted(verdicts.to_arrow()))
-        self.selected += len(kept)
-        return kept
+        if wanted.is_empty:
+            return flows, verdicts
+        kept = wanted.keep(verdicts.to_arrow())
+        self.selected += int(kept.sum())
+        return flows.filter(kept), VerdictBatch(wanted(verdicts.to_arrow()))
 
     def note(self, wanted: "RecordFilter") -> None:
         """Reports them on stderr."""

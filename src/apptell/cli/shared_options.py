@@ -150,6 +150,8 @@ EvidenceTransport = Annotated[
         "model the protocols of the model]",
     ),
 ]
+VERDICT_GROUPS = ("core", "segments", "names")
+"""Column groups of flows that verdicts need."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every random choice.", min=0)]
 SplitOption = Annotated[
@@ -241,7 +243,7 @@ def transport_numbers(text: str) -> tuple[int, ...]:
 
 def flow_options(
     mode: str,
-    groups: tuple[str, ...] = ("core", "segments", "names"),
+    groups: tuple[str, ...] = VERDICT_GROUPS,
     transport: "str | Sequence[int]" = "tcp",
     model: "Model | None" = None,
     max_flows: int | None = None,

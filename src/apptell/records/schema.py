@@ -109,6 +109,13 @@ def with_link(records: pa.RecordBatch, flows: FlowBatch | None) -> pa.RecordBatc
     return pa.RecordBatch.from_arrays([*records.columns, *columns], schema=schema)
 
 
+def record_schema(*, with_link: bool) -> pa.Schema:
+    """The columns of a verdict's record, with LINK_FIELDS behind them or without."""
+    if not with_link:
+        return VERDICT_RECORD
+    return pa.schema([*VERDICT_RECORD, *LINK_FIELDS], metadata=VERDICT_RECORD.metadata)
+
+
 def live_records(
     verdicts: VerdictBatch, event: str, end_reason: pa.Array | None = None
 ) -> pa.RecordBatch:

@@ -45,7 +45,8 @@ OUTCOMES: Final = (
 """What became of a flow. Only ``named`` comes with an app. The others say why no app is named: the flow looks
 like none of the apps that the model learned; the model's confidence was too low; the model never learned the
 flow's transport protocol; the flow's name belongs to a service that many apps use; the catalogue does not list
-the name; nothing is known of the flow; the same, and it has too few payload packets for a verdict; there was no time to identify it."""
+the name; nothing is known of the flow; the same, and it has too few payload packets
+for a verdict; there was no time to identify it."""
 
 NEW_STACK, KNOWN_STACK = "new", "known"
 """Values of ``stack``: whether the model learned from flows with this JA4."""
