@@ -21,6 +21,8 @@ from apptell.names.dtls import find_dtls_hellos
 from apptell.names.quic import find_initials
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch, SegmentColumns
@@ -89,6 +91,14 @@ def structure(
         if names != "masked" and skip == 0:
             rows[:, N_TOKENS:] = name_keys(flows)
     return rows
+
+
+def find_flow_hellos(flows: FlowBatch) -> Iterator[tuple[bytes, bool]]:
+    """The ClientHello of each QUIC and DTLS flow that has one: its bytes from its type on, and whether DTLS."""
+    is_udp = np.asarray(flows.column("protocol").fill_null(0)) == _UDP
+    of, start, data, is_datagram = _hellos(flows.segments(), is_udp)
+    for message in of[of >= 0].tolist():
+        yield data[start[message] : start[message + 1]].tobytes(), bool(is_datagram[message])
 
 
 def _hellos(

@@ -61,7 +61,7 @@ _LISTS: Final = re.compile(
 Span: TypeAlias = tuple[int, int]
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """What is wrong with a model."""
 
 
@@ -76,12 +76,12 @@ def check_graph(onnx_bytes: bytes, place: str) -> None:
         ModelError: it is damaged, too large in some respect, or uses something that is not allowed.
     """
     try:
-        _Reader(onnx_bytes).model()
-    except _RefusedError as error:
+        GraphReader(onnx_bytes).model()
+    except RefusedError as error:
         raise ModelError(f"{place}: model.onnx does not load: {error}") from None
 
 
-class _Reader:
+class GraphReader:
     """Walks through a model once."""
 
     def __init__(self, data: bytes) -> None:
@@ -93,17 +93,22 @@ class _Reader:
         """Names of their weights."""
 
     def model(self) -> None:
+        """Refuses what cannot be bounded.
+
+        Raises:
+            RefusedError: with the reason.
+        """
         for field, span in self._fields((0, len(self._data))):
             if field == 7:
                 self._graph(span)
             elif field == 25:
-                raise _RefusedError("it has functions")
+                raise RefusedError("it has functions")
         for name in self._convolutions:
             shape = self._constants.get(name)
             if shape is None:
-                raise _RefusedError("the weights of a convolution are computed")
+                raise RefusedError("the weights of a convolution are computed")
             if _product(shape) > _MOST_WEIGHTS or _product(shape[2:]) > _MOST_POSITIONS:
-                raise _RefusedError(f"the weights of a convolution have the shape {shape}")
+                raise RefusedError(f"the weights of a convolution have the shape {shape}")
 
     def _graph(self, graph: Span) -> None:
         for field, span in self._fields(graph):
@@ -112,15 +117,15 @@ class _Reader:
             elif field == 5:
                 name, shape = self._tensor(span)
                 if name in self._constants:
-                    raise _RefusedError(f"two tensors have the name {_shown(name)}")
+                    raise RefusedError(f"two tensors have the name {_shown(name)}")
                 self._constants[name] = shape
             elif field == 15:
-                raise _RefusedError("it has a sparse tensor")
+                raise RefusedError("it has a sparse tensor")
 
     def _node(self, node: Span) -> None:
         self._n_nodes += 1
         if self._n_nodes > MOST_NODES:
-            raise _RefusedError(f"it has more than {MOST_NODES:,} operators")
+            raise RefusedError(f"it has more than {MOST_NODES:,} operators")
         inputs, operator, domain = [], b"", b""
         for field, span in self._fields(node):
             if field == 1:
@@ -134,7 +139,7 @@ class _Reader:
         known = {b"": OPERATORS, b"ai.onnx": OPERATORS, b"ai.onnx.ml": ML_OPERATORS}
         if operator.decode("latin-1") not in known.get(domain, ()):
             full = domain + b"." * bool(domain) + operator
-            raise _RefusedError(f"the operator {_shown(full)} is not one that a model may use")
+            raise RefusedError(f"the operator {_shown(full)} is not one that a model may use")
         if operator == b"Conv":
             self._convolutions.append(inputs[1] if len(inputs) > 1 else b"")
 
@@ -148,13 +153,13 @@ class _Reader:
             elif field in (5, 10):
                 self._tensor(span)
             elif field in (6, 11):
-                raise _RefusedError("it has a graph within a graph")
+                raise RefusedError("it has a graph within a graph")
             elif field in (22, 23):
-                raise _RefusedError("it has a sparse tensor")
+                raise RefusedError("it has a sparse tensor")
             elif field == 8:
                 sizes += self._numbers(span)
         if name == b"kernel_shape" and _product(sizes) > _MOST_POSITIONS:
-            raise _RefusedError(f"a window has the shape {sizes}")
+            raise RefusedError(f"a window has the shape {sizes}")
 
     def _tensor(self, tensor: Span) -> tuple[bytes, list[int]]:
         """Name and shape."""
@@ -166,11 +171,9 @@ class _Reader:
             elif field == 8:
                 name = self._text(span)
             elif field == 13 or (field == 14 and self._numbers(span) != [0]):
-                raise _RefusedError("a tensor is in another file")
+                raise RefusedError("a tensor is in another file")
         if _product(shape) > 8 * (tensor[1] - tensor[0]):
-            raise _RefusedError(
-                f"the tensor {_shown(name)} has the shape {shape[:8]} and less data"
-            )
+            raise RefusedError(f"the tensor {_shown(name)} has the shape {shape[:8]} and less data")
         return name, shape
 
     def _fields(self, message: Span, *, has_lists: bool = False) -> Iterator[tuple[int, Span]]:
@@ -184,7 +187,7 @@ class _Reader:
                     continue
             self._n_fields += 1
             if self._n_fields > MOST_FIELDS:
-                raise _RefusedError(f"it has more than {MOST_FIELDS:,} parts")
+                raise RefusedError(f"it has more than {MOST_FIELDS:,} parts")
             key, at = self._varint(at, end)
             kind = key & 7
             if kind == _BYTES:
@@ -195,23 +198,23 @@ class _Reader:
             elif kind in (_FIXED64, _FIXED32):
                 span = (at, at + (8 if kind == _FIXED64 else 4))
             else:
-                raise _RefusedError("it is damaged")
+                raise RefusedError("it is damaged")
             at = span[1]
             if at > end:
-                raise _RefusedError("it is cut short")
+                raise RefusedError("it is cut short")
             yield key >> 3, span
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:
         value = 0
         for shift in range(0, 70, 7):
             if at >= end:
-                raise _RefusedError("it is cut short")
+                raise RefusedError("it is cut short")
             byte = self._data[at]
             at += 1
             value |= (byte & 0x7F) << shift
             if byte < 0x80:
                 return value, at
-        raise _RefusedError("it is damaged")
+        raise RefusedError("it is damaged")
 
     def _numbers(self, span: Span) -> list[int]:
         """A varint, or several in a row."""

@@ -18,6 +18,7 @@ from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.models.model_folder import TRANSPORTS, read_model, read_unknown
 from apptell.models.session import BoundedSession
 from apptell.models.unknown_detector import UnknownDetector
+from apptell.models.weights import Weights, read_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +74,7 @@ class Model:
         """
         self.info = info
         """The content of ``model.json``."""
+        self._place = place
         try:
             self._encoding = encoding_of(info["inputs"])
             self._options = complete_options(info["inputs"], info["options"])
@@ -176,6 +178,22 @@ class Model:
     def encode(self, flows: FlowBatch) -> NDArray[Any]:
         """Encodes flows as inputs of the model, shape (n, ...)."""
         return self._encoding.encode(flows, self._options)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every option of its inputs."""
+        return dict(self._options)
+
+    def read_weights(self) -> Weights:
+        """The constants and operators of the network, read from the model's folder once more.
+
+        Raises:
+            ModelError: the model was not loaded from a folder, or its folder was changed since.
+        """
+        info, onnx_bytes = read_model(self._place)
+        if info["onnx_sha256"] != self.info.get("onnx_sha256"):
+            raise ModelError(f"{self._place}: another model is there since this one was loaded")
+        return read_weights(onnx_bytes, self._place)
 
     def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> NDArray[np.float32]:
         """The probability of each app for each flow.
