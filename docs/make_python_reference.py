@@ -42,11 +42,12 @@ recordings in `captures/`, `model/` a forest that learned from four of these, an
 catalogue.
 """
 _SECTIONS = {
-    "Identify": ("read_flows", "identify", "identify_flows", "load_model"),
+    "Identify": ("read_flows", "identify", "identify_flows", "explain", "load_model"),
     "Datasets": ("Dataset", "Selection"),
     "Train and measure": ("train", "learn", "evaluate", "compare", "audit"),
     "Results": (
         "TrainedModel", "LearnedModel", "EvaluatedModel", "Evaluation", "Comparison", "Audit",
+        "Explanation",
     ),
     "Flows, verdicts and models": (
         "FlowOptions", "FlowReader", "FlowBatch", "Verdict", "VerdictBatch", "Model",

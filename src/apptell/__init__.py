@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from apptell.models import Model, load_model
     from apptell.names import read_flows
+    from apptell.reasons import Explanation, explain
     from apptell.verdicts import Verdict, VerdictBatch, identify, identify_flows
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "DatasetError",
     "EvaluatedModel",
     "Evaluation",
+    "Explanation",
     "FlowBatch",
     "FlowOptions",
     "FlowReader",
@@ -78,6 +80,7 @@ __all__ = [
     "audit",
     "compare",
     "evaluate",
+    "explain",
     "identify",
     "identify_flows",
     "learn",
@@ -95,6 +98,7 @@ _HOME = {
     "Dataset": "dataset",
     "EvaluatedModel": "experiments.evaluate",
     "Evaluation": "evaluation",
+    "Explanation": "reasons",
     "FlowBatch": "flows",
     "FlowOptions": "flows",
     "FlowReader": "flows",
@@ -110,6 +114,7 @@ _HOME = {
     "audit": "experiments.audit",
     "compare": "experiments.compare",
     "evaluate": "experiments.evaluate",
+    "explain": "reasons",
     "identify": "verdicts",
     "identify_flows": "verdicts",
     "learn": "experiments.learn",

@@ -17,6 +17,7 @@ from apptell.cli import (
     demo,
     drift,
     evaluate,
+    explain,
     flows,
     identify,
     inspect,
@@ -65,6 +66,7 @@ def _apptell(
 
 
 app.command("identify", cls=Verb)(identify.identify)
+app.command("explain", cls=Verb)(explain.explain)
 app.command("flows", cls=Verb)(flows.flows)
 app.command("inspect", cls=Verb)(inspect.inspect)
 app.add_typer(dataset.app, name="dataset")

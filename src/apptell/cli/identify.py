@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from apptell.flows import FlowBatch, FlowOptions, FlowReader
+    from apptell.reasons import Reasons
     from apptell.records.record_filter import RecordFilter
     from apptell.records.stage import RecordStage
     from apptell.records.summary import FlowCounts
@@ -110,6 +111,12 @@ def identify(
     idle_timeout: IdleTimeout = 90.0,
     active_timeout: ActiveTimeout = None,
     context: ContextText = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Add the reason of each verdict in words; explain shows more."
+        ),
+    ] = False,
 ) -> None:
     """Identifies the app behind each flow and writes one record per flow.
 
@@ -120,9 +127,15 @@ def identify(
         tcpdump -i any -w - | apptell identify - --format jsonl
     """
     from apptell.records.extraction import extracting
-    from apptell.records.schema import record_schema, verdict_records, with_link
+    from apptell.records.schema import (
+        explained_schema,
+        record_schema,
+        verdict_records,
+        with_link,
+        with_reasons,
+    )
     from apptell.records.summary import SUMMARY_RECORD, Summary
-    from apptell.records.text_table import SUMMARY_COLUMNS, VERDICT_COLUMNS
+    from apptell.records.text_table import EXPLAINED_COLUMNS, SUMMARY_COLUMNS, VERDICT_COLUMNS
     from apptell.records.writers import choose_form, open_writer
     from apptell.verdicts import check_threshold
 
@@ -144,12 +157,19 @@ def identify(
     )
     around = _around(deciders, follow=follow)
     _check_extract(extract, captures, is_possible=not follow and not out)
-    job = _Job(captures, options, deciders, threshold, rate, around, stage, follow, jobs)
+    reasons = None
+    if explain:
+        own_form = chosen.name if chosen.has_own_fields else None
+        reasons = _reasons(deciders, own_form, is_other=bool(out) or summary)
+    job = _Job(captures, options, deciders, threshold, rate, around, stage, follow, jobs, reasons)
     if out:
         _refuse_with_out(form is not None or output is not None or summary, around)
         _identify_as_live(job, out_places(out, raw_csv=raw_csv))
         return
-    schema, columns = stage.schema(record_schema(with_link=all_flows)), VERDICT_COLUMNS
+    schema, columns = record_schema(with_link=all_flows), VERDICT_COLUMNS
+    if explain:
+        schema, columns = explained_schema(schema), EXPLAINED_COLUMNS
+    schema = stage.schema(schema)
     if summary:
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
     order = None if summary or follow else "time"
@@ -167,7 +187,11 @@ def identify(
                     total.add(verdicts)
                 else:
                     records = verdict_records(verdicts)
-                    writer.write(stage(with_link(records, flows) if all_flows else records))
+                    if all_flows:
+                        records = with_link(records, flows)
+                    if reasons is not None:
+                        records = with_reasons(records, reasons.summaries(flows, verdicts))
+                    writer.write(stage(records))
         finally:
             if summary:
                 writer.write(total.records())
@@ -192,6 +216,8 @@ class _Job:
     stage: "RecordStage"
     follow: bool
     jobs: int
+    reasons: "Reasons | None"
+    """What explains the verdicts; None where that is not asked."""
 
     @property
     def all_flows(self) -> bool:
@@ -223,8 +249,9 @@ class _Job:
         """The selected flows with their verdicts; all are counted."""
         from apptell.verdicts import flows_and_verdicts
 
+        batches = counts.seen(reader)
         for flows, verdicts in flows_and_verdicts(
-            counts.seen(reader),
+            batches if self.reasons is None else self.reasons.hold(batches),
             self.deciders.model,
             self.threshold,
             context=self.around,
@@ -233,7 +260,25 @@ class _Job:
             all_flows=self.all_flows,
         ):
             counts.add(verdicts.to_arrow())
+            if self.reasons is not None:
+                self.reasons.settle(flows)
             yield counts.chosen(flows, verdicts, self.stage.wanted)
+
+
+def _reasons(deciders: "Deciders", own_form: str | None, *, is_other: bool) -> "Reasons":
+    """What explains verdicts, where the other options allow it; ``own_form`` is a form with its own fields.
+
+    Raises:
+        UsageError: an option excludes it.
+    """
+    from apptell.errors import UsageError
+    from apptell.reasons import Reasons
+
+    if is_other:
+        raise UsageError("--explain is not for --out or --summary")
+    if own_form not in (None, "table"):
+        raise UsageError(f"the form {own_form} has no field for reasons; use jsonl")
+    return Reasons(deciders)
 
 
 def _refuse_with_out(names_file: bool, around: "WholeContext | None") -> None:

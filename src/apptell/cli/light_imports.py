@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 _UNUSED = ("pandas", "scipy")
-_READERS = ("identify", "flows", "inspect", "live", "top")
+_READERS = ("identify", "explain", "flows", "inspect", "live", "top")
 """Verbs that use neither."""
 
 

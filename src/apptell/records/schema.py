@@ -85,6 +85,17 @@ LIVE_RECORD: Final = pa.schema(
 """The columns of a live record: ``event``, those of ``identify``, and ``end_reason``."""
 
 
+def explained_schema(base: pa.Schema) -> pa.Schema:
+    """The columns of records with the reason of each verdict in words."""
+    return base.append(pa.field("reason", pa.string()))
+
+
+def with_reasons(records: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:
+    """n records with their n reasons, with the columns of ``explained_schema``."""
+    columns = [*records.columns, pa.array(reasons, pa.string())]
+    return pa.RecordBatch.from_arrays(columns, schema=explained_schema(records.schema))
+
+
 def verdict_records(verdicts: VerdictBatch) -> pa.RecordBatch:
     """The records of some verdicts, with the columns of ``VERDICT_RECORD``."""
     return pa.RecordBatch.from_arrays(_verdict_columns(verdicts), schema=VERDICT_RECORD)

@@ -165,6 +165,15 @@ VERDICT_COLUMNS: Final[tuple[Column, ...]] = (
 )
 """What ``identify`` shows on a terminal."""
 
+EXPLAINED_COLUMNS: Final[tuple[Column, ...]] = (
+    _CLIENT,
+    Column("server", 32, _server),
+    Column("app or service", 20, _app, style=_app_style),
+    Column("evidence", 8, lambda r: r["evidence"] or "", style=lambda _: "dim"),
+    Column("reason", 0, lambda r: r["reason"] or "", is_whole=_is_always),
+)
+"""What ``identify --explain`` shows on a terminal."""
+
 FLOW_COLUMNS: Final[tuple[Column, ...]] = (
     Column("time (UTC)", 19, lambda r: _time(r["start_ns"]), style=lambda _: "dim"),
     _CLIENT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -108,6 +108,31 @@ def open_writer(
             _end(writer, text)
             raise
         _end(writer, text)
+
+
+@contextmanager
+def open_text(path: Path | None) -> Iterator[TextIO]:
+    """A text stream to a file or to standard output.
+
+    The file is moved into place when the block ends, also after damage in the input; on any other error nothing
+    is written, and an older file stays.
+
+    Args:
+        path: None for standard output.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    if path is None:
+        yield sys.stdout
+        return
+    with new_file(path, mode=PRIVATE, keeps_on=(CaptureError,)) as file:
+        text = TextIOWrapper(file, "utf-8", "backslashreplace", newline="")
+        try:
+            yield text
+        finally:
+            text.flush()
+            text.detach()
 
 
 class _Ordered:

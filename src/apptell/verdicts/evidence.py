@@ -20,7 +20,7 @@ The same facts give the same answer in whatever order flows come: see ``verdicts
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -122,6 +122,19 @@ class EvidenceOptions:
         return bool(self.kinds.intersection(BY_NAME))
 
 
+class Remembered(NamedTuple):
+    """What was known of a server when a flow began, newest first."""
+
+    asked: list[str]
+    """Names that the client had asked for the server's address."""
+    asked_by_any: list[str]
+    """Names that any client had asked for it."""
+    reached: list[Identity]
+    """Whose servers the client had reached at that address and port; ``SHARED`` for several."""
+    reached_by_any: list[Identity]
+    """The same for any client."""
+
+
 class Evidence:
     """Remembers names of addresses, and identifies flows by them. It reads no packets and uses no model.
 
@@ -137,7 +150,8 @@ class Evidence:
 
     def __init__(self, catalogue: Catalogue, options: EvidenceOptions | None = None) -> None:
         self.options = options or EvidenceOptions()
-        self._catalogue = catalogue
+        self.catalogue = catalogue
+        """What names and addresses are looked up in."""
         n, keep_ns = self.options.max_keys, int(self.options.keep_s * _SECOND)
         self._asked: Memory[str] = Memory(keep_ns, n)
         """Names by client and address."""
@@ -186,6 +200,22 @@ class Evidence:
             self.begin(flows)
         self.known_until = until
 
+    def remembered(self, client: str, server: str, port: int, place: int) -> Remembered:
+        """What is remembered of a server's address as it was at a place in the order of packets.
+
+        Args:
+            client: the client's address.
+            server: the server's address.
+            port: the server's port.
+            place: of the flow's first packet.
+        """
+        return Remembered(
+            self._asked.at((client, server), place),
+            self._asked_by_any.at(server, place),
+            self._reached.at((client, server, port), place),
+            self._reached_by_any.at((server, port), place),
+        )
+
     def resolve(self, flows: FlowBatch) -> Found:
         """What is known of flows; what they teach is remembered first."""
         return self.finish(self.begin(flows))
@@ -228,7 +258,7 @@ class Evidence:
             return self._names[name]
         except KeyError:
             pass
-        match = self._catalogue.lookup(name)
+        match = self.catalogue.lookup(name)
         if match.app is not None:
             identity = Identity(match.app, match.app_name, match.category)
         elif match.service is not None:
@@ -331,7 +361,7 @@ class Evidence:
             return
         names = ("server_address", "protocol", "server_port")
         chosen = [found.flows.column(name).take(pa.array(rows)) for name in names]
-        owners = self._catalogue.owners_of(*chosen)
+        owners = self.catalogue.owners_of(*chosen)
         if owners.null_count < len(owners):
             for row, owner in zip(rows.tolist(), owners.to_pylist(), strict=True):
                 if owner is not None:
