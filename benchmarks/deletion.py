@@ -92,7 +92,7 @@ def deleted(model: Model, flows: FlowBatch, found: Explanation, random: Any) -> 
         def cut(places: list[NDArray[np.int64]]) -> NDArray[Any]:
             flat = x.reshape(-1).copy()
             flat[np.concatenate(places)] = 0
-            return flat.reshape(x.shape)
+            return np.asarray(flat.reshape(x.shape))
 
         def first(spans: list[Any]) -> list[NDArray[np.int64]]:
             taken: list[NDArray[np.int64]] = []
