@@ -154,7 +154,7 @@ class Reasons:
         self._settled: dict[tuple[Any, ...], FlowBatch] = {}
 
     def hold(self, batches: Iterable[FlowBatch]) -> Iterator[FlowBatch]:
-        """The same flows, on their way into the pipeline; they need the groups *core*, *segments* and *names*."""
+        """The same flows (groups *core*, *segments* and *names*), on their way into the pipeline."""
         for batch in batches:
             asked = batch.filter(batch.payload_packets >= self._least)
             if self._flow is not None:

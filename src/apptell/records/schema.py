@@ -91,7 +91,7 @@ def explained_schema(base: pa.Schema) -> pa.Schema:
 
 
 def with_reasons(records: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBatch:
-    """n records with their n reasons, with the columns of ``explained_schema``."""
+    """The n records with their n reasons, with the columns of ``explained_schema``."""
     columns = [*records.columns, pa.array(reasons, pa.string())]
     return pa.RecordBatch.from_arrays(columns, schema=explained_schema(records.schema))
 
