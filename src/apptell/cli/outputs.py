@@ -18,7 +18,8 @@ Out = Annotated[
     typer.Option(
         metavar="FORM:PLACE",
         help="An output; repeatable. FORM: jsonl, csv, parquet, eve, zeek, zeek-json, ecs. PLACE: a file, -, "
-        "kafka:HOST:PORT/TOPIC, syslog:HOST, unix:PATH.",
+        "http://HOST/PATH, opensearch:URL/INDEX, loki:URL, mqtt://HOST/TOPIC, kafka:HOST:PORT/TOPIC, "
+        "ipfix:HOST, syslog:HOST, unix:PATH.",
     ),
 ]
 

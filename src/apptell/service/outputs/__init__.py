@@ -6,10 +6,13 @@ module here is a transport. Every form with one line for each record can use eve
     jsonl:FILE              JSON lines in a file
     kafka:HOST:PORT/TOPIC   a transport without a form carries JSON lines
     eve:kafka:HOST:PORT/TOPIC
+    opensearch:http://HOST:9200/INDEX   its form is ECS unless another one is named
+    ipfix:HOST                          it has its own encoding
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import UsageError
@@ -17,7 +20,15 @@ from apptell.records.forms import LineForm, form_names, form_of_name
 from apptell.records.schema import LIVE_RECORD
 from apptell.service.outputs.file import open_file
 from apptell.service.outputs.folder import open_folder
+from apptell.service.outputs.http_batches import (
+    open_http,
+    open_https,
+    open_loki,
+    open_opensearch,
+)
+from apptell.service.outputs.ipfix import open_ipfix
 from apptell.service.outputs.kafka import open_kafka
+from apptell.service.outputs.mqtt import open_mqtt, open_mqtts
 from apptell.service.outputs.queued import Output, QueuedOutput
 from apptell.service.outputs.syslog import open_syslog
 from apptell.service.outputs.unix import open_unix
@@ -26,15 +37,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 TRANSPORTS: Final[dict[str, Callable[[str, LineForm], Output]]] = {
+    "http": open_http,
+    "https": open_https,
+    "ipfix": open_ipfix,
     "kafka": open_kafka,
+    "loki": open_loki,
+    "mqtt": open_mqtt,
+    "mqtts": open_mqtts,
+    "opensearch": open_opensearch,
     "syslog": open_syslog,
     "unix": open_unix,
 }
 """The function that opens each transport, given its place and a form; any other place is a file."""
 DEFAULT_FORM: Final = "jsonl"
 """The form of a transport if none is named."""
-_MESSAGES: Final = ("kafka", "syslog")
-"""Transports with independent messages, which cannot have a header."""
+_OTHER_FORMS: Final = {"opensearch": "ecs"}
+"""Transports with another one."""
+_WITH_HEADER: Final = ("unix",)
+"""Transports whose lines may begin with a header; the others have independent messages."""
+_OWN_ENCODING: Final = ("ipfix",)
+"""Transports that no form fits."""
 
 __all__ = ["TRANSPORTS", "Output", "QueuedOutput", "open_outputs"]
 
@@ -53,7 +75,15 @@ def open_outputs(wanted: Sequence[str], *, is_lossless: bool) -> list[QueuedOutp
         MissingError: it needs something that is not installed.
     """
     chosen = [(text, _opener(text)) for text in wanted]
-    return [QueuedOutput(text, opener(), is_lossless=is_lossless) for text, opener in chosen]
+    return [
+        QueuedOutput(_without_passwords(text), opener(), is_lossless=is_lossless)
+        for text, opener in chosen
+    ]
+
+
+def _without_passwords(text: str) -> str:
+    """An output's name, which is shown in notes and metrics."""
+    return re.sub(r"(?<=//)[^/@]*@", "", text)
 
 
 def _opener(text: str) -> Callable[[], Output]:
@@ -65,7 +95,9 @@ def _opener(text: str) -> Callable[[], Output]:
     """
     name, colon, place = text.partition(":")
     if colon and name in TRANSPORTS:
-        name, place = DEFAULT_FORM, text
+        name, place = _OTHER_FORMS.get(name, DEFAULT_FORM), text
+    elif place.partition(":")[0] in _OWN_ENCODING:
+        raise UsageError(f"output {text!r}: {place.partition(':')[0]} has its own encoding")
     names = [*form_names(), *TRANSPORTS]
     if not colon or name not in names or name == "table":
         names.remove("table")
@@ -80,7 +112,7 @@ def _opener(text: str) -> Callable[[], Output]:
         return lambda: open_folder(place, form)
     if not colon or transport not in TRANSPORTS:
         return lambda: open_file(place, form)
-    if transport in _MESSAGES and form.header(LIVE_RECORD):
+    if transport not in _WITH_HEADER and form.header(LIVE_RECORD):
         raise UsageError(
             f"output {text!r}: {name} needs a header, which messages of {transport} cannot have"
         )
