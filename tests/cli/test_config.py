@@ -126,6 +126,28 @@ def test_what_does_not_fit_is_one_line_that_names_the_file(nowhere, text, words)
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_value_that_is_refused_later_is_traced_to_its_variable_or_section(nowhere, monkeypatch):
+    (nowhere / "apptell.toml").write_text("[identify]\nthreshold = 7.5\n")
+    done = run("identify", PHONE)
+    assert done.exit_code == 2
+    assert "threshold 7.5 is not between 0 and 1" in done.stderr
+    assert "(threshold is set by apptell.toml: [identify])" in done.stderr
+    monkeypatch.setenv("APPTELL_IDENTIFY_THRESHOLD", "8.5")
+    assert "(threshold is set by APPTELL_IDENTIFY_THRESHOLD)" in run("identify", PHONE).stderr
+    assert "is set by" not in run("identify", PHONE, "--threshold", "9.5").stderr
+
+
+def test_a_section_is_named_where_its_value_is_wrong(nowhere):
+    (nowhere / "apptell.toml").write_text("[live]\ndecide-after = -1\n")
+    assert "apptell.toml: [live]: decide-after: " in run("live", "-").stderr
+
+
+def test_a_file_in_the_current_directory_may_not_extract_packets(nowhere):
+    (nowhere / "apptell.toml").write_text("[identify]\nextract = 'x.pcapng'\n")
+    done = run("identify", PHONE)
+    assert (done.exit_code, "may not set 'extract'" in done.stderr) == (2, True)
+
+
 def test_a_file_that_is_named_must_be_there():
     done = run("--config", "no.toml", "live", "-")
     assert (done.exit_code, done.stderr) == (2, "apptell: no.toml: No such file or directory\n")

@@ -87,7 +87,9 @@ def test_files_and_live_select_the_same_flows(run: Run, named: Path) -> None:
     live = subprocess.run(words, capture_output=True, text=True, check=True)
     for event in ("verdict", "end"):
         assert _ends([row for row in _rows(live.stdout) if row["event"] == event]) == chosen
-    assert "6 verdicts: 4 named" in live.stderr  # the counts are of all flows
+    assert (
+        "6 verdicts: 4 app flows of 2 apps, 0 background, 2 not named" in live.stderr
+    )  # the counts are of all flows
 
 
 def test_flows_and_the_summary_are_filtered_too(run: Run, named: Path) -> None:

@@ -75,3 +75,11 @@ def test_a_capture_of_udp_alone_says_how_to_read_it(run: Run, tmp_path: Path) ->
     ]
     assert "--transport tcp,udp" in run("inspect", path).stderr
     assert run("flows", path, "--transport", "tcp,udp").returncode == 0
+
+
+def test_fields_have_the_names_and_types_that_verdicts_have(run: Run, capture: Path) -> None:
+    (flow, *_) = [json.loads(line) for line in run("flows", capture).stdout.splitlines()]
+    (verdict, *_) = [json.loads(line) for line in run("identify", capture).stdout.splitlines()]
+    shared = flow.keys() & verdict.keys()
+    assert {"time", "end_time", "protocol", "community_id", "server_name"} <= shared
+    assert {name: flow[name] for name in shared} == {name: verdict[name] for name in shared}

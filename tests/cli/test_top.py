@@ -47,6 +47,20 @@ def test_the_view_is_as_it_was():
     assert text(ROWS, per_client=True) + "\n" == (Path(__file__).parent / "top.txt").read_text()
 
 
+@pytest.mark.parametrize("width", [60, 79])
+def test_a_narrow_terminal_shows_whole_columns(width):
+    """At 60 characters no number is cut and no line is broken."""
+    console = Console(file=StringIO(), width=width, color_system=None)
+    drawn = View("wlan0", "m@1", per_client=True).draw(ROWS, Metrics(), 1.0, None, width)
+    console.print(drawn)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    heading = next(line for line in lines if line.startswith("client"))
+    assert heading.split() == ["client", "app", "or", "service", "bytes", "bytes/s", "flows"]
+    (mumble,) = [line.split() for line in lines if "mumble" in line]
+    assert mumble == ["10.0.0.3", "mumble", "19.5", "MB", "1.2", "MB", "5"]
+    assert all(len(line) <= width and "…" not in line for line in lines)
+
+
 def test_a_small_terminal_shows_the_largest_and_says_how_many_are_left_out():
     lines = text(TOGETHER, height=7).splitlines()
     assert [line.split()[0] for line in lines[4:6]] == ["mumble", "-"]

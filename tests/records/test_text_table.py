@@ -1,4 +1,6 @@
 import io
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +13,7 @@ from apptell.records.text_table import (
     TableWriter,
     fit,
     human_bytes,
+    in_zone,
 )
 from apptell.testing import flow_batch
 from apptell.verdicts import decide
@@ -78,6 +81,16 @@ def test_long_text_loses_its_middle(text: str, width: int, shown: str) -> None:
 )
 def test_bytes_are_shown_in_decimal_units(n_bytes: float, shown: str) -> None:
     assert human_bytes(n_bytes) == shown
+
+
+def test_times_are_in_the_zone_that_is_asked_for() -> None:
+    flows = flow_batch(["zoom"])
+    columns = in_zone(FLOW_COLUMNS, ZoneInfo("Asia/Kolkata"), "Asia/Kolkata")
+    head, line = _table(columns, flow_records(flows, ["core"]))
+    _, in_utc = _table(FLOW_COLUMNS, flow_records(flows, ["core"]))
+    assert "time (Asia/Kolkata)" in head
+    times = [datetime.fromisoformat(" ".join(each.split()[:2])) for each in (line, in_utc)]
+    assert times[0] - times[1] == timedelta(hours=5, minutes=30)
 
 
 @pytest.mark.parametrize("columns", [VERDICT_COLUMNS, FLOW_COLUMNS])

@@ -18,7 +18,9 @@ from apptell.cli.shared_options import (
     Mode,
     OutputFile,
     RawCsv,
+    TableZone,
     Transport,
+    columns_in_zone,
     flow_options,
 )
 
@@ -39,6 +41,7 @@ def flows(
     form: Form = None,
     output: OutputFile = None,
     raw_csv: RawCsv = False,
+    zone: TableZone = None,
     mode: Mode = "clean",
     follow: Follow = False,
     transport: Transport = "tcp",
@@ -53,9 +56,11 @@ def flows(
         apptell flows phone.pcap
         apptell flows captures/ -o flows.parquet --columns core,segments
     """
+    import pyarrow as pa
+
     from apptell.names import read_flows
     from apptell.records.record_filter import parse_filter
-    from apptell.records.schema import flow_record_schema, flow_records
+    from apptell.records.schema import flow_record_schema, flow_records, named_like_verdicts
     from apptell.records.text_table import FLOW_COLUMNS
     from apptell.records.writers import choose_form, open_writer
 
@@ -73,21 +78,22 @@ def flows(
     chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
     if chosen.has_own_fields:
         groups = tuple(dict.fromkeys(("core", *groups)))
-    order = "start_ns" if "core" in groups and not follow else None
+    order = "time" if "core" in groups and not follow else None
+    empty = pa.RecordBatch.from_pylist([], schema=flow_record_schema(groups))
+    schema = named_like_verdicts(empty).schema
+    shown = columns_in_zone(FLOW_COLUMNS, zone)
     selected = 0
     with (
         until_interrupted(follow=follow) as stop,
         read_flows(captures, options, follow=follow, jobs=jobs, stop=stop) as reader,
-        open_writer(
-            output, chosen, flow_record_schema(groups), FLOW_COLUMNS, order_by=order
-        ) as writer,
+        open_writer(output, chosen, schema, shown, order_by=order) as writer,
     ):
         try:
             for batch in reader:
                 if not wanted.is_empty:
                     batch = batch.filter(wanted.keep(batch.to_arrow()))
                     selected += len(batch)
-                writer.write(flow_records(batch, groups))
+                writer.write(named_like_verdicts(flow_records(batch, groups)))
         finally:
             stats = reader.stats
             note(

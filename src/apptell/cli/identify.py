@@ -44,8 +44,10 @@ from apptell.cli.shared_options import (
     ModelFolder,
     OutputFile,
     RawCsv,
+    TableZone,
     Threshold,
     UnknownRate,
+    columns_in_zone,
     flow_options,
     unknown_rate,
 )
@@ -75,6 +77,7 @@ def identify(
     form: Form = None,
     output: OutputFile = None,
     raw_csv: RawCsv = False,
+    zone: TableZone = None,
     out: Out = None,
     summary: Annotated[
         bool,
@@ -169,7 +172,7 @@ def identify(
     schema, columns = record_schema(with_link=all_flows), VERDICT_COLUMNS
     if explain:
         schema, columns = explained_schema(schema), EXPLAINED_COLUMNS
-    schema = stage.schema(schema)
+    schema, columns = stage.schema(schema), columns_in_zone(columns, zone)
     if summary:
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
     order = None if summary or follow else "time"

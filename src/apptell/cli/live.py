@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -256,11 +257,17 @@ def _listen(
 
 
 def _say_counts(counts: "Metrics") -> None:
-    named = sum(n for (_, outcome), n in counts.verdicts.items() if outcome == "named")
+    apps: Counter[str] = Counter()
+    for (app, outcome), n in counts.verdicts.items():
+        if outcome == "named":
+            apps[app] += n
+    background = apps.pop("other", 0)
+    named = sum(apps.values())
     total = sum(counts.verdicts.values())
     note(
         f"{counts.packets:,} packets, {counts.kernel_drops:,} dropped by the kernel; "
-        f"{total:,} verdicts: {named:,} named, {total - named - counts.overloaded:,} not named, "
+        f"{total:,} verdicts: {named:,} app flows of {len(apps):,} apps, {background:,} background, "
+        f"{total - named - background - counts.overloaded:,} not named, "
         f"{counts.overloaded:,} overloaded."
     )
     if counts.unreported:

@@ -20,6 +20,7 @@ VARIABLE: Final = "APPTELL_CONFIG"
 _PREFIX: Final = "APPTELL"
 _NAME: Final = "apptell.toml"
 _LARGEST_BYTES: Final = 64 << 10
+_IN_EFFECT: Final = f"{__name__}.in_effect"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Setting:
     """A text, number or boolean, or a list of them."""
     origin: str
     """A variable's name or a file's path."""
+    place: str
+    """The same; of a file with its section."""
 
 
 def settings_file(named: str | None = None) -> Path | None:
@@ -52,7 +55,7 @@ def settings_file(named: str | None = None) -> Path | None:
     return None
 
 
-FORBIDDEN_HERE: Final = frozenset({"on-verdict", "out", "output", "metrics", "user"})
+FORBIDDEN_HERE: Final = frozenset({"extract", "metrics", "on-verdict", "out", "output", "user"})
 """Options that a file which merely lies in the current directory may not set: they run commands, write files or
 listen. Such a file may belong to whoever made the directory, for example an unpacked archive."""
 
@@ -185,9 +188,9 @@ def settings(
         said = os.environ.get(variable(path, name))
         if said:
             value: Any = said.split() if option.multiple else said
-            found[name] = Setting(value, variable(path, name))
+            found[name] = Setting(value, variable(path, name), variable(path, name))
         elif name in section:
-            found[name] = Setting(section[name], str(file))
+            found[name] = Setting(section[name], str(file), f"{file}: [{'.'.join(path)}]")
     return found
 
 
@@ -215,6 +218,27 @@ def apply(context: Any) -> None:
         note(f"Settings are read from {file.absolute()}")
     context.default_map = defaults
     context.meta[__name__] = {options[name].name: each.origin for name, each in found.items()}
+    context.meta[_IN_EFFECT] = {name: (options[name].name, each) for name, each in found.items()}
+
+
+def explain(context: Any, said: str) -> str:
+    """Where the settings come from that an error is about: they are not on the command line that people see."""
+    in_effect: dict[str, tuple[str, Setting]] = context.meta.get(_IN_EFFECT, {})
+    places = [
+        f"{name} is set by {each.place}"
+        for name, (parameter, each) in in_effect.items()
+        if origin(context, parameter) != "flag"
+        and each.place not in said
+        and _is_about(said, name, each)
+    ]
+    return f" ({'; '.join(places)})" if places else ""
+
+
+def _is_about(said: str, name: str, setting: Setting) -> bool:
+    """Whether an error names an option or one of its values."""
+    values = [str(each) for each in _listed(setting.value)]
+    quoted = [value for value in values if len(value) > 1 or not value.isalnum()]
+    return name in said or any(value in said for value in quoted)
 
 
 def origin(context: Any, name: str) -> str:
@@ -238,7 +262,7 @@ def _converted(context: Any, option: Any, name: str, setting: Setting) -> Any:
     Raises:
         UsageError: the value is invalid.
     """
-    place = f"{setting.origin}: {name}"
+    place = f"{setting.place}: {name}"
     value = setting.value
     if isinstance(value, dict) or (isinstance(value, list) != bool(option.multiple)):
         kind = "a list of values" if option.multiple else "one value"

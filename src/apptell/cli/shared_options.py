@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from apptell.flows import FlowOptions
     from apptell.models import Model
+    from apptell.records.text_table import Column
 
 Captures = Annotated[
     list[str],
@@ -64,6 +65,14 @@ OutputFile = Annotated[
     Path | None,
     typer.Option(
         "--output", "-o", metavar="FILE", help="Write the records to this file. [default: stdout]"
+    ),
+]
+TableZone = Annotated[
+    str | None,
+    typer.Option(
+        "--zone",
+        metavar="ZONE",
+        help="Time zone of the times in a table, such as Europe/Berlin, or local. [default: UTC]",
     ),
 ]
 Mode = Annotated[
@@ -223,6 +232,29 @@ def unknown_rate(text: str | None) -> float | None:
     from apptell.models.unknown_detector import parse_rate
 
     return None if text is None else parse_rate(text)
+
+
+def columns_in_zone(columns: "tuple[Column, ...]", zone: str | None) -> "tuple[Column, ...]":
+    """A table's columns with times in the zone of ``--zone``.
+
+    Raises:
+        UsageError: there is no such time zone.
+    """
+    from datetime import datetime
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    from apptell.errors import UsageError
+    from apptell.records.text_table import in_zone
+
+    if zone is None:
+        return columns
+    if zone == "local":
+        local = datetime.now().astimezone().tzinfo
+        return columns if local is None else in_zone(columns, local, zone)
+    try:
+        return in_zone(columns, ZoneInfo(zone), zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise UsageError(f"--zone: there is no time zone {zone!r}") from None
 
 
 def transport_numbers(text: str) -> tuple[int, ...]:

@@ -156,7 +156,7 @@ def _watch(
                     tally.meter(pipeline.open_totals())
                     now_s = time.monotonic()
                     rows = tally.rows(now_s, per_client=view.per_client)
-                    drawn = view.draw(rows, counts, now_s - begin_s, console.height)
+                    drawn = view.draw(rows, counts, now_s - begin_s, console.height, console.width)
                     live.update(drawn, refresh=True)
                     if is_over:
                         break
@@ -203,6 +203,13 @@ def _keys(stop: threading.Event) -> Iterator[Callable[[float, Callable[[], bool]
         keys.close()
 
 
+_TITLES = ("bytes", "share", "bytes/s", "flows", "open", "packets")
+_NARROW_TITLES = ("bytes", "bytes/s", "flows")
+"""Columns of numbers, and those of a narrow screen."""
+_NARROW = 80
+"""Characters of a line below which a screen is narrow."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """How rows are drawn."""
@@ -230,7 +237,12 @@ class View:
         )
 
     def draw(
-        self, rows: "Sequence[Row]", counts: "Metrics", seconds: float, height: int | None = None
+        self,
+        rows: "Sequence[Row]",
+        counts: "Metrics",
+        seconds: float,
+        height: int | None = None,
+        width: int | None = None,
     ) -> "RenderableType":
         """The view as something to print.
 
@@ -239,6 +251,7 @@ class View:
             counts: of the pipeline.
             seconds: since it began.
             height: lines there is room for; None for as many as it takes.
+            width: characters of a line; a narrow screen shows fewer columns. None for all.
         """
         from rich.console import Group
         from rich.table import Table
@@ -248,24 +261,29 @@ class View:
         if self.per_client:
             table.add_column("client", no_wrap=True)
         table.add_column("app or service", no_wrap=True, min_width=14)
-        for title in ("bytes", "share", "bytes/s", "flows", "open", "packets"):
+        is_narrow = width is not None and width < _NARROW
+        shown = _NARROW_TITLES if is_narrow else _TITLES
+        for title in shown:
             table.add_column(title, justify="right", no_wrap=True)
-        table.add_column("confidence", no_wrap=True)
+        if not is_narrow:
+            table.add_column("confidence", no_wrap=True)
         total = sum(row.bytes for row in rows)
         found = self.sorted(rows)
         room = len(found) if height is None else max(height - 5, 1)
         last = None
         for row in found[:room]:
-            cells = [
-                row.app or row.service or "-",
+            numbers = (
                 _size(row.bytes),
                 f"{row.bytes / total:.0%}" if total else "",
                 _size(row.rate),
                 f"{row.flows:,}",
                 f"{row.open_flows:,}",
                 f"{row.packets:,}",
-                _bar(row.confidence),
-            ]
+            )
+            by_title = dict(zip(_TITLES, numbers, strict=True))
+            cells = [row.app or row.service or "-", *(by_title[title] for title in shown)]
+            if not is_narrow:
+                cells.append(_bar(row.confidence))
             if self.per_client:
                 cells.insert(0, "" if row.client == last else str(row.client))
                 last = row.client

@@ -5,7 +5,7 @@ on stderr and the error's exit code. A verb ends quietly if the reader of its pi
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 from apptell.cli import settings
 from apptell.cli.light_imports import load_without_unused
 from apptell.cli.screen import complain
-from apptell.errors import ApptellError
+from apptell.errors import ApptellError, UsageError
 
 INTERRUPTED = 130
 
@@ -40,21 +40,27 @@ class Verb(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb and turns errors into an exit code."""
         load_without_unused(self.name)
-        with exit_codes():
+        with exit_codes(lambda error: settings.explain(ctx, str(error))):
             result = super().invoke(ctx)
             sys.stdout.flush()
         return result
 
 
 @contextmanager
-def exit_codes() -> Iterator[None]:
+def exit_codes(explain: Callable[[UsageError], str] = lambda _: "") -> Iterator[None]:
     """Turns errors into one line on stderr and an exit code.
+
+    Args:
+        explain: adds something to what is said of a wrong usage.
 
     Raises:
         typer.Exit: something went wrong, or the reader of standard output has gone.
     """
     try:
         yield
+    except UsageError as error:
+        complain(f"{error}{explain(error)}")
+        raise typer.Exit(error.exit_code) from None
     except ApptellError as error:
         complain(error)
         raise typer.Exit(error.exit_code) from None

@@ -101,6 +101,26 @@ def verdict_records(verdicts: VerdictBatch) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(_verdict_columns(verdicts), schema=VERDICT_RECORD)
 
 
+_FLOW_TIMES: Final = {**RENAMED, "decided_ns": "decided_time"}
+"""Columns of flows that are timestamps in the records of ``flows``, under other names."""
+
+
+def named_like_verdicts(records: pa.RecordBatch) -> pa.RecordBatch:
+    """Records of flows with the names and types that verdicts have: times and the transport protocol."""
+    columns, fields = [], []
+    for field, column in zip(records.schema, records.columns, strict=True):
+        name, kind = field.name, field.type
+        if name in _FLOW_TIMES:
+            name, kind, column = _FLOW_TIMES[name], _TIME, _as_time(column)
+        elif name == "protocol":
+            kind, column = pa.string(), _as_name(column)
+        columns.append(column)
+        fields.append(pa.field(name, kind))
+    return pa.RecordBatch.from_arrays(
+        columns, schema=pa.schema(fields, metadata=records.schema.metadata)
+    )
+
+
 LINK_FIELDS: Final = tuple(pa.field(name, kind) for name, kind in flow_schema.LINK.items())
 """Columns that the records of all flows have behind those of a verdict."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -12,12 +12,14 @@ from apptell.records.terminal import TerminalConsole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import tzinfo
 
     import pyarrow as pa
 
 _PLAIN_WIDTH: Final = 132
 """Characters of a line when the table does not go to a terminal."""
 _ROW = dict[str, Any]
+_TIME_TEXT: Final = "%Y-%m-%d %H:%M:%S"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def human_bytes(n_bytes: float) -> str:
 def _time(time: Any) -> str:
     if isinstance(time, int):
         time = datetime.fromtimestamp(time // 1_000_000_000, UTC)
-    return str(time.strftime("%Y-%m-%d %H:%M:%S"))
+    return str(time.strftime(_TIME_TEXT))
 
 
 def _endpoint(address: str, port: int) -> str:
@@ -147,6 +149,25 @@ _CLIENT: Final = Column(
     is_whole=_is_always,
 )
 
+
+def in_zone(columns: Sequence[Column], zone: tzinfo, name: str) -> tuple[Column, ...]:
+    """The same columns with times in a time zone.
+
+    Args:
+        columns: those of a table, whose first one is the time.
+        zone: the time zone.
+        name: how the heading names it.
+    """
+    text = columns[0].text
+
+    def local(row: _ROW) -> str:
+        time = datetime.strptime(text(row), _TIME_TEXT).replace(tzinfo=UTC)
+        return time.astimezone(zone).strftime(_TIME_TEXT)
+
+    title = f"time ({name})"
+    return (replace(columns[0], title=title, text=local, width=max(19, len(title))), *columns[1:])
+
+
 VERDICT_COLUMNS: Final[tuple[Column, ...]] = (
     Column("time (UTC)", 19, lambda r: _time(r["time"]), style=lambda _: "dim"),
     _CLIENT,
@@ -175,7 +196,12 @@ EXPLAINED_COLUMNS: Final[tuple[Column, ...]] = (
 """What ``identify --explain`` shows on a terminal."""
 
 FLOW_COLUMNS: Final[tuple[Column, ...]] = (
-    Column("time (UTC)", 19, lambda r: _time(r["start_ns"]), style=lambda _: "dim"),
+    Column(
+        "time (UTC)",
+        19,
+        lambda r: _time(r["time"] if "time" in r else r["start_ns"]),
+        style=lambda _: "dim",
+    ),
     _CLIENT,
     Column("server", 0, _flow_server, is_whole=lambda r: not r.get("server_name")),
     Column(
