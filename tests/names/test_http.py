@@ -25,7 +25,7 @@ def host(*conversation, lengths=None, offsets=None):
         (b"POST /x HTTP/1.1\r\nAccept: */*\r\nhOsT:\t a.org:8080 \r\n\r\n", "a.org:8080"),
         (b"GET / HTTP/1.1\nHost: bare.org\n\n", "bare.org"),
         (b"GET http://abs.org/path HTTP/1.1\r\nAccept: */*\r\n\r\n", "abs.org"),
-        (b"GET http://abs.org/path HTTP/1.1\r\nHost: field.org\r\n\r\n", "field.org"),
+        (b"GET http://abs.org/path HTTP/1.1\r\nHost: field.org\r\n\r\n", "abs.org"),  # RFC 9112, 3.2.2
         (b"CONNECT c.org:443 HTTP/1.1\r\n\r\n", "c.org:443"),
         (b"PROPFIND / HTTP/1.1\r\nHost: dav.org\r\n\r\n", "dav.org"),
         (b"GET / HTTP/1.0\r\n\r\n", None),
@@ -39,6 +39,35 @@ def host(*conversation, lengths=None, offsets=None):
 )
 def test_a_request_gives_its_host(request_head, want):
     assert host((True, request_head)) == want
+
+
+@pytest.mark.parametrize(
+    ("request_head", "want"),
+    [
+        (b"GET http://bank.example:80@evil.example:81/ HTTP/1.1\r\n\r\n", "evil.example:81"),
+        (b"GET http://a.example?u=@bank.example HTTP/1.1\r\n\r\n", "a.example"),
+        (b"GET http://a.example#bank.example HTTP/1.1\r\n\r\n", "a.example"),
+        (b"GET coap+tcp://a.example HTTP/1.1\r\n\r\n", "a.example"),
+        (b"GET /?u=://bank.example/ HTTP/1.0\r\n\r\n", None),
+        (b"GET /http://bank.example/ HTTP/1.0\r\n\r\n", None),
+        (b"GET ://bank.example/ HTTP/1.0\r\n\r\n", None),
+        (b"GET 1http://bank.example/ HTTP/1.0\r\n\r\n", None),
+        (b"CONNECT a.example:443 HTTP/1.1\r\nHost: bank.example\r\n\r\n", "a.example:443"),
+        (b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: bank.example\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost:\r\nHost: bank.example\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost: a.example\r\nhost: a.example \r\n\r\n", "a.example"),
+        (b"GET / HTTP/1.1\r\nHost: bank.example\r\n .evil.example\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost:\r\n\tbank.example\r\n\r\n", None),
+        (b"GET / HTTP/1.1\r\nHost: a.example\r\nX: 1\r\n\t2\r\n\r\n", "a.example"),
+        (b"GET /HTTP/1.1 RTSP/1.0\r\nHost: bank.example\r\n\r\n", None),
+        (b"OPTIONS rtsp://bank.example/HTTP/ RTSP/1.0\r\n\r\n", None),
+        (b"GET HTTP/1.1\r\nHost: bank.example\r\n\r\n", None),
+    ],
+)
+def test_only_the_host_that_a_server_would_take_is_given(request_head, want):
+    assert host((True, request_head)) == want
+    for cut in range(8, len(request_head), 7):
+        assert host((True, request_head[:cut]), (True, request_head[cut:])) == want
 
 
 @pytest.mark.parametrize("cut", [8, 17, 20, 30, 34])

@@ -127,8 +127,26 @@ def test_a_stream_ends_before_a_byte_of_which_two_versions_were_sent():
 def test_packets_of_two_versions_are_not_mixed():
     other = SHORT.replace(b"quic.", b"bank.")
     first = initial(crypto(0, SHORT[:99]))
-    assert read_flow([first, initial(crypto(99, other[99:]), 0x6B3343CF)]) == b""
+    assert read_flow([first, initial(crypto(99, other[99:]), 0x6B3343CF)]) == SHORT[:99]
     assert read_flow([first, initial(crypto(0, other), 0x6B3343CF)]) == other
+
+
+def test_packets_of_two_connections_are_not_mixed():
+    """A connection may follow another one on the same ports; its packets have other keys."""
+    other = SHORT.replace(b"quic.", b"bank.")
+    second = initial(crypto(99, other[99:]), connection=b"another1")
+    for packets in ([initial(crypto(0, SHORT[:99])), second], [second, initial(crypto(0, SHORT[:99]))]):
+        assert read_flow(packets) == SHORT[:99]
+    assert read_flow([second, initial(crypto(0, SHORT))]) == SHORT
+
+
+def test_of_two_whole_hellos_with_the_same_keys_neither_is_given():
+    other = SHORT.replace(b"quic.", b"bank.")
+    for one, two in ((SHORT, other), (other, SHORT)):
+        assert names(initial(crypto(0, one)), initial(crypto(0, two), number=3)) == ([None], {})
+    assert names(initial(crypto(0, SHORT)), initial(crypto(0, SHORT), number=3))[0] == [
+        "quic.example.org"
+    ]
 
 
 def test_coalesced_packets_are_opened():

@@ -77,11 +77,44 @@ def _begins_request(data: NDArray[np.uint8], at: int, end: int, methods: NDArray
 
 
 @subroutine
+def _target_host(head: NDArray[np.uint8], begin: int, end: int) -> tuple[int, int]:
+    """Begin and end of the host that the target head[begin:end] of a request names; (0, 0) where it names none.
+
+    A target of the absolute form begins with a scheme; ``://`` within a path is no authority.
+    """
+    if head[0] != 67 or head[1] != 79 or head[2] != 78:  # CONNECT names its host alone
+        colon = begin
+        while colon < end and (
+            97 <= head[colon] | 32 <= 122
+            or (colon > begin and (48 <= head[colon] <= 57 or 43 <= head[colon] <= 46))
+        ):
+            colon += 1
+        if colon == begin or colon + 2 >= end:
+            return 0, 0
+        if head[colon] != 58 or head[colon + 1] != 47 or head[colon + 2] != 47:
+            return 0, 0
+        begin = colon + 3
+    stop = begin
+    host = begin
+    while stop < end and head[stop] != 47 and head[stop] != 63 and head[stop] != 35:  # / ? #
+        if head[stop] == 64:  # user information ends (RFC 3986, section 3.2)
+            host = stop + 1
+        stop += 1
+    return host, stop
+
+
+@subroutine
 def _host_in(head: NDArray[np.uint8], n: int) -> tuple[int, int]:
-    """Begin and end of the host in a request head; (0, 0) where it is not there or is cut."""
+    """Begin and end of the host in a request head; (0, 0) where it is not there, is cut or is not certain.
+
+    The target counts before the Host field (RFC 9112, section 3.2.2). Two different fields, or one that is
+    continued on the next line, name no host (sections 3.2 and 5.2).
+    """
     line = 0
     begin = 0
     end = 0
+    n_hosts = 0
+    is_host = False
     while line < n:
         stop = line
         while stop < n and head[stop] != 10:
@@ -95,48 +128,58 @@ def _host_in(head: NDArray[np.uint8], n: int) -> tuple[int, int]:
             space = 0
             while space < last and head[space] != 32:
                 space += 1
-            at = space + 1
-            is_http = False
-            for index in range(at, last - 4):
-                if (
-                    head[index] == 72
-                    and head[index + 1] == 84
-                    and head[index + 2] == 84
-                    and head[index + 3] == 80
-                    and head[index + 4] == 47
-                ):
-                    is_http = True  # "HTTP/": SIP, RTSP and HTTP/0.9 carry no host
-            if not is_http:
-                return 0, 0
-            if head[0] == 67 and head[1] == 79 and head[2] == 78:  # CONNECT names its host there
-                begin = at
-                end = begin
-                while end < last and head[end] != 32:
-                    end += 1
-            for index in range(at, min(last - 2, at + 8)):
-                if head[index] == 58 and head[index + 1] == 47 and head[index + 2] == 47:
-                    begin = index + 3
-                    end = begin
-                    while end < last and head[end] != 32 and head[end] != 47:
-                        end += 1
-                    break
-        elif (
-            last - line >= 5
-            and head[line] | 32 == 104
-            and head[line + 1] | 32 == 111
-            and head[line + 2] | 32 == 115
-            and head[line + 3] | 32 == 116
-            and head[line + 4] == 58
-        ):
-            begin = line + 5
-            end = last
-            while begin < end and (head[begin] == 32 or head[begin] == 9):
-                begin += 1
-            while end > begin and (head[end - 1] == 32 or head[end - 1] == 9):
-                end -= 1
-            return begin, end
+            while last > space and head[last - 1] == 32:
+                last -= 1
+            version = last
+            while version > space and head[version - 1] != 32:
+                version -= 1
+            if (
+                version <= space + 1
+                or last - version < 5
+                or head[version] != 72
+                or head[version + 1] != 84
+                or head[version + 2] != 84
+                or head[version + 3] != 80
+                or head[version + 4] != 47
+            ):
+                return 0, 0  # not "HTTP/": SIP, RTSP and HTTP/0.9 carry no host
+            begin, end = _target_host(head, space + 1, version - 1)
+            if end > begin:
+                return begin, end
+        elif is_host and (head[line] == 32 or head[line] == 9):
+            return 0, 0
+        else:
+            is_host = (
+                last - line >= 5
+                and head[line] | 32 == 104
+                and head[line + 1] | 32 == 111
+                and head[line + 2] | 32 == 115
+                and head[line + 3] | 32 == 116
+                and head[line + 4] == 58
+            )
+            if is_host:
+                first = line + 5
+                while first < last and (head[first] == 32 or head[first] == 9):
+                    first += 1
+                while last > first and (head[last - 1] == 32 or head[last - 1] == 9):
+                    last -= 1
+                if n_hosts > 0 and not _are_equal(head, begin, end, first, last):
+                    return 0, 0
+                begin, end = first, last
+                n_hosts += 1
         line = stop + 1
     return begin, end
+
+
+@subroutine
+def _are_equal(head: NDArray[np.uint8], begin: int, end: int, first: int, last: int) -> bool:
+    """Whether head[begin:end] and head[first:last] have the same bytes."""
+    if end - begin != last - first:
+        return False
+    for index in range(end - begin):  # noqa: SIM110 (compiled code has no generators)
+        if head[begin + index] != head[first + index]:
+            return False
+    return True
 
 
 @subroutine
@@ -230,7 +273,7 @@ def find_hosts(
 
 
 def read_hosts(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> pa.Array:
-    """The Host of each flow's first request, else the host of an absolute URI or of CONNECT.
+    """The host of each flow's first request: that of an absolute URI or of CONNECT, else the Host field.
 
     Args:
         segments: the kept segments of n flows.
@@ -238,7 +281,7 @@ def read_hosts(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> pa.Array:
 
     Returns:
         n strings as they were sent, port included, written as in ``names.text``; null where the flow begins
-        with no request.
+        with no request, or its request names two hosts.
     """
     ends = np.zeros(len(wanted) + 1, dtype=np.int32)
     out = escaped_room(len(segments.data))

@@ -272,17 +272,14 @@ def initials(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> list[list[i
 def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
     """One side's crypto stream from its Initial packets, up to its first gap.
 
-    Ends early once a whole ClientHello was read.
+    Packets of another version or connection are another stream; the first with a whole ClientHello is given.
 
     Args:
         data: the bytes that ``packets`` point into.
         packets: rows of one flow and direction of ``list_initials``.
     """
-    pieces: dict[
-        int, list[tuple[int, bytes]]
-    ] = {}  # by version: after its negotiation the hello is another
+    pieces: dict[tuple[int, bytes], list[tuple[int, bytes]]] = {}  # by version and connection id of the keys
     firsts: dict[int, bytes] = {}
-    stream = b""
     for _, _, kind, version, begin, id_end, number, end in packets:
         if kind == _CHLO:
             datagram = data[begin:end].tobytes()
@@ -292,10 +289,11 @@ def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
         packet = data[begin - 6 : end].tobytes()
         connection = packet[6 : id_end - begin + 6]
         plain = None
-        # keys come from the first Initial's id; after a Retry from the new one
+        # keys come from the first Initial's id; after a Retry, and of another connection, from the new one
         for candidate in dict.fromkeys((firsts.setdefault(version, connection), connection)):
             plain = _open(version, candidate, packet, number - begin + 6)
             if plain is not None:
+                connection = candidate
                 break
         if plain is None:
             continue
@@ -306,12 +304,15 @@ def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
             np.frombuffer(plain, dtype=np.uint8), 8 if version in _GOOGLE_TLS else 6, frames
         )
         if n:
-            sent = pieces.setdefault(version, [])
+            sent = pieces.setdefault((version, connection), [])
             sent += [(offset, plain[at:stop]) for offset, at, stop in frames[:n].tolist()]
-            stream = _join(sent)
-            if len(stream) >= 4 and len(stream) >= 4 + int.from_bytes(stream[1:4], "big"):
-                return stream
-    return stream
+    longest = b""
+    for sent in pieces.values():
+        stream = _join(sent)
+        if len(stream) >= 4 and len(stream) >= 4 + int.from_bytes(stream[1:4], "big"):
+            return stream
+        longest = max(longest, stream, key=len)
+    return longest
 
 
 def _expand(secret: bytes, label: str, size: int) -> bytes:
