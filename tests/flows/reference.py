@@ -71,7 +71,12 @@ class Side:
             self.next = end
             return payload, False
         place = ahead(sequence, self.next)
-        if not -FAR <= place < FAR:
+        is_before_syn = (
+            place < 0 and self.initial is not None and ahead(end, (self.initial + 1) % 2**32) < 0
+        )
+        if not -FAR <= place < FAR or is_before_syn:
+            if is_before_syn:
+                self.initial = None  # it was no SYN of this stream
             self.holes = []
             self.next = end
             return payload, False

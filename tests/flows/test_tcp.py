@@ -109,6 +109,28 @@ def test_another_syn_behind_a_syn_ack_is_another_connections():
     assert len(flows_of(packets)[0]) == 2
 
 
+@pytest.mark.parametrize("ahead", [50_000, 1 << 25, 1 << 30])
+def test_a_forged_syn_hides_nothing_of_what_its_connection_goes_on_to_send(ahead):
+    """It begins another flow; receivers ignore it (RFC 5961, section 4)."""
+    forged = (3, True, SYN, ISN + ahead, 0, b"")
+    begin = ISN + 1 + len(HELLO)
+    data = [(5 + i, True, ACK, begin + 4 * i, PEER + 1, b"data") for i in range(4)]
+    again = (20, True, ACK, begin, PEER + 1, b"data")
+    packets = [*opening(), forged, (4, True, ACK, ISN + 1, PEER + 1, HELLO), *data, again]
+    table = FlowTable(add_names=add_names)
+    done = add(table, packets) + list(table.finish())
+    _, flow = sorted(FlowBatch.concat(done), key=lambda flow: flow.start_ns)
+    assert flow.server_name == "fast.example"
+    assert flow.payload_bytes_to_server == len(HELLO) + 16
+    assert flow.retransmissions == 1
+
+
+def test_a_keep_alive_probe_of_a_new_connection_brings_nothing():
+    early, late = ((3, True, ACK, ISN + at, PEER + 1, b"\0") for at in (0, 5))
+    (flow,), _ = flows_of([*opening(), early, (4, True, ACK, ISN + 1, PEER + 1, b"hello"), late])
+    assert flow.segment_bytes == [b"hello"]
+
+
 def test_a_repeated_syn_does_not_make_repeated_data_new():
     hello = (3, True, ACK, ISN + 1, PEER + 1, b"hello")
     for repeated in opening()[:2]:

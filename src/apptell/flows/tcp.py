@@ -31,7 +31,8 @@ def signed_difference(difference):
 def new_data(flow, way, sequence, length):
     """What a segment adds to its direction: (skipped bytes, new bytes, filled a gap).
 
-    Bytes below the highest one seen count only where they fill a remembered gap.
+    Bytes below the highest one seen count only where they fill a remembered gap. Those below the number of the
+    SYN count too: a forged SYN must not hide what its connection goes on to send.
     """
     if not flow.has_next[way]:
         flow.has_next[way] = 1
@@ -54,7 +55,13 @@ def new_data(flow, way, sequence, length):
                 flow.n_holes[way] = n + 1
         flow.next[way] = np.uint32((sequence + length) & 0xFFFFFFFF)
         return np.int64(0), length, False
-    if ahead < -_FAR:  # numbering began anew without a SYN in the capture
+    is_before_syn = (
+        flow.has_initial[way] == 1
+        and signed_difference(sequence + length - 1 - np.int64(flow.initial[way])) < 0
+    )
+    if ahead < -_FAR or is_before_syn:  # numbering began anew without a SYN in the capture
+        if is_before_syn:
+            flow.has_initial[way] = 0  # it was no SYN of this stream
         flow.n_holes[way] = 0
         flow.next[way] = np.uint32((sequence + length) & 0xFFFFFFFF)
         return np.int64(0), length, False
