@@ -136,3 +136,40 @@ def test_one_that_is_not_there_is_named(run: Run, tmp_path: Path) -> None:
     done = run("inspect", tmp_path / os.fsdecode(b"none\xfe.pcap"))
     assert done.returncode == 1
     assert done.stderr == "apptell: none\\xfe.pcap: no such file\n"
+
+
+WORD = "\udcff"  # how Python holds a byte that is no UTF-8
+MISTAKES = [
+    (["live", "-i", WORD], 1, "no such interface"),
+    (["top", "-i", "lo" + WORD], 1, "no such interface"),
+    (["live", "-i", "lo", "--filter", WORD], 2, "is not text"),
+    (["live", "--replay", "CAPTURE", "--out", f"jsonl:kafka:{WORD}:1/t"], 2, "is not text"),
+    (["live", "--replay", "CAPTURE", "--out", f"jsonl:syslog:{WORD}"], 2, "is not text"),
+    (["train", "DATASET", "-o", "NEW", "--split", f"group:{WORD}"], 1, "no flow has the group"),
+    (["dataset", "build", "RECORDINGS", "-o", "NEW", "--anonymize", "FOLDER"], 2, "regular file"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "message"), MISTAKES, ids=lambda x: None)
+def test_words_that_are_no_utf_8_are_a_mistake_where_no_file_can_be_meant(
+    capture: Path, dataset: Path, recordings: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str,
+) -> None:  # fmt: skip
+    places = {"CAPTURE": capture, "DATASET": dataset, "RECORDINGS": recordings, "FOLDER": tmp_path}
+    given = [places.get(word, tmp_path / "new" if word == "NEW" else word) for word in words]
+    found, said = run_here(monkeypatch, *given)
+    assert "Traceback" not in said
+    assert message in said
+    assert found == code
+
+
+def test_groups_of_the_command_line_and_paths_in_reports_are_shown_like_those_of_files(
+    run: Run, recordings: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / ODD
+    done = run("dataset", "build", recordings, "-o", place, "--group", f"net{WORD}={WORD}", "--json")
+    assert done.returncode == 0, done.stderr
+    info = json.loads(run("dataset", "info", place).stdout)
+    assert info["groups"][r"net\xff"] == {r"\xff": 40}
+    shown = json.loads(run("dataset", "validate", place).stdout)["dataset"]
+    assert shown.endswith(r"od\xffd\xe9")

@@ -15,6 +15,7 @@ from apptell.flows.schema import GROUPS, FlowBatch
 from apptell.names import add_names, read_flows
 from apptell.names.text import escape
 from apptell.testing import client_hello, conversation, write_pcap
+from tests.names.hellos import hello
 
 STRICT = Policy()
 PLAIN = Policy(keeps_unknown=True)
@@ -266,6 +267,48 @@ def test_of_mail_only_the_protocols_words_are_kept(port, policy):
     for word in (b"lice", b"hunter", b"203.0", b"AGFs", b"bob"):
         assert word not in b"".join(out)
     assert out[0].startswith(begin)
+
+
+@pytest.mark.parametrize(
+    ("port", "way", "said", "kept"),
+    [
+        # the text of a message that a server sends
+        (110, False, b"+OK 60 octets\r\n123\r\n555 0199\r\nLIST of QUIT\r\n.\r\n+OK\r\n", b"+OK\r\n+OK\r\n"),
+        (143, False, b"* 1 FETCH (BODY[] {16}\r\nx OK me\r\n123 45)\r\na1 OK\r\n", b"OK\r\n"),
+        (143, False, b"* LIST () \"/\" home\r\n123\r\n", b"LIST\r\n"),
+        # and one that a client sends, or its name and password
+        (143, True, b"a APPEND x {14}\r\na LOGIN QUIT\r\nb LOGOUT\r\n", b"APPEND\r\nLOGOUT\r\n"),
+        (143, True, b"a LOGIN {4+}\r\nLIST {4}\r\nQUIT\r\nb NOOP\r\n", b"LOGIN\r\nNOOP\r\n"),
+        (25, True, b"BDAT 9\r\nQUIT 123\r\n", b"BDAT\r\n"),
+        (25, True, b"AUTH LOGIN\r\n123\r\n456-7\r\nQUIT\r\n", b"AUTH\r\nQUIT\r\n"),
+        (110, True, b"USER LIST\r\nPASS QUIT\r\n", b"USER\r\nPASS\r\n"),
+        (110, True, b"USER x\r\n-ERR y\r\n+OK z\r\n", b"USER\r\n"),
+        (25, False, b"250-x\r\nQUIT\r\n+OK\r\n12345\r\n354 go\r\n", b"250\r\n354\r\n"),
+    ],
+)
+@pytest.mark.parametrize("policy", [STRICT, PLAIN])
+def test_of_mail_nothing_of_a_message_is_kept_whatever_its_lines_begin_with(
+    port, way, said, kept, policy
+):
+    for cut in (len(said), 3):
+        parts = [(way, said[at : at + cut]) for at in range(0, len(said), cut)]
+        out = b"".join(mask(parts, policy, port=port))
+        words = [word for word in out.replace(b"\r\n", b"\0").split(b"\0") if word]
+        assert words == kept.split(b"\r\n")[:-1]
+
+
+@pytest.mark.parametrize("cut", [7, 10_000])
+def test_of_extensions_that_can_name_someone_nothing_is_kept(cut):
+    """A server's SCTs tell its certificate (RFC 6962), responder ids who issued it, and padding may be anything."""
+    extensions = [(18, SECRET), (21, SECRET), (5, b"\1" + SECRET), (16, b"\0\3\2h2"), (65037, SECRET)]
+    coded = b"".join(struct.pack(">HH", kind, len(body)) + body for kind, body in extensions)
+    server = b"\3\3" + bytes(32) + b"\0\x13\1\0" + struct.pack(">H", len(coded)) + coded
+    message = b"\2" + len(server).to_bytes(3, "big") + server
+    for said in (records(message, cut), records(hello(extensions), cut)):
+        (out,) = mask([(False, said)])
+        assert SECRET not in out
+        assert SECRET[:7] not in out
+        assert b"\0\x12\0" + bytes([len(SECRET)]) in out or cut == 7
 
 
 def test_after_starttls_the_hello_is_masked():

@@ -39,13 +39,18 @@ def compile_filter(expression: str, link_type: int, snap: int) -> bytes:
         MissingError: libpcap is not there to compile the filter.
         UsageError: the filter does not compile.
     """
+    try:
+        text = expression.encode()
+    except UnicodeEncodeError:
+        text = b"\0"
+    if b"\0" in text:  # libpcap would take what stands before it
+        raise UsageError(f"filter {expression!r}: is not text")
     library = _library()
     handle = library.pcap_open_dead(_DLT.get(link_type, link_type), snap)
     if not handle:
         raise MemoryError
     try:
         program = _Program()
-        text = expression.encode()
         if library.pcap_compile(handle, ctypes.byref(program), text, 1, _NO_MASK):
             reason = (library.pcap_geterr(handle) or b"it does not compile").decode(
                 errors="replace"

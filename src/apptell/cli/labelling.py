@@ -88,11 +88,12 @@ def renames(path: Path | None) -> dict[str, str]:
 def pairs(texts: list[str]) -> dict[str, str]:
     """The groups of ``--group``."""
     from apptell.errors import UsageError
+    from apptell.files import readable
 
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name or not value:
             raise UsageError(f"--group {text}: is not NAME=VALUE")
-        found[name] = value
+        found[readable(name)] = readable(value)
     return found

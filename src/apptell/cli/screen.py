@@ -1,6 +1,7 @@
 """Writes a verb's output: data to stdout, everything else to stderr."""
 
 import json
+import re
 import shlex
 import signal
 import sys
@@ -14,6 +15,13 @@ from apptell.files import readable
 from apptell.records.terminal import TerminalConsole, clean_line
 
 _SAY_S: Final = 60.0
+_NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
+"""How Python holds the bytes of a file's name that are not UTF-8 (PEP 383)."""
+
+
+def _as_readable(found: re.Match[str]) -> str:
+    """A byte of a file's name that is not UTF-8, as ``files.readable`` writes it, in JSON."""
+    return f"\\\\x{ord(found[0]) - 0xDC00:02x}"
 
 
 def note(text: str) -> None:
@@ -41,7 +49,8 @@ def report(
 ) -> None:
     """Writes a report to stdout: text on a terminal, one JSON object in a pipe or when requested."""
     if as_json or not on_terminal():
-        sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+        line = json.dumps(found, ensure_ascii=False)
+        sys.stdout.write(_NOT_UTF_8.sub(_as_readable, line) + "\n")
     else:
         text(TerminalConsole(sys.stdout))
 

@@ -93,10 +93,11 @@ class Anonymizer:
             handle = open_without_links(path, os.O_RDONLY | os.O_NONBLOCK)
         except OSError as error:
             raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):  # before os.fdopen, which refuses a folder
+            os.close(handle)
+            raise UsageError(f"{path}: the key must be in a regular file")
         with os.fdopen(handle, "rb") as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise UsageError(f"{path}: the key must be in a regular file")
             if found.st_uid != os.geteuid():
                 raise UsageError(f"{path}: the key's file belongs to another user")
             if found.st_mode & 0o077:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apptell.files import readable
 from apptell.names.domains import registered_domain
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def group_values(flows: FlowBatch, name: str) -> NDArray[Any]:
     column = flows.column("groups")
     if column.null_count == len(column):
         return np.full(len(flows), None, dtype=object)
-    found = pc.map_lookup(column, pa.scalar(name), "first")
+    found = pc.map_lookup(column, pa.scalar(readable(name)), "first")
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=object)
 
 

@@ -125,10 +125,11 @@ def _read(file: Path) -> bytes:
         raise DatasetError(f"{file.parent}: not a dataset ({INFO_FILE} is missing)") from None
     except OSError as error:
         raise DatasetError(f"{file}: cannot be read: {error.strerror}") from error
+    found = os.fstat(handle)
+    if not stat.S_ISREG(found.st_mode):  # before os.fdopen, which refuses a folder
+        os.close(handle)
+        raise DatasetError(f"{file}: is not a regular file")
     with os.fdopen(handle, "rb") as stream:
-        found = os.fstat(stream.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise DatasetError(f"{file}: is not a regular file")
         if found.st_size > _MAX_BYTES:
             raise DatasetError(f"{file}: {found.st_size} bytes; at most {_MAX_BYTES} are read")
         return stream.read(_MAX_BYTES)

@@ -106,7 +106,10 @@ def _mask_flow(
         else:
             found = [(join([0], [blob])[0][0], [(i, 0)]) for i, blob in enumerate(kept)]
         streams = [stream for stream, _ in found]
-        (_mask_streams if is_stream else _mask_datagrams)(streams, ports, policy)
+        if is_stream:
+            _mask_streams(streams, ports, policy, is_server=not side)
+        else:
+            _mask_datagrams(streams, ports, policy)
         for stream, laid in found:
             if policy.masks_names and policy.keeps_unknown:
                 drop_names(stream, names)
@@ -115,7 +118,9 @@ def _mask_flow(
     return out
 
 
-def _mask_streams(streams: Sequence[Stream], ports: set[int | None], policy: Policy) -> None:
+def _mask_streams(
+    streams: Sequence[Stream], ports: set[int | None], policy: Policy, *, is_server: bool
+) -> None:
     for stream in streams:
         stream.set(0, len(stream), kept=policy.keeps_unknown)
         if mask_tls(stream, policy):
@@ -123,7 +128,7 @@ def _mask_streams(streams: Sequence[Stream], ports: set[int | None], policy: Pol
         if ports & DNS_PORTS and mask_dns(stream, policy, has_length=True):
             continue
         if policy.framing_only and ports & MAIL_PORTS:
-            mask_mail(stream, policy)
+            mask_mail(stream, ports, policy, is_server=is_server)
             continue
         if policy.framing_only and mask_http(stream):
             continue

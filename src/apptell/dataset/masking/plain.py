@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from apptell.dataset.masking.board import Policy, Stream
 
 DNS_PORTS: Final = frozenset((53, 5353, 5355))
-MAIL_PORTS: Final = frozenset((25, 587, 2525, 110, 143))
+_SMTP, _POP3, _IMAP = "smtp", "pop3", "imap"
+_MAIL_OF_PORT: Final = {25: _SMTP, 587: _SMTP, 2525: _SMTP, 110: _POP3, 143: _IMAP}
+MAIL_PORTS: Final = frozenset(_MAIL_OF_PORT)
 _REQUEST: Final = re.compile(rb"([A-Z_-]{3,24} )[^\r\n]{1,65536}?( HTTP/1\.[01])\r?\n")
 _STATUS: Final = re.compile(rb"(HTTP/1\.[01] [0-9]{3})[^\r\n]*\r?\n")
 _METHODS: Final = frozenset(
@@ -34,12 +36,24 @@ _FIELDS: Final = frozenset(
 _KEPT_VALUES: Final = frozenset((b"content-length", b"transfer-encoding"))
 _VALUE: Final = re.compile(rb"[ \t]*(?:[0-9]{1,19}|chunked|gzip|identity|deflate)[ \t]*")
 _FIELD: Final = re.compile(rb"([A-Za-z0-9-]{1,40}):([^\r\n]*)")
-_MAIL_WORD: Final = re.compile(
-    rb"(?i)([0-9]{3}(?=[ \r\n-]|$)|\+OK|-ERR)|(?:[^ \r\n]{1,32} )?(EHLO|HELO|LHLO|MAIL FROM|RCPT TO|DATA|RSET|"
+_REPLY: Final = {
+    _SMTP: re.compile(rb"([0-9]{3})(?=[ \r\n-]|$)"),
+    _POP3: re.compile(rb"(\+OK|-ERR)(?=[ \r\n]|$)"),
+    _IMAP: re.compile(rb"(?i)[^ \r\n]{1,32} (OK|NO|BAD|BYE|CAPABILITY|LIST|SEARCH)(?=[ \r\n]|$)"),
+}
+"""What a server's lines begin with; the lines of a message that it sends begin with anything."""
+_VERBS: Final = (
+    rb"(EHLO|HELO|LHLO|MAIL FROM|RCPT TO|DATA|RSET|"
     rb"NOOP|QUIT|VRFY|EXPN|HELP|AUTH|STARTTLS|STLS|BDAT|USER|PASS|APOP|STAT|LIST|RETR|DELE|TOP|UIDL|CAPA|LOGIN|"
-    rb"LOGOUT|CAPABILITY|AUTHENTICATE|SELECT|EXAMINE|FETCH|STORE|SEARCH|UID|IDLE|APPEND|OK|NO|BAD|BYE)"
-    rb"(?=[ :\r\n]|$)"
+    rb"LOGOUT|CAPABILITY|AUTHENTICATE|SELECT|EXAMINE|FETCH|STORE|SEARCH|UID|IDLE|APPEND)(?=[ :\r\n]|$)"
 )
+_COMMAND: Final = {
+    protocol: re.compile(rb"(?i)" + tag + _VERBS)
+    for protocol, tag in ((_SMTP, b""), (_POP3, b""), (_IMAP, rb"[^ \r\n]{1,32} "))
+}
+"""What a client's lines begin with; only those of IMAP have a tag before it."""
+_LITERAL: Final = re.compile(rb"\{([0-9]{1,9})\+?\}\r?\n\Z")
+"""The end of an IMAP line behind which so many bytes follow that are no line (RFC 9051, section 4.3)."""
 _DATA: Final = re.compile(rb"(?i)(?:DATA|BDAT [^\r\n]*)\r?\n")
 _QUIC_VERSIONS: Final = frozenset((1, 0x6B3343CF, *range(0xFF000017, 0xFF000023)))
 
@@ -170,11 +184,19 @@ def _keep_line_end(stream: Stream, stop: int) -> None:
     stream.set(begin, stop, kept=True)
 
 
-def mask_mail(stream: Stream, policy: Policy) -> None:
+def mask_mail(stream: Stream, ports: set[int | None], policy: Policy, *, is_server: bool) -> None:
     """Marks what is kept of one side of SMTP, POP3 or IMAP: the word of the protocol that a line begins with.
 
     What follows a change to TLS is read as TLS; the text of a message goes.
+
+    Args:
+        stream: the side's.
+        ports: those of the flow; one is of ``MAIL_PORTS``.
+        policy: what is kept.
+        is_server: whether the side is the server's.
     """
+    protocol = next(name for port, name in _MAIL_OF_PORT.items() if port in ports)
+    begins = _REPLY[protocol] if is_server else _COMMAND[protocol]
     data = bytes(stream.data)
     stream.set(0, len(data), kept=False)
     at = 0
@@ -187,13 +209,14 @@ def mask_mail(stream: Stream, policy: Policy) -> None:
         end = data.find(b"\n", at)
         if end < 0 or not stream.has(at, end + 1 - at):
             return
-        word = _MAIL_WORD.match(data, at, end)
+        word = begins.match(data, at, end)
         if word is not None:
             stream.set(*word.span(word.lastindex or 0), kept=True)
         _keep_line_end(stream, end + 1)
-        if _DATA.match(data, at) is not None:
+        if not is_server and _DATA.match(data, at) is not None:
             return
-        at = end + 1
+        literal = _LITERAL.search(data, max(at, end - 16), end + 1) if protocol == _IMAP else None
+        at = end + 1 + (int(literal[1]) if literal else 0)
 
 
 def mask_quic(stream: Stream, policy: Policy) -> bool:

@@ -23,10 +23,10 @@ _CLIENT_HELLO, _SERVER_HELLO, _HELLO_VERIFY = 1, 2, 3
 _NAMING: Final = (11, 13, 22, 25)
 """Messages that name hosts: Certificate, CertificateRequest, CertificateStatus, CompressedCertificate."""
 _SERVER_NAME, _KEY_SHARE = 0, 51
-_KEPT_EXTENSIONS: Final = frozenset(
-    (1, 5, 10, 11, 13, 16, 18, 21, 23, 27, 28, 43, 45, 50, 17513, 17613)
-)
+_KEPT_EXTENSIONS: Final = frozenset((1, 10, 11, 13, 16, 23, 27, 28, 43, 45, 50, 17513, 17613))
 """Extensions that describe the capabilities of a stack, and no identities or locations."""
+_STATUS_REQUEST: Final = 5
+"""Its type is kept; names of responders may follow (RFC 6066, section 8)."""
 _MAX_MESSAGE_BYTES: Final = 1 << 16
 
 
@@ -225,6 +225,8 @@ class _Hello:
             self._names(body, stop)
         elif not self._policy.framing_only or kind in _KEPT_EXTENSIONS or kind == _SERVER_NAME:
             self._places.keep(body, stop)
+        elif kind == _STATUS_REQUEST:
+            self._places.keep(body, min(body + 1, stop))
         elif kind == _KEY_SHARE:
             self._shares(body, stop, is_client)
 

@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from apptell.errors import UsageError
+from apptell.files import readable
 from apptell.records.forms import LineForm, form_names, form_of_name
 from apptell.records.schema import LIVE_RECORD
 from apptell.service.outputs.file import open_file
@@ -112,6 +113,8 @@ def _opener(text: str) -> Callable[[], Output]:
         return lambda: open_folder(place, form)
     if not colon or transport not in TRANSPORTS:
         return lambda: open_file(place, form)
+    if readable(rest) != rest and transport != "unix":
+        raise UsageError(f"output {text!r}: the place is not text")
     if transport not in _WITH_HEADER and form.header(LIVE_RECORD):
         raise UsageError(
             f"output {text!r}: {name} needs a header, which messages of {transport} cannot have"
