@@ -167,7 +167,9 @@ def test_groups_of_the_command_line_and_paths_in_reports_are_shown_like_those_of
     run: Run, recordings: Path, tmp_path: Path
 ) -> None:
     place = tmp_path / ODD
-    done = run("dataset", "build", recordings, "-o", place, "--group", f"net{WORD}={WORD}", "--json")
+    done = run(
+        "dataset", "build", recordings, "-o", place, "--group", f"net{WORD}={WORD}", "--json"
+    )
     assert done.returncode == 0, done.stderr
     info = json.loads(run("dataset", "info", place).stdout)
     assert info["groups"][r"net\xff"] == {r"\xff": 40}

@@ -273,9 +273,14 @@ def test_of_mail_only_the_protocols_words_are_kept(port, policy):
     ("port", "way", "said", "kept"),
     [
         # the text of a message that a server sends
-        (110, False, b"+OK 60 octets\r\n123\r\n555 0199\r\nLIST of QUIT\r\n.\r\n+OK\r\n", b"+OK\r\n+OK\r\n"),
+        (
+            110,
+            False,
+            b"+OK 60 octets\r\n123\r\n555 0199\r\nLIST of QUIT\r\n.\r\n+OK\r\n",
+            b"+OK\r\n+OK\r\n",
+        ),
         (143, False, b"* 1 FETCH (BODY[] {16}\r\nx OK me\r\n123 45)\r\na1 OK\r\n", b"OK\r\n"),
-        (143, False, b"* LIST () \"/\" home\r\n123\r\n", b"LIST\r\n"),
+        (143, False, b'* LIST () "/" home\r\n123\r\n', b"LIST\r\n"),
         # and one that a client sends, or its name and password
         (143, True, b"a APPEND x {14}\r\na LOGIN QUIT\r\nb LOGOUT\r\n", b"APPEND\r\nLOGOUT\r\n"),
         (143, True, b"a LOGIN {4+}\r\nLIST {4}\r\nQUIT\r\nb NOOP\r\n", b"LOGIN\r\nNOOP\r\n"),
@@ -299,8 +304,14 @@ def test_of_mail_nothing_of_a_message_is_kept_whatever_its_lines_begin_with(
 
 @pytest.mark.parametrize("cut", [7, 10_000])
 def test_of_extensions_that_can_name_someone_nothing_is_kept(cut):
-    """A server's SCTs tell its certificate (RFC 6962), responder ids who issued it, and padding may be anything."""
-    extensions = [(18, SECRET), (21, SECRET), (5, b"\1" + SECRET), (16, b"\0\3\2h2"), (65037, SECRET)]
+    """A server's SCTs tell its certificate (RFC 6962), responder ids its issuer; padding may be anything."""
+    extensions = [
+        (18, SECRET),
+        (21, SECRET),
+        (5, b"\1" + SECRET),
+        (16, b"\0\3\2h2"),
+        (65037, SECRET),
+    ]
     coded = b"".join(struct.pack(">HH", kind, len(body)) + body for kind, body in extensions)
     server = b"\3\3" + bytes(32) + b"\0\x13\1\0" + struct.pack(">H", len(coded)) + coded
     message = b"\2" + len(server).to_bytes(3, "big") + server

@@ -25,7 +25,10 @@ def host(*conversation, lengths=None, offsets=None):
         (b"POST /x HTTP/1.1\r\nAccept: */*\r\nhOsT:\t a.org:8080 \r\n\r\n", "a.org:8080"),
         (b"GET / HTTP/1.1\nHost: bare.org\n\n", "bare.org"),
         (b"GET http://abs.org/path HTTP/1.1\r\nAccept: */*\r\n\r\n", "abs.org"),
-        (b"GET http://abs.org/path HTTP/1.1\r\nHost: field.org\r\n\r\n", "abs.org"),  # RFC 9112, 3.2.2
+        (
+            b"GET http://abs.org/path HTTP/1.1\r\nHost: field.org\r\n\r\n",
+            "abs.org",
+        ),  # RFC 9112, 3.2.2
         (b"CONNECT c.org:443 HTTP/1.1\r\n\r\n", "c.org:443"),
         (b"PROPFIND / HTTP/1.1\r\nHost: dav.org\r\n\r\n", "dav.org"),
         (b"GET / HTTP/1.0\r\n\r\n", None),

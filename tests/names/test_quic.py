@@ -135,7 +135,10 @@ def test_packets_of_two_connections_are_not_mixed():
     """A connection may follow another one on the same ports; its packets have other keys."""
     other = SHORT.replace(b"quic.", b"bank.")
     second = initial(crypto(99, other[99:]), connection=b"another1")
-    for packets in ([initial(crypto(0, SHORT[:99])), second], [second, initial(crypto(0, SHORT[:99]))]):
+    for packets in (
+        [initial(crypto(0, SHORT[:99])), second],
+        [second, initial(crypto(0, SHORT[:99]))],
+    ):
         assert read_flow(packets) == SHORT[:99]
     assert read_flow([second, initial(crypto(0, SHORT))]) == SHORT
 

@@ -396,8 +396,8 @@ def _hardware(interface: str) -> int:
         OSError: no such interface.
     """
     import fcntl  # not on every system: who asks for an interface there gets a message, no traceback
-    name = os.fsencode(interface.replace("\0", "?"))[:15]  # the kernel reads up to a NUL
-    request = struct.pack("=16s16x", name)
+
+    request = struct.pack("=16s16x", os.fsencode(interface.replace("\0", "?"))[:15])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         answer = fcntl.ioctl(any_socket, _SIOCGIFHWADDR, request)
     return int(struct.unpack_from("=H", answer, 16)[0])

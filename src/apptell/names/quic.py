@@ -278,7 +278,9 @@ def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
         data: the bytes that ``packets`` point into.
         packets: rows of one flow and direction of ``list_initials``.
     """
-    pieces: dict[tuple[int, bytes], list[tuple[int, bytes]]] = {}  # by version and connection id of the keys
+    pieces: dict[
+        tuple[int, bytes], list[tuple[int, bytes]]
+    ] = {}  # by version and connection id of the keys
     firsts: dict[int, bytes] = {}
     for _, _, kind, version, begin, id_end, number, end in packets:
         if kind == _CHLO:
