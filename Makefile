@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 SOURCES := src tests lab benchmarks
 
-.PHONY: help demo test test-oldest test-sdist check format build docs bench lab-sample lab-dataset clean
+.PHONY: help demo test test-oldest test-sdist check format build docs scorecard bench lab-sample lab-dataset clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,10 @@ docs: $(DOCS_STAMP)  ## build the documentation into docs/_build/html; a warning
 	$(BIN)/python docs/make_report_tables.py
 	$(BIN)/sphinx-build -W --keep-going -n -q -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
+
+scorecard: $(STAMP)  ## collect the headline figures of the reports, with those before them
+	$(BIN)/python docs/make_scorecard.py
+	$(BIN)/python docs/make_report_tables.py
 
 bench: $(STAMP)  ## measure the flow engine beside its peers, where they are installed
 	$(BIN)/python -m benchmarks.flow_engine

@@ -181,7 +181,7 @@ def main() -> None:
             continue
         folder = asked.out / key.replace("/", "-")
         if not folder.exists():
-            epochs = 20 if kind == "paper-cnn" else 60
+            epochs = 6 if kind == "paper-cnn" else 20
             train_model(learned, labels, model=kind, epochs=epochs, seed=SEED, out=folder)
         done[key] = {"learned": len(learned), **measured(load_model(folder), explained)}
         results.write_text(json.dumps(done, indent=2))

@@ -42,8 +42,8 @@ recordings in `captures/`, `model/` a forest that learned from four of these, an
 catalogue.
 """
 _SECTIONS = {
-    "Identify": ("read_flows", "identify", "identify_flows", "explain", "load_model"),
-    "Datasets": ("Dataset", "Selection"),
+    "Identify": ("read_flows", "identify", "identify_flows", "identify_table", "explain", "load_model"),
+    "Datasets": ("Dataset", "Selection", "load_dataset", "FlowArrays"),
     "Train and measure": ("train", "learn", "evaluate", "compare", "audit"),
     "Results": (
         "TrainedModel", "LearnedModel", "EvaluatedModel", "Evaluation", "Comparison", "Audit",
@@ -51,6 +51,10 @@ _SECTIONS = {
     ),
     "Flows, verdicts and models": (
         "FlowOptions", "FlowReader", "FlowBatch", "Verdict", "VerdictBatch", "Model",
+    ),
+    "Plots": (
+        "plot_confusion", "plot_reliability", "plot_coverage", "plot_sources", "plot_flow_image",
+        "plot_timeline",
     ),
     "Estimators": (
         "AppClassifier", "ByteClassifier", "StatisticsForest", "CalibratedForest", "TokenLinear",

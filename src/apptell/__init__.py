@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from apptell.experiments.compare import Comparison, compare
     from apptell.experiments.evaluate import EvaluatedModel, evaluate
     from apptell.experiments.learn import LearnedModel, learn
+    from apptell.experiments.load_dataset import FlowArrays, load_dataset
     from apptell.experiments.train import TrainedModel, train
     from apptell.flows import FlowBatch, FlowOptions, FlowReader
     from apptell.learning import (
@@ -43,7 +44,16 @@ if TYPE_CHECKING:
     from apptell.models import Model, load_model
     from apptell.names import read_flows
     from apptell.reasons import Explanation, explain
+    from apptell.reports.plots import (
+        plot_confusion,
+        plot_coverage,
+        plot_flow_image,
+        plot_reliability,
+        plot_sources,
+        plot_timeline,
+    )
     from apptell.verdicts import Verdict, VerdictBatch, identify, identify_flows
+    from apptell.verdicts.verdict_frame import identify_table
 
 __all__ = [
     "AppClassifier",
@@ -59,6 +69,7 @@ __all__ = [
     "EvaluatedModel",
     "Evaluation",
     "Explanation",
+    "FlowArrays",
     "FlowBatch",
     "FlowOptions",
     "FlowReader",
@@ -83,8 +94,16 @@ __all__ = [
     "explain",
     "identify",
     "identify_flows",
+    "identify_table",
     "learn",
+    "load_dataset",
     "load_model",
+    "plot_confusion",
+    "plot_coverage",
+    "plot_flow_image",
+    "plot_reliability",
+    "plot_sources",
+    "plot_timeline",
     "read_flows",
     "train",
 ]
@@ -99,6 +118,7 @@ _HOME = {
     "EvaluatedModel": "experiments.evaluate",
     "Evaluation": "evaluation",
     "Explanation": "reasons",
+    "FlowArrays": "experiments.load_dataset",
     "FlowBatch": "flows",
     "FlowOptions": "flows",
     "FlowReader": "flows",
@@ -117,8 +137,16 @@ _HOME = {
     "explain": "reasons",
     "identify": "verdicts",
     "identify_flows": "verdicts",
+    "identify_table": "verdicts.verdict_frame",
     "learn": "experiments.learn",
+    "load_dataset": "experiments.load_dataset",
     "load_model": "models",
+    "plot_confusion": "reports.plots",
+    "plot_coverage": "reports.plots",
+    "plot_flow_image": "reports.plots",
+    "plot_reliability": "reports.plots",
+    "plot_sources": "reports.plots",
+    "plot_timeline": "reports.plots",
     "read_flows": "names",
     "train": "experiments.train",
 }

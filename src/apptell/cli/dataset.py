@@ -112,11 +112,15 @@ def export(
     ],
     form: Annotated[
         str,
-        typer.Option("--to", metavar="FORM", help="csv, arrays (NumPy files) or images (PNG)."),
+        typer.Option(
+            "--to",
+            metavar="FORM",
+            help="csv, arrays (NumPy), images (PNG), parquet (with tokens), torch or hf.",
+        ),
     ] = "csv",
     raw_csv: RawCsv = False,
 ) -> None:
-    """Exports a dataset as CSV, as NumPy arrays, or as the paper's flow images.
+    """Exports a dataset for other programs and libraries.
 
     Examples:
         apptell dataset export dataset/ --to images -o images/

@@ -13,6 +13,7 @@ from numpy.lib.format import dtype_to_descr, write_array_header_1_0
 
 from apptell.encoding import STATISTICS, images, sequences, statistics
 from apptell.errors import OutputError, UsageError
+from apptell.experiments.write_dataset import write_hugging_face, write_parquet, write_tensors
 from apptell.files import new_file, new_folder, write_file
 from apptell.records.forms.csv import Csv, RawCsv
 from apptell.records.schema import flow_record_schema, flow_records
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from apptell.dataset import Dataset
 
-FORMS: Final = ("csv", "arrays", "images")
+FORMS: Final = ("csv", "arrays", "images", "parquet", "torch", "hf")
 SEQUENCE_LENGTH: Final = 32
 _WITHOUT_PAYLOAD: Final = frozenset({"fgnet", "mirage"})
 
@@ -39,7 +40,9 @@ def export_dataset(data: Dataset, folder: Path, form: str, *, raw_csv: bool = Fa
         data: the dataset.
         folder: must not exist; it appears whole or not at all.
         form: ``csv``: flows.csv without payload; ``arrays``: images.npy, statistics.npy,
-            sequences.npy, labels.npy and arrays.json; ``images``: one PNG per flow, a folder per app.
+            sequences.npy, labels.npy and arrays.json; ``images``: one PNG per flow, a folder per app;
+            ``parquet``: flows.parquet with ids, groups and the tokens of each flow; ``torch``: flows.pt with
+            tokens and labels, and flows.json; ``hf``: a dataset of Hugging Face on disk.
         raw_csv: whether text in CSV stays as it is, even if a spreadsheet would run it.
 
     Raises:
@@ -48,6 +51,7 @@ def export_dataset(data: Dataset, folder: Path, form: str, *, raw_csv: bool = Fa
     """
     writers: dict[str, Callable[[Dataset, Path], None]] = {
         "csv": partial(_csv, form=RawCsv() if raw_csv else Csv()), "arrays": _arrays, "images": _images,
+        "parquet": write_parquet, "torch": write_tensors, "hf": write_hugging_face,
     }  # fmt: skip
     if form not in writers:
         raise UsageError(f"--to {form}: available: {', '.join(FORMS)}")

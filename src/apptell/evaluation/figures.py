@@ -20,6 +20,7 @@ from apptell.evaluation.curves import (
     reliability,
 )
 from apptell.evaluation.scores import Scores, confusion_matrix, score
+from apptell.evaluation.shown import evaluation_html, evaluation_text
 from apptell.evaluation.uncertainty import bootstrap_intervals
 from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Evaluation:
     """The accuracy of a model on n labelled flows, with all other figures of a report.
 
@@ -71,6 +72,12 @@ class Evaluation:
     def coverage(self) -> float:
         """Share of flows that were accepted."""
         return self.at_threshold.n_flows / self.scores.n_flows
+
+    def __repr__(self) -> str:
+        return evaluation_text(self)
+
+    def _repr_html_(self) -> str:
+        return evaluation_html(self)
 
     def to_json(self) -> dict[str, Any]:
         """Plain numbers, as ``metrics.json`` holds them (docs/reference/cli.md describes each)."""

@@ -7,7 +7,7 @@ consumer. ``SCHEMA_VERSION`` changes with every change of meaning and is checked
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 import pyarrow as pa
@@ -291,7 +291,13 @@ class FlowBatch:
     def __len__(self) -> int:
         return int(self._batch.num_rows)
 
-    def __getitem__(self, row: int) -> Flow:
+    @overload
+    def __getitem__(self, row: int) -> Flow: ...
+    @overload
+    def __getitem__(self, row: slice) -> FlowBatch: ...
+    def __getitem__(self, row: int | slice) -> Flow | FlowBatch:
+        if isinstance(row, slice):
+            return self.take(np.arange(len(self))[row])
         if not -len(self) <= row < len(self):
             raise IndexError(row)
         return Flow(self._batch, row % len(self))

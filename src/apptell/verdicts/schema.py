@@ -5,7 +5,7 @@ One row is a verdict on one flow. ``app`` is null when no app can be named; ``ou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import pyarrow as pa
 
@@ -153,6 +153,17 @@ class VerdictBatch:
 
     def __iter__(self) -> Iterator[Verdict]:
         return map(Verdict, self._batch.to_pylist())
+
+    @overload
+    def __getitem__(self, row: int) -> Verdict: ...
+    @overload
+    def __getitem__(self, row: slice) -> VerdictBatch: ...
+    def __getitem__(self, row: int | slice) -> Verdict | VerdictBatch:
+        if isinstance(row, slice):
+            return VerdictBatch(self._batch.take(pa.array(range(len(self))[row], pa.int64())))
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        return Verdict(self._batch.slice(row % len(self), 1).to_pylist()[0])
 
     def __repr__(self) -> str:
         return f"<VerdictBatch of {len(self)} verdicts>"
