@@ -17,6 +17,7 @@ from apptell.encoding import complete_options, encoding_of
 from apptell.encoding.lengths import lengths
 from apptell.errors import DatasetError, UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, MAX_SEGMENT_BYTES
+from apptell.learning.app_reasons import app_reasons
 from apptell.learning.model_card import model_card
 from apptell.learning.registry import recipe_of
 from apptell.learning.task import Task
@@ -144,6 +145,10 @@ def train_model(
         "per_app": dict(sorted(Counter(apps.tolist()).items())),
         **extra.get("data", {}),
     }
+    if recipe.inputs == "structure":
+        reasons = app_reasons(learner, inputs, apps, chosen, info["options"])
+        if reasons is not None:
+            info["tells"] = reasons
     if recipe.balanced:
         info["prior"] = {app: 1 / len(info["apps"]) for app in info["apps"]}
     content = None
