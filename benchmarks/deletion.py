@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -157,6 +158,32 @@ def sides(data: Dataset, *, every: int | None) -> tuple[FlowBatch, FlowBatch]:
     return flows.filter(~is_test), flows.take(np.sort(chosen))
 
 
+COLUMNS: Final = (
+    ("data", "text"), ("model", "text"), ("flows learned", "count"), ("flows explained", "count"),
+    ("confidence lost without the strongest 5 % (middle half)", "share"),
+    ("without a random 5 % (middle half)", "share"),
+    ("share of the strongest parts that halves it (middle half)", "share"),
+    ("largest difference of sum and score", "text"),
+)  # fmt: skip
+
+
+def table(done: dict[str, Any]) -> dict[str, Any]:
+    """The results as a measurement of ``docs/reports/data``."""
+    rows = []
+    for key, found in done.items():
+        data, _, model = key.partition("/")
+        rest = "-" if found["largest_rest"] is None else f"{found['largest_rest']:.1g}"
+        figures = [found[name] for name in ("strongest", "random", "needed")]
+        rows.append([data, f"`{model}`", found["learned"], found["flows"], *figures, rest])
+    return {
+        "measured": datetime.now(UTC).date().isoformat(),
+        "machine": "2 cores of an AMD EPYC with AVX-512, 24 GB, Linux, Python 3.11.7, under load",
+        "command": "python -m benchmarks.deletion -o WORK [--captures CAPTURES/messengers]",
+        "columns": [{"title": title, "format": kind} for title, kind in COLUMNS],
+        "rows": rows,
+    }
+
+
 def main() -> None:
     """Measures what is asked for on the command line."""
     parser = argparse.ArgumentParser()
@@ -185,6 +212,7 @@ def main() -> None:
             train_model(learned, labels, model=kind, epochs=epochs, seed=SEED, out=folder)
         done[key] = {"learned": len(learned), **measured(load_model(folder), explained)}
         results.write_text(json.dumps(done, indent=2))
+        (asked.out / "explanations.json").write_text(json.dumps(table(done), indent=1) + "\n")
         print(key, done[key], flush=True)
 
 
