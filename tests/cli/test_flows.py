@@ -12,13 +12,15 @@ from apptell.testing import START_NS, app_capture, pcap_bytes, udp_frame, write_
 
 from .conftest import Run
 
+TIMES = {"start_ns": "time", "end_ns": "end_time", "decided_ns": "decided_time"}
+
 
 def test_each_flow_is_a_record_without_payload(run: Run, capture: Path) -> None:
     done = run("flows", capture)
     assert done.returncode == 0, done.stderr
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(rows) == 8
-    assert set(CORE) <= set(rows[0])
+    assert {TIMES.get(name, name) for name in CORE} <= set(rows[0])
     assert "segment_bytes" not in rows[0]
     assert rows[0]["packets_to_server"] + rows[0]["packets_to_client"] == 12
     assert "8 flows of 96 packets" in done.stderr
@@ -28,7 +30,8 @@ def test_payload_leaves_only_when_asked_for(run: Run, capture: Path, tmp_path: P
     path = tmp_path / "flows.parquet"
     done = run("flows", capture, "-o", path, "--columns", "core,segments")
     assert done.returncode == 0, done.stderr
-    assert pq.read_schema(path).names == [*CORE, *SEGMENTS]
+    names = [TIMES.get(name, name) for name in (*CORE, *SEGMENTS)]
+    assert pq.read_schema(path).names == names
     assert pq.read_table(path).num_rows == 8
 
 

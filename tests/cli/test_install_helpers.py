@@ -1,0 +1,101 @@
+"""Shell completion, man pages and the container image."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer.main
+
+from apptell.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+BUILDER = shutil.which("podman") or shutil.which("docker")
+ASKED = "APPTELL_TEST_CONTAINER"
+"""Set by who wants the image to be built, which downloads a base image and packages."""
+
+
+def _complete(*words: str) -> list[str]:
+    """What bash is offered for the last word."""
+    environment = {
+        **os.environ,
+        "_APPTELL_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(("apptell", *words)),
+        "COMP_CWORD": str(len(words)),
+    }
+    command = [sys.executable, "-m", "apptell.cli"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return done.stdout.split()
+
+
+def test_a_shell_completes_verbs_and_options() -> None:
+    assert _complete("ident") == ["identify"]
+    assert "--client-names" in _complete("identify", "--client")
+
+
+@pytest.fixture(scope="module")
+def maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("man_pages", ROOT / "docs/make_man_pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_each_verb_has_a_man_page_with_its_options(maker: ModuleType) -> None:
+    pages = maker.pages()
+    assert {"apptell", "apptell-identify", "apptell-dataset-build"} <= pages.keys()
+    verb = typer.main.get_command(app).commands["identify"]  # type: ignore[attr-defined]
+    page = pages["apptell-identify"]
+    for parameter in verb.params:
+        for option in parameter.opts if parameter.param_type_name == "option" else ():
+            assert option.replace("-", "\\-") in page
+
+
+@pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
+def test_groff_formats_the_pages_without_a_warning(maker: ModuleType) -> None:
+    for name, text in maker.pages().items():
+        words = ["groff", "-man", "-Tascii", "-P", "-cbou", "-ww", "-"]
+        done = subprocess.run(words, input=text, capture_output=True, text=True, check=True)
+        assert done.stderr == "", name
+        assert "NAME" in done.stdout
+
+
+def test_the_image_is_light_and_not_run_as_root() -> None:
+    lines = (ROOT / "Containerfile").read_text().splitlines()
+    assert [line.split()[1] for line in lines if line.startswith("USER ")] == ["apptell"]
+    copied = next(line for line in lines if line.startswith("COPY pyproject.toml"))
+    for name in copied.split()[1:-1]:
+        assert (ROOT / name).exists()
+        assert f"!{name}" in (ROOT / ".containerignore").read_text().splitlines()
+    assert (ROOT / ".containerignore").read_text() == (ROOT / ".dockerignore").read_text()
+
+
+@pytest.mark.skipif(BUILDER is None, reason="needs podman or docker")
+@pytest.mark.skipif(ASKED not in os.environ, reason=f"downloads packages: set {ASKED}=1 to run it")
+def test_the_image_is_built_and_identifies_a_capture() -> None:
+    assert BUILDER is not None
+    if subprocess.run([BUILDER, "info"], capture_output=True, check=False).returncode:
+        pytest.skip(f"{BUILDER} does not run")
+    subprocess.run(
+        [BUILDER, "build", "-f", "Containerfile", "-t", "apptell-test", "."], cwd=ROOT, check=True
+    )
+    samples = ROOT / "src/apptell/samples/named"
+    run = [
+        BUILDER,
+        "run",
+        "--rm",
+        "--cap-add",
+        "NET_RAW",
+        "-v",
+        f"{samples}:/data:ro",
+        "apptell-test",
+    ]
+    done = subprocess.run([*run, "identify", "/data"], capture_output=True, text=True, check=True)
+    assert '"outcome": "named"' in done.stdout
+    assert "compiling" not in done.stderr
