@@ -4,6 +4,7 @@ import json
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,21 @@ def test_flows_have_the_columns_too_and_zeek_has_its_names(run: Run, mixed: Path
     lines = run("identify", mixed, "--all-flows", "--format", "zeek-json").stdout
     tagged = next(row for row in _rows(lines) if row["id.orig_p"] == 50004)
     assert (tagged["vlan"], tagged["inner_vlan"], tagged["conn_state"]) == (7, 30, "S1")
+
+
+@pytest.mark.parametrize("options", [(), ("--evidence", "model")])
+def test_the_ends_of_live_are_the_records_of_a_file(
+    run: Run, mixed: Path, options: tuple[str, ...]
+) -> None:
+    words = [sys.executable, "-m", "apptell.cli", "live", "--replay", str(mixed), "--speed", "max"]
+    live = subprocess.run(
+        [*words, "--all-flows", *options], capture_output=True, text=True, check=True
+    )
+    ends = {row["connection_id"]: row for row in _rows(live.stdout) if row.pop("event") == "end"}
+    whole = _rows(run("identify", mixed, "--all-flows", *options).stdout)
+    assert len(ends) == len(whole)
+    for row in whole:
+        end = ends[row["connection_id"]]
+        assert {name: end[name] for name in row if name != "capture"} == {
+            name: value for name, value in row.items() if name != "capture"
+        }

@@ -12,6 +12,7 @@ import typer
 
 from apptell.cli.decider_options import load_deciders
 from apptell.cli.filter_options import (
+    AllFlows,
     ClientFile,
     ClientNamesFrom,
     EvidenceIs,
@@ -45,6 +46,7 @@ from apptell.cli.live_source import (
 from apptell.cli.outputs import Out, note_losses, out_places, refuse_losses
 from apptell.cli.screen import note
 from apptell.cli.shared_options import (
+    VERDICT_GROUPS,
     ActiveTimeout,
     CatalogueFiles,
     ContextText,
@@ -87,6 +89,7 @@ def live(
     around: ContextText = None,
     early: Early = False,
     out: Out = None,
+    all_flows: AllFlows = False,
     app: OfApp = None,
     category: OfCategory = None,
     client: OfClient = None,
@@ -155,6 +158,7 @@ def live(
     options = replace(
         flow_options(
             mode,
+            VERDICT_GROUPS + (("link",) if all_flows else ()),
             transport=deciders.transports,
             idle_timeout_s=idle_timeout,
             active_timeout_s=active_timeout,
@@ -179,7 +183,14 @@ def live(
         if on_verdict is not None:
             outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, deciders.apps))
         live_options = LiveOptions(
-            options, threshold, decide_after, deciders.context, deciders.evidence, rate, stage
+            options,
+            threshold,
+            decide_after,
+            deciders.context,
+            deciders.evidence,
+            rate,
+            all_flows,
+            stage,
         )
         pipeline = LivePipeline(opened, deciders.model, outputs, live_options, counts)
         settle()

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 _SECOND: Final = 1_000_000_000
 SWEEP_NS: Final = 20 * _SECOND
 """How often at least silent flows are looked for, by whoever asks for the order of flows."""
-_CORE: Final = frozenset({"core"})
+_UNCHANGED: Final = frozenset({"core", "link"})
+"""Groups of flows whose names and segments their reader already has."""
 _NO_LINKS: Final = np.zeros(0, dtype=np.int32)
 
 OPEN_TOTALS: Final = np.dtype(
@@ -244,7 +245,10 @@ class FlowTable:
             is_reported = memory.records["decided"][memory.ready[:n]] == state.REPORTED
             batches = [
                 self._hand_out(memory.ready[:n][chosen], groups, has_ended=True)
-                for chosen, groups in ((~is_reported, self._groups), (is_reported, _CORE))
+                for chosen, groups in (
+                    (~is_reported, self._groups),
+                    (is_reported, _UNCHANGED & self._groups),
+                )
                 if chosen.any()
             ]
             turnover.release(n, memory.arrays())

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from apptell.flows import FlowBatch
 from apptell.flows.schema import DECISION_SEGMENTS
-from apptell.records.schema import END, VERDICT, live_records
+from apptell.records.schema import END, VERDICT, live_records, with_link
 from apptell.service.work import DECIDED, EARLY
-from apptell.verdicts import RollingContext, VerdictBatch, choose_threshold, identify_flows
+from apptell.verdicts import RollingContext, VerdictBatch, choose_threshold, flows_and_verdicts
 from apptell.verdicts.decide import decide_without_model
 from apptell.verdicts.evidence import BY_NAME
 from apptell.verdicts.identity import Found
@@ -106,6 +106,8 @@ class Decisions:
         context: re-weights a client's flows by those decided before; None to decide each flow independently.
         evidence: names, DNS answers, addresses and ranges; None for only the model.
         unknown: share of flows of the model's apps that may be called unknown; None calls none so.
+        all_flows: whether flows with too few payload packets are reported, too, and all with the columns
+            ``LINK_FIELDS``, which are null while a flow is open.
     """
 
     def __init__(
@@ -115,13 +117,16 @@ class Decisions:
         context: ContextOptions | None = None,
         evidence: Evidence | None = None,
         unknown: float | None = None,
+        *,
+        all_flows: bool = False,
     ) -> None:
         if model is not None:
             choose_threshold(threshold, model)
         check_rate(unknown, model)
         self._unknown = unknown
         self._known_apps = None if evidence is None else evidence.known_apps
-        self._least = least_payload_packets(evidence)
+        self._all_flows = all_flows
+        self._least = 0 if all_flows else least_payload_packets(evidence)
         self._options = context
         self._context: RollingContext | None = None
         self._context_of: Model | None = None
@@ -160,14 +165,16 @@ class Decisions:
                 continue
             if self._known_apps is None:
                 flows = _as_decided(FlowBatch.concat([flows for flows, _ in batches]))
-                said = identify_flows(
+                pairs = flows_and_verdicts(
                     [flows],
                     model,
                     threshold,
                     early=early,
                     context=around,
                     unknown=self._unknown,
+                    all_flows=self._all_flows,
                 )
+                said: Iterator[VerdictBatch] = (verdicts for _, verdicts in pairs)
             else:
                 of_all = Found.concat([_found(flows, of) for flows, of in batches])
                 of_all.flows = _as_decided(of_all.flows)
@@ -186,7 +193,8 @@ class Decisions:
             reported.append(self._report(_not_identified(flows, model, threshold)))
         if any(batch.num_rows for batch in reported):
             both = reported[0] if len(reported) == 1 else pa.concat_batches(reported)
-            yield live_records(VerdictBatch(both), VERDICT)
+            records = live_records(VerdictBatch(both), VERDICT)
+            yield with_link(records, None) if self._all_flows else records
         if found.ended:
             yield from self._ends(found.ended)
 
@@ -200,7 +208,8 @@ class Decisions:
             there = flows.filter(_flags(each is not None for each in known))
             if len(there):
                 said = _with_verdicts(there, [each.values for each in known if each is not None])
-                yield live_records(said, END, there.column("end_reason"))
+                records = live_records(said, END, there.column("end_reason"))
+                yield with_link(records, there) if self._all_flows else records
 
     def _forget(self, key: _Key) -> None:
         """Forgets a flow that has ended."""

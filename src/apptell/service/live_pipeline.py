@@ -63,6 +63,8 @@ class LiveOptions:
     """Names, DNS answers, addresses and ranges, which precede the model; None for only the model."""
     unknown: float | None = None
     """Share of flows of the model's apps that may be called unknown; None calls none so."""
+    all_flows: bool = False
+    """Whether flows with too few payload packets are reported, too; needs the group *link* in ``flows``."""
     stage: RecordStage = field(default_factory=RecordStage)
     """What happens to records before the outputs get them; metrics count all records."""
     max_waiting: int = 8192
@@ -97,7 +99,12 @@ class LivePipeline:
         self._outputs = outputs
         evidence = self.options.evidence
         self._decisions = Decisions(
-            model, self.options.threshold, self.options.context, evidence, self.options.unknown
+            model,
+            self.options.threshold,
+            self.options.context,
+            evidence,
+            self.options.unknown,
+            all_flows=self.options.all_flows,
         )
         lossless = all(source.is_lossless for source in sources)
         self._is_live = all(source.is_live for source in sources)
