@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 
@@ -12,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from apptell.errors import ModelError
-from apptell.models import load_model, session, write_model
+from apptell.models import end_runs_by, load_model, session, write_model
 from apptell.testing import flow_batch
 from tests.models.tiny import info, network
 
@@ -92,6 +93,13 @@ def test_a_loop_that_never_ends_is_ended(tmp_path, monkeypatch, unread):
     with pytest.raises(ModelError, match=r"took longer than 0\.3 s"):
         load_model(saved(tmp_path, endless()))
     assert time.monotonic() - begun >= 0.3
+
+
+def test_the_end_of_the_program_ends_every_run(tmp_path, monkeypatch, unread):
+    monkeypatch.setattr(session._WATCHDOG, "_end_s", math.inf)  # set back behind this test
+    end_runs_by(time.monotonic() + 0.3)
+    with pytest.raises(ModelError, match="ended with the program"):
+        load_model(saved(tmp_path, endless()))
 
 
 def test_a_tensor_of_eight_gibibytes_is_refused_without_taking_the_memory(tmp_path, unread):

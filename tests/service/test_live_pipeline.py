@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from apptell.capture import open_capture
-from apptell.errors import CaptureError
+from apptell.errors import CaptureError, ModelError
 from apptell.flows import FlowOptions, FlowTable
 from apptell.models import Model, load_model
 from apptell.names import read_flows
@@ -519,3 +519,22 @@ def test_another_model_takes_over_without_a_flow_lost(capture, model):
     verdicts = [row for row in kept.rows if row["event"] == "verdict"]
     assert len(verdicts) == 18
     assert {row["model"] for row in verdicts} == {"other@0"}
+
+
+def test_a_run_of_the_model_that_the_end_cuts_short_leaves_its_flows_overloaded(
+    capture, model, monkeypatch
+):
+    """A model that takes long cannot hold up a sensor's end, nor lose what the sensor saw."""
+    stop = threading.Event()
+
+    def ended(*_args, **_options):
+        stop.set()
+        time.sleep(0.5)  # until the pipeline has seen it
+        raise ModelError("the run was ended with the program")
+
+    monkeypatch.setattr(Model, "predict_proba", ended)
+    records, metrics = run(ReplaySource(capture), model, stop=stop)
+    verdicts = [row for row in records if row["event"] == "verdict"]
+    assert verdicts
+    assert {row["outcome"] for row in verdicts} == {"overloaded"}
+    assert metrics.overloaded == len(verdicts)

@@ -28,6 +28,7 @@ from apptell.cli.filter_options import (
     record_stage,
 )
 from apptell.cli.live_source import (
+    END_S,
     DecideAfter,
     Early,
     Expression,
@@ -42,6 +43,7 @@ from apptell.cli.live_source import (
     Workers,
     choose_source,
     drop_privileges,
+    request_end,
 )
 from apptell.cli.outputs import Out, note_losses, out_places, refuse_losses
 from apptell.cli.screen import note
@@ -61,6 +63,7 @@ from apptell.cli.shared_options import (
     flow_options,
     unknown_rate,
 )
+from apptell.cli.verb import ends_at_once
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -169,7 +172,9 @@ def live(
     )
     counts = Metrics()
     stop = threading.Event()
+    reloads: list[threading.Thread] = []
     with ExitStack() as stack:
+        stack.enter_context(ends_at_once(lambda: _is_loading(reloads)))
         if address is not None:
             served = stack.enter_context(MetricsServer(address, counts))
             note(f"Metrics: http://{address[0]}:{served.port}/metrics")
@@ -194,7 +199,7 @@ def live(
         )
         pipeline = LivePipeline(opened, deciders.model, outputs, live_options, counts)
         settle()
-        interrupted = _listen(stop, pipeline, model, deciders.model)
+        interrupted = _listen(stop, pipeline, model, deciders.model, reloads)
         if (
             chosen.interface is not None
         ):  # its packets count from here on, and no kernel has to be compiled
@@ -204,9 +209,9 @@ def live(
         finally:
             _say_counts(counts)
             note_losses(outputs)
-    refuse_losses(outputs)
-    if interrupted.is_set():
-        raise KeyboardInterrupt
+        refuse_losses(outputs)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
 
 
 def _open_on_verdict(
@@ -230,16 +235,30 @@ def _open_on_verdict(
     return open_on_verdict(what, apps, rate)
 
 
+def _is_loading(reloads: list[threading.Thread]) -> bool:
+    """Whether a model is still being loaded, after some time to end."""
+    for reload in reloads:
+        reload.join(END_S)
+    return any(reload.is_alive() for reload in reloads)
+
+
 def _listen(
-    stop: threading.Event, pipeline: "LivePipeline", folder: Path | None, used: "Model | None"
+    stop: threading.Event,
+    pipeline: "LivePipeline",
+    folder: Path | None,
+    used: "Model | None",
+    reloads: list[threading.Thread],
 ) -> threading.Event:
-    """Handles SIGTERM and Ctrl-C (end) and SIGHUP (reload the model); returns the event that Ctrl-C sets."""
+    """Handles SIGTERM and Ctrl-C (end) and SIGHUP (reload the model); returns the event that Ctrl-C sets.
+
+    The threads that reload are added to ``reloads``.
+    """
     interrupted = threading.Event()
 
     def end(number: int, _: Any) -> None:
         if number == signal.SIGINT:
             interrupted.set()
-        stop.set()
+        request_end(stop)
 
     def reload() -> None:
         from apptell.errors import ApptellError
@@ -252,13 +271,16 @@ def _listen(
             model = load_model(folder)
             pipeline.replace_model(model)
         except ApptellError as error:
-            note(f"The model was not reloaded: {error}")
+            if not stop.is_set():
+                note(f"The model was not reloaded: {error}")
             return
         note(f"The model is now {model.name}@{model.hash}")
 
     def hang_up(*_: Any) -> None:
         # loading takes a while: not in the thread that reads packets
-        threading.Thread(target=reload, name="reload", daemon=True).start()
+        reloads[:] = [thread for thread in reloads if thread.is_alive()]
+        reloads.append(threading.Thread(target=reload, name="reload", daemon=True))
+        reloads[-1].start()
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)

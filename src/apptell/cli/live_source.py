@@ -1,8 +1,10 @@
 """The source of ``live`` and ``top``: its options and how it is opened."""
 
+import threading
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -126,6 +128,18 @@ class SourceOptions:
         if self.replay is not None:
             return [ReplaySource(self.replay, parse_speed(self.speed), note)]
         return [StreamSource(str(self.source))]
+
+
+END_S: Final = 0.7
+"""Seconds after a request to end in which runs of models may end by themselves."""
+
+
+def request_end(stop: threading.Event) -> None:
+    """Asks a pipeline to end, and ends the runs of models that take longer; for the handlers of signals."""
+    from apptell.models import end_runs_by
+
+    end_runs_by(time.monotonic() + END_S)
+    stop.set()
 
 
 def choose_source(context: typer.Context, given: SourceOptions) -> SourceOptions:

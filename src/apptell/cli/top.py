@@ -27,6 +27,7 @@ from apptell.cli.live_source import (
     Workers,
     choose_source,
     drop_privileges,
+    request_end,
 )
 from apptell.cli.screen import on_terminal
 from apptell.cli.shared_options import (
@@ -120,8 +121,9 @@ def top(
         output = QueuedOutput("top", tally, is_lossless=all(each.is_lossless for each in opened))
         live_options = LiveOptions(options, threshold, decide_after, evidence=deciders.evidence)
         pipeline = LivePipeline(opened, deciders.model, [output], live_options, counts)
+
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, lambda *_: request_end(stop))
         view = View(chosen.name, deciders.name, per_client=per_client, sort=sort)
         if on_terminal():
             _watch(pipeline, tally, counts, view, stop)

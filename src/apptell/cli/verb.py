@@ -4,6 +4,7 @@
 on stderr and the error's exit code. A verb ends quietly if the reader of its pipe closes it.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -69,6 +70,29 @@ def exit_codes(explain: Callable[[UsageError], str] = lambda _: "") -> Iterator[
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise typer.Exit(0) from None
+
+
+@contextmanager
+def ends_at_once(is_needed: Callable[[], bool]) -> Iterator[None]:
+    """Ends the process behind the block, with the block's exit code, where ``is_needed`` says so.
+
+    Python's own way to end takes a library's threads away under it, and ONNX Runtime then aborts.
+
+    Raises:
+        typer.Exit: the block failed, and the process can end as usual.
+    """
+    code = 0
+    try:
+        with exit_codes():
+            yield
+    except typer.Exit as end:
+        code = end.exit_code
+    if is_needed():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    if code:
+        raise typer.Exit(code)
 
 
 def group(examples: str) -> type[TyperGroup]:

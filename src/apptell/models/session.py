@@ -8,6 +8,7 @@ allocation beyond ``MEMORY_LIMIT_BYTES`` fails, and the output must consist of p
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from functools import cache
@@ -104,6 +105,8 @@ class BoundedSession:
         try:
             (found,) = self._session.run(["probabilities"], {name: inputs}, options)
         except self._failures as error:
+            if _WATCHDOG.ends_all:
+                raise ModelError(f"{self._place}: the run was ended with the program") from error
             if time.monotonic() - begun >= RUN_LIMIT_S:
                 raise ModelError(
                     f"{self._place}: a batch of {len(inputs)} flows took longer than {RUN_LIMIT_S:g} s"
@@ -125,6 +128,11 @@ class BoundedSession:
         return values
 
 
+def end_runs_by(deadline_s: float) -> None:
+    """Ends all runs of models in this process at a time of the monotonic clock; for the program's end."""
+    _WATCHDOG.end_by(deadline_s)
+
+
 def _port(of: Any) -> Port:
     return Port(of.name, list(of.shape), of.type)
 
@@ -135,8 +143,18 @@ class _Watchdog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: dict[int, tuple[float, Any]] = {}
+        self._end_s = math.inf
         self._is_needed = threading.Event()
         self._thread: threading.Thread | None = None
+
+    @property
+    def ends_all(self) -> bool:
+        """Whether every run is ended."""
+        return time.monotonic() >= self._end_s
+
+    def end_by(self, deadline_s: float) -> None:
+        """Ends every run at that time."""
+        self._end_s = deadline_s
 
     def add(self, options: Any, deadline_s: float) -> None:
         """Watches a run until ``remove``."""
@@ -162,7 +180,7 @@ class _Watchdog:
                 if not self._running:
                     self._is_needed.clear()
                 for deadline_s, options in self._running.values():
-                    if now >= deadline_s:
+                    if now >= min(deadline_s, self._end_s):
                         options.terminate = True
 
 

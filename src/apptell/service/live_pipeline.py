@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from apptell.errors import ModelError
 from apptell.flows import FlowOptions
 from apptell.records.stage import RecordStage
 from apptell.service.decisions import Decisions
@@ -27,6 +28,7 @@ from apptell.verdicts.novelty import check_rate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from apptell.models import Model
@@ -235,7 +237,7 @@ class LivePipeline:
                     if time.monotonic() > self._ending.tell_s:
                         self._unreported += sum(len(w.flows) for w in works if w.kind == ENDED)
                         continue
-                for records in decisions.records(works, overloaded=is_late):
+                for records in self._records(works, is_late=is_late):
                     self.metrics.count(records)
                     selected = options.stage(records)
                     for output in self._outputs:
@@ -244,6 +246,15 @@ class LivePipeline:
                 self.metrics.open_flows = decisions.n_open
         finally:
             self._work.abandon()
+
+    def _records(self, works: Sequence[Work], *, is_late: bool) -> list[pa.RecordBatch]:
+        """The records of some flows. A run of the model that the end cut short leaves them overloaded."""
+        try:
+            return list(self._decisions.records(works, overloaded=is_late))
+        except ModelError:
+            if self._ending is None:
+                raise
+            return list(self._decisions.records(works, overloaded=True))
 
     def _time(self, works: Sequence[Work]) -> None:
         """Records decision delays: since the deciding packet, or without a clock since the flows arrived."""
