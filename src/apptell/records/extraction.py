@@ -57,6 +57,8 @@ class Extraction:
     def __init__(self) -> None:
         self._flows: dict[int, list[_Chosen]] = defaultdict(list)
         self._pairs: set[int] = set()
+        self._keys: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
+        self._pair_keys: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
         self.packets = 0
         """Packets that were extracted."""
 
@@ -82,6 +84,8 @@ class Extraction:
             OutputError: the file cannot be written.
         """
         decoder = Decoder(tunnels)
+        self._keys = np.sort(np.fromiter(self._flows, dtype=np.uint64, count=len(self._flows)))
+        self._pair_keys = np.sort(np.fromiter(self._pairs, dtype=np.uint64, count=len(self._pairs)))
         with new_file(path, mode=PRIVATE) as stream:
             writer = PcapngWriter(stream)
             try:
@@ -104,8 +108,7 @@ class Extraction:
             for side in ("source", "target")
         )
         keys = _joined(source, target, rows["protocol"].astype(np.uint64))
-        known = np.fromiter(self._flows, dtype=np.uint64, count=len(self._flows))
-        for place in np.flatnonzero(is_whole & np.isin(keys, known)).tolist():
+        for place in np.flatnonzero(is_whole & _is_in(keys, self._keys)).tolist():
             time_ns = int(rows["time_ns"][place])
             for flow in self._flows[int(keys[place])]:
                 if flow.start_ns <= time_ns <= flow.end_ns:
@@ -121,8 +124,8 @@ class Extraction:
                 for side in ("source", "target")
             )
             pairs = _joined(source, target, none)
-            wanted = np.fromiter(self._pairs, dtype=np.uint64, count=len(self._pairs))
-            for place in np.flatnonzero(is_fragment & np.isin(pairs, wanted)).tolist():
+            wanted = is_fragment & _is_in(pairs, self._pair_keys)
+            for place in np.flatnonzero(wanted).tolist():
                 comments.setdefault(int(frame_of[place]), None)
         for frame in sorted(comments):
             writer.write(batch, frame, capture, comments[frame])
@@ -185,3 +188,11 @@ def _joined(
     """A number for each pair of ends, the same in both directions."""
     value = (one + other) * _PRIMES[0] ^ (one ^ other) ^ protocol * _PRIMES[1]
     return np.asarray(value, dtype=np.uint64)
+
+
+def _is_in(values: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Whether each value, shape (n,), is among some in ascending order."""
+    if not len(known):
+        return np.zeros(len(values), dtype=np.bool_)
+    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.asarray(known[places] == values, dtype=np.bool_)
