@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -209,11 +210,11 @@ def programs(options: argparse.Namespace) -> list[Program]:
         for n in options.workers[:1]
     ]
     if options.peers_python:
-        ndpi = ["ndpiReader", "-i", "right"]
-        found += [
-            Program("ndpiReader", ndpi, lambda: True, of_ndpi, 3.0),
-            Program("nfstream", [options.peers_python, "-c", NFSTREAM], never, of_nfstream, 4.0),
-        ]
+        if shutil.which("ndpiReader"):
+            ndpi = ["ndpiReader", "-i", "right"]
+            found.append(Program("ndpiReader", ndpi, lambda: True, of_ndpi, 3.0))
+        nfstream = [options.peers_python, "-c", NFSTREAM]
+        found.append(Program("nfstream", nfstream, never, of_nfstream, 4.0))
     found += [
         Program(f"apptell live --workers {n}", [*live, "--workers", str(n)], is_ready, first_number)
         for n in options.workers[1:]
