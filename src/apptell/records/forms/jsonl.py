@@ -7,19 +7,17 @@ readers of JSON may keep numbers as doubles, which are exact to 53 bits (RFC 825
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from functools import lru_cache
+from json.encoder import encode_basestring
+from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from apptell.records.forms.form import LineForm
-from apptell.records.values import plain_values
+from apptell.records.values import plain_values, rfc3339
 
-_MANY: Final = 64
-"""Number of records from which writing column by column is faster."""
-_ESCAPED: Final = r'["\\\x00-\x1f]'
-"""What stands in JSON's strings with a backslash."""
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class JsonLines(LineForm):
@@ -35,43 +33,38 @@ class JsonLines(LineForm):
 
 def json_lines(batch: pa.RecordBatch) -> list[str]:
     """Each record as a JSON object, without a line feed."""
-    columns = range(batch.num_columns)
-    if batch.num_rows >= _MANY:
-        pieces: list[Any] = []
-        for i in columns:
-            pieces.append(f"{', ' if i else '{'}{json.dumps(batch.schema.names[i])}: ")
-            pieces.append(_json_texts(batch.column(i)))
-        lines: list[str] = pc.binary_join_element_wise(*pieces, "}", "").to_pylist()
-        return lines
-    return [
-        json_dump(dict(zip(batch.schema.names, row, strict=True)))
-        for row in zip(*(_json_values(batch.column(i)) for i in columns), strict=True)
-    ]
+    names = batch.schema.names
+    heads = [f"{', ' if i else '{'}{json.dumps(name)}: " for i, name in enumerate(names)]
+    texts = [_members(head, column) for head, column in zip(heads, batch.columns, strict=True)]
+    return ["".join(row) + "}" for row in zip(*texts, strict=True)]
 
 
-def _json_texts(column: pa.Array) -> pa.Array:
-    """Each value of a column as JSON, as ``json`` writes it."""
-    kind, texts = column.type, None
-    if pa.types.is_uint64(kind):
-        texts = pc.binary_join_element_wise('"', column.cast(pa.string()), '"', "")
-    elif pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        texts = column.cast(pa.string())
-    elif pa.types.is_float64(kind):
-        size = np.abs(column.drop_null().to_numpy())
-        if (((size >= 1e-4) & (size < 1e15)) | (size == 0)).all():  # no exponents
-            texts = column.cast(pa.string())
-            whole = pc.equal(pc.floor(column), column)  # Arrow writes 1, json 1.0
-            texts = pc.if_else(whole, pc.binary_join_element_wise(texts, "0", "."), texts)
-    elif pa.types.is_timestamp(kind):
-        micros = pc.floor_temporal(column, unit="microsecond").cast(pa.timestamp("us"))
-        texts = pc.strftime(micros, format='"%Y-%m-%dT%H:%M:%SZ"')
-    elif pa.types.is_string(kind):
-        escaped = pc.match_substring_regex(column, _ESCAPED)
-        if not pc.any(escaped).as_py():
-            texts = pc.binary_join_element_wise('"', column, '"', "")
-    if texts is None:
-        return pa.array([json_dump(value) for value in _json_values(column)], pa.string())
-    return texts.fill_null("null")
+def _members(head: str, column: pa.Array) -> list[str]:
+    """A member of each record's object, ``head`` followed by the value, as ``json`` writes it."""
+    n, nulls, kind = len(column), column.null_count, column.type
+    if nulls == n:
+        return [f"{head}null"] * n
+    is_time = pa.types.is_timestamp(kind)
+    write = _quoted_time if is_time else _WRITERS.get(kind)
+    if write is None:
+        return [head + json_dump(value) for value in _json_values(column)]
+    if is_time:
+        column = column.view(pa.int64())
+    if pa.types.is_integer(column.type) and not nulls:  # NumPy needs no object for each value between
+        return [head + write(value) for value in column.to_numpy().tolist()]
+    values = column.to_pylist()
+    return [f"{head}null" if value is None else head + write(value) for value in values]
+
+
+def _quoted_time(time_ns: int) -> str:
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    return f'"{_second(seconds)}.{rest // 1000:06d}Z"'
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    """RFC 3339 to the second: records that follow each other share it."""
+    return rfc3339(seconds * 1_000_000_000)[:19]
 
 
 def _json_values(column: pa.Array) -> list[Any]:
@@ -88,3 +81,15 @@ def _other(value: Any) -> Any:
 
 json_dump: Final = json.JSONEncoder(ensure_ascii=False, default=_other).encode
 """One value of a record as JSON."""
+_INTEGERS: Final = (
+    *(pa.int8(), pa.int16(), pa.int32(), pa.int64()),
+    *(pa.uint8(), pa.uint16(), pa.uint32()),
+)
+_WRITERS: Final[dict[pa.DataType, Callable[[Any], str]]] = {
+    pa.string(): encode_basestring,
+    pa.float64(): json_dump,
+    pa.bool_(): lambda value: "true" if value else "false",
+    pa.uint64(): lambda value: f'"{value}"',
+    **dict.fromkeys(_INTEGERS, str),
+}
+"""How a value that is there is written, by the type of its column."""
