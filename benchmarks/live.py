@@ -97,6 +97,8 @@ class Program:
     packets: Callable[[str], int]
     """Of all that it printed."""
     settle_s: float = 1.0
+    source: str | None = None
+    """Another checkout's ``src``; None for the one of this interpreter."""
 
 
 def run(
@@ -104,7 +106,12 @@ def run(
 ) -> dict[str, Any]:
     """One rate held for some seconds: what was sent, what was seen, processor time of the program."""
     with out.open("w") as printed:
-        process = subprocess.Popen(program.command, stdout=printed, stderr=subprocess.STDOUT)
+        there = (
+            os.environ if program.source is None else {**os.environ, "PYTHONPATH": program.source}
+        )
+        process = subprocess.Popen(
+            program.command, stdout=printed, stderr=subprocess.STDOUT, env=there
+        )
     try:
         until = time.monotonic() + 90
         while not (program.ready() or "ready" in out.read_text()):
@@ -208,6 +215,11 @@ def programs(options: argparse.Namespace) -> list[Program]:
     found += [
         Program(f"apptell live --workers {n}", [*live, "--workers", str(n)], is_ready, first_number)
         for n in options.workers[:1]
+    ]
+    command = [*live, "--workers", str(options.workers[0])]
+    found += [
+        Program(f"apptell live of {source}", command, is_ready, first_number, source=source)
+        for source in options.source
     ]
     if options.peers_python:
         if shutil.which("ndpiReader"):
@@ -373,6 +385,7 @@ def main() -> None:
     parser.add_argument("captures", nargs="+")
     parser.add_argument("-o", "--out", default="out/live", help="where programs write")
     parser.add_argument("--peers-python", help="an interpreter that has nfstream")
+    parser.add_argument("--source", nargs="+", default=[], help="src folders of other checkouts")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--start", type=float, default=10_000, help="first rate, packets/s")
     parser.add_argument("--step", type=float, default=1.3, help="factor from rate to rate")

@@ -41,8 +41,11 @@ class Kept:
     def __init__(self):
         self.got, self.source = [], None
 
-    def put(self, flows, kind, found=None):
-        self.got += [(kind, flow.end_reason, self.source.now_ns()) for flow in flows]
+    def put(self, batches):
+        now_ns = self.source.now_ns()
+        self.got += [
+            (kind, flow.end_reason, now_ns) for flows, kind, _ in batches for flow in flows
+        ]
 
 
 def test_a_closed_connection_is_handed_out_a_second_later_while_nothing_else_arrives():

@@ -199,16 +199,9 @@ class LiveCapture:
         """
         live = self._socket
         live.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3)
-        request = struct.pack(
-            "=7I",
-            BLOCK_BYTES,
-            self._n_blocks,
-            2048,
-            BLOCK_BYTES // 2048 * self._n_blocks,
-            RETIRE_MS,
-            0,
-            0,
-        )
+        frames = BLOCK_BYTES // 2048 * self._n_blocks
+        sizes = (BLOCK_BYTES, self._n_blocks, 2048, frames, RETIRE_MS, 0, 0)
+        request = struct.pack("=7I", *sizes)
         live.setsockopt(_SOL_PACKET, _RX_RING, request)
         _attach(live, take(0))
         space = mmap.mmap(live.fileno(), BLOCK_BYTES * self._n_blocks)
@@ -250,6 +243,11 @@ class LiveCapture:
             )
             self._dropped += drops
         return self._dropped
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the last batch has all the blocks that it can have, so that more may be waiting."""
+        return self._held == min(BATCH_BLOCKS, self._n_blocks)
 
     def read(self, timeout_s: float) -> PacketBatch | None:
         """The next packets, or None when none came in time.

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from apptell.flows.schema import FlowBatch, SegmentColumns
+    from apptell.flows.list_columns import SegmentColumns
+    from apptell.flows.schema import FlowBatch
 
 STRUCTURE_VERSION: Final = 2
 """Changes with every change of meaning of a token."""

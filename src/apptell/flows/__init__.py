@@ -5,6 +5,7 @@ from __future__ import annotations
 from apptell.flows.assembly import Assembly
 from apptell.flows.flow_reader import FlowReader, FlowStats
 from apptell.flows.flow_table import FlowTable
+from apptell.flows.list_columns import SegmentColumns, SequenceColumns
 from apptell.flows.options import FlowOptions
 from apptell.flows.schema import (
     DECISION_SEGMENTS,
@@ -12,8 +13,6 @@ from apptell.flows.schema import (
     SCHEMA_VERSION,
     Flow,
     FlowBatch,
-    SegmentColumns,
-    SequenceColumns,
 )
 
 __all__ = [

@@ -304,7 +304,7 @@ class FlowTable:
             batch = self._hand_out(listed, self._groups, has_ended=False)
             if self.options.reports_once and self._has_names:
                 is_whole = ~np.asarray(batch.column("ja4").is_null())
-                self._connection_names.learn(batch.filter(is_whole))
+                self._connection_names.learn(batch, is_whole)
                 memory.records["decided"][listed[is_whole]] = state.REPORTED
             yield batch
 

@@ -308,23 +308,18 @@ def hand_out(
         columns.update(link_columns(links, records, ready, client))
     if known_after_ns is not None:
         columns.update(_order(records, ready, known_after_ns))
-    schema = _schema(groups, has_order=known_after_ns is not None)
-    arrays = [
-        columns[name] if name in columns else pa.nulls(n, kind)
-        for name, kind in zip(schema.names, schema.types, strict=True)
-    ]
-    return FlowBatch.trusted(pa.RecordBatch.from_arrays(arrays, schema=schema))
+    names = _columns(groups, has_order=known_after_ns is not None)
+    arrays = {name: columns[name] if name in columns else pa.nulls(n, kind) for name, kind in names}
+    return FlowBatch.of_arrays(arrays, n)
 
 
 @lru_cache(maxsize=32)
-def _schema(groups: frozenset[str], *, has_order: bool) -> pa.Schema:
+def _columns(groups: frozenset[str], *, has_order: bool) -> tuple[tuple[str, pa.DataType], ...]:
+    """The columns of some groups, with their types."""
     wanted = {name for group in groups | {"core"} for name in COLUMNS[group]}
-    fields = [field for field in SCHEMA if field.name in wanted]
-    if "link" in groups:
-        fields += [pa.field(name, kind) for name, kind in LINK.items()]
-    if has_order:
-        fields += [pa.field(name, kind) for name, kind in ORDER.items()]
-    return pa.schema(fields, SCHEMA.metadata)
+    stored = ((field.name, field.type) for field in SCHEMA if field.name in wanted)
+    link = LINK.items() if "link" in groups else ()
+    return (*stored, *link, *(ORDER.items() if has_order else ()))
 
 
 def _order(

@@ -1,7 +1,8 @@
-"""Reads Arrow's lists and binary columns as flat NumPy arrays."""
+"""Reads Arrow's lists and binary columns (kept segments, signed lengths) as flat NumPy arrays."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,6 +10,42 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentColumns:
+    """The kept segments of n flows as flat arrays; views, nothing is copied.
+
+    Segment s of flow i is row ``first[i] + s``; it is there when that is below ``first[i + 1]``. Its kept
+    bytes are ``data[start[row] : start[row + 1]]``.
+    """
+
+    first: NDArray[np.int64]
+    """Row of each flow's first segment, shape (n + 1,)."""
+    length: NDArray[np.int32]
+    """Payload bytes on the wire, shape (m,)."""
+    to_server: NDArray[np.bool_]
+    """Direction, shape (m,)."""
+    time_ns: NDArray[np.int64]
+    """Time, ns since 1970 UTC, shape (m,)."""
+    offset: NDArray[np.int32]
+    """Place of the first byte in the stream of its side (column ``segment_offset``), shape (m,)."""
+    start: NDArray[np.int64]
+    """First byte of each segment in ``data``, shape (m + 1,)."""
+    data: NDArray[np.uint8]
+    """Kept bytes, shape (b,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceColumns:
+    """Signed lengths and gaps of n flows as flat arrays; flow i has rows first[i] to first[i + 1]."""
+
+    first: NDArray[np.int64]
+    """Shape (n + 1,)."""
+    length: NDArray[np.int32]
+    """Payload bytes, + to server, - to client, shape (m,)."""
+    gap_us: NDArray[np.int64]
+    """Time since the payload packet before, us, shape (m,)."""
 
 
 def list_offsets(lists: pa.ListArray) -> NDArray[np.int64]:

@@ -39,13 +39,15 @@ class ConnectionNames:
     def __len__(self) -> int:
         return len(self._known)
 
-    def learn(self, flows: FlowBatch) -> None:
+    def learn(self, flows: FlowBatch, keep: NDArray[np.bool_] | None = None) -> None:
         """Remembers what flows show.
 
         Args:
             flows: n flows with the columns of the groups *core* and *names*, in the order in which they ended.
+            keep: whose names to remember, shape (n,); None for all.
         """
-        rows = np.flatnonzero(_shows_names(flows))
+        shows = _shows_names(flows)
+        rows = np.flatnonzero(shows if keep is None else keep & shows)
         for connection_id, names in _connections(flows, rows):
             self._remember(connection_id, names)
 

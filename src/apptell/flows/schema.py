@@ -6,17 +6,24 @@ consumer. ``SCHEMA_VERSION`` changes with every change of meaning and is checked
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 import pyarrow as pa
 
 from apptell.errors import DatasetError
-from apptell.flows.list_columns import binary_parts, list_numbers, list_offsets, list_values
+from apptell.flows.list_columns import (
+    SegmentColumns,
+    SequenceColumns,
+    binary_parts,
+    list_numbers,
+    list_offsets,
+    list_values,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -164,40 +171,9 @@ COLUMNS: Final = {**GROUPS, "link": LINK}
 _FIELDS: Final = {field.name: field for field in (*SCHEMA, *pa.schema({**ORDER, **LINK}))}
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentColumns:
-    """The kept segments of n flows as flat arrays; views, nothing is copied.
-
-    Segment s of flow i is row ``first[i] + s``; it is there when that is below ``first[i + 1]``. Its kept
-    bytes are ``data[start[row] : start[row + 1]]``.
-    """
-
-    first: NDArray[np.int64]
-    """Row of each flow's first segment, shape (n + 1,)."""
-    length: NDArray[np.int32]
-    """Payload bytes on the wire, shape (m,)."""
-    to_server: NDArray[np.bool_]
-    """Direction, shape (m,)."""
-    time_ns: NDArray[np.int64]
-    """Time, ns since 1970 UTC, shape (m,)."""
-    offset: NDArray[np.int32]
-    """Place of the first byte in the stream of its side (column ``segment_offset``), shape (m,)."""
-    start: NDArray[np.int64]
-    """First byte of each segment in ``data``, shape (m + 1,)."""
-    data: NDArray[np.uint8]
-    """Kept bytes, shape (b,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceColumns:
-    """Signed lengths and gaps of n flows as flat arrays; flow i has rows first[i] to first[i + 1]."""
-
-    first: NDArray[np.int64]
-    """Shape (n + 1,)."""
-    length: NDArray[np.int32]
-    """Payload bytes, + to server, - to client, shape (m,)."""
-    gap_us: NDArray[np.int64]
-    """Time since the payload packet before, us, shape (m,)."""
+@lru_cache(maxsize=64)
+def _schema_of(names: tuple[str, ...]) -> pa.Schema:
+    return pa.schema([_FIELDS[name] for name in names], SCHEMA.metadata)
 
 
 class Flow:
@@ -238,7 +214,7 @@ class FlowBatch:
         ('signal.example', [443, 443])
     """
 
-    __slots__ = ("_batch",)
+    __slots__ = ("_arrays", "_batch", "_n")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         """Wraps a record batch whose columns are those of ``SCHEMA`` in name and type.
@@ -254,13 +230,27 @@ class FlowBatch:
                 raise DatasetError(
                     f"flows: column {column.name!r} is {column.type}, not {field.type}"
                 )
-        self._batch = batch
+        self._wrap(batch)
+
+    def _wrap(self, batch: pa.RecordBatch) -> None:
+        self._batch: pa.RecordBatch | None = batch
+        self._arrays: dict[str, pa.Array] = {}
+        """The columns that were used; all of them where there is no record batch yet: to find a column, and to
+        make a batch, takes Arrow as long as some work on a few flows."""
+        self._n = int(batch.num_rows)
 
     @classmethod
     def trusted(cls, batch: pa.RecordBatch) -> FlowBatch:
         """Wraps a record batch that was made by ``SCHEMA`` without checking its columns."""
         flows = cls.__new__(cls)
-        flows._batch = batch  # noqa: SLF001 - its own
+        flows._wrap(batch)  # noqa: SLF001 - its own
+        return flows
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, pa.Array], n_flows: int) -> FlowBatch:
+        """Columns that were made by ``SCHEMA``, in the order given, without checking them."""
+        flows = cls.__new__(cls)
+        flows._batch, flows._arrays, flows._n = None, arrays, n_flows  # noqa: SLF001 - its own
         return flows
 
     @classmethod
@@ -289,7 +279,7 @@ class FlowBatch:
         return cls(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
 
     def __len__(self) -> int:
-        return int(self._batch.num_rows)
+        return self._n
 
     @overload
     def __getitem__(self, row: int) -> Flow: ...
@@ -300,10 +290,11 @@ class FlowBatch:
             return self.take(np.arange(len(self))[row])
         if not -len(self) <= row < len(self):
             raise IndexError(row)
-        return Flow(self._batch, row % len(self))
+        return Flow(self.to_arrow(), row % len(self))
 
     def __iter__(self) -> Iterator[Flow]:
-        return (Flow(self._batch, row) for row in range(len(self)))
+        batch = self.to_arrow()
+        return (Flow(batch, row) for row in range(len(self)))
 
     def __repr__(self) -> str:
         return f"<FlowBatch of {len(self)} flows>"
@@ -311,15 +302,18 @@ class FlowBatch:
     @property
     def columns(self) -> list[str]:
         """Names of the columns in the batch."""
-        return list(self._batch.schema.names)
+        return list(self._arrays) if self._batch is None else list(self._batch.schema.names)
 
     def to_arrow(self) -> pa.RecordBatch:
         """The record batch itself."""
+        if self._batch is None:
+            schema = _schema_of(tuple(self._arrays))
+            self._batch = pa.RecordBatch.from_arrays(list(self._arrays.values()), schema=schema)
         return self._batch
 
     def to_pandas(self) -> pd.DataFrame:
         """A pandas table; needs pandas (``pip install 'apptell[pandas]'``)."""
-        table: pd.DataFrame = self._batch.to_pandas()
+        table: pd.DataFrame = self.to_arrow().to_pandas()
         return table
 
     def column(self, name: str) -> pa.Array:
@@ -328,9 +322,13 @@ class FlowBatch:
         Raises:
             DatasetError: the batch does not have the column.
         """
-        if self._batch.schema.get_field_index(name) < 0:
-            raise DatasetError(f"flows: column {name!r} is missing")
-        return self._batch.column(name)
+        found = self._arrays.get(name)
+        if found is None:
+            at = -1 if self._batch is None else self._batch.schema.get_field_index(name)
+            if at < 0 or self._batch is None:
+                raise DatasetError(f"flows: column {name!r} is missing")
+            found = self._arrays[name] = self._batch.column(at)
+        return found
 
     def numpy(self, name: str) -> NDArray[Any]:
         """One column as a NumPy array (dictionary columns decoded to objects)."""
@@ -341,7 +339,7 @@ class FlowBatch:
 
     def with_columns(self, **columns: Any) -> FlowBatch:
         """The same flows with some columns added or replaced (arrays or lists of the same length)."""
-        schema, arrays, fields = self._batch.schema, self._batch.columns, []
+        arrays = self._all()
         for name, values in columns.items():
             field = _FIELDS.get(name)
             if field is None:
@@ -349,24 +347,30 @@ class FlowBatch:
             array = values if isinstance(values, pa.Array) else pa.array(values, field.type)
             if array.type != field.type:
                 raise DatasetError(f"flows: column {name!r} is {array.type}, not {field.type}")
-            at = schema.get_field_index(name)
-            if at < 0:
-                arrays.append(array)
-                fields.append(field)
-            else:
-                arrays[at] = array
-        if fields:
-            schema = pa.schema([*schema, *fields], schema.metadata)
-        return FlowBatch.trusted(pa.RecordBatch.from_arrays(arrays, schema=schema))
+            if len(array) != self._n:
+                raise DatasetError(f"flows: column {name!r} has {len(array)} of {self._n} values")
+            arrays[name] = array
+        return FlowBatch.of_arrays(arrays, self._n)
+
+    def without(self, names: Collection[str]) -> FlowBatch:
+        """The same flows without some columns."""
+        kept = {name: array for name, array in self._all().items() if name not in names}
+        return FlowBatch.of_arrays(kept, self._n)
+
+    def _all(self) -> dict[str, pa.Array]:
+        """All columns, in order; a copy."""
+        if self._batch is None:
+            return dict(self._arrays)
+        return dict(zip(self._batch.schema.names, self._batch.columns, strict=True))
 
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> FlowBatch:
         """Some rows, in the order given."""
-        return FlowBatch.trusted(self._batch.take(pa.array(np.asarray(rows, dtype=np.int64))))
+        return FlowBatch.trusted(self.to_arrow().take(pa.array(np.asarray(rows, dtype=np.int64))))
 
     def filter(self, keep: NDArray[np.bool_]) -> FlowBatch:
         """The rows where ``keep``, shape (n,), is true; the batch itself when that is all of them."""
         keep = np.asarray(keep, dtype=bool)
-        return self if keep.all() else FlowBatch.trusted(self._batch.filter(pa.array(keep)))
+        return self if keep.all() else FlowBatch.trusted(self.to_arrow().filter(pa.array(keep)))
 
     @property
     def payload_packets(self) -> NDArray[np.int64]:
@@ -386,19 +390,19 @@ class FlowBatch:
             length,
             to_server,
             list_numbers(self.column("segment_time_ns"), np.int64),
-            self._segmentlist_offsets(first, length, to_server),
+            self._segment_offsets(first, length, to_server),
             start,
             buffer,
         )
 
-    def _segmentlist_offsets(
+    def _segment_offsets(
         self, first: NDArray[np.int64], length: NDArray[np.int32], to_server: NDArray[np.bool_]
     ) -> NDArray[np.int32]:
         """The column ``segment_offset``; flows without it (earlier datasets) count as sent in order."""
         n = len(first) - 1
         known: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
         is_known = np.zeros(n, dtype=bool)
-        if self._batch.schema.get_field_index("segment_offset") >= 0:
+        if "segment_offset" in self.columns:
             column = self.column("segment_offset")
             known = list_numbers(column, np.int32)
             is_known = np.diff(list_offsets(column)) == np.diff(first)

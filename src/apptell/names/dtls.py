@@ -17,7 +17,7 @@ from apptell.names.tls import Messages
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from apptell.flows.schema import SegmentColumns
+    from apptell.flows.list_columns import SegmentColumns
 
 _BEGINNINGS: Final = np.zeros(256, dtype=np.bool_)
 _BEGINNINGS[22] = True  # a record of a handshake

@@ -26,7 +26,7 @@ from apptell.names.tls import skip_prefix
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from apptell.flows.schema import SegmentColumns
+    from apptell.flows.list_columns import SegmentColumns
 
 _METHODS: Final = np.array(
     [

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from apptell.flows.schema import SegmentColumns
+    from apptell.flows.list_columns import SegmentColumns
 
 _V1: Final = bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a")
 _V2: Final = bytes.fromhex("0dede3def700a6db819381be6e269dcbf9bd2ed9")

@@ -24,7 +24,7 @@ from apptell.names.streams import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from apptell.flows.schema import SegmentColumns
+    from apptell.flows.list_columns import SegmentColumns
 
 _BEGINNINGS: Final = np.zeros(256, dtype=np.bool_)
 """First bytes of segments with which a hello may begin: records (RFC 8446, section 5.1) and PROXY prefixes."""

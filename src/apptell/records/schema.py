@@ -47,6 +47,8 @@ def _as_name(values: pa.Array) -> pa.Array:
 
 def _as_share(values: pa.Array) -> pa.Array:
     """Six digits: a float32 .85 would print as 0.8500000238418579."""
+    if values.null_count == len(values):
+        return pa.nulls(len(values), _SHARE)
     if values.null_count:
         return pc.round(values.cast(_SHARE), 6)
     return pa.array(np.round(values.to_numpy().astype(np.float64), 6))
@@ -159,16 +161,13 @@ def live_records(
     """
     n = len(verdicts)
     reason = pa.nulls(n, pa.string()) if end_reason is None else end_reason.cast(pa.string())
-    columns = [pa.array([event] * n, pa.string()), *_verdict_columns(verdicts), reason]
+    columns = [pa.repeat(pa.scalar(event, pa.string()), n), *_verdict_columns(verdicts), reason]
     return pa.RecordBatch.from_arrays(columns, schema=LIVE_RECORD)
 
 
 def _verdict_columns(verdicts: VerdictBatch) -> list[pa.Array]:
-    table = verdicts.to_arrow()
-    return [
-        convert(table.column(name)) if convert else table.column(name)
-        for name, _, convert in _CONVERSIONS
-    ]
+    column = verdicts.column
+    return [convert(column(name)) if convert else column(name) for name, _, convert in _CONVERSIONS]
 
 
 def flow_record_schema(groups: Sequence[str]) -> pa.Schema:

@@ -155,7 +155,7 @@ class Decisions:
         model, threshold = self.model, self._threshold
         found = self._sort(works, overloaded=overloaded)
         around = self._around(model)
-        reported: list[pa.RecordBatch] = []
+        reported: list[VerdictBatch] = []
         for batches, early, report in (
             (found.early, True, self._report_early),
             (found.due, False, self._report),
@@ -191,9 +191,13 @@ class Decisions:
         if found.overloaded:
             flows = _as_decided(FlowBatch.concat([flows for flows, _ in found.overloaded]))
             reported.append(self._report(_not_identified(flows, model, threshold)))
-        if any(batch.num_rows for batch in reported):
-            both = reported[0] if len(reported) == 1 else pa.concat_batches(reported)
-            records = live_records(VerdictBatch(both), VERDICT)
+        reported = [verdicts for verdicts in reported if len(verdicts)]
+        if reported:
+            both = reported[0]
+            if len(reported) > 1:
+                batches = [verdicts.to_arrow() for verdicts in reported]
+                both = VerdictBatch(pa.concat_batches(batches))
+            records = live_records(both, VERDICT)
             yield with_link(records, None) if self._all_flows else records
         if found.ended:
             yield from self._ends(found.ended)
@@ -259,19 +263,19 @@ class Decisions:
             batches.reverse()
         return found
 
-    def _report_early(self, verdicts: VerdictBatch) -> pa.RecordBatch:
+    def _report_early(self, verdicts: VerdictBatch) -> VerdictBatch:
         """Reports early verdicts that are clear."""
-        batch = verdicts.to_arrow()
-        batch = batch.filter(pc.equal(batch.column("outcome"), NAMED))
-        for key, values in _rows(batch):
+        clear = verdicts.filter(
+            pc.equal(verdicts.column("outcome"), NAMED).to_numpy(zero_copy_only=False)
+        )
+        for key, values in _rows(clear):
             self._known[key] = _Known(values, is_early=True)
-        return batch
+        return clear
 
-    def _report(self, verdicts: VerdictBatch) -> pa.RecordBatch:
+    def _report(self, verdicts: VerdictBatch) -> VerdictBatch:
         """Reports verdicts that are new or differ from early ones."""
-        batch = verdicts.to_arrow()
         is_new, is_revised = [], []
-        for key, values in _rows(batch):
+        for key, values in _rows(verdicts):
             before = self._known.get(key)
             is_first = before is None or not before.is_early
             differs = before is not None and before.values[_APP] != values[_APP]
@@ -280,21 +284,18 @@ class Decisions:
             n_open = 1 if before is None or before.is_early else before.n_open + 1
             self._known[key] = _Known((*values[:-1], is_revised[-1]), is_early=False, n_open=n_open)
         if any(is_revised):
-            at = SCHEMA.get_field_index("revised")
-            batch = batch.set_column(at, SCHEMA.field(at), pa.array(is_revised, pa.bool_()))
-        return batch if all(is_new) else batch.filter(pa.array(is_new, pa.bool_()))
+            verdicts = verdicts.with_columns(revised=pa.array(is_revised, pa.bool_()))
+        return verdicts if all(is_new) else verdicts.filter(_flags(is_new))
 
-    def _report_late(self, verdicts: VerdictBatch) -> pa.RecordBatch:
+    def _report_late(self, verdicts: VerdictBatch) -> VerdictBatch:
         """Reports verdicts that differ from those on the open flow."""
-        batch = verdicts.to_arrow()
         is_revised = []
-        for key, values in _rows(batch):
+        for key, values in _rows(verdicts):
             before = self._known[key]
             is_revised.append(before.values[_APP] != values[_APP])
             before.values = (*values[:-1], is_revised[-1])
-        batch = batch.filter(pa.array(is_revised, pa.bool_()))
-        at = SCHEMA.get_field_index("revised")
-        return batch.set_column(at, SCHEMA.field(at), pa.array([True] * len(batch), pa.bool_()))
+        chosen = verdicts.filter(_flags(is_revised))
+        return chosen.with_columns(revised=pa.array([True] * len(chosen), pa.bool_()))
 
 
 def _is_named_late(flows: FlowBatch, known: Sequence[_Known | None]) -> NDArray[np.bool_]:
@@ -326,7 +327,7 @@ def _found(flows: FlowBatch, found: Found | None) -> Found:
     return Found.nothing(flows) if found is None else found
 
 
-def _rows(batch: pa.RecordBatch) -> Iterator[tuple[_Key, tuple[Any, ...]]]:
+def _rows(batch: VerdictBatch) -> Iterator[tuple[_Key, tuple[Any, ...]]]:
     """The values of verdicts that are remembered."""
     ids, parts = batch.column("connection_id").to_pylist(), batch.column("part").to_pylist()
     columns = (_shared(batch.column(name).to_pylist()) for name in _REMEMBERED)
@@ -350,34 +351,29 @@ def _as_decided(flows: FlowBatch) -> FlowBatch:
 
 
 def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBatch:
+    columns = {
+        name: pa.array(values, SCHEMA.field(name).type)
+        for name, values in zip(_REMEMBERED, zip(*known, strict=True), strict=True)
+    }
     there = set(flows.columns) - {"dns_name"}  # evidence knows it, no flow does
-    values = dict(zip(_REMEMBERED, zip(*known, strict=True), strict=True))
-    columns = []
-    for field in SCHEMA:
-        if field.name in there:
-            columns.append(flows.column(field.name))
-        elif field.name in values:
-            columns.append(pa.array(values[field.name], field.type))
-        else:
-            columns.append(pa.nulls(len(flows), field.type))
-    return VerdictBatch(pa.RecordBatch.from_arrays(columns, schema=SCHEMA))
+    columns |= {name: flows.column(name) for name in SCHEMA.names if name in there}
+    return VerdictBatch.of_arrays(columns, len(flows))
 
 
 def _not_identified(flows: FlowBatch, model: Model | None, threshold: float | None) -> VerdictBatch:
     """Verdicts with the outcome that there was no time."""
     packets = DECISION_SEGMENTS if model is None else model.decision_packets
-    batch = decide_without_model(flows, None, packets).to_arrow()
     values: dict[str, Any] = {"outcome": OVERLOADED}
     if model is not None:
         values |= {
             "threshold": choose_threshold(threshold, model),
             "model": f"{model.name}@{model.hash}",
         }
-    for name, value in values.items():
-        at = SCHEMA.get_field_index(name)
-        field = SCHEMA.field(at)
-        batch = batch.set_column(at, field, pa.repeat(pa.scalar(value, field.type), len(flows)))
-    return VerdictBatch(batch)
+    columns = {
+        name: pa.repeat(pa.scalar(value, SCHEMA.field(name).type), len(flows))
+        for name, value in values.items()
+    }
+    return decide_without_model(flows, None, packets).with_columns(**columns)
 
 
 def ended_records(flows: FlowBatch, verdicts: VerdictBatch) -> Iterator[pa.RecordBatch]:
@@ -387,11 +383,7 @@ def ended_records(flows: FlowBatch, verdicts: VerdictBatch) -> Iterator[pa.Recor
         flows: n flows that ended, with the columns ``decided_...`` and ``end_reason``.
         verdicts: on each of them.
     """
-    batch = verdicts.to_arrow()
-    decided = batch
-    for name in ("end_ns", *_TOTALS):
-        at = SCHEMA.get_field_index(name)
-        column = "decided_ns" if name == "end_ns" else f"decided_{name}"
-        decided = decided.set_column(at, SCHEMA.field(at), flows.column(column))
-    yield live_records(VerdictBatch(decided), VERDICT)
+    decided = {name: flows.column(f"decided_{name}") for name in _TOTALS}
+    decided["end_ns"] = flows.column("decided_ns")
+    yield live_records(verdicts.with_columns(**decided), VERDICT)
     yield live_records(verdicts, END, flows.column("end_reason"))

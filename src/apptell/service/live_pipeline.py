@@ -73,8 +73,9 @@ class LiveOptions:
     """Flows that may wait for identification."""
     batch_flows: int = 256
     """Most flows identified at once."""
-    delay_s: float = 0.005
-    """Maximum time that a flow waits for others to form a batch."""
+    delay_s: float = 0.0
+    """Maximum time that a flow waits for others to form a batch. Flows come in batches (``PacketPath``), and
+    further ones gather while others are identified."""
 
 
 class LivePipeline:

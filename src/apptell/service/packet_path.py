@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _DECIDE_NS: Final = 250_000_000
 _SWEEP_NS: Final = 1_000_000_000
 _CLOSE_NS: Final = 100_000_000
+_PAUSE: Final = 6.0
+"""Pause after a batch of packets, as a multiple of the processor time that it took. A batch costs more than its
+flows. Batches therefore grow with the load, and packets take a seventh of a core until they fill a batch."""
+_LONGEST_PAUSE_S: Final = 0.05
 _MANY_READY: Final = 256
 """Number of ended flows that are passed on in one batch, before the table would return them ahead of due
 verdicts.
@@ -131,6 +135,7 @@ class PacketPath:
                     break
 
     def _add(self, packets: PacketBatch) -> None:
+        begin_s = time.thread_time()
         self.packets += len(packets)
         self.bytes += int(packets.wire.sum())
         # what these packets tell is known before any of their flows is asked about
@@ -141,6 +146,7 @@ class PacketPath:
         if self._evidence is not None or self._table.n_ready >= _MANY_READY:
             batches += _ended(self._table.take())
         self._bring(batches)
+        self.source.pause_s = min(_PAUSE * (time.thread_time() - begin_s), _LONGEST_PAUSE_S)
 
     def _watch(self, headers: HeaderBatch) -> None:
         """Learns from the DNS answers of packets before these become part of flows."""
@@ -192,10 +198,13 @@ class PacketPath:
                 for one in found:
                     if one is not None:
                         self._evidence.finish(one)
-        for (flows, kind), said in zip(batches, found, strict=True):
-            if kind == ENDED:
-                self.flows += len(flows)
-            self._work.put(flows if said is None else said.flows, kind, said)
+        self.flows += sum(len(flows) for flows, kind in batches if kind == ENDED)
+        self._work.put(
+            [
+                (flows if said is None else said.flows, kind, said)
+                for (flows, kind), said in zip(batches, found, strict=True)
+            ]
+        )
 
 
 def _ended(batches: Iterable[FlowBatch]) -> list[tuple[FlowBatch, str]]:

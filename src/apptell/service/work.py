@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from apptell.flows.schema import FlowBatch
     from apptell.verdicts.identity import Found
 
@@ -29,6 +31,10 @@ class Work:
     """Time of arrival, by the monotonic clock."""
     found: Found | None = None
     """What evidence says of the flows; None where it was not asked."""
+
+
+Handed = tuple["FlowBatch", str, "Found | None"]
+"""Flows that were handed out, what kind of work they are, and what evidence says of them."""
 
 
 class WorkQueue:
@@ -54,22 +60,27 @@ class WorkQueue:
         """Number of waiting flows."""
         return self._n
 
-    def put(self, flows: FlowBatch, kind: str, found: Found | None = None) -> None:
+    def put(self, batches: Sequence[Handed]) -> None:
         """Adds flows; returns immediately unless the queue is full. An abandoned queue takes none.
 
         Early flows are not queued if there is no room for them, because their verdict becomes due later
         anyway.
+
+        Args:
+            batches: handed out together, and therefore waited for once.
         """
         limit = self._max if self._is_lossless else 2 * self._max
         with self._changed:
-            while self._n >= limit and not self._is_abandoned:
-                self._changed.wait()
-            full = self._n + len(flows) > self._max
-            if kind == EARLY and full:
-                return
-            overloaded = full and not self._is_lossless
-            self._waiting.append(Work(flows, kind, overloaded, time.monotonic(), found))
-            self._n += len(flows)
+            for flows, kind, found in batches:
+                while self._n >= limit and not self._is_abandoned:
+                    self._changed.notify_all()
+                    self._changed.wait()
+                full = self._n + len(flows) > self._max
+                if kind == EARLY and full:
+                    continue
+                overloaded = full and not self._is_lossless
+                self._waiting.append(Work(flows, kind, overloaded, time.monotonic(), found))
+                self._n += len(flows)
             self._changed.notify_all()
 
     def gather(self, max_flows: int, delay_s: float) -> list[Work]:

@@ -21,7 +21,6 @@ from apptell.verdicts.schema import (
     BELOW_THRESHOLD,
     NAMED,
     NO_EVIDENCE,
-    SCHEMA,
     TOO_FEW,
     UNLEARNED_TRANSPORT,
     VerdictBatch,
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
 _DIGITS: Final = 5
 """Decimal digits of a probability that a verdict rests on."""
-_KINDS: Final = tuple(zip(SCHEMA.names, SCHEMA.types, strict=True))
 FROM_FLOWS: Final[tuple[str, ...]] = (
     "start_ns",
     "end_ns",
@@ -233,9 +231,4 @@ def _verdicts(flows: FlowBatch, columns: dict[str, Any], packets: int) -> Verdic
         "payload_packets_seen": pa.array(np.minimum(flows.payload_packets, packets), pa.int32()),
         "revised": pa.array(np.zeros(n, dtype=bool)),
     }
-    return VerdictBatch(
-        pa.RecordBatch.from_arrays(
-            [columns[name] if name in columns else pa.nulls(n, kind) for name, kind in _KINDS],
-            schema=SCHEMA,
-        )
-    )
+    return VerdictBatch.of_arrays(columns, n)

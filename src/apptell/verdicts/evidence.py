@@ -374,7 +374,7 @@ def _nothing_yet(flows: FlowBatch) -> tuple[Found, NDArray[np.int64]]:
     there = set(flows.columns)
     if there.issuperset(ORDER):
         start, known = (np.array(flows.numpy(name)) for name in ORDER)
-        flows = FlowBatch.trusted(flows.to_arrow().drop_columns(list(ORDER)))
+        flows = flows.without(ORDER)
     else:
         start = np.array(flows.numpy("start_ns"))
         is_due = flows.payload_packets >= DECISION_SEGMENTS

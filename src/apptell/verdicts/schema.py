@@ -12,7 +12,9 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     import pandas as pd
+    from numpy.typing import NDArray
 
 SCHEMA_VERSION: Final = 3
 OTHER: Final = "other"
@@ -96,6 +98,7 @@ SCHEMA: Final = pa.schema(
     metadata={"apptell.verdict_schema": str(SCHEMA_VERSION)},
 )
 """The columns of a verdict, in the order of its record (``apptell.records.schema``)."""
+_KINDS: Final = tuple(zip(SCHEMA.names, SCHEMA.types, strict=True))
 
 
 class Verdict:
@@ -141,18 +144,31 @@ class VerdictBatch:
         (2, ['signal', 'zoom'])
     """
 
-    __slots__ = ("_batch",)
+    __slots__ = ("_arrays", "_batch", "_n")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         if batch.schema.names != SCHEMA.names:
             raise ValueError(f"verdicts: columns are {batch.schema.names}, not {SCHEMA.names}")
-        self._batch = batch
+        self._batch: pa.RecordBatch | None = batch
+        self._arrays: dict[str, pa.Array] = {}
+        self._n = int(batch.num_rows)
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, pa.Array], n_verdicts: int) -> VerdictBatch:
+        """Columns with the names and types of ``SCHEMA``; those that are not there are null."""
+        verdicts = cls.__new__(cls)
+        verdicts._batch, verdicts._n = None, n_verdicts  # noqa: SLF001 - its own
+        verdicts._arrays = {  # noqa: SLF001 - its own
+            name: arrays[name] if name in arrays else pa.nulls(n_verdicts, kind)
+            for name, kind in _KINDS
+        }
+        return verdicts
 
     def __len__(self) -> int:
-        return int(self._batch.num_rows)
+        return self._n
 
     def __iter__(self) -> Iterator[Verdict]:
-        return map(Verdict, self._batch.to_pylist())
+        return map(Verdict, self.to_arrow().to_pylist())
 
     @overload
     def __getitem__(self, row: int) -> Verdict: ...
@@ -170,13 +186,26 @@ class VerdictBatch:
 
     def to_arrow(self) -> pa.RecordBatch:
         """The record batch itself."""
+        if self._batch is None:
+            self._batch = pa.RecordBatch.from_arrays(list(self._arrays.values()), schema=SCHEMA)
         return self._batch
 
     def to_pandas(self) -> pd.DataFrame:
         """A pandas table; needs pandas (``pip install 'apptell[pandas]'``)."""
-        table: pd.DataFrame = self._batch.to_pandas()
+        table: pd.DataFrame = self.to_arrow().to_pandas()
         return table
 
     def column(self, name: str) -> pa.Array:
         """One column as an Arrow array."""
-        return self._batch.column(name)
+        return self._arrays[name] if self._batch is None else self._batch.column(name)
+
+    def with_columns(self, **arrays: pa.Array) -> VerdictBatch:
+        """The same verdicts with some columns replaced."""
+        columns = {name: self.column(name) for name in SCHEMA.names}
+        return VerdictBatch.of_arrays(columns | arrays, self._n)
+
+    def filter(self, keep: NDArray[np.bool_]) -> VerdictBatch:
+        """The verdicts where ``keep``, shape (n,), is true; the batch itself when that is all of them."""
+        if keep.all():
+            return self
+        return VerdictBatch(self.to_arrow().filter(pa.array(keep)))

@@ -50,7 +50,9 @@ def _members(head: str, column: pa.Array) -> list[str]:
         return [head + json_dump(value) for value in _json_values(column)]
     if is_time:
         column = column.view(pa.int64())
-    if pa.types.is_integer(column.type) and not nulls:  # NumPy needs no object for each value between
+    if (
+        pa.types.is_integer(column.type) and not nulls
+    ):  # NumPy needs no object for each value between
         return [head + write(value) for value in column.to_numpy().tolist()]
     values = column.to_pylist()
     return [f"{head}null" if value is None else head + write(value) for value in values]
