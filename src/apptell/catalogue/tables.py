@@ -159,7 +159,9 @@ def _lines(path: Path) -> Iterator[tuple[str, list[str]]]:
                 fields = next(csv.reader([text], strict=True, skipinitialspace=True))
             except csv.Error as error:
                 raise CatalogueError(f"{place}: not CSV: {error}") from error
-        yield place, [printable(value).strip() for value in fields]
+        if not text.isprintable() or '"' in text or " ," in text or ", " in text:
+            fields = [printable(value).strip() for value in fields]
+        yield place, fields
 
 
 def printable(text: str) -> str:
@@ -173,7 +175,10 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, s
     place, head = next(lines, (f"{path}: line 1", []))
     if tuple(head) != tuple(columns):
         raise CatalogueError(f"{place}: the header is not {','.join(columns)}")
-    yield from _valued(lines, columns, len(columns))
+    for place, fields in lines:
+        if len(fields) != len(columns):
+            raise CatalogueError(f"{place}: {len(fields)} fields, not {len(columns)}")
+        yield place, dict(zip(columns, fields, strict=True))
 
 
 def _user_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
@@ -191,17 +196,17 @@ def _user_rows(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
                 raise CatalogueError(f"{place}: columns are {', '.join(USER_COLUMNS)}, each once")
         columns = head
     else:
-        yield from _valued([first], columns, 2)
-    yield from _valued(lines, columns, 2)
+        yield from _valued([first], columns)
+    yield from _valued(lines, columns)
 
 
 def _valued(
-    lines: Iterable[tuple[str, list[str]]], columns: Sequence[str], least: int
+    lines: Iterable[tuple[str, list[str]]], columns: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Lines as mappings; columns that a line does not have are empty."""
+    """Lines of a user's file as mappings; columns that a line does not have are empty."""
     for place, fields in lines:
-        if not least <= len(fields) <= len(columns):
-            counts = str(least) if least == len(columns) else f"{least} to {len(columns)}"
+        if not 2 <= len(fields) <= len(columns):
+            counts = "2" if len(columns) == 2 else f"2 to {len(columns)}"
             raise CatalogueError(f"{place}: {len(fields)} fields, not {counts}")
         values = dict.fromkeys((*columns, *USER_COLUMNS), "")
         yield place, values | dict(zip(columns, fields, strict=False))

@@ -5,7 +5,11 @@ from __future__ import annotations
 
 def main() -> None:
     """The program ``apptell``."""
+    import gc
     import sys
+
+    # to load modules and tables makes a million objects that stay, and a search among them finds nothing
+    gc.set_threshold(50_000, 20, 20)
 
     import typer
 

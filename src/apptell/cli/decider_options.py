@@ -49,7 +49,5 @@ def load_deciders(
     check_rate(unknown, found.model)
     if unknown is not None and found.model is not None:
         note_unknown(found.model, unknown)
-    # garbage collection would walk through the catalogue's objects time and again
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # garbage collection would walk through the catalogue's objects time and again
     return found

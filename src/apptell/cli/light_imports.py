@@ -15,15 +15,14 @@ _READERS = ("identify", "explain", "flows", "inspect", "live", "top")
 """Verbs that use neither."""
 
 
-def load_without_unused(verb: str | None) -> None:
-    """Loads pyarrow and Numba so that they find neither; does nothing where an extension may need one."""
+@contextmanager
+def without_unused(verb: str | None) -> Iterator[None]:
+    """Runs a verb so that pyarrow and Numba find neither; does nothing where an extension may need one."""
     if verb not in _READERS or any(name in sys.modules for name in _UNUSED) or _has_extensions():
+        yield
         return
     with _hidden():
-        import numba.np.arraymath  # noqa: F401
-        import pyarrow as pa
-
-        pa.array([None])
+        yield
 
 
 def _has_extensions() -> bool:

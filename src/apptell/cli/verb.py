@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from apptell.cli import settings
-from apptell.cli.light_imports import load_without_unused
+from apptell.cli.light_imports import without_unused
 from apptell.cli.screen import complain
 from apptell.errors import ApptellError, UsageError
 
@@ -40,8 +40,8 @@ class Verb(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb and turns errors into an exit code."""
-        load_without_unused(self.name)
-        with exit_codes(lambda error: settings.explain(ctx, str(error))):
+        explained = exit_codes(lambda error: settings.explain(ctx, str(error)))
+        with without_unused(self.name), explained:
             result = super().invoke(ctx)
             sys.stdout.flush()
         return result

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from numba import njit, types
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
+from numba.core.runtime import rtsys
 
 from apptell.kernels.cache_folders import cache_folders, make_writable, private_files
 from apptell.kernels.inner import inner_dispatcher
@@ -216,3 +217,13 @@ class _Level(FunctionCache):
     def __init__(self, function: Callable[..., Any], place: _Place) -> None:
         self._impl_class = partial(_Files, place)  # type: ignore[assignment]
         super().__init__(function)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Numba's, but without what only compilation needs, which takes longer to load than the machine code.
+
+        Machine code refers to Numba's runtime and to C functions, which are made known to LLVM here. Numba
+        loads the rest when something has to be compiled.
+        """
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
