@@ -21,6 +21,7 @@ from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
 from numba.core.runtime import rtsys
 
+from apptell.kernels.baseline import FOLDER, PROCESSOR, has_prebuilt
 from apptell.kernels.cache_folders import cache_folders, make_writable, private_files
 from apptell.kernels.inner import inner_dispatcher
 from apptell.kernels.notice import compiling
@@ -55,7 +56,7 @@ def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = Tr
     compiled: Any = _njit(nogil=True, fastmath=fastmath, _nrt=allocates, no_cfunc_wrapper=True)(
         function
     )
-    compiled._cache = KernelCache(function)  # noqa: SLF001 (as numba's own ``cache=True`` does)
+    compiled._cache = KernelCache(function, is_exact=not fastmath)  # noqa: SLF001 (as numba's own ``cache=True`` does)
     compile_exactly = compiled.compile
 
     def compile_once(sig: Any) -> Any:
@@ -113,8 +114,10 @@ def extended_by(module: str) -> None:
 class KernelCache(_Cache):
     """The compiled forms of one function. Folders are looked at when the function is first called."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, is_exact: bool = True) -> None:
         self._function = function
+        self._is_exact = is_exact
+        """Whether its results are the same on every processor."""
         self._levels: list[_Level] | None = None
         self._writable: _Level | None = None
         self._is_enabled = True
@@ -132,7 +135,7 @@ class KernelCache(_Cache):
             UsageError: the cache folder that was named is one that other users can write to.
         """
         if self._levels is None:
-            self._levels, self._writable = _open_levels(self._function)
+            self._levels, self._writable = _open_levels(self._function, is_exact=self._is_exact)
         for level in self._levels if self._is_enabled else ():
             try:
                 found = level.load_overload(sig, target_context)
@@ -168,19 +171,24 @@ class KernelCache(_Cache):
                 self._writable.flush()
 
 
-def _open_levels(function: Callable[..., Any]) -> tuple[list[_Level], _Level | None]:
+def _open_levels(
+    function: Callable[..., Any], *, is_exact: bool
+) -> tuple[list[_Level], _Level | None]:
     """The function's cache in every folder; the one to write to, None where there is none."""
     digests = [source_digest(name) for name in (function.__module__, *sorted(_EXTENSIONS))]
     if None in digests:
         return [], None
     stamp = b"".join(digest for digest in digests if digest is not None)
-    levels = []
+    levels: list[_Level] = []
+    writable = None
     for folder in cache_folders():
-        level = _Level(function, _Place(folder, stamp))
-        levels.append(level)
+        levels.append(_Level(function, _Place(folder, stamp)))
         if make_writable(folder):
-            return levels, level
-    return levels, None
+            writable = levels[-1]
+            break
+    if is_exact and has_prebuilt():
+        levels.append(_Prebuilt(function, _Place(FOLDER, stamp)))
+    return levels, writable
 
 
 class _Place(_CacheLocator):
@@ -227,3 +235,11 @@ class _Level(FunctionCache):
         rtsys.initialize(target_context)
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
+
+
+class _Prebuilt(_Level):
+    """One function's machine code that came with the package."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        signature, (platform, _, _), code = super()._index_key(sig, codegen)
+        return signature, (platform, PROCESSOR, ""), code
