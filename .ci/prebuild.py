@@ -2,8 +2,8 @@
 
     python .ci/prebuild.py
 
-``apptell.kernels.baseline`` says when they are used. On another platform than x86-64 nothing is made: the wheel then
-compiles at its first start.
+``apptell.kernels.baseline`` says when they are used. On a machine that cannot run them nothing is made, and an
+installation of the wheel compiles at its first start.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from apptell.kernels.baseline import FOLDER, PROCESSOR, is_able
 from llvmlite import binding
+
+from apptell.kernels.baseline import FOLDER, PROCESSOR, is_able
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """Finds the machine code that comes with the package, and says whether this machine can run it.
 
-A wheel that ``make build`` makes has the machine code of all kernels for processors of level x86-64-v3 (System
-V ABI for x86-64, table 3.1), as most machines of the last ten years have. It is used for a kernel that the cache
-of this machine lacks, if it was made from the same sources, with the same version of Numba and Python and on
-the same platform. A cache of this machine, which has newer instructions, goes first.
+A wheel that ``make build`` makes has the machine code of all kernels for processors of level x86-64-v3, as most
+machines of the last ten years have (System V ABI for x86-64, table 3.1). It is used for a kernel that the
+cache of this machine lacks, if it was made from the same sources, with the same version of Numba and Python
+and on the same platform. A cache of this machine, which has newer instructions, goes first.
 """
 
 from __future__ import annotations
