@@ -4,7 +4,8 @@
 
 CAPTURE should be small. Each round runs every program once, so that all see the same load: ``--help``,
 ``identify`` with all kernels compiled before (warm), ``ndpiReader -q`` where it is on the path, and nfstream
-where PYTHON has it. ``identify`` with nothing compiled (cold) runs once for each source. Seconds are of
+where PYTHON has it. ``identify`` with nothing compiled (cold) runs once for each source; the source can also be
+the folder of an unpacked wheel, which has compiled kernels. Seconds are of
 processor time, user and system, of the process and those that it starts; medians.
 """
 
@@ -33,7 +34,11 @@ def seconds(command: list[str], **environment: str) -> float:
         RuntimeError: it failed.
     """
     quiet = subprocess.DEVNULL
-    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env={**os.environ, **environment})
+    there = {**os.environ, **environment}
+    there.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # modules are compiled by the first run, as installed ones are
+    child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=there)
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
