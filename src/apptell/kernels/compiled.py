@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from numba import njit, types
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 
 from apptell.kernels.baseline import FOLDER, PROCESSOR, has_prebuilt
 from apptell.kernels.cache_folders import cache_folders, make_writable, private_files
