@@ -41,6 +41,13 @@ def test_probabilities_are_those_of_the_same_function_in_numpy(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+def test_a_flow_has_the_same_probabilities_alone_and_among_others_to_the_last_bit():
+    model = load_model()
+    inputs = model.encode(FLOWS)[:40]
+    alone = [model.predict_inputs(inputs[row : row + 1]) for row in range(40)]
+    assert (np.concatenate(alone) == model.predict_inputs(inputs)).all()
+
+
 def test_a_model_says_what_it_is(tmp_path):
     model = load_model(str(save(tmp_path, threshold=0.9)), threads=1)
     assert (model.name, model.apps, model.threshold) == ("tiny", APPS, 0.9)
