@@ -176,10 +176,10 @@ class VerdictBatch:
     def __getitem__(self, row: slice) -> VerdictBatch: ...
     def __getitem__(self, row: int | slice) -> Verdict | VerdictBatch:
         if isinstance(row, slice):
-            return VerdictBatch(self._batch.take(pa.array(range(len(self))[row], pa.int64())))
+            return VerdictBatch(self.to_arrow().take(pa.array(range(len(self))[row], pa.int64())))
         if not -len(self) <= row < len(self):
             raise IndexError(row)
-        return Verdict(self._batch.slice(row % len(self), 1).to_pylist()[0])
+        return Verdict(self.to_arrow().slice(row % len(self), 1).to_pylist()[0])
 
     def __repr__(self) -> str:
         return f"<VerdictBatch of {len(self)} verdicts>"
