@@ -266,6 +266,39 @@ def test_a_file_in_the_current_directory_may_not_run_write_or_listen(nowhere, na
     assert "may not set" not in done.stderr
 
 
+HARMFUL = [
+    ("train", "replace", "true", ["train", "d", "-o", "m"]),
+    ("learn", "dataset", '"flows"', ["learn", "c", "-o", "m"]),
+    ("compare", "cache", '"c"', ["compare", "d"]),
+    ("dataset.services", "shared", '"drop"', ["dataset", "services", "d"]),
+    ("dataset.build", "keep-plain", "true", ["dataset", "build", "c", "-o", "d"]),
+    ("identify", "raw-csv", "true", ["identify", "nothing.pcap"]),
+    ("flows", "columns", '"segments"', ["flows", "nothing.pcap"]),
+]
+
+
+@pytest.mark.parametrize(("section", "name", "value", "words"), HARMFUL, ids=lambda each: str(each))
+def test_it_may_not_change_what_is_the_users_or_give_up_a_protection_either(
+    nowhere, section, name, value, words
+):
+    (nowhere / "apptell.toml").write_text(f"[{section}]\n{name} = {value}\n")
+    done = run(*words)
+    assert done.exit_code == 2
+    assert f"a file in the current directory may not set '{name}'" in done.stderr
+    done = run("--config", "apptell.toml", *words)
+    assert "may not set" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[flows]\njobs = 1000000", "[flows]\nmax-flows = 1000000000000", "[live]\nworkers = 9999"],
+)
+def test_numbers_that_would_take_all_of_the_machine_are_refused(nowhere, line):
+    (nowhere / "apptell.toml").write_text(line + "\n")
+    done = run(line[1 : line.index("]")], "nothing.pcap")
+    assert (done.exit_code, "less than or equal to" in done.stderr) == (2, True)
+
+
 def test_a_file_in_the_current_directory_is_named_on_standard_error_when_it_is_read(nowhere):
     (nowhere / "apptell.toml").write_text("[identify]\nthreshold = 0.5\n")
     done = run("identify", "nothing.pcap")

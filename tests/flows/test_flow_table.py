@@ -402,7 +402,7 @@ def test_fin_in_both_directions_closes():
         ({"segments": 13}, "13 segments are not 1 to 12"),
         ({"decision_packets": 1}, "a decision after 1 payload packets is not 2 to 32"),
         ({"decision_packets": 33}, "a decision after 33 payload packets is not 2 to 32"),
-        ({"max_flows": 3}, "a table of 3 flows is too small"),
+        ({"max_flows": 3}, "a table of 3 flows is not one of 64"),
         ({"groups": ("core", "smell")}, "unknown column group 'smell'"),
     ],
 )

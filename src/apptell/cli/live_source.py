@@ -69,7 +69,10 @@ Promiscuous = Annotated[
     ),
 ]
 Workers = Annotated[
-    int, typer.Option(metavar="N", help="Threads that share the packets of an interface.", min=1)
+    int,
+    typer.Option(
+        metavar="N", help="Threads that share the packets of an interface.", min=1, max=256
+    ),
 ]
 User = Annotated[
     str | None,

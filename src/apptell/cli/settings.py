@@ -55,9 +55,16 @@ def settings_file(named: str | None = None) -> Path | None:
     return None
 
 
-FORBIDDEN_HERE: Final = frozenset({"extract", "metrics", "on-verdict", "out", "output", "user"})
+FORBIDDEN_HERE: Final = frozenset(
+    (
+        *("extract", "metrics", "on-verdict", "out", "output", "user"),
+        *("cache", "dataset", "replace", "shared"),
+        *("columns", "keep-plain", "raw-csv"),
+    )
+)
 """Options that a file which merely lies in the current directory may not set: they run commands, write files or
-listen. Such a file may belong to whoever made the directory, for example an unpacked archive."""
+listen, replace or change what is the user's, or give up a protection of payload or of a table's readers. Such a
+file may belong to whoever made the directory, for example an unpacked archive."""
 
 
 def check_trust(file: Path, path: tuple[str, ...], sections: Mapping[str, Any]) -> None:

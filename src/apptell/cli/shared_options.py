@@ -91,13 +91,17 @@ Transport = Annotated[
     str, typer.Option(metavar="NAMES", help="Transport protocols, separated by commas: tcp, udp.")
 ]
 Jobs = Annotated[
-    int, typer.Option(metavar="N", help="Number of processes; only for files and folders.", min=1)
+    int,
+    typer.Option(
+        metavar="N", help="Number of processes; only for files and folders.", min=1, max=512
+    ),
 ]
 MaxFlows = Annotated[
     int | None,
     typer.Option(
         metavar="N",
         min=64,
+        max=1 << 26,  # flows.options.MAX_TABLE_FLOWS
         help="Maximum number of flows in memory; beyond it, the oldest end early. [default: 262144]",
     ),
 ]

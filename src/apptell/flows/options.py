@@ -10,6 +10,8 @@ from apptell.errors import UsageError
 from apptell.flows.schema import COLUMNS, DECISION_SEGMENTS, MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.packets.headers import TCP, UDP
 
+MAX_TABLE_FLOWS: Final = 1 << 26
+"""Flows of the largest table."""
 _MAX_TIMEOUT_S: Final = 1e9
 _MAX_VIEW_PACKETS: Final = 1 << 20
 
@@ -94,8 +96,10 @@ class FlowOptions:
             raise UsageError(
                 f"a decision after {self.decision_packets} payload packets is not 2 to {MAX_SEQUENCE}"
             )
-        if self.max_flows < 64:
-            raise UsageError(f"a table of {self.max_flows} flows is too small: at least 64")
+        if not 64 <= self.max_flows <= MAX_TABLE_FLOWS:
+            raise UsageError(
+                f"a table of {self.max_flows} flows is not one of 64 to {MAX_TABLE_FLOWS}"
+            )
         if self.segment_memory < 1 << 16:
             raise UsageError(
                 f"{self.segment_memory} bytes for segments are too few: at least 65536"

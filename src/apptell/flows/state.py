@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from apptell.errors import UsageError
 from apptell.flows.hashing import HashKey, new_key
 from apptell.flows.schema import MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.flows.service_ports import SERVICE_PORTS
@@ -280,7 +281,10 @@ def _longer(listed: NDArray[np.int32], wanted: int) -> NDArray[np.int32]:
 
 def _reserve(size: int) -> NDArray[np.uint8]:
     """Zeroed address space that costs memory only where it is touched, in large pages where they are."""
-    space = mmap.mmap(-1, size)
+    try:
+        space = mmap.mmap(-1, size)
+    except OSError as error:
+        raise UsageError(f"a flow table of this size: {error.strerror}") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without large pages
             space.madvise(mmap.MADV_HUGEPAGE)
