@@ -57,7 +57,7 @@ class PrecisionPromise:
         held = f"{self.n_flows:,} held-out verdicts of {self.n_groups} groups"
         if self.threshold is None:
             return (
-                f"{held} cannot promise {self.precision:.0%}: the model is the same as without a "
+                f"{held} cannot promise {100 * self.precision:g}%: the model is the same as without a "
                 "requested precision; neither its threshold nor its confidences are changed."
             )
         return (
