@@ -263,3 +263,11 @@ def test_a_shard_that_is_laid_out_otherwise_is_refused(dataset):
             continue
         with pytest.raises(DatasetError, match="is not of the flow schema"):
             data.read(("labels",))
+
+
+def test_a_folder_in_the_place_of_dataset_json_is_one_line(dataset):
+    manifest = dataset.path / "dataset.json"
+    manifest.unlink()
+    manifest.mkdir()
+    with pytest.raises(DatasetError, match="is not a regular file"):
+        Dataset.open(dataset.path)
