@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from apptell.encoding import structure
 from apptell.encoding.token_meanings import token_meanings
 from apptell.encoding.token_sink import ByteSpan
+from apptell.flows import FlowOptions
 from apptell.learning.make_default import SAMPLES
 from apptell.names import read_flows
 from tests.encoding.crafted import CraftedFlow, Packet, batch, random_flow
@@ -88,3 +92,21 @@ def test_a_field_that_was_cut_into_two_segments_has_two_spans():
     made = batch([CraftedFlow([Packet(*each, 0) for each in parts])])
     record = next(field for field in token_meanings(made).fields if field.span.segment == 1)
     assert record.span == ByteSpan(1, 0, len(hello) - 60)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("pattern", ["*quic*", "*dtls*"])
+def test_hellos_in_datagrams_are_read_alike(pattern):
+    shared = Path(os.environ.get("APPTELL_SHARED", Path(__file__).parents[2] / ".." / "shared"))
+    captures = sorted((shared / "captures" / "ndpi").glob(pattern))[:8]
+    if not captures:
+        pytest.skip("the shared captures are not there")
+    n_hellos = 0
+    for capture in captures:
+        flows = read_flows(capture, FlowOptions(transports=(17,))).to_flows()
+        rows = structure(flows)
+        for row in range(min(len(flows), 10)):
+            found = token_meanings(flows, row).meanings
+            assert set(rows[row][rows[row] > 0].tolist()) == set(found)
+            n_hellos += any(meaning.field == "cipher list" for meaning in found.values())
+    assert n_hellos > 3
