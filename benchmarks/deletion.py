@@ -180,7 +180,7 @@ def table(done: dict[str, Any]) -> dict[str, Any]:
     return {
         "measured": datetime.now(UTC).date().isoformat(),
         "machine": "2 cores of an AMD EPYC with AVX-512, 24 GB, Linux, Python 3.11.7, under load",
-        "command": "python -m benchmarks.deletion -o WORK [--captures CAPTURES/messengers]",
+        "command": "python -m benchmarks.deletion -o WORK",
         "columns": [{"title": title, "format": kind} for title, kind in COLUMNS],
         "rows": rows,
     }
