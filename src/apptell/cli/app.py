@@ -9,6 +9,7 @@ import typer
 
 from apptell._version import __version__
 from apptell.cli import (
+    archive,
     audit,
     catalogue,
     compare,
@@ -67,6 +68,7 @@ def _apptell(
 
 app.command("identify", cls=Verb)(identify.identify)
 app.command("explain", cls=Verb)(explain.explain)
+app.command("archive", cls=Verb)(archive.archive)
 app.command("flows", cls=Verb)(flows.flows)
 app.command("inspect", cls=Verb)(inspect.inspect)
 app.add_typer(dataset.app, name="dataset")

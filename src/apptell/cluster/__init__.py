@@ -1,0 +1,23 @@
+"""Identifies the flows of archives of captures on a Ray cluster; nothing else imports Ray.
+
+A *stream* is the captures of one sensor in time order. One worker reads a whole stream, so that flows,
+evidence and verdicts are exactly those of one process, and streams are shared among the workers.
+"""
+
+from __future__ import annotations
+
+from apptell.cluster.archive_folder import ArchiveFolder
+from apptell.cluster.ray_run import ArchiveReport, run_archive
+from apptell.cluster.stream_job import StreamJob, catalogue_files, model_files
+from apptell.cluster.streams import Stream, find_streams
+
+__all__ = [
+    "ArchiveFolder",
+    "ArchiveReport",
+    "Stream",
+    "StreamJob",
+    "catalogue_files",
+    "find_streams",
+    "model_files",
+    "run_archive",
+]
