@@ -28,7 +28,7 @@ def archive(
         list[str],
         typer.Argument(
             metavar="STREAM...",
-            help="Captures of one sensor each: a capture, a folder, or the URI of one; FOLDER/* for each entry.",
+            help="Captures of one sensor: a capture, a folder, or a URI; FOLDER/* for each entry of it.",
         ),
     ],
     output: Annotated[
@@ -38,7 +38,7 @@ def archive(
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Ray cluster: local (the cores of this machine), auto (the cluster of this machine) or HOST:PORT.",
+            help="Ray cluster: local (the cores of this machine), auto (the machine's cluster) or HOST:PORT.",
         ),
     ] = "local",
     records: Annotated[

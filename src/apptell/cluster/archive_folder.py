@@ -55,6 +55,8 @@ class ArchiveFolder:
         self._is_local = not is_stored_object(self._place)
         self.name = readable(self._place) if self._is_local else shown_uri(self._place)
         """The folder as messages show it."""
+        if self.name.endswith("://"):
+            raise UsageError(f"{self.name}: names no bucket or path")
 
     def prepare(self, settings: dict[str, Any]) -> None:
         """Begins a folder, or checks that an existing one was made with the same settings.
