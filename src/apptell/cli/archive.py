@@ -19,6 +19,7 @@ from apptell.cli.shared_options import (
     Threshold,
     UnknownRate,
     flow_options,
+    transport_numbers,
     unknown_rate,
 )
 
@@ -76,12 +77,13 @@ def archive(
 
     check_threshold(threshold)
     rate = unknown_rate(unknown)
-    groups = None
+    groups = used = None
     if records == "flows":
-        groups, used, transports = ("core", "names"), None, transport or "tcp,udp"
+        groups = ("core", "names")
+        transports = transport_numbers(transport or "tcp,udp")
     else:
         deciders = load_deciders(evidence, model, catalogue, context, transport, rate)
-        used, transports = deciders.model, deciders.transports
+        used, transports = deciders.model, tuple(deciders.transports)
     job = StreamJob(
         flow_options(
             mode,

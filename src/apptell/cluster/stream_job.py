@@ -195,10 +195,10 @@ class _Days:
     def add(self, batch: pa.RecordBatch) -> None:
         """Takes some records."""
         days = _days_of(batch)
-        starts = np.flatnonzero(np.diff(days, prepend=days[:1] - 1)) if len(days) else []
-        ends = [*starts[1:], len(days)]
+        starts = np.flatnonzero(np.diff(days, prepend=days[:1] - 1)).tolist()
+        ends = [*starts[1:], len(days)][: len(starts)]
         for start, end in zip(starts, ends, strict=True):
-            self._add_run(int(days[start]), batch.slice(int(start), int(end - start)))
+            self._add_run(int(days[start]), batch.slice(start, end - start))
 
     def _add_run(self, day: int, batch: pa.RecordBatch) -> None:
         """Takes consecutive records of one day; writes when a file is full, or memory is."""
