@@ -19,12 +19,13 @@ ROWS = [
 ]
 
 
-def made(path, rows=ROWS, start=0):
+def made(path, rows=ROWS, start=0, view_of=None):
     with DatasetWriter(path) as writer:
         writer.write(
             FlowBatch.from_columns(
                 {
-                    "connection_id": list(range(start, start + len(rows))),
+                    "connection_id": view_of or list(range(start, start + len(rows))),
+                    "part_of": view_of or [None] * len(rows),
                     "part": [0] * len(rows),
                     "start_ns": list(range(len(rows))),
                     "server_name": [name for _, name in rows],
@@ -65,6 +66,39 @@ def test_flows_to_shared_services_become_other_or_go(tmp_path):
     assert len(Dataset.open(tmp_path / "d").read()) == 5
     with pytest.raises(UsageError, match="choose keep, other or drop"):
         move_shared(data, tmp_path / "q", "sell")
+
+
+def with_views(path, n=9):
+    """A dataset, and two late views of each flow without the server's name."""
+    twice = [at for at in range(n) for _ in range(2)]
+    rows = [ROWS[at % len(ROWS)] for at in range(n)]
+    views = made(path / "v", [(rows[at][0], None) for at in twice], view_of=twice)
+    with DatasetWriter(path / "both") as writer:
+        for each in (made(path / "f", rows), views):
+            writer.write(each.read())
+        writer.end_source({"name": "x", "sha256": f"{7:064x}", "labels": "table", "dropped": {}})
+        return writer.commit()
+
+
+def test_late_views_are_not_counted_and_follow_their_flows_to_other(tmp_path):
+    data = with_views(tmp_path)
+    assert data.info["late_views"] == 18
+    assert sum(row["flows"] for row in service_table(data).to_pylist()) == 9
+    moved = move_shared(data, tmp_path / "o", "other")
+    assert moved.info["apps"] == {"mailer": 3, "org.chat": 3, "other": 12, "system": 3, "viewer": 6}
+    left = move_shared(data, tmp_path / "p", "drop").read()
+    assert sorted(left.column("connection_id").to_pylist()) == [
+        at for at in (0, 3, 5, 6, 7) for _ in range(3)
+    ]
+
+
+def test_a_sample_counts_flows_and_takes_their_late_views_along(tmp_path):
+    small = sample(with_views(tmp_path, 90), tmp_path / "s", 5, seed=3).read()
+    views = [part for part in small.column("part_of").to_pylist() if part is not None]
+    flows = small.filter(small.column("part_of").is_null().to_numpy(zero_copy_only=False))
+    labels = flows.column("label").to_pylist()
+    assert {labels.count(label) for label in labels} == {5}
+    assert sorted(views) == sorted(2 * flows.column("connection_id").to_pylist())
 
 
 def test_system_traffic_becomes_other_or_goes(tmp_path):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from apptell.dataset.groups import follow, is_late_view
 from apptell.dataset.manifest import dataset_hash
 from apptell.dataset.store import Dataset, file_sha256
 from apptell.dataset.writer import DatasetWriter
@@ -141,27 +142,36 @@ def sample(
 ) -> Dataset:
     """At most ``per_app`` flows of each label, drawn at random over the whole dataset, in its order.
 
+    Late views are not counted; those of the flows that were drawn are kept.
+
     Raises:
         DatasetError: ``per_app`` is below 1, or a dataset already exists and is not replaced.
     """
     if per_app < 1:
         raise DatasetError(f"sample: {per_app} flows per app are not 1 or more")
     names = pa.array(sorted(data.info["apps"]))
-    numbers: list[NDArray[Any]] = [
-        np.asarray(pc.index_in(batch.column("label"), names)) for batch in data.batches(("labels",))
-    ]
-    whole = np.concatenate(numbers) if numbers else np.zeros(0, dtype=np.int32)
+    numbers: list[NDArray[Any]] = [np.zeros(0, dtype=np.int32)]
+    ids: list[NDArray[Any]] = [np.zeros(0, dtype=np.uint64)]
+    for batch in data.batches(("core", "labels")):
+        number = np.array(pc.index_in(batch.column("label"), names))
+        number[is_late_view(batch)] = -1
+        numbers.append(number)
+        ids.append(batch.numpy("connection_id"))
+    whole = np.concatenate(numbers)
     keep = np.zeros(len(whole), dtype=bool)
     noise = np.random.default_rng(seed)
-    for number in np.unique(whole):
+    for number in np.unique(whole[whole >= 0]):
         rows = np.flatnonzero(whole == number)
         keep[noise.choice(rows, min(per_app, len(rows)), replace=False)] = True
+    connections = np.unique(np.concatenate(ids)[keep])
     at = 0
 
     def some(batch: FlowBatch) -> FlowBatch:
         nonlocal at
         at += len(batch)
-        return batch.filter(keep[at - len(batch) : at])
+        chosen = keep[at - len(batch) : at].copy()
+        follow(batch, chosen, connections)
+        return batch.filter(chosen)
 
     edit = f"sampled at most {per_app} flows per label of {readable(data.path.name)}, seed {seed}"
     return rewrite(data, path, some, edit, replace=replace)

@@ -69,3 +69,18 @@ def servers(flows: FlowBatch) -> NDArray[Any]:
     columns = [flows.column(name) for name in order if name in there]
     found = columns[0] if len(columns) == 1 else pc.coalesce(*columns)
     return np.asarray(found.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def is_late_view(flows: FlowBatch) -> NDArray[np.bool_]:
+    """Which rows are late views of connections, and no flows of their own; shape (n,)."""
+    if "part_of" not in flows.columns:
+        return np.zeros(len(flows), dtype=bool)
+    return np.asarray(flows.column("part_of").is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+
+
+def follow(flows: FlowBatch, rows: NDArray[np.bool_], connections: NDArray[np.uint64]) -> None:
+    """Sets ``rows`` of late views by whether their connection is among ascending ones; changes it in place."""
+    is_view = is_late_view(flows)
+    if is_view.any():
+        wanted = np.asarray(flows.column("part_of").fill_null(0), dtype=np.uint64)
+        rows[is_view] = np.isin(wanted, connections)[is_view]

@@ -15,18 +15,21 @@ import pyarrow as pa
 
 from apptell.dataset.change import is_same_folder, rewrite
 from apptell.dataset.classes import OTHER, SYSTEM, app_of
-from apptell.dataset.groups import domains, servers
+from apptell.dataset.groups import domains, follow, is_late_view, servers
 from apptell.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from apptell.dataset.store import Dataset
     from apptell.flows.schema import FlowBatch
 
 DEFAULT_LEAST: Final = 3
 """Number of apps that must use a service for it to be shared."""
+_COLUMNS: Final = ("core", "names", "labels")
 SERVICES: Final = pa.schema(
     {
         "app": pa.string(),
@@ -66,11 +69,13 @@ def service_table(data: Dataset, least: int = DEFAULT_LEAST) -> pa.Table:
     """Which app talks to which server how often: one row per app and server, columns SERVICES.
 
     Args:
-        data: the dataset; its server names make services, its addresses where there is no name.
+        data: the dataset; its server names make services, its addresses where there is no name. Late views
+            are not counted.
         least: apps that make a service a shared one.
     """
     counts: Counter[tuple[str, str, str]] = Counter()
-    for batch in data.batches(("core", "names", "labels")):
+    for batch in data.batches(_COLUMNS):
+        batch = batch.filter(~is_late_view(batch))
         counts.update(zip(_apps(batch), servers(batch), domains(batch), strict=True))
     users: defaultdict[str, set[str]] = defaultdict(set)
     for app, _, service in counts:
@@ -109,7 +114,7 @@ def move_shared(
     *,
     replace: bool = False,
 ) -> Dataset:
-    """The dataset with the flows to shared services moved to ``other``, or left out.
+    """The dataset with the flows to shared services moved to ``other``, or left out, with their late views.
 
     Args:
         data: what is changed.
@@ -126,9 +131,20 @@ def move_shared(
         raise UsageError(f"shared services {shared!r}: choose keep, other or drop")
     services = set() if shared == "keep" else shared_services(data, least)
 
-    def change(batch: FlowBatch) -> FlowBatch:
+    def is_hit(batch: FlowBatch) -> NDArray[np.bool_]:
         hit = np.array([service in services for service in domains(batch)], dtype=bool)
-        hit &= np.array([app != SYSTEM for app in _apps(batch)], dtype=bool)
+        return hit & np.array([app != SYSTEM for app in _apps(batch)], dtype=bool)
+
+    moved = [np.zeros(0, dtype=np.uint64)]
+    if services and data.info["late_views"]:
+        for batch in data.batches(_COLUMNS):
+            rows = is_hit(batch) & ~is_late_view(batch)
+            moved.append(batch.filter(rows).numpy("connection_id"))
+    connections = np.unique(np.concatenate(moved))
+
+    def change(batch: FlowBatch) -> FlowBatch:
+        hit = is_hit(batch)
+        follow(batch, hit, connections)
         return batch.filter(~hit) if shared == "drop" else relabel(batch, hit, OTHER)
 
     listed = ", ".join(sorted(services)[:20])

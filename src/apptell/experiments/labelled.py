@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from apptell.dataset.classes import Classes
+from apptell.dataset.groups import is_late_view
 from apptell.dataset.selection import Selection
 from apptell.dataset.splits import Split, split
 from apptell.dataset.store import Dataset
@@ -59,7 +60,7 @@ def labelled_flows(
     """
     classes = classes or Classes()
     chosen = Selection.of(source)
-    chosen = chosen.filter(~_is_late_view(chosen.flows))
+    chosen = chosen.filter(~is_late_view(chosen.flows))
     chosen = chosen.filter(chosen.flows.payload_packets >= MIN_PAYLOAD_PACKETS)
     chosen = chosen.filter(classes.kept(chosen.flows))
     if apps is None:
@@ -108,7 +109,7 @@ def late_views_of(
         DatasetError: the source has no late views.
     """
     views = Selection.of(source)
-    views = views.filter(_is_late_view(views.flows))
+    views = views.filter(is_late_view(views.flows))
     views = views.filter(classes.kept(views.flows))
     if not len(views):
         raise DatasetError(
@@ -123,12 +124,6 @@ def late_views_of(
     views = views.filter(is_known)
     apps = np.array(classes.of(views.flows), dtype=np.str_)
     return LateViews(views, apps, first[at[is_known]])
-
-
-def _is_late_view(flows: FlowBatch) -> NDArray[np.bool_]:
-    if "part_of" not in flows.columns:
-        return np.zeros(len(flows), dtype=bool)
-    return np.asarray(flows.column("part_of").is_valid().to_numpy(False), dtype=bool)
 
 
 def apps_of(flows: FlowBatch) -> list[str]:
