@@ -2,8 +2,11 @@
 
 import ipaddress
 import random
+import shutil
+import subprocess
 
 import numpy as np
+import pytest
 from numba import njit
 
 from apptell.flows import FlowBatch, FlowTable
@@ -49,6 +52,69 @@ def sip_hash_1_3(key, words):
     for _ in range(3):
         sip_round()
     return v[0] ^ v[1] ^ v[2] ^ v[3]
+
+
+def sip_hash_128(key, message):
+    """SipHash-1-3-128 of bytes by OpenSSL's rules, written after the paper's reference code."""
+    size = len(message)
+    padded = message + bytes(-(size + 1) % 8) + bytes([size & 255])
+    v = [
+        int(key[0]) ^ 0x736F6D6570736575,
+        int(key[1]) ^ 0x646F72616E646F6D ^ 0xEE,
+        int(key[0]) ^ 0x6C7967656E657261,
+        int(key[1]) ^ 0x7465646279746573,
+    ]
+
+    def rotate(value, bits):
+        return (value << bits | value >> (64 - bits)) % WORD
+
+    def sip_round():
+        v[0] = (v[0] + v[1]) % WORD
+        v[2] = (v[2] + v[3]) % WORD
+        v[1] = rotate(v[1], 13) ^ v[0]
+        v[3] = rotate(v[3], 16) ^ v[2]
+        v[0] = rotate(v[0], 32)
+        v[2] = (v[2] + v[1]) % WORD
+        v[0] = (v[0] + v[3]) % WORD
+        v[1] = rotate(v[1], 17) ^ v[2]
+        v[3] = rotate(v[3], 21) ^ v[0]
+        v[2] = rotate(v[2], 32)
+
+    for at in range(0, len(padded), 8):
+        word = int.from_bytes(padded[at : at + 8], "little")
+        v[3] ^= word
+        sip_round()
+        v[0] ^= word
+    v[2] ^= 0xEE
+    halves = []
+    for _ in range(2):
+        for _ in range(3):
+            sip_round()
+        halves.append(v[0] ^ v[1] ^ v[2] ^ v[3])
+        v[1] ^= 0xDD
+    return tuple(halves)
+
+
+@pytest.mark.oracle
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+def test_the_plain_hash_of_texts_is_that_of_openssl(tmp_path):
+    key = bytes(range(16))
+    words = [int.from_bytes(key[at : at + 8], "little") for at in (0, 8)]
+    path = tmp_path / "text"
+    for size in (0, 1, 7, 8, 15, 25):
+        path.write_bytes(bytes(range(size)))
+        options = (f"hexkey:{key.hex()}", "size:16", "c-rounds:1", "d-rounds:3")
+        command = ["openssl", "mac", *(part for each in options for part in ("-macopt", each))]
+        done = subprocess.run(
+            [*command, "-in", str(path), "SIPHASH"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("this openssl has no SipHash")
+        halves = sip_hash_128(words, path.read_bytes())
+        assert (
+            b"".join(half.to_bytes(8, "little") for half in halves).hex().upper()
+            == done.stdout.strip()
+        )
 
 
 @njit

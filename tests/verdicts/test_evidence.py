@@ -297,6 +297,23 @@ def test_flows_in_any_order_and_in_any_pieces_get_the_same() -> None:
     assert [_said(_flows(row), evidence)[0][0] for row in rows] == expected
 
 
+def test_names_that_nothing_rests_on_are_forgotten_and_nothing_else() -> None:
+    evidence = _evidence(max_keys=8)
+    evidence.learn(_answer("a.chat.example"))
+    reached = {"server_name": "b.tube.example", "server_address": OTHER_SERVER}
+    evidence.resolve(_flows(reached))
+    for start in range(0, 3000, 100):
+        far = {"server_address": "203.0.113.99", "payload_packets": 0}
+        evidence.resolve(
+            _flows(*({"server_name": f"n{start + i}.x{i}.test", **far} for i in range(100)))
+        )
+    assert len(evidence._owners.names) < 1300
+    assert len(evidence._owners.identities) < 1300
+    flows = _flows({}, {"server_address": OTHER_SERVER, "at": 10})
+    assert _said(flows, evidence) == [("chat", None, "dns"), ("tube", None, "address")]
+    assert evidence.resolve(flows).flows.column("dns_name").to_pylist() == ["a.chat.example", None]
+
+
 @pytest.mark.parametrize(
     ("text", "kinds"),
     [

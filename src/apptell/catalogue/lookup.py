@@ -54,6 +54,7 @@ class Match:
 
 
 NO_MATCH: Final = Match()
+_MAX_ADDRESSES: Final = 1 << 16
 
 
 class Catalogue:
@@ -75,6 +76,8 @@ class Catalogue:
             if domain.startswith("*-"):
                 label, _, below = domain.partition(".")
                 self._endings[below].append((label[1:], row))
+        self._rows_at: dict[str | None, tuple[Range, ...]] = {}
+        """Of addresses that were looked up lately."""
         self._owners = {4: _Owners(self.ranges, 4), 16: _Owners(self.ranges, 16)}
 
     @classmethod
@@ -162,7 +165,15 @@ class Catalogue:
             ports: n server ports.
         """
         encoded = _encoded(addresses)
-        rows = [self.ranges_at(address) for address in encoded.dictionary.to_pylist()]
+        known = self._rows_at
+        if len(known) > _MAX_ADDRESSES:
+            known.clear()
+        rows = []
+        for address in encoded.dictionary.to_pylist():
+            found = known.get(address)
+            if found is None:
+                found = known[address] = self.ranges_at(address)
+            rows.append(found)
         has_rows = np.array([*map(bool, rows), False])
         place = encoded.indices.fill_null(len(rows)).to_numpy(zero_copy_only=False)
         owners: list[str | None] = [None] * len(place)

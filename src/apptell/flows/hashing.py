@@ -1,9 +1,12 @@
-"""Hashes of 5-tuples: a keyed one for the hash table, and a stable one for ids.
+"""Hashes of 5-tuples and of texts: keyed ones for hash tables, and a stable one for ids.
 
 The sender of packets chooses their 5-tuples. The place in the hash table therefore depends on a secret key
 (SipHash-1-3: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012, with one and three rounds), so
 that nobody can choose tuples that collide. The stable hash has no key: connection ids and the shares of
 several processes must be the same in each process and on each run.
+
+The hash of a text has 128 bits (SipHash-1-3-128), so that it can stand for the text: two texts of the same hash
+do not occur, and nobody can make them without the key.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from apptell.kernels.compiled import inlined
+from apptell.kernels.compiled import inlined, subroutine
 
 
 class Tuple5(NamedTuple):
@@ -157,3 +160,31 @@ def keyed_hash(key, secret):
     v0, v1, v2, v3 = _round(v0, v1, v2, v3)
     v0, v1, v2, v3 = _round(v0, v1, v2, v3)
     return v0 ^ v1 ^ v2 ^ v3
+
+
+@subroutine
+def text_hash(data, begin, end, secret):
+    """SipHash-1-3-128 of the bytes data[begin:end] under a secret key: two words."""
+    v0 = secret.first ^ np.uint64(0x736F6D6570736575)
+    v1 = secret.second ^ np.uint64(0x646F72616E646F6D) ^ np.uint64(0xEE)
+    v2 = secret.first ^ np.uint64(0x6C7967656E657261)
+    v3 = secret.second ^ np.uint64(0x7465646279746573)
+    at = begin
+    while at + 8 <= end:
+        word = np.uint64(0)
+        for byte in range(8):
+            word |= np.uint64(data[at + byte]) << np.uint64(8 * byte)
+        v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, word)
+        at += 8
+    word = np.uint64((end - begin) & 255) << np.uint64(56)
+    for byte in range(end - at):
+        word |= np.uint64(data[at + byte]) << np.uint64(8 * byte)
+    v0, v1, v2, v3 = _absorb(v0, v1, v2, v3, word)
+    v2 ^= np.uint64(0xEE)
+    for _ in range(3):
+        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    first = v0 ^ v1 ^ v2 ^ v3
+    v1 ^= np.uint64(0xDD)
+    for _ in range(3):
+        v0, v1, v2, v3 = _round(v0, v1, v2, v3)
+    return first, v0 ^ v1 ^ v2 ^ v3

@@ -24,7 +24,7 @@ if its record belongs to the requested name or to a name in the chain of aliases
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -33,8 +33,8 @@ from apptell.flows.addresses import ADDRESS_TEXT, write_address
 from apptell.kernels.compiled import kernel
 from apptell.names.dns_message import MAX_ALIASES, MAX_ANSWERS, Room, read_responses
 from apptell.names.dns_stream import DnsStreams
-from apptell.packets.headers import TCP, UDP, Status
-from apptell.packets.order import PacketOrder
+from apptell.packets.headers import TCP, UDP
+from apptell.packets.order import next_place
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,39 +57,94 @@ _ENDS: Final = [
     f"{end}_{part}" for end in ("source", "target") for part in ("high", "low", "port")
 ] + ["ip_version"]
 """What tells a direction of TCP from others."""
-_NO_ANSWERS: Final = pa.RecordBatch.from_pylist([], schema=ANSWERS)
+_PLAIN: Final = pa.schema([field for field in ANSWERS if field.name != "aliases"])
+_NO_ANSWERS: Final = {
+    True: pa.RecordBatch.from_pylist([], schema=ANSWERS),
+    False: pa.RecordBatch.from_pylist([], schema=_PLAIN),
+}
+"""With aliases and without."""
 
-_Messages = tuple[
-    "NDArray[np.int64]",
-    "NDArray[np.int64]",
-    "NDArray[np.uint8]",
-    "NDArray[np.uint64]",
-]
-"""What ``read_messages`` takes, but for the places."""
+_Messages = tuple["NDArray[np.int64]", "NDArray[np.int64]", "NDArray[np.uint8]"]
+"""First byte of each message, what follows its last, and the bytes."""
 
 
-@kernel
-def _write_addresses(
-    values: NDArray[np.uint64], text: NDArray[np.uint8], ends: NDArray[np.int32]
+_IN_BUFFER, _IN_WHOLE, _SEGMENT = range(3)
+
+
+class _Listed(NamedTuple):
+    """Packets from port 53 with room for n of them."""
+
+    kind: NDArray[np.uint8]
+    """_IN_BUFFER or _IN_WHOLE of a datagram, _SEGMENT of TCP; shape (n,)."""
+    row: NDArray[np.int64]
+    """Of the packet, shape (n,)."""
+    start: NDArray[np.int64]
+    """First byte of the payload, shape (n,)."""
+    stop: NDArray[np.int64]
+    """What follows its last captured byte, shape (n,)."""
+    client: NDArray[np.uint64]
+    """Address (high and low half) and IP version of the target, shape (n, 3)."""
+    place: NDArray[np.int64]
+    """In the order of packets, shape (n,)."""
+
+
+@kernel(allocates=False)
+def _list_packets(rows: Any, last: int, listed: _Listed) -> tuple[int, int]:
+    """Lists the packets from port 53 that may have answers; how many, and the place of the last packet."""
+    n = 0
+    for row in range(len(rows)):
+        packet = rows[row]
+        last = next_place(last, packet.time_ns)
+        if packet.source_port != PORT or packet.status != 0:
+            continue
+        if packet.protocol == UDP and packet.payload > 0:
+            listed.kind[n] = _IN_WHOLE if packet.is_whole else _IN_BUFFER
+        elif packet.protocol == TCP:
+            listed.kind[n] = _SEGMENT
+        else:
+            continue
+        start = packet.payload_at
+        listed.row[n] = row
+        listed.start[n] = start
+        listed.stop[n] = start + max(min(packet.payload_captured, packet.payload), 0)
+        listed.client[n, 0] = packet.target_high
+        listed.client[n, 1] = packet.target_low
+        listed.client[n, 2] = packet.ip_version
+        listed.place[n] = last
+        n += 1
+    return n, last
+
+
+@kernel(allocates=False)
+def _write_texts(
+    answers: NDArray[np.uint64],
+    client: NDArray[np.uint64],
+    name_ends: NDArray[np.int32],
+    names: NDArray[np.uint8],
+    ends: NDArray[np.int32],
+    client_text: NDArray[np.uint8],
+    address_text: NDArray[np.uint8],
+    name_text: NDArray[np.uint8],
 ) -> None:
-    """Addresses as text (RFC 5952); ``values`` has high and low half and IP version, shape (n, 3)."""
-    at = 0
-    for row in range(len(values)):
-        at = write_address(values[row, 0], values[row, 1], np.int64(values[row, 2]), text, at)
-        ends[row + 1] = at
-
-
-def _address_array(values: NDArray[np.uint64]) -> pa.Array:
-    n = len(values)
-    text = np.empty(n * ADDRESS_TEXT, dtype=np.uint8)
-    ends = np.zeros(n + 1, dtype=np.int32)
-    _write_addresses(np.ascontiguousarray(values), text, ends)
-    return _strings(n, ends, text)
+    """Client, address and name of each answer as text; the rows of ``ends`` are their ends, (3, n + 1)."""
+    client_at = address_at = name_at = 0
+    ends[:, 0] = 0
+    for row in range(len(answers)):
+        of = np.int64(answers[row, 0])
+        client_at = write_address(
+            client[of, 0], client[of, 1], client[of, 2], client_text, client_at
+        )
+        address_at = write_address(
+            answers[row, 1], answers[row, 2], answers[row, 3], address_text, address_at
+        )
+        for byte in range(name_ends[of], name_ends[of + 1]):
+            name_text[name_at] = names[byte]
+            name_at += 1
+        ends[0, row + 1], ends[1, row + 1], ends[2, row + 1] = client_at, address_at, name_at
 
 
 def _strings(n: int, ends: NDArray[np.int32], text: NDArray[np.uint8]) -> pa.Array:
-    used = pa.py_buffer(text[: ends[n]].copy())
-    return pa.StringArray.from_buffers(n, pa.py_buffer(ends[: n + 1]), used)
+    return pa.StringArray.from_buffers(n, pa.py_buffer(ends[: n + 1]), pa.py_buffer(text))
 
 
 def read_messages(
@@ -98,6 +153,8 @@ def read_messages(
     data: NDArray[np.uint8],
     client: NDArray[np.uint64],
     place: NDArray[np.int64],
+    *,
+    with_aliases: bool = True,
 ) -> pa.RecordBatch:
     """The addresses in m DNS messages, of the schema ``ANSWERS``.
 
@@ -107,6 +164,7 @@ def read_messages(
         data: the messages.
         client: who got each message: address (high and low half) and IP version, shape (m, 3).
         place: of the packet that completed it, in the order of packets, shape (m,).
+        with_aliases: whether there is a column ``aliases``.
     """
     m = len(start)
     n_text, n_answers = 64 * m + 1024, 4 * m + MAX_ANSWERS
@@ -119,24 +177,29 @@ def read_messages(
             np.empty(2 * n_text, dtype=np.uint8),
             np.empty((n_answers, 5), dtype=np.uint64),
         )
-        count = read_responses(start, stop, data, room)
+        count = read_responses(start, stop, data, with_aliases, room)
         if 0 <= count <= n_answers:
             break
         n_text, n_answers = (4 * n_text, n_answers) if count < 0 else (n_text, count)
+    if not count:
+        return _NO_ANSWERS[with_aliases]
     answers = room.answers[:count]
     of = answers[:, 0].astype(np.int64)
+    ends = np.empty((3, count + 1), dtype=np.int32)
+    names_size = int(np.diff(room.name_ends)[of].sum())
+    texts = [np.empty(n, np.uint8) for n in (*[ADDRESS_TEXT * count] * 2, names_size)]
+    _write_texts(answers, client, room.name_ends, room.text, ends, *texts)
+    columns = [
+        *(_strings(count, each, text) for each, text in zip(ends, texts, strict=True)),
+        pa.array(answers[:, 4].astype(np.uint32)),
+        pa.array(place[of]),
+    ]
+    if not with_aliases:
+        return pa.RecordBatch.from_arrays(columns, schema=_PLAIN)
     aliases = _strings(int(room.alias_counts[m]), room.alias_ends, room.alias_text)
-    rows = pa.array(of)
+    lists = pa.ListArray.from_arrays(pa.array(room.alias_counts), aliases)
     return pa.RecordBatch.from_arrays(
-        [
-            _address_array(client).take(rows),
-            _address_array(answers[:, 1:4]),
-            _strings(m, room.name_ends, room.text).take(rows),
-            pa.ListArray.from_arrays(pa.array(room.alias_counts), aliases).take(rows),
-            pa.array(answers[:, 4].astype(np.uint32)),
-            pa.array(place[of]),
-        ],
-        schema=ANSWERS,
+        [*columns[:3], lists.take(pa.array(of)), *columns[3:]], schema=ANSWERS
     )
 
 
@@ -145,11 +208,13 @@ class DnsReader:
 
     Args:
         max_connections: TCP directions joined at once; the one longest without a packet is dropped first.
+        with_aliases: whether the answers have the column ``aliases``.
     """
 
-    def __init__(self, max_connections: int = 256) -> None:
+    def __init__(self, max_connections: int = 256, *, with_aliases: bool = True) -> None:
+        self._with_aliases = with_aliases
         self._streams = DnsStreams(max_connections)
-        self._order = PacketOrder()
+        self._last = 0
 
     def __call__(self, headers: HeaderBatch) -> pa.RecordBatch:
         """The answers in these packets, with those whose last bytes come with them; schema ``ANSWERS``.
@@ -157,31 +222,37 @@ class DnsReader:
         Args:
             headers: packets in capture order; each batch once, in order.
         """
-        rows = headers.rows
-        places = self._order(rows["time_ns"])
-        listed = np.flatnonzero((rows["source_port"] == PORT) & (rows["status"] == Status.OK))
-        if not len(listed):
-            return _NO_ANSWERS
-        found, places = rows[listed], places[listed]
-        is_udp = (found["protocol"] == UDP) & (found["payload"] > 0)
-        is_whole = found["is_whole"] != 0
-        batches = [
-            read_messages(*_datagrams(found[chosen], data), places[chosen])
-            for chosen, data in (
-                (is_udp & ~is_whole, headers.buffer),
-                (is_udp & is_whole, headers.whole),
-            )
-            if chosen.any()
-        ]
-        is_tcp = found["protocol"] == TCP
+        m = len(headers.rows)
+        listed = _Listed(
+            np.empty(m, np.uint8),
+            np.empty(m, np.int64),
+            np.empty(m, np.int64),
+            np.empty(m, np.int64),
+            np.empty((m, 3), np.uint64),
+            np.empty(m, np.int64),
+        )
+        n, self._last = _list_packets(headers.rows, self._last, listed)
+        if not n:
+            return _NO_ANSWERS[self._with_aliases]
+        kind, row, start, stop, client, place = (column[:n] for column in listed)
+        batches = []
+        for wanted, data in ((_IN_BUFFER, headers.buffer), (_IN_WHOLE, headers.whole)):
+            chosen = kind == wanted
+            if chosen.any():
+                messages = (start[chosen], np.minimum(stop[chosen], len(data)), data)
+                batches.append((*messages, client[chosen], place[chosen]))
+        is_tcp = kind == _SEGMENT
         if is_tcp.any():
-            batches.append(read_messages(*self._join(found[is_tcp], headers, places[is_tcp])))
-        return pa.concat_batches(batches) if batches else _NO_ANSWERS
+            messages, of = self._join(headers.rows[row[is_tcp]], headers)
+            if of:
+                batches.append((*messages, client[is_tcp][of], place[is_tcp][of]))
+        found = [read_messages(*batch, with_aliases=self._with_aliases) for batch in batches]
+        if not found:
+            return _NO_ANSWERS[self._with_aliases]
+        return found[0] if len(found) == 1 else pa.concat_batches(found)
 
-    def _join(
-        self, segments: NDArray[Any], headers: HeaderBatch, places: NDArray[np.int64]
-    ) -> tuple[*_Messages, NDArray[np.int64]]:
-        """The messages that TCP segments complete."""
+    def _join(self, segments: NDArray[Any], headers: HeaderBatch) -> tuple[_Messages, list[int]]:
+        """The messages that TCP segments complete, and the segment that completes each."""
         joined = bytearray()
         ends, of = [0], []
         for row, segment in enumerate(segments):
@@ -198,19 +269,4 @@ class DnsReader:
                 ends.append(len(joined))
                 of.append(row)
         bounds = np.array(ends, dtype=np.int64)
-        data = np.frombuffer(joined, dtype=np.uint8)
-        return bounds[:-1], bounds[1:], data, _targets(segments[of]), places[of]
-
-
-def _datagrams(rows: NDArray[Any], data: NDArray[np.uint8]) -> _Messages:
-    """A message in each datagram."""
-    start = rows["payload_at"].astype(np.int64)
-    stop = start + np.maximum(np.minimum(rows["payload_captured"], rows["payload"]), 0)
-    return start, np.minimum(stop, len(data)), data, _targets(rows)
-
-
-def _targets(rows: NDArray[Any]) -> NDArray[np.uint64]:
-    return np.stack(
-        [rows[name].astype(np.uint64) for name in ("target_high", "target_low", "ip_version")],
-        axis=1,
-    )
+        return (bounds[:-1], bounds[1:], np.frombuffer(joined, dtype=np.uint8)), of

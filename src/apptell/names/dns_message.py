@@ -80,6 +80,12 @@ def _read_name(
     return -1, end
 
 
+@inlined
+def _is_asked(data: NDArray[np.uint8], at: Any, end: Any) -> Any:
+    """Whether a name is a pointer to the name of the question, as nearly all owners are."""
+    return at + 1 < end and data[at] == 0xC0 and data[at + 1] == 12
+
+
 @subroutine
 def _is_same(one: NDArray[np.uint8], n_one: int, other: NDArray[np.uint8], n_other: int) -> bool:
     if n_one != n_other:
@@ -160,7 +166,11 @@ def _read_chain(
     for _ in range(n_records):
         if n_links == MAX_ALIASES:
             break
-        owner, at = _read_name(data, begin, at, end, owners[n_links])
+        is_asked = _is_asked(data, at, end)
+        if is_asked:
+            owner, at = sizes[0], at + 2
+        else:
+            owner, at = _read_name(data, begin, at, end, owners[n_links])
         if owner < 0 or at + 10 > end:
             break
         kind, klass, ttl, size = (
@@ -182,6 +192,9 @@ def _read_chain(
             continue
         n_target, _ = _read_name(data, begin, target, target + size, targets[n_links])
         if n_target > 1:
+            if is_asked:
+                for index in range(owner):
+                    owners[n_links, index] = chain[0, index]
             found[n_links, 0], found[n_links, 1] = owner, n_target
             found[n_links, 2] = ttl if ttl < 1 << 31 else 0
             n_links += 1
@@ -258,7 +271,11 @@ def _read_addresses(
     """
     first = count
     for _ in range(n_records):
-        n_owner, at = _read_name(data, begin, at, end, owner)
+        is_asked = _is_asked(data, at, end)
+        if is_asked:
+            n_owner, at = sizes[0], at + 2
+        else:
+            n_owner, at = _read_name(data, begin, at, end, owner)
         if n_owner < 0 or at + 10 > end or count - first >= MAX_ANSWERS:
             break
         kind, klass, ttl = _u16(data, at), _u16(data, at + 2), _u32(data, at + 4)
@@ -267,7 +284,11 @@ def _read_addresses(
         if stop > end:
             break
         place = -1
-        if klass == _IN and (kind == _A or kind == _AAAA or kind == _HTTPS):
+        if klass != _IN or (kind != _A and kind != _AAAA and kind != _HTTPS):
+            place = -1
+        elif is_asked:
+            place = 0
+        else:
             for index in range(n_names):
                 if _is_same(owner, n_owner, chain[index], sizes[index]):
                     place = index
@@ -299,11 +320,16 @@ def _read_addresses(
 
 @kernel
 def read_responses(
-    start: NDArray[np.int64], stop: NDArray[np.int64], data: NDArray[np.uint8], room: Room
+    start: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    data: NDArray[np.uint8],
+    with_aliases: bool,
+    room: Room,
 ) -> int:
     """Reads m messages, ``data[start[i] : stop[i]]``, into ``room``; the number of addresses in them.
 
-    Of more addresses than there is room for the first are written. -1: a text has no room.
+    Of more addresses than there is room for the first are written. -1: a text has no room. Aliases are always
+    followed, but only written with ``with_aliases``.
     """
     name_ends, alias_counts, alias_ends, text, alias_text, answers = room
     chain = np.empty((MAX_ALIASES + 1, _MAX_NAME), dtype=np.uint8)
@@ -351,7 +377,7 @@ def read_responses(
                 )
         if count > before:
             text_at = _write_name(chain[0], sizes[0], text, text_at)
-            for index in range(1, n_names):
+            for index in range(1, n_names if with_aliases else 1):
                 if text_at < 0 or alias_at < 0:
                     break
                 alias_at = _write_name(chain[index], sizes[index], alias_text, alias_at)

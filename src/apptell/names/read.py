@@ -57,7 +57,7 @@ def read_flows(
         ['signal.example', 'zoom.example']
     """
     chosen = options or FlowOptions()
-    read_answers = None if observer is None else DnsReader()
+    read_answers = None if observer is None else DnsReader(with_aliases=False)
     if jobs > 1:
         is_growing = follow or annotate is not None
         return ParallelFlowReader(

@@ -80,7 +80,7 @@ class PacketPath:
         self._work = work
         self._evidence = evidence
         self._evidence_lock = evidence_lock or threading.Lock()
-        self._read_answers = DnsReader()
+        self._read_answers = DnsReader(with_aliases=False)
         self._also_watch = watch
         self._assembly = Assembly(
             replace(options, reports_once=True, lists_order=evidence is not None),

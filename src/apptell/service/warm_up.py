@@ -10,17 +10,19 @@ import numpy as np
 
 from apptell.capture.columns import Columns
 from apptell.capture.live import read_block
+from apptell.catalogue import Catalogue
+from apptell.catalogue.tables import Tables
 from apptell.flows import Assembly
 from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.names import add_names
-from apptell.names.dns import read_messages
-from apptell.verdicts import identify_flows
+from apptell.names.dns import DnsReader, read_messages
+from apptell.packets.headers import HEADER, HeaderBatch
+from apptell.verdicts import Evidence, identify_flows
 from apptell.verdicts.context import weigh_one
 
 if TYPE_CHECKING:
-    from apptell.flows import FlowOptions
+    from apptell.flows import FlowBatch, FlowOptions
     from apptell.models import Model
-    from apptell.verdicts import Evidence
 
 _FRAMES: Final = {
     6: bytes.fromhex(
@@ -35,6 +37,10 @@ _FRAMES: Final = {
     ),
 }  # fmt: skip
 """By IP protocol: one byte of payload over TCP, 20 over UDP, port 40000 to 443."""
+_RESPONSE: Final = bytes.fromhex(
+    "00018180000100010000000001610000010001c00c000100010000003c0004c6336401"
+)
+"""A DNS response: a single letter has the address 198.51.100.1."""
 
 
 def warm_up(options: FlowOptions, model: Model | None, evidence: Evidence | None = None) -> None:
@@ -59,23 +65,29 @@ def warm_up(options: FlowOptions, model: Model | None, evidence: Evidence | None
     )
     ended = list(assembly.add(batch, "warm-up"))
     table = assembly.table
-    for _ in identify_flows([*table.take_decided(), *ended], model, evidence=evidence):
+    flows = [*table.take_decided(), *ended]
+    for _ in identify_flows(flows, model, evidence=evidence):
         pass
-    _read_no_names()
+    _learn_a_name(flows)
     _read_no_ring()
     weigh_one(np.ones((2, 2), dtype=np.float32), 0, np.ones(2), 1.0, 1)
     list(table.advance(1))
     list(table.finish())
 
 
-def _read_no_names() -> None:
-    """Reads an empty DNS message from memory that may be written to and from memory that may not."""
-    data = np.zeros(1, dtype=np.uint8)
+def _learn_a_name(flows: list[FlowBatch]) -> None:
+    """Reads a DNS response, in memory that may be written to and in memory that may not, and remembers it."""
+    data = np.frombuffer(bytearray(_RESPONSE), dtype=np.uint8)
     fixed = data.copy()
     fixed.flags.writeable = False
-    nothing = np.zeros(1, dtype=np.int64)
+    DnsReader()(HeaderBatch(np.zeros(1, dtype=HEADER), fixed))
+    evidence = Evidence(Catalogue(Tables()))
+    start, stop = np.zeros(1, dtype=np.int64), np.array([len(data)])
     for each in (data, fixed):
-        read_messages(nothing, nothing, each, np.zeros((1, 3), dtype=np.uint64), nothing)
+        client = np.array([[0, 0x0A000002, 4]], dtype=np.uint64)
+        evidence.learn(read_messages(start, stop, each, client, start))
+    for batch in flows:
+        evidence.resolve(batch)
 
 
 def _read_no_ring() -> None:

@@ -140,7 +140,9 @@ def decide_without_model(
     columns: dict[str, Any] = {}
     if found is not None:
         columns = found.columns()
-    outcome = columns.get("outcome", pa.array([NO_EVIDENCE] * n, pa.string()))
+    outcome = columns.get("outcome")
+    if outcome is None:
+        outcome = pa.repeat(pa.scalar(NO_EVIDENCE, pa.string()), n)
     if transports is not None:
         is_unlearned = ~np.isin(flows.numpy("protocol"), transports)
         if found is not None:

@@ -26,29 +26,22 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.errors import UsageError
+from apptell.flows.hashing import new_key
 from apptell.flows.schema import DECISION_SEGMENTS, ORDER, FlowBatch
-from apptell.verdicts.identity import NOBODY, SHARED, UNLISTED, Found, Identity, IdentityTable
+from apptell.verdicts.identity import NOBODY, Found, Identity, IdentityTable
+from apptell.verdicts.known_names import Texts, hash_texts
 from apptell.verdicts.memory import MAX_KEYS, Memory
+from apptell.verdicts.memory_kernel import NOTHING, SEVERAL, Ends, settle
+from apptell.verdicts.name_owners import SHARED_OWNER, NameOwners
 from apptell.verdicts.schema import EVIDENCE_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from apptell.catalogue import Catalogue
 
 BY_NAME: Final = EVIDENCE_KINDS[:4]
 """The kinds of evidence that need no model."""
-ECH_PUBLIC_NAMES: Final = frozenset(
-    {
-        "cloudflare-ech.com",  # Cloudflare's customers
-        "crypto.cloudflare.com",  # Cloudflare's test
-        "cover.defo.ie",  # the DEfO project's test
-        "public.tls-ech.dev",  # a public test
-    }
-)
-"""Outer server names of Encrypted Client Hello that are known to hide other names."""
 NETWORK: Final = "network"
 """The kind of a service that keeps the network itself running; identified only by its port."""
 NETWORK_PORTS: Final = {
@@ -76,7 +69,9 @@ for _port, _service in NETWORK_PORTS.items():
 _SECOND: Final = 1_000_000_000
 _DAY_S: Final = 86_400
 _DNS_PORT: Final = 53
-_MAX_NAMES: Final = 1 << 16
+_NAMES_A_KEY: Final = 8
+"""Names that are known for each key, and some more, before those that nothing rests on are forgotten."""
+_SOME_NAMES: Final = 1024
 _NAME, _DNS, _ADDRESS, _RANGE = range(4)
 
 
@@ -153,15 +148,12 @@ class Evidence:
         self.catalogue = catalogue
         """What names and addresses are looked up in."""
         n, keep_ns = self.options.max_keys, int(self.options.keep_s * _SECOND)
-        self._asked: Memory[str] = Memory(keep_ns, n)
-        """Names by client and address."""
-        self._asked_by_any: Memory[str] = Memory(keep_ns, n)
-        """Names by address."""
-        self._reached: Memory[Identity] = Memory(keep_ns, n)
-        """Whose servers are, by client, address and port."""
-        self._reached_by_any: Memory[Identity] = Memory(keep_ns, n)
-        """The same by address and port."""
-        self._names: dict[str, Identity | None] = {}
+        self._secret = new_key()
+        self._owners = NameOwners(catalogue, self._secret)
+        self._asked = Memory(keep_ns, n)
+        """Numbers of names by client and address, and by address."""
+        self._reached = Memory(keep_ns, n)
+        """Numbers of identities by client, address and port, and by address and port."""
         self.known_apps = {
             app.id: Identity(app.id, app.name, app.category) for app in catalogue.apps.values()
         }
@@ -178,16 +170,13 @@ class Evidence:
         """
         if "dns" not in self.options.kinds:
             return
-        columns = ("client", "address", "name", "ttl_s", "place")
-        asked, by_any, keep_s = self._asked.add, self._asked_by_any.add, self.options.keep_s
-        for client, address, name, ttl_s, place in zip(
-            *(answers.column(column).to_pylist() for column in columns), strict=True
-        ):
-            until = place
-            if ttl_s > keep_s:
-                until += int((min(ttl_s, _DAY_S) - min(keep_s, _DAY_S)) * _SECOND)
-            asked((client, address), name, place, until)
-            by_any(address, name, place, until)
+        self._forget_unused()
+        numbers = self._owners.names.numbers(answers.column("name"))
+        place = np.asarray(answers.column("place"))
+        keep_s, ttl_s = self.options.keep_s, np.asarray(answers.column("ttl_s"))
+        longer_s = np.maximum(np.minimum(ttl_s, _DAY_S) - min(keep_s, _DAY_S), 0)
+        ends = self._ends(answers, ("client", "address"), np.zeros(len(place), np.uint16))
+        self._asked.add(ends, numbers, place, place + (longer_s * _SECOND).astype(np.int64))
 
     def observe(self, flows: FlowBatch | None, until: int) -> None:
         """Remembers which addresses open flows reach under which names.
@@ -209,12 +198,19 @@ class Evidence:
             port: the server's port.
             place: of the flow's first packet.
         """
-        return Remembered(
-            self._asked.at((client, server), place),
-            self._asked_by_any.at(server, place),
-            self._reached.at((client, server, port), place),
-            self._reached_by_any.at((server, port), place),
+        batch = pa.record_batch({"client_address": [client], "server_address": [server]})
+        columns = ("client_address", "server_address")
+        ends = self._ends(batch, columns, np.array([port], np.uint16))
+        names, owners = self._owners.names, self._owners.identities
+        asked, asked_by_any = (
+            [names.name(number) for number in numbers]
+            for numbers in self._asked.newest_first(ends.of_hosts(), place, names.name)
         )
+        reached, reached_by_any = (
+            [owners[number] for number in numbers]
+            for numbers in self._reached.newest_first(ends, place, lambda at: str(owners[at]))
+        )
+        return Remembered(asked, asked_by_any, reached, reached_by_any)
 
     def resolve(self, flows: FlowBatch) -> Found:
         """What is known of flows; what they teach is remembered first."""
@@ -227,21 +223,22 @@ class Evidence:
             flows: n flows with the groups *core* and *names*.
             is_remembered: whether it counts for later flows to the same addresses.
         """
+        self._forget_unused()
         found, known = _nothing_yet(flows)
-        table = IdentityTable(found.identities)
+        ends = self._flow_ends(found.flows)
         if "name" in self.options.kinds:
-            self._ask_names(found, table)
-        ends = _FlowEnds(flows, np.flatnonzero(flows.numpy("server_port") != _DNS_PORT))
+            self._ask_names(found)
         if "dns" in self.options.kinds:
-            self._ask_dns(found, table, ends)
+            self._ask_dns(found, ends)
         if is_remembered and "address" in self.options.kinds:
             self._remember(found, known, ends)
+        found.code, found.identities = self._apart(found.code)
         return found
 
     def finish(self, found: Found) -> Found:
         """Adds what addresses show about undecided flows; changes ``found``."""
         table = IdentityTable(found.identities)
-        if "address" in self.options.kinds:
+        if "address" in self.options.kinds and found.is_open.any():
             self._ask_addresses(found, table)
         services = _PORT_SERVICE[found.flows.numpy("server_port")]
         services[found.code >= 0] = 0
@@ -252,108 +249,96 @@ class Evidence:
             found.code[(services == service) & (found.code < 0)] = table.place(identity)
         return found
 
-    def _identity(self, name: str) -> Identity | None:
-        """Whose a name is; None where it is no host name."""
-        try:
-            return self._names[name]
-        except KeyError:
-            pass
-        match = self.catalogue.lookup(name)
-        if match.app is not None:
-            identity = Identity(match.app, match.app_name, match.category)
-        elif match.service is not None:
-            identity = Identity(service=match.service, service_kind=match.kind or UNLISTED)
-        else:
-            identity = None
-        if len(self._names) >= _MAX_NAMES:
-            self._names.clear()
-        self._names[name] = identity
-        return identity
-
-    def _ask_names(self, found: Found, table: IdentityTable) -> None:
+    def _ask_names(self, found: Found) -> None:
         for column in ("server_name", "http_host"):
             names = found.flows.column(column)
-            if names.null_count == len(names):
-                continue
-            encoded = names.dictionary_encode()
-            codes = [
-                NOBODY if name.lower() in ECH_PUBLIC_NAMES else table.place(self._identity(name))
-                for name in map(_host, encoded.dictionary.to_pylist())
-            ]
-            places = encoded.indices.fill_null(len(codes)).to_numpy(zero_copy_only=False)
-            code = np.array([*codes, NOBODY], dtype=np.int32)[places]
-            is_new = (found.code < 0) & (code >= 0)
-            found.code[is_new] = code[is_new]
-            found.kind[is_new] = _NAME
+            if names.null_count < len(names):
+                code = self._owners.of_own(names)
+                is_new = (found.code < 0) & (code >= 0)
+                found.code[is_new] = code[is_new]
+                found.kind[is_new] = _NAME
 
-    def _ask_dns(self, found: Found, table: IdentityTable, ends: _FlowEnds) -> None:
-        # flows of a dataset know the name that was asked
-        names = found.flows.column("dns_name").to_pylist()
-        at = self._asked.at
-        is_open = (found.code[ends.rows] < 0).tolist()
-        starts = found.start[ends.rows].tolist()
-        for row, client, server, start, opened in zip(
-            ends.rows.tolist(), ends.client, ends.server, starts, is_open, strict=True
-        ):
-            said = at((client, server), start)
-            if said:
-                names[row] = said[0]
-            elif names[row]:
-                said = [names[row]]
-            if said and opened:
-                self._settle(found, row, table, map(self._identity, said), _DNS)
-        found.flows = found.flows.with_columns(dns_name=pa.array(names, pa.string()))
+    def _ask_dns(self, found: Found, ends: Ends) -> None:
+        owners, is_asked = self._owners, ends.port != _DNS_PORT
+        texts = owners.names.texts
+        latest, said = self._asked.of_pairs(ends.of_hosts(), found.start, is_asked, texts)
+        is_open = found.code < 0
+        said = said[is_open[said[:, 0]]]
+        kept = found.flows.column("dns_name")
+        if kept.null_count < len(kept):  # flows of a dataset know the name that was asked
+            numbers = owners.names.numbers(kept)
+            is_kept = (latest < 0) & (numbers >= 0)
+            latest[is_kept] = numbers[is_kept]
+            rows = np.flatnonzero(is_kept & is_asked & is_open)
+            kept_ones = np.stack([rows, numbers[rows], np.zeros_like(rows)], axis=1)
+            said = np.concatenate([said, kept_ones])
+        only = np.full(len(found), NOTHING, np.int32)
+        settle(said[:, 0].copy(), owners.of(said[:, 1]), only)
+        self._take_over(found, only, _DNS)
+        if (latest >= 0).any():
+            found.flows = found.flows.with_columns(dns_name=owners.names.column(latest))
 
     @staticmethod
-    def _settle(
-        found: Found,
-        row: int,
-        table: IdentityTable,
-        identities: Iterable[Identity | None],
-        kind: int,
-    ) -> None:
-        """Gives a flow the one app or service that an address has; several decide nothing."""
-        several = set(identities) - {None}
-        if len(several) > 1 or several == {SHARED}:
-            found.is_shared[row] = True
-        elif several:
-            found.code[row] = table.place(several.pop())
-            found.kind[row] = kind
+    def _take_over(found: Found, only: NDArray[np.int32], kind: int) -> None:
+        """Gives flows the one identity that is known of their addresses; several decide nothing."""
+        found.is_shared |= only == SEVERAL
+        has_one = only >= 0
+        found.code[has_one] = only[has_one]
+        found.kind[has_one] = kind
 
-    def _remember(self, found: Found, known: NDArray[np.int64], ends: _FlowEnds) -> None:
+    def _remember(self, found: Found, known: NDArray[np.int64], ends: Ends) -> None:
         """Which addresses the named flows with payload reached, from when their names count for others."""
-        codes = np.where(found.is_shared, len(found.identities), found.code)
-        codes[found.flows.payload_packets == 0] = NOBODY
-        identities = [*found.identities, SHARED]
-        seen: dict[tuple[str, str, int, int], list[int]] = {}
-        places = known[ends.rows].tolist()
-        for code, place, *key in zip(
-            codes[ends.rows].tolist(), places, ends.client, ends.server, ends.port, strict=True
-        ):
-            if code >= 0:
-                seen.setdefault((*key, code), []).append(place)
-        for (client, server, port, code), times in seen.items():
-            first, last = min(times), max(times)
-            is_one = last - first <= self._reached.keep_ns
-            for begin, end in [(first, last)] if is_one else zip(times, times, strict=True):
-                self._reached.add((client, server, port), identities[code], begin, end)
-                self._reached_by_any.add((server, port), identities[code], begin, end)
+        codes = np.where(found.is_shared, np.int32(SHARED_OWNER), found.code)
+        codes[(found.flows.payload_packets == 0) | (ends.port == _DNS_PORT)] = NOBODY
+        self._reached.add(ends, codes, known, known)
 
     def _ask_addresses(self, found: Found, table: IdentityTable) -> None:
-        is_asked = found.is_open & (found.flows.numpy("server_port") != _DNS_PORT)
-        ends = _FlowEnds(found.flows, np.flatnonzero(is_asked))
-        starts = found.start[ends.rows].tolist()
-        for row, client, server, port, start in zip(
-            ends.rows.tolist(), ends.client, ends.server, ends.port, starts, strict=True
-        ):
-            said: Iterable[Identity | None] = self._reached.at((client, server, port), start)
-            if not said:
-                said = self._reached_by_any.at((server, port), start)
-            if not said:
-                asked = self._asked_by_any.at(server, start)
-                said = [self._identity(name) for name in asked]
-            if said:
-                self._settle(found, row, table, said, _ADDRESS)
+        ends = self._flow_ends(found.flows)
+        is_asked = found.is_open & (ends.port != _DNS_PORT)
+        only = self._reached.only(ends, found.start, is_asked)
+        only[only == SHARED_OWNER] = SEVERAL
+        is_asked &= only == NOTHING
+        texts = self._owners.names.texts
+        _, said = self._asked.of_servers(ends.of_hosts(), found.start, is_asked, texts)
+        settle(said[:, 0].copy(), self._owners.of(said[:, 1]), only)
+        code, identities = self._apart(only)
+        places = np.array([*map(table.place, identities), NOBODY], np.int32)
+        self._take_over(found, np.where(only < 0, only, places[code]), _ADDRESS)
+
+    def _apart(self, numbers: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[Identity]]:
+        """Numbers of identities as places in a list of those that occur, and the list; NOBODY below 0."""
+        identities = self._owners.identities
+        places = np.full(len(identities) + 1, NOBODY, np.int32)
+        numbers = np.maximum(numbers, NOBODY)
+        occurs = np.zeros(len(identities) + 1, dtype=bool)
+        occurs[numbers] = True
+        used = np.flatnonzero(occurs[:-1])
+        places[used] = np.arange(len(used))
+        return places[numbers], [identities[number] for number in used.tolist()]
+
+    def _flow_ends(self, flows: FlowBatch) -> Ends:
+        batch = flows.to_arrow()
+        return self._ends(batch, ("client_address", "server_address"), flows.numpy("server_port"))
+
+    def _ends(
+        self, batch: pa.RecordBatch, columns: tuple[str, str], port: NDArray[np.uint16]
+    ) -> Ends:
+        """The ends of n flows or answers."""
+        hashes = []
+        for name in columns:
+            each = np.empty((len(batch), 2), np.uint64)
+            hash_texts(*Texts.of(batch.column(name)), self._secret, each)
+            hashes.append(each)
+        return Ends(hashes[0], hashes[1], port)
+
+    def _forget_unused(self) -> None:
+        """Forgets the names and identities that nothing rests on, once there are very many."""
+        most = _NAMES_A_KEY * self.options.max_keys + _SOME_NAMES
+        if max(len(self._owners.names), len(self._owners.identities)) <= most:
+            return
+        names, identities = self._owners.keep(self._asked.values(), self._reached.values())
+        self._asked.renumber(names)
+        self._reached.renumber(identities)
 
     def _ask_ranges(self, found: Found, table: IdentityTable, is_asked: NDArray[np.bool_]) -> None:
         rows = np.flatnonzero(is_asked & ~found.is_listed)
@@ -382,22 +367,3 @@ def _nothing_yet(flows: FlowBatch) -> tuple[Found, NDArray[np.int64]]:
     if "dns_name" not in there:
         flows = flows.with_columns(dns_name=pa.nulls(len(flows), pa.string()))
     return Found.nothing(flows, start), known
-
-
-def _host(name: str) -> str:
-    """A name without a port (``host:port`` of HTTP, ``[v6]:port`` included)."""
-    head, colon, port = name.rpartition(":")
-    return head if colon and port.isdigit() and (":" not in head or head.endswith("]")) else name
-
-
-class _FlowEnds:
-    """The ends of some flows."""
-
-    __slots__ = ("client", "port", "rows", "server")
-
-    def __init__(self, flows: FlowBatch, rows: NDArray[np.int64]) -> None:
-        places = pa.array(rows)
-        self.rows = rows
-        self.client: list[str] = flows.column("client_address").take(places).to_pylist()
-        self.server: list[str] = flows.column("server_address").take(places).to_pylist()
-        self.port: list[int] = flows.numpy("server_port")[rows].tolist()

@@ -134,10 +134,9 @@ class Found:
     def columns(self) -> dict[str, pa.Array]:
         """The verdict's columns: app, app_name, category, service, service_kind, evidence, outcome."""
         places = pa.array(self.code, mask=self.code < 0)
-        found = {
-            name: pa.array([identity[at] for identity in self.identities], pa.string()).take(places)
-            for at, name in enumerate(_TEXTS)
-        }
+        texts = [[identity[at] for identity in self.identities] for at in range(len(_TEXTS))]
+        table = pa.RecordBatch.from_arrays([pa.array(each, pa.string()) for each in texts], _TEXTS)
+        found = dict(zip(_TEXTS, table.take(places).columns, strict=True))
         kinds = pa.array(self.kind, mask=self.kind < 0)
         found["evidence"] = pa.array(EVIDENCE_KINDS, pa.string()).take(kinds)
         outcome = np.full(len(self), 3, dtype=np.int8)

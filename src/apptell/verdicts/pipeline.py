@@ -10,21 +10,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.errors import ApptellError, UsageError
+from apptell.errors import UsageError
 from apptell.flows import FlowOptions
-from apptell.flows.schema import DECISION_SEGMENTS, LINK, ORDER, FlowBatch
+from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.names import read_flows
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
-from apptell.verdicts.decide import COUNTS, FROM_FLOWS, decide, decide_without_model
+from apptell.verdicts.decide import decide, decide_without_model
 from apptell.verdicts.deciders import choose_deciders
+from apptell.verdicts.held import NEEDED, chosen, finished, without_payload
 from apptell.verdicts.novelty import check_rate, stacks
 from apptell.verdicts.unlearned import UNKNOWN_PRIOR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from apptell.models import Model
     from apptell.verdicts.context import Context
@@ -34,20 +33,6 @@ if TYPE_CHECKING:
 
 DEFAULT_THRESHOLD: Final = 0.85
 """The paper's threshold (Section 4.2), when neither the caller nor the model names one."""
-NEEDED: Final = frozenset(
-    {
-        *FROM_FLOWS,
-        *COUNTS,
-        "decided_ns",
-        "decided_packets_to_server",
-        "decided_packets_to_client",
-        "decided_bytes_to_server",
-        "decided_bytes_to_client",
-        "end_reason",
-    }
-)
-"""Columns of a flow that a verdict and its records need once the model has seen the flow."""
-_LIGHT: Final = NEEDED | ORDER.keys() | LINK.keys()
 MIN_PAYLOAD_PACKETS: Final = 2
 """A model does not decide flows with fewer payload packets (Section 3.1)."""
 
@@ -223,7 +208,7 @@ def flows_and_verdicts(
     if context is not None:
         scored = context.reweigh(scored, keep=not early)
     if evidence is not None:
-        scored = _finished(scored, evidence)
+        scored = finished(scored, evidence)
     known_apps = None if evidence is None else evidence.known_apps
     return _decided(
         scored,
@@ -334,10 +319,10 @@ def _begun(
     """The flows that a verdict is given on, with what their names say."""
     least = least_payload_packets(evidence, early=early)
     for batch in batches:
-        flows = batch if model is not None else _without_payload(batch)
+        flows = batch if model is not None else without_payload(batch)
         enough = flows.payload_packets >= least
-        for chosen, is_enough in ((enough, True), (~enough & all_flows, False)):
-            some = flows.filter(chosen)
+        for wanted, is_enough in ((enough, True), (~enough & all_flows, False)):
+            some = flows.filter(wanted)
             if not len(some):
                 continue
             if evidence is None:
@@ -362,11 +347,11 @@ def _asked(
         if whole.found is not None:
             is_asked &= ~whole.found.is_app
         if not is_asked.all():
-            light = _without_payload(flows)
+            light = without_payload(flows)
             found = None if whole.found is None else replace(whole.found, flows=light)
-            yield _chosen(Scored(light, None, None, found), ~is_asked)
+            yield chosen(Scored(light, None, None, found), ~is_asked)
         if is_asked.any():
-            asked = _chosen(whole, is_asked)
+            asked = chosen(whole, is_asked)
             if asks_unknown and early:  # too little is known of them yet
                 share = np.full(len(asked.flows), UNKNOWN_PRIOR, dtype=np.float32)
                 probabilities = model.predict_proba(asked.flows, early=True)
@@ -378,69 +363,3 @@ def _asked(
                 )
             else:
                 yield asked._replace(probabilities=model.predict_proba(asked.flows, early=early))
-
-
-def _finished(scored: Iterable[Scored], evidence: Evidence) -> Iterator[Scored]:
-    """Adds the evidence of addresses; flows that open flows may still decide are held back until then.
-
-    An error in between comes after the flows before it.
-    """
-    held: list[tuple[int, Scored]] = []
-    failed: ApptellError | None = None
-
-    def finish(one: Scored) -> Scored:
-        assert one.found is not None
-        found = evidence.finish(one.found)
-        return one._replace(flows=found.flows, found=found)
-
-    try:
-        for each in scored:
-            found, until = each.found, evidence.known_until
-            if found is None or until is None:
-                yield finish(each)
-                continue
-            light = _without_payload(each.flows)
-            each = each._replace(flows=light, found=replace(found, flows=light))
-            is_early = found.is_open & (found.start > until)
-            if not is_early.all():
-                yield finish(_chosen(each, ~is_early))
-            ready = [one for newest, one in held if newest <= until]
-            held = [(newest, one) for newest, one in held if newest > until]
-            if is_early.any():
-                held.append((int(found.start[is_early].max()), _chosen(each, is_early)))
-            yield from map(finish, ready)
-    except ApptellError as error:
-        failed = error
-    for _, one in held:
-        yield finish(one)
-    if failed is not None:
-        raise failed
-
-
-def _chosen(scored: Scored, keep: NDArray[np.bool_]) -> Scored:
-    """Some of the flows."""
-    if keep.all():
-        return scored
-    found = None if scored.found is None else scored.found.filter(keep)
-    flows = scored.flows.filter(keep) if found is None else found.flows
-    probabilities, others, p_unknown, share = (
-        scored.probabilities,
-        scored.context_flows,
-        scored.p_unknown,
-        scored.unknown_share,
-    )
-    return Scored(
-        flows,
-        None if probabilities is None else probabilities[keep],
-        None if others is None else others[keep],
-        found,
-        None if p_unknown is None else p_unknown[keep],
-        None if share is None else share[keep],
-    )
-
-
-def _without_payload(flows: FlowBatch) -> FlowBatch:
-    """The same flows with the columns alone that names and verdicts need."""
-    batch = flows.to_arrow()
-    there = [name for name in batch.schema.names if name in _LIGHT]
-    return FlowBatch.trusted(batch.select(there))
