@@ -268,6 +268,7 @@ class Scripted:
     apps, name, hash, threshold = ["chat", "mail"], "scripted", "0", 0.8
     transports = (6,)
     known_ja4 = None
+    needs_whole_packets = False
     decision_packets = 5
 
     def __init__(self, by_packets):
@@ -431,6 +432,7 @@ class SlowModel:
         self.apps, self.name, self.hash, self.threshold = model.apps, "slow", "0", model.threshold
         self.decision_packets, self.transports = model.decision_packets, model.transports
         self.known_ja4 = None
+        self.needs_whole_packets = False
 
     def predict_proba(self, flows, *, early=False):
         time.sleep(0.2)

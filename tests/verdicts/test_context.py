@@ -196,6 +196,7 @@ class Doubtful:
     threshold, apps, name, hash, decision_packets = 0.85, ["other", "zoom"], "d", "0", 5
     transports = (6,)
     known_ja4 = None
+    needs_whole_packets = False
     prior = np.array([0.5, 0.5])
 
     def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> np.ndarray:

@@ -25,6 +25,7 @@ class SureModel:
     decision_packets: int = 5
     transports: tuple[int, ...] = (6,)
     known_ja4: Any = None
+    needs_whole_packets: bool = False
     info: dict[str, Any] = field(default_factory=dict)
 
     def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> np.ndarray:

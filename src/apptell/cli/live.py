@@ -45,6 +45,7 @@ from apptell.cli.live_source import (
     drop_privileges,
     request_end,
 )
+from apptell.cli.notes import note_snap_length
 from apptell.cli.outputs import Out, note_losses, out_places, refuse_losses
 from apptell.cli.screen import note
 from apptell.cli.shared_options import (
@@ -178,6 +179,7 @@ def live(
         if address is not None:
             served = stack.enter_context(MetricsServer(address, counts))
             note(f"Metrics: http://{address[0]}:{served.port}/metrics")
+        note_snap_length(deciders.model, snap)
         warm_up(options, deciders.model, deciders.evidence)
         opened = chosen.open()
         for each in opened:

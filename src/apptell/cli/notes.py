@@ -60,24 +60,34 @@ def note_evicted(stats: "FlowStats") -> None:
         note(f"{stats.evicted:,} flows ended early: the table was full (--max-flows).")
 
 
-_MANY_CUT = 0.01
-"""Share of packets that a snap length has cut from which on a capture, or what a model learned from, is cut."""
-
-
 def note_other_lengths(model: "Model | None", stats: "FlowStats") -> None:
     """Warns where a model on payload learned from whole packets and these are cut, or the reverse."""
+    from apptell.models.model import MANY_CUT
+
     if model is None or model.cut_share is None or not stats.packets:
         return
     share = stats.capture.cut_packets / stats.packets
-    if share > _MANY_CUT >= model.cut_share:
+    if share > MANY_CUT >= model.cut_share:
         note(
             f"{share:.1%} of the packets were cut by the snap length of the capture, and the model "
-            f"{model.name} learned from whole packets: its verdicts are less reliable. Capture whole packets."
+            f"{model.name} learned from whole packets: it decides no flow that lacks more than a tenth of its "
+            "first payload bytes (outcome: cut payload). Capture whole packets."
         )
-    elif share <= _MANY_CUT < model.cut_share:
+    elif share <= MANY_CUT < model.cut_share:
         note(
             f"The model {model.name} learned from packets that were cut by a snap length, and these are "
             "whole: its verdicts are less reliable. Train it on captures of whole packets."
+        )
+
+
+def note_snap_length(model: "Model | None", snap: int | None) -> None:
+    """Warns where an interface's packets will be cut shorter than what the model learned from."""
+    from apptell.verdicts.cut_payload import WANTED_BYTES
+
+    if model is not None and model.needs_whole_packets and snap is not None and snap < WANTED_BYTES:
+        note(
+            f"The model {model.name} learned from whole packets: it decides no flow of which --snap {snap} "
+            "cuts more than a tenth of the first payload bytes (outcome: cut payload)."
         )
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 DEFAULT_MODEL: Final = Path(__file__).parent / "default"
 """The model that ships in the package."""
 _TINY: Final = float(np.finfo(np.float32).tiny)
+MANY_CUT: Final = 0.01
+"""Share of segments cut by a snap length from which on a capture, or what a model learned from, is cut."""
 BATCH_FLOWS: Final = 64
 """Flows that are encoded and run at once; with more, the network needs more memory and is not faster."""
 
@@ -142,6 +144,12 @@ class Model:
         """
         share: float | None = self.info.get("learned", {}).get("cut_share")
         return share
+
+    @property
+    def needs_whole_packets(self) -> bool:
+        """Whether it reads payload and learned from packets that were not cut: it does not decide cut flows."""
+        share = self.cut_share
+        return self._encoding.reads_payload and share is not None and share <= MANY_CUT
 
     @property
     def held_out(self) -> dict[str, dict[str, float]]:

@@ -94,6 +94,8 @@ class Scored(NamedTuple):
     """How unusual each flow is for its likeliest app, shape (n,); None where that was not asked."""
     unknown_share: NDArray[np.float32] | None = None
     """Probability that each flow is of an unlearned app, which context weighs as it does apps, shape (n,)."""
+    is_cut: NDArray[np.bool_] | None = None
+    """Whether the model was not asked because the payload is cut, shape (n,); None where nobody looked."""
 
 
 class Context(Protocol):

@@ -19,6 +19,7 @@ from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.verdicts.novelty import with_unknown
 from apptell.verdicts.schema import (
     BELOW_THRESHOLD,
+    CUT_PAYLOAD,
     NAMED,
     NO_EVIDENCE,
     TOO_FEW,
@@ -125,6 +126,7 @@ def decide_without_model(
     packets: int = DECISION_SEGMENTS,
     transports: Sequence[int] | None = None,
     stack: pa.Array | None = None,
+    is_cut: NDArray[np.bool_] | None = None,
 ) -> VerdictBatch:
     """One verdict for each flow, by only evidence.
 
@@ -135,6 +137,7 @@ def decide_without_model(
         transports: IP protocol numbers that the model learned, where there is one: an unnamed flow of another
             transport protocol was not passed to the model, and gets that outcome.
         stack: the column ``stack``.
+        is_cut: which flows a model was not asked about because their payload is cut, shape (n,).
     """
     n = len(flows)
     columns: dict[str, Any] = {}
@@ -148,6 +151,8 @@ def decide_without_model(
         if found is not None:
             is_unlearned &= ~found.is_app
         outcome = pc.if_else(pa.array(is_unlearned), UNLEARNED_TRANSPORT, outcome)
+    if is_cut is not None:
+        outcome = pc.if_else(pa.array(is_cut), CUT_PAYLOAD, outcome)
     is_few = pa.array(flows.payload_packets < (2 if found is None else 1))
     is_open = pc.is_in(outcome, pa.array([NO_EVIDENCE, UNLEARNED_TRANSPORT]))
     outcome = pc.if_else(pc.and_(is_few, is_open), TOO_FEW, outcome)

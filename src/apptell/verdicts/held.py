@@ -110,6 +110,7 @@ def _concat(parts: Sequence[Scored]) -> Scored:
         both,
         column("p_unknown"),
         column("unknown_share"),
+        column("is_cut"),
     )
 
 
@@ -119,11 +120,12 @@ def chosen(scored: Scored, keep: NDArray[np.bool_]) -> Scored:
         return scored
     found = None if scored.found is None else scored.found.filter(keep)
     flows = scored.flows.filter(keep) if found is None else found.flows
-    probabilities, others, p_unknown, share = (
+    probabilities, others, p_unknown, share, cut = (
         scored.probabilities,
         scored.context_flows,
         scored.p_unknown,
         scored.unknown_share,
+        scored.is_cut,
     )
     return Scored(
         flows,
@@ -132,6 +134,7 @@ def chosen(scored: Scored, keep: NDArray[np.bool_]) -> Scored:
         found,
         None if p_unknown is None else p_unknown[keep],
         None if share is None else share[keep],
+        None if cut is None else cut[keep],
     )
 
 

@@ -15,6 +15,7 @@ from apptell.flows import FlowOptions
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.names import read_flows
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
+from apptell.verdicts.cut_payload import is_cut
 from apptell.verdicts.decide import decide, decide_without_model
 from apptell.verdicts.deciders import choose_deciders
 from apptell.verdicts.held import NEEDED, chosen, finished, without_payload
@@ -151,7 +152,8 @@ def identify_flows(
         batches: flows with the groups *core* and *segments*, and *names* for evidence; an error raised while
             they are read comes out after the verdicts on all flows before it.
         model: decides the flows for which evidence names no app; None for only evidence. It is used only on
-            flows of the transport protocols that it learned.
+            flows of the transport protocols that it learned, and if it reads payload and learned from whole
+            packets, not on flows whose payload the capture has cut.
         threshold: smallest accepted confidence (default: the model's own, else 0.85).
         early: the flows are open and their fifth payload packet is still to come: one payload packet is
             enough, and the confidence is calibrated for the number of them.
@@ -277,14 +279,14 @@ def _decided(
     cutoff = 1.0 if unknown is None or detector is None else detector.cutoff(unknown)
     if unknown is not None and in_context:
         cutoff = 1 - unknown
-    for flows, probabilities, others, found, p_unknown, share in scored:
+    for flows, probabilities, others, found, p_unknown, share, cut in scored:
         if detector is None:
             p_unknown = None
         elif in_context and share is not None:
             p_unknown = detector.ranks_in_context(share)
         stack = stacks(flows, model)
         if probabilities is None:
-            verdicts = decide_without_model(flows, found, packets, model.transports, stack)
+            verdicts = decide_without_model(flows, found, packets, model.transports, stack, cut)
         else:
             verdicts = decide(
                 flows,
@@ -346,10 +348,14 @@ def _asked(
         is_asked &= flows.payload_packets >= least
         if whole.found is not None:
             is_asked &= ~whole.found.is_app
+        cut = None
+        if model.needs_whole_packets and is_asked.any():
+            cut = is_asked & is_cut(flows, model.decision_packets)
+            is_asked &= ~cut
         if not is_asked.all():
             light = without_payload(flows)
             found = None if whole.found is None else replace(whole.found, flows=light)
-            yield chosen(Scored(light, None, None, found), ~is_asked)
+            yield chosen(Scored(light, None, None, found, is_cut=cut), ~is_asked)
         if is_asked.any():
             asked = chosen(whole, is_asked)
             if asks_unknown and early:  # too little is known of them yet

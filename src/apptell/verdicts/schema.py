@@ -31,6 +31,7 @@ UNLEARNED_TRANSPORT: Final = "unlearned transport"
 SHARED_SERVICE: Final = "shared service"
 UNLISTED_NAME: Final = "unlisted name"
 NO_EVIDENCE: Final = "no evidence"
+CUT_PAYLOAD: Final = "cut payload"
 TOO_FEW: Final = "too few packets"
 OVERLOADED: Final = "overloaded"
 OUTCOMES: Final = (
@@ -42,13 +43,15 @@ OUTCOMES: Final = (
     UNLISTED_NAME,
     NO_EVIDENCE,
     TOO_FEW,
+    CUT_PAYLOAD,
     OVERLOADED,
 )
 """What became of a flow. Only ``named`` comes with an app. The others say why no app is named: the flow looks
 like none of the apps that the model learned; the model's confidence was too low; the model never learned the
 flow's transport protocol; the flow's name belongs to a service that many apps use; the catalogue does not list
 the name; nothing is known of the flow; the same, and it has too few payload packets
-for a verdict; there was no time to identify it."""
+for a verdict; a snap length cut the payload, and the model learned from whole packets; there was no time to
+identify it."""
 
 NEW_STACK, KNOWN_STACK = "new", "known"
 """Values of ``stack``: whether the model learned from flows with this JA4."""
