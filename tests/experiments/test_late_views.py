@@ -104,6 +104,33 @@ def test_held_out_folds_of_a_promise_learn_from_no_view_of_what_they_test(
     assert seen == [set()] * 3
 
 
+def test_a_comparison_learns_from_late_views_of_the_training_sides_and_tests_flows_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from apptell.experiments import out_of_fold
+
+    sizes = []
+    run_trial = out_of_fold.run_trial
+
+    def watched(task, learned, apps, tested, *more):  # type: ignore[no-untyped-def]
+        sizes.append((task.model, len(learned), len(tested)))
+        assert len(learned) == len(apps) == len(more[-1])
+        return run_trial(task, learned, apps, tested, *more)
+
+    monkeypatch.setattr(out_of_fold, "run_trial", watched)
+    both = _with_views(_flows())
+    options = {"only": True, "folds": 2, "held_out": 0}
+    found = apptell.compare(both, ["fast", "paper-rf"], views="late", **options)
+    assert found.facts["late_views"] == 80
+    assert {model.n_flows for model in found.models} == {40}
+    for model, n_learned, n_tested in sizes:
+        assert n_learned == (40 - n_tested) * (3 if model == "fast" else 1)
+    with pytest.raises(UsageError, match="none of these models learns from late views"):
+        apptell.compare(both, ["paper-rf"], views="late", **options)
+    with pytest.raises(UsageError, match="neither 'late' nor 'none'"):
+        apptell.compare(both, ["fast"], views="later", **options)
+
+
 def test_what_cannot_learn_late_views_says_so() -> None:
     with pytest.raises(UsageError, match="available: fast, fusion, sequence"):
         apptell.train(_flows(), "paper-rf", views="late")

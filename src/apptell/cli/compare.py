@@ -82,6 +82,14 @@ def compare(
             "its flows are recognised as unknown.",
         ),
     ] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="late: models that can (fusion, fast, sequence) also learn from later packets of the training "
+            "connections.",
+        ),
+    ] = None,
     evidence: MeasuredEvidence = None,
     catalogue: CatalogueFiles = None,
     device: Device = "auto",
@@ -120,6 +128,7 @@ def compare(
             level=level or "app",
             system=system or "other",
             unlearned=app_names(unlearned) or (),
+            views=views,
             evidence=evidence,
             catalogue=catalogue or (),
             out=output,

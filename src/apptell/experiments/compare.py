@@ -21,9 +21,14 @@ from apptell.evaluation.pooled import measure_pooled
 from apptell.experiments.by_evidence import EvidenceOfFlows, check_asked
 from apptell.experiments.circularity import WARNING, warning_facts
 from apptell.experiments.evaluate import example_images, hash_of, name_of
-from apptell.experiments.labelled import labelled_flows, open_flows
+from apptell.experiments.labelled import labelled_flows, late_views_of, open_flows
 from apptell.experiments.left_out_apps import COLUMNS, LeftOutApp, leave_out_each, section_of
-from apptell.experiments.out_of_fold import Outcome, compare_models, models_of
+from apptell.experiments.out_of_fold import (
+    Outcome,
+    compare_models,
+    learns_late_views,
+    models_of,
+)
 from apptell.experiments.plan import plan_seeds, save_plans
 from apptell.experiments.verdict_table import VerdictTable
 from apptell.learning.task import Task
@@ -92,6 +97,7 @@ def compare(
     level: str = "app",
     system: str = "other",
     unlearned: Sequence[str] = (),
+    views: str | None = None,
     evidence: str | None = None,
     catalogue: Sequence[str | Path] = (),
     out: str | Path | None = None,
@@ -126,6 +132,8 @@ def compare(
         unlearned: train each of the given models without each of these apps in turn (only ``each``: without
             every app), and measure how well its flows are recognised as unknown when 5 % of the flows of
             known apps may be called unknown. Without models, the paper's forest is used.
+        views: ``late`` also learns from later packets of the training sides' connections, where the dataset has
+            them, in the models that can; nothing is measured on them.
         evidence: also measure these kinds of evidence, and each model after them at a threshold of 0.85: of
             ``name``, ``dns``, ``range`` and ``model``, separated by commas (default: only the models; the
             catalogue is not read).
@@ -156,11 +164,13 @@ def compare(
     if unlearned and test is not None:
         raise UsageError("apps are left out of a split of one dataset: give no dataset to test on")
     check_asked(evidence, catalogue)
-    models_of(models, only=only)  # an unknown name is refused before a dataset is read
+    # an unknown name is refused before a dataset is read
+    _check_views(views, models_of(models, only=only))
     if out is not None:
         check_report_folder(Path(out), ("report.html", "metrics.json"))
     opened = open_flows(dataset)
     chosen = labelled_flows(opened, classes, apps)
+    late = late_views_of(opened, chosen, classes) if views == "late" else None
     n_elsewhere = 0
     if test is not None:
         chosen, n_elsewhere = _join(opened, chosen, open_flows(test), classes, apps, notify)
@@ -173,6 +183,8 @@ def compare(
     first = plans[0].splits
     facts = _facts(opened, test, chosen.flows, first, epochs=epochs, seed=seed, seeds=seeds)
     facts |= {"level": level, "apps": sorted(set(truth))}
+    if late is not None:
+        facts["late_views"] = len(late.views)
     if notify:
         for notice in _notices(facts):
             notify(notice)
@@ -193,7 +205,8 @@ def compare(
             )
         for outcome in compare_models(
             chosen, truth, plans, used,
-            epochs=epochs, packets=packets, device=device, cache=Path(cache), show=progress,
+            epochs=epochs, packets=packets, device=device, cache=Path(cache), late=late,
+            show=progress,
         ):  # fmt: skip
             measured = measure_pooled(
                 chosen.flows, truth, outcome.apps, outcome.seeds,
@@ -217,6 +230,15 @@ def compare(
     if report is not None:
         write_overview(report.folder, comparison.models, facts, command, section_of(left_out))
     return comparison
+
+
+def _check_views(views: str | None, models: Sequence[str]) -> None:
+    if views not in (None, "none", "late"):
+        raise UsageError(f"views {views!r} are neither 'late' nor 'none'")
+    if views == "late" and not any(map(learns_late_views, models)):
+        raise UsageError(
+            "none of these models learns from late views: add one with --model, such as fusion"
+        )
 
 
 def _facts(

@@ -22,6 +22,7 @@ from apptell.experiments.labelled import has_payload
 from apptell.experiments.plan import check_plans, training_sides
 from apptell.experiments.progress_meter import ProgressMeter, estimated_work
 from apptell.experiments.trial_cache import run_trial
+from apptell.learning.registry import recipe_of
 from apptell.learning.task import NEIGHBOUR, Task
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.dataset.splits import Split
+    from apptell.experiments.labelled import LateViews
     from apptell.experiments.plan import Plan
     from apptell.flows.schema import FlowBatch
 
@@ -64,6 +66,11 @@ class Outcome:
     def n_flows(self) -> int:
         """Flows that each seed tested."""
         return len(self.seeds[0].rows)
+
+
+def learns_late_views(model: str) -> bool:
+    """Whether a model of a comparison can learn from late views."""
+    return model != NEIGHBOUR and recipe_of(model).late_views
 
 
 def models_of(
@@ -105,6 +112,7 @@ def compare_models(
     packets: int | None = None,
     device: str = "auto",
     cache: Path,
+    late: LateViews | None = None,
     show: Callable[[float, str], None] | None = None,
 ) -> Iterator[Outcome]:
     """Trains and tests every model on every split, server names on and masked.
@@ -120,6 +128,7 @@ def compare_models(
         packets: payload packets that models on lengths see; default: that of their inputs.
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: the folder of kept results.
+        late: late views of the flows, which models that can learn from them learn as well; none is tested.
         show: called with the share done, 0 to 1, and a description.
 
     Raises:
@@ -150,14 +159,20 @@ def compare_models(
         tuple(sorted(set(truth.tolist()))),
         cache,
         ProgressMeter(sum(works), show),
+        late,
+        None if late is None else origins(late.views.flows),
     )
     inputs = _Inputs(chosen)
+    late_inputs = None if late is None else _Inputs(late.views)
     for task in settings:
         for names, change in sides_of(task).items():
             array = inputs.of(task, names, change)
+            more = None
+            if late_inputs is not None and learns_late_views(task.model):
+                more = late_inputs.of(task, names, change)
             trials, times = [], []
             for plan in plans:
-                trial, seconds = bench.trial(task, names, plan, array)
+                trial, seconds = bench.trial(task, names, plan, array, more)
                 trials.append(trial)
                 times.append(seconds)
             train_s, identify_s = np.mean(times, axis=0).tolist()
@@ -192,9 +207,16 @@ class _Bench:
     every: tuple[str, ...]
     cache: Path
     meter: ProgressMeter
+    late: LateViews | None
+    late_origin: NDArray[np.str_] | None
 
     def trial(
-        self, task: Task, names: str, plan: Plan, inputs: NDArray[Any]
+        self,
+        task: Task,
+        names: str,
+        plan: Plan,
+        inputs: NDArray[Any],
+        late_inputs: NDArray[Any] | None,
     ) -> tuple[PooledFolds, tuple[float, float]]:
         """All folds of one seed, and the seconds of training and testing them."""
         task = task.with_seed(plan.seed)
@@ -202,12 +224,15 @@ class _Bench:
         parts, held, train_s, identify_s = [], [], 0.0, 0.0
         for number, split in enumerate(plan.splits):
             fold = f"{words}, fold {number + 1} of {len(plan.splits)}"
-            probabilities, seconds = self._run(task, inputs, split, fold)
+            probabilities, seconds = self._run(task, inputs, late_inputs, split, fold)
             parts.append(probabilities)
             train_s, identify_s = train_s + seconds[0], identify_s + seconds[1]
             if plan.inner:
                 inner = plan.inner[number]
-                found = [self._run(task, inputs, each, f"{fold}, held out")[0] for each in inner]
+                found = [
+                    self._run(task, inputs, late_inputs, each, f"{fold}, held out")[0]
+                    for each in inner
+                ]
                 held.append((np.concatenate([each.test for each in inner]), np.concatenate(found)))
         rows = np.concatenate([split.test for split in plan.splits])
         fold_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -218,13 +243,23 @@ class _Bench:
         return trial, (train_s, identify_s)
 
     def _run(
-        self, task: Task, inputs: NDArray[Any], split: Split, words: str
+        self,
+        task: Task,
+        inputs: NDArray[Any],
+        late_inputs: NDArray[Any] | None,
+        split: Split,
+        words: str,
     ) -> tuple[NDArray[np.float32], tuple[float, float]]:
         train, test = split.train, split.test
+        learned, apps, origin = inputs[train], self.truth[train], self.origin[train]
+        if late_inputs is not None and self.late is not None and self.late_origin is not None:
+            more = np.isin(self.late.of_row, train)
+            learned = np.concatenate([learned, late_inputs[more]])
+            apps = np.concatenate([apps, self.late.apps[more]])
+            origin = np.concatenate([origin, self.late_origin[more]])
         watch = self.meter.watch(words, estimated_work(task, len(train)))
         run = run_trial(
-            task, inputs[train], self.truth[train], inputs[test], self.cache, watch,
-            self.origin[train],
+            task, learned, apps, inputs[test], self.cache, watch, origin,
         )  # fmt: skip
         self.meter.finish(cached=run.cached)
         return run.spread(self.every), (run.train_s, run.identify_s)
