@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from apptell.reasons.explanation import EvidenceStep
-from apptell.verdicts.evidence import ECH_PUBLIC_NAMES, NETWORK_PORTS
+from apptell.verdicts.evidence import NETWORK_PORTS
 from apptell.verdicts.identity import SHARED
+from apptell.verdicts.name_owners import ECH_PUBLIC_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
