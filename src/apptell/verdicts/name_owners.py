@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -55,7 +55,7 @@ class NameOwners:
         """The owners of n flows' own names, shape (n,); NOBODY for none and for one that hides others."""
         return self._of(self.names.numbers(column), _OWN)
 
-    def of(self, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
+    def of(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
         """The owners of the names with these numbers; NOBODY for none."""
         return self._of(numbers, _ASKED)
 
@@ -76,7 +76,7 @@ class NameOwners:
         self._owners[:, new_names[names]] = known
         return new_names, new_identities
 
-    def _of(self, numbers: NDArray[np.int32], role: int) -> NDArray[np.int32]:
+    def _of(self, numbers: NDArray[Any], role: int) -> NDArray[np.int32]:
         self._make_room()
         owners: NDArray[np.int32] = self._owners[role][numbers]
         is_unasked = owners == _UNASKED
