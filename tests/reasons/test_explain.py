@@ -233,16 +233,19 @@ def test_verdicts_are_those_of_identify(linear: Model, tmp_path: Path) -> None:
 
 
 def test_what_an_address_is_known_for_is_said() -> None:
+    from apptell.catalogue.rows import App, Domain
     from apptell.catalogue.tables import Tables
     from apptell.reasons.evidence_steps import evidence_steps
-    from apptell.verdicts.identity import Identity
 
-    evidence = Evidence(Catalogue(Tables()))
-    (verdicts,) = identify_flows([flows_of("signal")], hand_made("lengths"))
+    row = Domain("signal.example", "suffix", "app", "chat", None)
+    tables = Tables({"chat": App("chat", "Chat", "messaging")}, {("signal.example", "suffix"): row})
+    evidence, flows = Evidence(Catalogue(tables)), flows_of("signal")
+    (verdicts,) = identify_flows([flows], hand_made("lengths"))
     verdict = next(iter(verdicts))
-    key = (verdict.client_address, verdict.server_address, verdict.server_port)
-    evidence._reached.add(key, Identity("chat", "Chat", "messaging"), 5, 10)
-    steps = evidence_steps(verdict, evidence, 20)
+    evidence.begin(flows)
+    start, minutes = int(flows.numpy("start_ns")[0]), 60 * 1_000_000_000
+    steps = evidence_steps(verdict, evidence, start + 5 * minutes)
     assert [step.kind for step in steps] == ["name", "dns", "address", "range"]
     assert steps[2].words.endswith("to 203.0.113.10 port 443 were those of Chat")
-    assert "earlier flows" not in evidence_steps(verdict, evidence, 4)[2].words.partition("of")[0]
+    early = evidence_steps(verdict, evidence, start)[2]
+    assert "earlier flows" not in early.words.partition("of")[0]

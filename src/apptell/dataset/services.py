@@ -133,7 +133,8 @@ def move_shared(
 
     def is_hit(batch: FlowBatch) -> NDArray[np.bool_]:
         hit = np.array([service in services for service in domains(batch)], dtype=bool)
-        return hit & np.array([app != SYSTEM for app in _apps(batch)], dtype=bool)
+        hit &= np.array([app != SYSTEM for app in _apps(batch)], dtype=bool)
+        return hit
 
     moved = [np.zeros(0, dtype=np.uint64)]
     if services and data.info["late_views"]:
