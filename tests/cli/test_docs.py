@@ -10,7 +10,7 @@ import typer.main
 
 from apptell.cli.app import app
 
-GROUPS = {"dataset", "catalogue", "config"}
+GROUPS = {"dataset", "catalogue", "config", "models"}
 """Sections about several verbs."""
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "cli.md"
 _HEADING = re.compile(r"^#{2,3} apptell (.+)$", re.MULTILINE)

@@ -16,6 +16,7 @@ from apptell.cli import (
     config,
     dataset,
     demo,
+    discover,
     drift,
     evaluate,
     explain,
@@ -24,9 +25,11 @@ from apptell.cli import (
     inspect,
     learn,
     live,
+    models,
     reproduce,
     top,
     train,
+    update,
 )
 from apptell.cli.verb import Verb, group
 
@@ -74,11 +77,14 @@ app.command("inspect", cls=Verb)(inspect.inspect)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(catalogue.app, name="catalogue")
 app.command("train", cls=Verb)(train.train)
+app.command("update", cls=Verb)(update.update)
 app.command("learn", cls=Verb)(learn.learn)
 app.command("evaluate", cls=Verb)(evaluate.evaluate)
 app.command("compare", cls=Verb)(compare.compare)
 app.command("audit", cls=Verb)(audit.audit)
 app.command("drift", cls=Verb)(drift.drift)
+app.add_typer(models.app, name="models")
+app.command("discover", cls=Verb)(discover.discover)
 app.command("live", cls=Verb)(live.live)
 app.command("top", cls=Verb)(top.top)
 app.command("reproduce", cls=Verb)(reproduce.reproduce)

@@ -81,6 +81,13 @@ def live(
     replay: Replay = None,
     speed: Speed = "1x",
     model: ModelFolder = None,
+    model_registry: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR/NAME",
+            help="Use the version of a model that is promoted there (apptell models), and follow it.",
+        ),
+    ] = None,
     evidence: EvidenceText = None,
     catalogue: CatalogueFiles = None,
     threshold: Threshold = None,
@@ -148,6 +155,7 @@ def live(
     """
     from apptell.errors import UsageError
     from apptell.service import LiveOptions, LivePipeline, open_outputs
+    from apptell.service.drift_watch import DriftWatch
     from apptell.service.metrics import Metrics, MetricsServer, parse_address
     from apptell.service.warm_up import settle, warm_up
 
@@ -155,6 +163,9 @@ def live(
     chosen = choose_source(context, given)
     address = None if metrics is None else parse_address(metrics)
     rate = unknown_rate(unknown)
+    version = None
+    if model_registry is not None:
+        model, version = _promoted(model_registry, model)
     deciders = load_deciders(evidence, model, catalogue, around, transport, rate)
     stage = record_stage(context.params, deciders.apps)
     if deciders.context is not None and deciders.context.both_sides:
@@ -172,6 +183,7 @@ def live(
         lists_early=early,
     )
     counts = Metrics()
+    counts.drift = DriftWatch(note)
     stop = threading.Event()
     reloads: list[threading.Thread] = []
     with ExitStack() as stack:
@@ -202,10 +214,19 @@ def live(
         pipeline = LivePipeline(opened, deciders.model, outputs, live_options, counts)
         settle()
         interrupted = _listen(stop, pipeline, model, deciders.model, reloads)
+        if model_registry is not None and version is not None:
+            from apptell.models.model_shelf import ModelShelf
+            from apptell.service.model_follower import ModelFollower
+
+            follower = ModelFollower(ModelShelf(model_registry), version, pipeline, note)
+            stack.enter_context(follower)
+            reloads.append(follower.thread)
         if (
             chosen.interface is not None
         ):  # its packets count from here on, and no kernel has to be compiled
             note(f"listening on {chosen.interface}")
+        counts.drift.start()
+        stack.callback(counts.drift.close)
         try:
             pipeline.run(stop)
         finally:
@@ -214,6 +235,26 @@ def live(
         refuse_losses(outputs)
         if interrupted.is_set():
             raise KeyboardInterrupt
+
+
+def _promoted(registry: Path, model: Path | None) -> tuple[Path, str]:
+    """The folder of the version that is in use, and its name.
+
+    Raises:
+        UsageError: a model is given as well, or no version was promoted.
+    """
+    from apptell.errors import UsageError
+    from apptell.models.model_shelf import ModelShelf
+
+    if model is not None:
+        raise UsageError("--model and --model-registry: give one of them")
+    shelf = ModelShelf(registry)
+    version = shelf.current
+    if version is None:
+        raise UsageError(
+            f"{registry}: no version was promoted: apptell models promote {registry} VERSION"
+        )
+    return shelf.path(version), version
 
 
 def _open_on_verdict(

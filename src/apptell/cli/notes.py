@@ -35,9 +35,10 @@ def note_unknown(model: "Model", rate: float) -> None:
     """Reports what held-out flows say of a rate of unknown verdicts."""
     facts = model.info.get("unknown", {})
     note(
-        f"Flows that look like no app of the model are marked unknown, and so are at most {rate:.1%} of the "
-        f"flows of its apps. This rate was set on {facts.get('flows', 0):,} held-out flows from "
-        f"{facts.get('groups', 0):,} groups. Realised on held-out groups: {_rates(facts.get('realised', {}))}."
+        "Flows that look like no app of the model are marked unknown. For flows of its apps the stated rate "
+        f"is {rate:.1%}; on other networks the real one can differ. It was set on "
+        f"{facts.get('flows', 0):,} held-out flows from {facts.get('groups', 0):,} groups. "
+        f"Realised on held-out groups: {_rates(facts.get('realised', {}))}."
     )
 
 

@@ -42,8 +42,8 @@ UnknownRate = Annotated[
     typer.Option(
         "--unknown",
         metavar="RATE",
-        help="Mark flows that look like none of the model's apps as unknown; at most this share of flows of "
-        "its apps, as in 5%. The model must be trained with --unknown. [default: no flow]",
+        help="Mark flows that look like none of the model's apps as unknown; the stated share of flows of its "
+        "apps, as in 5%. The model must be trained with --unknown. [default: no flow]",
     ),
 ]
 Form = Annotated[

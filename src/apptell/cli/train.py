@@ -88,6 +88,14 @@ def train(
             "times longer.",
         ),
     ] = False,
+    keep_rows: Annotated[
+        bool,
+        typer.Option(
+            "--keep-rows",
+            help="Keep the encoded flows in the model's folder, so that apptell update can train it again. "
+            "They hold no payload, address or name of a capture.",
+        ),
+    ] = False,
     level: Level = None,
     system: System = None,
     as_json: Json = False,
@@ -123,6 +131,7 @@ def train(
             views=views,
             precision=precision,
             unknown=unknown,
+            keep_rows=keep_rows,
             level=level or "app",
             system=system or "other",
             progress=show,

@@ -27,7 +27,7 @@ from apptell.learning.model_card import model_card
 from apptell.learning.model_training import train_model
 from apptell.learning.registry import recipe_names, recipe_of
 from apptell.learning.task import Task
-from apptell.models import Model, check_target, read_model, read_unknown, write_model
+from apptell.models import Model, check_target, read_model, read_rows, read_unknown, write_model
 from apptell.verdicts import choose_threshold
 from apptell.verdicts.calibration import FLOOR
 
@@ -65,6 +65,8 @@ class TrainedModel:
     """The ONNX model."""
     unknown: bytes | None = field(default=None, repr=False)
     """What recognises flows of unlearned apps; None where it was not asked for."""
+    rows: bytes | None = field(default=None, repr=False)
+    """What the model learned from, for updates; None where it was not asked for."""
 
     @property
     def is_interrupted(self) -> bool:
@@ -83,7 +85,9 @@ class TrainedModel:
         """
         info = self.model.info
         card = model_card(info, recipe_of(info["name"]).description)
-        write_model(folder, self.weights, info, card, replace=replace, unknown=self.unknown)
+        write_model(
+            folder, self.weights, info, card, replace=replace, unknown=self.unknown, rows=self.rows
+        )
         if len(self.split.test):
             save_split(self.split, self.flows.flows, Path(folder) / SPLIT_FILE)
 
@@ -106,6 +110,7 @@ def train(
     views: str | None = None,
     precision: float | Sequence[float] | None = None,
     unknown: bool = False,
+    keep_rows: bool = False,
     level: str = "app",
     system: str = "other",
     progress: Callable[[float, str], None] | None = None,
@@ -136,6 +141,8 @@ def train(
             be promised.
         unknown: also learn to recognise flows of apps that are not in the dataset, which takes some ten more
             trainings on parts of the flows.
+        keep_rows: also keep the encoded flows in the folder, so that the model can be updated; they hold no
+            payload, address or name of a capture.
         level: ``app`` or ``activity``.
         system: the class of the phone's own traffic: ``other``, ``system``, or ``drop`` to leave it out.
         progress: called with the share done, 0 to 1, and a description.
@@ -207,6 +214,7 @@ def train(
             replace=replace,
             progress=None if progress is None else _by_epoch(progress),
             unknown=unknown,
+            keep_rows=keep_rows,
             show=progress,
             extra_info={
                 "calibration": None
@@ -231,6 +239,7 @@ def train(
             promise,
             read_model(folder)[1],
             read_unknown(folder, trained.info),
+            read_rows(folder, trained.info),
         )
         done.save(folder, replace=True)
     return done

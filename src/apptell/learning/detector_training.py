@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.errors import DatasetError
+from apptell.learning.model_fitting import fit
 from apptell.learning.registry import recipe_of
 from apptell.models.nearest_tokens import MOST_REFERENCES, NearestTokens
 from apptell.models.unknown_detector import (
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.learning.labelled_inputs import LabelledInputs
-    from apptell.learning.registry import Trainable
     from apptell.learning.task import Task
 
 N_FOLDS: Final = 5
@@ -201,15 +201,6 @@ def _left_out(n_classes: int, n_folds: int, seed: int) -> list[NDArray[np.int64]
     return [sets[number % len(sets)] for number in range(n_folds)]
 
 
-def _fitted(task: Task, flows: LabelledInputs) -> Trainable:
-    learner = task.learner()
-    if task.is_grouped:
-        learner.fit(flows.inputs, flows.apps, groups=flows.groups)
-    else:
-        learner.fit(flows.inputs, flows.apps)
-    return learner
-
-
 def _hold(
     task: Task,
     flows: LabelledInputs,
@@ -223,7 +214,7 @@ def _hold(
     present = np.unique(part.apps)
     if len(present) < 2:
         return None
-    learner = _fitted(task, part)
+    learner = fit(task.learner(), task, part)
     description = describe(part, np.searchsorted(present, part.apps), len(present), task)
     p = np.asarray(learner.predict_proba(others.inputs), dtype=np.float32)
     if calibration:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
-from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from apptell.dataset.groups import origins
 from apptell.dataset.selection import Selection
-from apptell.encoding import complete_options, encoding_of
-from apptell.encoding.lengths import lengths
+from apptell.encoding import encoding_of
 from apptell.errors import DatasetError, UsageError
-from apptell.flows.schema import DECISION_SEGMENTS, MAX_SEGMENT_BYTES
+from apptell.flows.schema import MAX_SEGMENT_BYTES
 from apptell.learning.app_reasons import app_reasons
-from apptell.learning.model_card import model_card
+from apptell.learning.model_fitting import fit_and_write, labelled_inputs
 from apptell.learning.registry import recipe_of
 from apptell.learning.task import Task
-from apptell.models import Model, check_target, load_model, write_model
+from apptell.models import Model, check_target
 from apptell.models.model_folder import MOST_JA4, TRANSPORTS
-from apptell.models.unknown_detector import N_LENGTHS
-from apptell.verdicts.context import times_of
+from apptell.models.training_rows import holds_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch
-    from apptell.learning.detector_training import FittedDetector
     from apptell.learning.progress import Progress
+    from apptell.learning.registry import Trainable
 
 MIN_PAYLOAD_PACKETS: Final = 2
 """Flows with fewer payload packets are removed (Section 3.1)."""
@@ -58,6 +51,7 @@ def train_model(
     device: str = "auto",
     threshold: float | None = None,
     unknown: bool = False,
+    keep_rows: bool = False,
     out: str | Path,
     replace: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -84,6 +78,7 @@ def train_model(
         threshold: confidence below which the model declines; None leaves the choice to the user of the model.
         unknown: also learn to recognise flows of apps that are not among these, which takes some ten more
             trainings on parts of the flows.
+        keep_rows: also keep the encoded flows in the folder, so that the model can be updated.
         out: the folder.
         replace: whether an existing model may be replaced.
         progress: called about twice a second by models that learn in passes.
@@ -107,90 +102,40 @@ def train_model(
         raise UsageError(f"threshold is {threshold}, not between 0 and 1")
     if epochs < 1:
         raise UsageError(f"epochs is {epochs}, not 1 or more")
+    if keep_rows and holds_payload(recipe.inputs):
+        raise UsageError(f"model {model} learns from payload bytes, which are not kept as rows")
     chosen, apps = _usable(Selection.of(flows), labels)
     task = Task(model, epochs, seed, device, ports, packets, names, hyperparameters)
     learner = task.learner(progress)
-    inputs = task.encode(chosen, views=True)
-    if recipe.grouped:
-        learner.fit(inputs, apps, groups=origins(chosen.flows))
-    else:
-        learner.fit(inputs, apps)
-    recogniser = None
-    if unknown:
-        recogniser = _detector(task, inputs, apps, chosen, extra.get("calibration"), show)
-    info = {
-        "name": recipe.name,
-        "apps": [str(app) for app in learner.classes_],
-        "inputs": recipe.inputs,
-        "encoding": encoding_of(recipe.inputs).version,
-        "options": complete_options(recipe.inputs, task.options),
-        "threshold": threshold,
-        "calibration": None,
-        "seed": seed,
-        "metrics": {},
-        "versions": {name: version(name) for name in ("apptell", "numpy", *recipe.libraries)},
-        "created": _now(),
-        "training": {"hyperparameters": recipe.complete(hyperparameters), **recipe.report(learner)},
-        "learned": {
-            "transports": _transports(chosen),
-            "names": task.options.get("names"),
-            "ja4": _fingerprints(chosen),
-            "cut_share": _cut_share(chosen) if encoding_of(recipe.inputs).reads_payload else None,
-        },
-        **extra,
+    labelled = labelled_inputs(task, chosen, apps, describes=unknown or keep_rows)
+
+    def tells(fitted: Trainable, options: dict[str, Any]) -> Any:
+        return app_reasons(fitted, labelled.inputs, apps, chosen, options)
+
+    return fit_and_write(
+        learner,
+        task,
+        labelled,
+        facts_of(task, chosen),
+        tells=tells if recipe.inputs == "structure" else None,
+        out=out,
+        threshold=threshold,
+        unknown=unknown,
+        keep_rows=keep_rows,
+        replace=replace,
+        show=show,
+        extra=extra,
+    )
+
+
+def facts_of(task: Task, chosen: Selection) -> dict[str, Any]:
+    """What ``model.json`` says of the flows that are learned from."""
+    return {
+        "transports": _transports(chosen),
+        "names": task.options.get("names"),
+        "ja4": _fingerprints(chosen),
+        "cut_share": _cut_share(chosen) if encoding_of(task.inputs).reads_payload else None,
     }
-    info["data"] = {
-        "hash": _hash(inputs, apps),
-        "flows": len(apps),
-        "per_app": dict(sorted(Counter(apps.tolist()).items())),
-        **extra.get("data", {}),
-    }
-    if recipe.inputs == "structure":
-        reasons = app_reasons(learner, inputs, apps, chosen, info["options"])
-        if reasons is not None:
-            info["tells"] = reasons
-    if recipe.balanced:
-        info["prior"] = {app: 1 / len(info["apps"]) for app in info["apps"]}
-    content = None
-    if recogniser is not None:
-        content = recogniser.detector.to_bytes()
-        info["unknown"] = {"sha256": hashlib.sha256(content).hexdigest(), **recogniser.facts}
-    card = model_card(info, recipe.description)
-    write_model(out, learner.to_onnx(), info, card, replace=replace, unknown=content)
-    return load_model(out)
-
-
-def _detector(
-    task: Task,
-    inputs: NDArray[Any],
-    apps: NDArray[np.str_],
-    chosen: Selection,
-    calibration: Mapping[str, Any] | None,
-    show: Callable[[float, str], None] | None,
-) -> FittedDetector:
-    """Learns to recognise flows of unlearned apps.
-
-    Args:
-        task: the model.
-        inputs: what it learned from, with its views.
-        apps: of each flow.
-        chosen: the flows.
-        calibration: of the model's probabilities.
-        show: called before each training.
-    """
-    from apptell.learning.detector_training import fit_detector
-    from apptell.learning.labelled_inputs import LabelledInputs
-
-    seen = complete_options(task.inputs, task.options).get("packets", DECISION_SEGMENTS)
-    packets = min(N_LENGTHS, int(seen))
-    sizes = chosen.gather(lambda batch: lengths(batch, packets=packets), ("core", "segments"))
-    groups = origins(chosen.flows)
-    client = chosen.flows.column("client_address").to_pylist()
-    whose = zip(chosen.flows.column("capture").to_pylist(), client, groups, strict=True)
-    clients = np.array([g if a is None else f"{c} {a}" for c, a, g in whose], dtype=np.str_)
-    times = times_of(chosen.flows)
-    labelled = LabelledInputs(inputs, apps, sizes, groups, clients, times)
-    return fit_detector(task, labelled, calibration, show=show)
 
 
 def _fingerprints(chosen: Selection) -> list[str]:
@@ -236,17 +181,3 @@ def _cut_share(chosen: Selection) -> float:
 
     cut, whole = chosen.gather(counts, ("core", "segments")).sum(axis=0).tolist()
     return float(round(cut / max(whole, 1), 4))
-
-
-def _hash(inputs: NDArray[Any], apps: NDArray[np.str_]) -> str:
-    """The hash of the training data, independent of its files."""
-    digest = hashlib.sha256(np.ascontiguousarray(inputs).data)
-    digest.update("\n".join(apps.tolist()).encode())
-    return digest.hexdigest()[:16]
-
-
-def _now() -> str:
-    """The time, or SOURCE_DATE_EPOCH where a build must be reproducible; ISO 8601, UTC."""
-    epoch = os.environ.get("SOURCE_DATE_EPOCH")
-    now = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,13 @@
 """Reads model folders and computes probabilities of flows, without a training framework."""
 
 from apptell.models.model import DEFAULT_MODEL, Model, load_model
-from apptell.models.model_folder import check_target, read_model, read_unknown, write_model
+from apptell.models.model_folder import (
+    check_target,
+    read_model,
+    read_rows,
+    read_unknown,
+    write_model,
+)
 from apptell.models.session import end_runs_by
 
 __all__ = [
@@ -11,6 +17,7 @@ __all__ = [
     "end_runs_by",
     "load_model",
     "read_model",
+    "read_rows",
     "read_unknown",
     "write_model",
 ]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apptell.errors import ModelError, OutputError
 from apptell.files import new_folder
+from apptell.models.training_rows import LARGEST_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +25,9 @@ FORMAT: Final = 1
 """Version of the folder's form."""
 UNKNOWN_FILE: Final = "unknown.npz"
 """What recognises flows of apps that the model did not learn, where it was trained to."""
-FILES: Final = ("model.json", "model.onnx", "README.md", "split.jsonl", UNKNOWN_FILE)
+ROWS_FILE: Final = "rows.zip"
+"""What the model learned from, where that is kept (``training_rows``)."""
+FILES: Final = ("model.json", "model.onnx", "README.md", "split.jsonl", UNKNOWN_FILE, ROWS_FILE)
 """Everything that a model's folder holds; ``split.jsonl`` where it was measured on a part of its dataset."""
 
 TRANSPORTS: Final = {"tcp": 6, "udp": 17}
@@ -98,6 +101,7 @@ def write_model(
     *,
     replace: bool = False,
     unknown: bytes | None = None,
+    rows: bytes | None = None,
 ) -> None:
     """Writes a model folder, whole or not at all.
 
@@ -108,6 +112,7 @@ def write_model(
         card: the content of ``README.md``.
         replace: whether an existing model may be replaced; it is unchanged if writing fails.
         unknown: the content of ``unknown.npz``, whose hash ``info["unknown"]`` has; None where there is none.
+        rows: the content of ``rows.zip``, whose hash ``info["rows"]`` has; None where none are kept.
 
     Raises:
         ModelError: ``info`` is incomplete.
@@ -130,6 +135,8 @@ def write_model(
         (fresh / "README.md").write_text(card, encoding="utf-8")
         if unknown is not None:
             (fresh / UNKNOWN_FILE).write_bytes(unknown)
+        if rows is not None:
+            (fresh / ROWS_FILE).write_bytes(rows)
 
 
 def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
@@ -171,11 +178,31 @@ def read_unknown(path: str | Path, info: Mapping[str, Any]) -> bytes | None:
     Raises:
         ModelError: the file is missing, or another one than ``model.json`` names.
     """
-    if "unknown" not in info:
+    return _read_named(path, info, "unknown", UNKNOWN_FILE, _LARGEST_UNKNOWN)
+
+
+def read_rows(path: str | Path, info: Mapping[str, Any]) -> bytes | None:
+    """The content of ``rows.zip``; None where the model was trained without keeping rows.
+
+    Args:
+        path: the model's folder.
+        info: the checked content of its ``model.json``.
+
+    Raises:
+        ModelError: the file is missing, or another one than ``model.json`` names.
+    """
+    return _read_named(path, info, "rows", ROWS_FILE, LARGEST_FILE)
+
+
+def _read_named(
+    path: str | Path, info: Mapping[str, Any], key: str, name: str, largest: int
+) -> bytes | None:
+    """A file whose hash ``model.json`` has under a key; None where it has none."""
+    if key not in info:
         return None
-    place = Path(path) / UNKNOWN_FILE
-    content = _read(place, _LARGEST_UNKNOWN)
-    if hashlib.sha256(content).hexdigest() != info["unknown"]["sha256"]:
+    place = Path(path) / name
+    content = _read(place, largest)
+    if hashlib.sha256(content).hexdigest() != info[key]["sha256"]:
         raise ModelError(f"{place}: its SHA-256 is not the one in model.json")
     return content
 
@@ -231,9 +258,13 @@ def _check(info: Any, place: Path) -> None:
     if threshold is not None and not 0 <= threshold <= 1:
         raise ModelError(f"{place}: 'threshold' is {threshold!r}, not between 0 and 1")
     _check_learned(info.get("learned", {}), place)
-    unknown = info.get("unknown", {"sha256": ""})
-    if not isinstance(unknown, dict) or not isinstance(unknown.get("sha256"), str):
-        raise ModelError(f"{place}: 'unknown' has no hash of {UNKNOWN_FILE}")
+    for key, name in (("unknown", UNKNOWN_FILE), ("rows", ROWS_FILE)):
+        about = info.get(key, {"sha256": ""})
+        if not isinstance(about, dict) or not isinstance(about.get("sha256"), str):
+            raise ModelError(f"{place}: {key!r} has no hash of {name}")
+    lineage = info.get("lineage", [])
+    if not isinstance(lineage, list) or not all(isinstance(each, dict) for each in lineage):
+        raise ModelError(f"{place}: 'lineage' is not a list of objects")
     _check_shares("prior", info.get("prior"), apps, place)
     _check_shares("per_app", info["data"].get("per_app"), apps, place)
     calibration = info["calibration"]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from apptell.models import Model
     from apptell.service.outputs import QueuedOutput
+    from apptell.service.shadow import Shadow
     from apptell.service.sources import PacketSource
     from apptell.service.work import Work
     from apptell.verdicts import ContextOptions, Evidence
@@ -127,6 +128,8 @@ class LivePipeline:
         ]
         self._ending: Ending | None = None
         self._unreported = 0
+        self._shadow: Shadow | None = None
+        self._drift = self.metrics.drift
         if model is not None:
             self.replace_model(model)
 
@@ -141,6 +144,12 @@ class LivePipeline:
         for path in self._paths:
             path.decide_at(model.decision_packets)
         self.metrics.set_model(f"{model.name}@{model.hash}")
+        if self._drift is not None:
+            self._drift.watch(model)
+
+    def shadow(self, shadow: Shadow | None) -> None:
+        """Compares a challenger with the model from now on; None for none. The caller closes the one before."""
+        self._shadow = self.metrics.shadow = shadow
 
     def open_totals(self) -> NDArray[Any]:
         """The totals of open flows at the last call, as ``FlowTable.open_totals`` returns them."""
@@ -238,8 +247,13 @@ class LivePipeline:
                     if time.monotonic() > self._ending.tell_s:
                         self._unreported += sum(len(w.flows) for w in works if w.kind == ENDED)
                         continue
+                shadow, model = self._shadow, decisions.model
+                if shadow is not None and model is not None and not is_late:
+                    shadow.add(works, model)
                 for records in self._records(works, is_late=is_late):
                     self.metrics.count(records)
+                    if self._drift is not None:
+                        self._drift.add(records)
                     selected = options.stage(records)
                     for output in self._outputs:
                         output.put(selected)

@@ -19,8 +19,13 @@ from apptell.errors import OutputError, UsageError
 from apptell.records.schema import VERDICT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pyarrow as pa
     from numpy.typing import ArrayLike
+
+    from apptell.service.drift_watch import DriftWatch
+    from apptell.service.shadow import Shadow
 
 _BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _SHARES: Final = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.99, 1.0)
@@ -78,6 +83,10 @@ class Metrics:
         self.delay = Histogram(_BUCKETS_S)
         self.confidence = Histogram(_SHARES)
         self.verdicts: Counter[tuple[str, str]] = Counter()
+        self.shadow: Shadow | None = None
+        """What compares a challenger with the model; None for no challenger."""
+        self.drift: DriftWatch | None = None
+        """What compares verdicts with those on held-out flows; None where nobody asks."""
         self._model = ""
 
     def set_model(self, name: str) -> None:
@@ -159,7 +168,35 @@ class Metrics:
         name, _, digest = self._model.rpartition("@")
         sample = f'apptell_model_info{{name="{_escaped(name)}",hash="{_escaped(digest)}"}} 1'
         metric("apptell_model_info", "gauge", "The model in use.", sample)
+        self._shadow_text(metric)
+        for name, words, samples in [] if self.drift is None else self.drift.metric_lines(_escaped):
+            metric(name, "gauge", words, *samples)
         return "\n".join(lines) + "\n"
+
+    def _shadow_text(self, metric: Callable[..., None]) -> None:
+        """The counters of a challenger."""
+        if self.shadow is None:
+            return
+        name, _, digest = self.shadow.name.rpartition("@")
+        sample = f'apptell_challenger_info{{name="{_escaped(name)}",hash="{_escaped(digest)}"}} 1'
+        metric("apptell_challenger_info", "gauge", "The model in the shadow.", sample)
+        counts = self.shadow.counts
+        full = "apptell_shadow_flows_total"
+        fates = (
+            ("same", counts.agreed),
+            ("other", counts.flows - counts.agreed),
+            ("skipped", counts.skipped),
+        )
+        samples = (f'{full}{{verdict="{fate}"}} {n}' for fate, n in fates)
+        metric(full, "counter", "Flows that both models were asked about.", *samples)
+        full = "apptell_shadow_named_total"
+        metric(
+            full, "counter", "Of these, flows that their names identify.", f"{full} {counts.named}"
+        )
+        full = "apptell_shadow_right_total"
+        rights = (("champion", counts.champion_right), ("challenger", counts.challenger_right))
+        samples = (f'{full}{{model="{which}"}} {n}' for which, n in rights)
+        metric(full, "counter", "Named flows that a model gives to the named app.", *samples)
 
 
 def _escaped(label: str) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TEMPERATURE: Final = 1.5
 """Softens probabilities before flows are weighed by their windows: confident errors would decide them."""
 WINDOW: Final = ContextOptions(30.0, both_sides=True)
-_NEEDED: Final = (
+NEEDED: Final = (
     "best_guess",
     "confidence",
     "runner_up",
@@ -36,6 +36,7 @@ _NEEDED: Final = (
     "capture",
     "client_address",
 )
+"""Columns of verdicts and records that observations are made of, beside the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,13 +170,13 @@ def _columns(batch: pa.RecordBatch | pa.Table) -> pa.Table:
     """The columns that are needed, under the same names in verdicts and records."""
     table = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
     names = set(table.column_names)
-    if missing := sorted(set(_NEEDED) - names):
+    if missing := sorted(set(NEEDED) - names):
         raise KeyError(missing[0])
     time = (
         table["start_ns"] if "start_ns" in names else table["time"].cast(pa.timestamp("ns", "UTC"))
     )
     columns: dict[str, Any] = {}
-    for name in _NEEDED:
+    for name in NEEDED:
         kind = pa.float64() if name.endswith("confidence") or name == "p_unknown" else pa.string()
         columns[name] = table[name].cast(kind)
     return pa.table({**columns, "time_ns": time.cast(pa.int64())})

@@ -47,7 +47,7 @@ def observe(sources: Sequence[str], model: Model) -> Observations:
     if len(are_records) != 1:
         raise UsageError("give captures or files of records (.parquet, .jsonl), not both")
     if are_records == {True}:
-        tables = [_read_records(Path(source)) for source in sources]
+        tables = [read_records(Path(source)) for source in sources]
         try:
             return Observations.of_records(tables, model.apps)
         except (KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -88,11 +88,19 @@ def _named(flows: FlowBatch, names: Evidence) -> pa.ChunkedArray:
     return pa.chunked_array(parts, pa.string())
 
 
-def _read_records(path: Path) -> pa.Table:
+def read_records(path: Path) -> pa.Table:
+    """Reads a file of records; of live records, the verdicts without the ends of the same flows.
+
+    Raises:
+        CaptureError: it cannot be read as such.
+    """
     try:
         read = pa.parquet.read_table if path.suffix == ".parquet" else pa.json.read_json
         with path.open("rb") as stream:  # Arrow takes no path that is not UTF-8
-            return read(stream)
+            table = read(stream)
     except (OSError, pa.ArrowInvalid) as error:
         first = (str(error).splitlines() or [""])[0]
         raise CaptureError(f"{path}: cannot be read as records: {first}") from error
+    if "event" in table.column_names:
+        table = table.filter(pc.not_equal(table["event"].cast(pa.string()), "end"))
+    return table
