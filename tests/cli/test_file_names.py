@@ -175,3 +175,16 @@ def test_groups_of_the_command_line_and_paths_in_reports_are_shown_like_those_of
     assert info["groups"][r"net\xff"] == {r"\xff": 40}
     shown = json.loads(run("dataset", "validate", place).stdout)["dataset"]
     assert shown.endswith(r"od\xffd\xe9")
+
+
+@pytest.mark.parametrize("verb", [["identify"], ["flows"], ["catalogue", "check"]], ids=" ".join)
+def test_a_capture_is_not_replaced_by_what_is_read_from_it(
+    capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str]
+) -> None:
+    place = tmp_path / "phone.pcap"
+    place.write_bytes(capture.read_bytes())
+    (tmp_path / "link.pcap").symlink_to(place)
+    for given in (place, tmp_path / "link.pcap"):
+        found, said = run_here(monkeypatch, *verb, given, "--format", "jsonl", "-o", place)
+        assert (found, "is the capture itself" in said) == (2, True), said
+    assert place.read_bytes() == capture.read_bytes()

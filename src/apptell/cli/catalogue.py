@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apptell.cli.outputs import refuse_capture
 from apptell.cli.screen import note, on_terminal, report
 from apptell.cli.shared_options import (
     Captures,
@@ -111,6 +112,7 @@ def check(
         Column("most frequent name", 0, lambda row: str(row["example"])),
     ]
     chosen = choose_form(form, output, terminal=on_terminal())
+    refuse_capture("--output", output, captures)
     tally = Coverage(Catalogue.load(catalogue or ()))
     options = flow_options("clean", ("core", "names"), transport, max_flows=max_flows)
     with (

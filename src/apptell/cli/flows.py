@@ -6,6 +6,7 @@ import typer
 
 from apptell.cli.filter_options import Local, OfClient, OfServer
 from apptell.cli.notes import note_evicted, refuse_no_flows
+from apptell.cli.outputs import refuse_capture
 from apptell.cli.screen import note, on_terminal, until_interrupted
 from apptell.cli.shared_options import (
     ActiveTimeout,
@@ -76,6 +77,7 @@ def flows(
         local=local,
     )
     chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
+    refuse_capture("--output", output, captures)
     if chosen.has_own_fields:
         groups = tuple(dict.fromkeys(("core", *groups)))
     order = "time" if "core" in groups and not follow else None

@@ -25,7 +25,7 @@ from apptell.cli.filter_options import (
     record_stage,
 )
 from apptell.cli.notes import note_evicted, note_other_lengths, refuse_no_flows
-from apptell.cli.outputs import Out, out_places, write_all
+from apptell.cli.outputs import Out, out_places, refuse_capture, write_all
 from apptell.cli.screen import note, on_terminal, until_interrupted
 from apptell.cli.shared_options import (
     VERDICT_GROUPS,
@@ -143,6 +143,7 @@ def identify(
     from apptell.verdicts import check_threshold
 
     chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
+    refuse_capture("--output", output, captures)
     check_threshold(threshold)
     rate = unknown_rate(unknown)
     deciders = load_deciders(evidence, model, catalogue, context, transport, rate)
@@ -313,8 +314,7 @@ def _check_extract(extract: Path | None, captures: list[str], *, is_possible: bo
     for capture in captures:
         if not Path(capture).exists():
             raise UsageError(f"--extract reads captures twice: {capture} is not a file or a folder")
-        if extract.exists() and Path(capture).is_file() and extract.samefile(capture):
-            raise UsageError(f"--extract: {extract} is the capture itself")
+    refuse_capture("--extract", extract, captures)
 
 
 def _around(deciders: "Deciders", *, follow: bool) -> "WholeContext | None":

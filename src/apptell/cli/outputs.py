@@ -1,5 +1,6 @@
 """The outputs of ``--out FORM:PLACE``, and reports of what they lost."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -28,6 +29,24 @@ def out_places(out: "Sequence[str] | None", *, raw_csv: bool) -> list[str]:
     """The requested outputs, in the form that ``open_outputs`` takes; default: standard output."""
     wanted = out or ["jsonl:-"]
     return [f"raw-{text}" if raw_csv and text.startswith("csv:") else text for text in wanted]
+
+
+def refuse_capture(option: str, path: Path | None, captures: "Iterable[str]") -> None:
+    """Refuses a file to write that is one of the captures: they would be replaced.
+
+    Raises:
+        UsageError: it is.
+    """
+    from apptell.errors import UsageError
+
+    for capture in captures:
+        if (
+            path is not None
+            and path.is_file()
+            and Path(capture).is_file()
+            and path.samefile(capture)
+        ):
+            raise UsageError(f"{option}: {path} is the capture itself")
 
 
 def write_all(records: "Iterable[pa.RecordBatch]", wanted: "Sequence[str]") -> None:
