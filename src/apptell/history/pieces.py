@@ -1,0 +1,72 @@
+"""Puts an overview's SQL together from records and from kept sums."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from apptell.history.flow_sums import SUM_NAMES, SUMS, Steps, overview_sql
+from apptell.history.hourly_sums import HOUR_NS
+from apptell.history.questions import ENDED, relation
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from apptell.history.questions import Question
+    from apptell.history.record_files import RecordFile
+
+_NONE: Final = (
+    "SELECT 0 AS step, CAST(NULL AS VARCHAR) AS key, CAST(NULL AS VARCHAR) AS label, "
+    + ", ".join(f"CAST(0 AS BIGINT) AS {name}" for name in SUM_NAMES)
+    + " WHERE false"
+)
+
+
+class Pieces:
+    """The sources of an overview, which add up.
+
+    Args:
+        key: SQL of the grouping.
+        steps: of time.
+        by: name of the grouping.
+    """
+
+    def __init__(self, key: str, steps: Steps, by: str) -> None:
+        self._key, self._steps, self._by = key, steps, by
+        self._parts: list[str] = []
+        self._values: list[Any] = []
+
+    def add_records(self, files: Sequence[RecordFile], question: Question) -> None:
+        """Adds the flows of some files that a question means."""
+        if not files:
+            return
+        columns = frozenset[str]().union(*(file.columns for file in files))
+        where, values = question.where()
+        label = "any_value(app_name)" if self._by == "app" else "CAST(NULL AS VARCHAR)"
+        self._parts.append(
+            f"SELECT {self._steps.sql()} AS step, {self._key} AS key, {label} AS label, {SUMS} "
+            f"FROM ({relation(columns)}) WHERE {ENDED} AND {where} GROUP BY ALL"
+        )
+        self._values += [[str(file.path) for file in files], *values]
+
+    def add_sums(self, paths: Sequence[Path], question: Question) -> None:
+        """Adds kept sums of the whole hours of a question."""
+        terms, values = ["grouping = ?"], [self._by]
+        for limit, sign in ((question.from_ns, ">="), (question.to_ns, "<")):
+            if limit is not None:
+                terms.append(f"hour {sign} ?")
+                values.append(limit // HOUR_NS)  # type: ignore[arg-type]
+        step = self._steps.sql(f"hour * {HOUR_NS}")
+        sums = ", ".join(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in SUM_NAMES)
+        self._parts.append(
+            f"SELECT {step} AS step, key, any_value(label) AS label, {sums} FROM read_parquet(?) "
+            f"WHERE {' AND '.join(terms)} GROUP BY ALL"
+        )
+        self._values += [[str(path) for path in paths], *values]
+
+    def whole(self, n_series: int, n_groups: int) -> tuple[str, list[Any]]:
+        """The SQL of the overview, and its parameters."""
+        return (
+            overview_sql(" UNION ALL ".join(self._parts) or _NONE, n_series, n_groups),
+            self._values,
+        )
