@@ -27,6 +27,7 @@ from apptell.cli import (
     live,
     models,
     reproduce,
+    serve,
     top,
     train,
     update,
@@ -87,6 +88,7 @@ app.add_typer(models.app, name="models")
 app.command("discover", cls=Verb)(discover.discover)
 app.command("live", cls=Verb)(live.live)
 app.command("top", cls=Verb)(top.top)
+app.command("serve", cls=Verb)(serve.serve)
 app.command("reproduce", cls=Verb)(reproduce.reproduce)
 app.add_typer(config.app, name="config")
 app.command("demo", cls=Verb)(demo.demo)

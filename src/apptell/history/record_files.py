@@ -5,6 +5,7 @@ A file that is damaged, that is a link, or that does not hold records is left ou
 
 from __future__ import annotations
 
+import json
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 GLOB_CHARACTERS: Final = frozenset("*?[")
 """Characters that DuckDB would expand in the name of a file."""
+MERGED_FROM: Final = b"apptell.merged_from"
+"""In the metadata of a merged file: the names of the files whose records it has, as JSON."""
 _MOST_FILES: Final = 20_000
 _REQUIRED: Final = ("time", "bytes_to_server", "bytes_to_client", "client_address")
 _Stamp = tuple[int, int, int]
@@ -41,6 +44,8 @@ class RecordFile:
     modified_ns: int
     columns: frozenset[str]
     """Columns of ``LIVE_RECORD`` that it has."""
+    merged_from: tuple[str, ...] = ()
+    """Names of the files whose records it has as well."""
 
     def overlaps(self, from_ns: int | None, to_ns: int | None) -> bool:
         """Whether it may hold flows that began at ``from_ns`` or later and before ``to_ns``."""
@@ -108,8 +113,33 @@ class RecordFolder:
         self._known = known
         found = [each for _, each in known.values()]
         files = [each for each in found if isinstance(each, RecordFile)]
+        merged = _merged(files)
+        files = [file for file in files if file.path.name not in merged]
         files.sort(key=lambda file: (file.first_ns or 0, file.path.name))
         return files, [each for each in found if isinstance(each, Unreadable)]
+
+    def superseded(self) -> list[Path]:
+        """Files whose records stand in a merged file too, and which are not read any more."""
+        self.scan()
+        found = [each for _, each in self._known.values()]
+        files = [each for each in found if isinstance(each, RecordFile)]
+        merged = _merged(files)
+        return [file.path for file in files if file.path.name in merged]
+
+
+def is_own_name(name: str) -> bool:
+    """Whether apptell gave a file its name."""
+    return name.startswith("apptell-") and name.endswith(".parquet")
+
+
+def _merged(files: Iterable[RecordFile]) -> set[str]:
+    """Names of files whose records stand in a merged file."""
+    return {
+        name
+        for file in files
+        for name in file.merged_from
+        if is_own_name(name) and name != file.path.name
+    }
 
 
 def _read(path: Path, status: Any) -> RecordFile | Unreadable:
@@ -128,9 +158,21 @@ def _read(path: Path, status: Any) -> RecordFile | Unreadable:
             first, last = _times(file.metadata, file.schema_arrow)
             columns = frozenset(LIVE_RECORD.names).intersection(file.schema_arrow.names)
             n_records = file.metadata.num_rows
-    except (pa.ArrowException, OSError, ValueError) as error:
+            merged = _names((file.schema_arrow.metadata or {}).get(MERGED_FROM))
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
         return Unreadable(name, " ".join(str(error).split())[:200])
-    return RecordFile(path, n_records, first, last, status.st_size, status.st_mtime_ns, columns)
+    return RecordFile(
+        path, n_records, first, last, status.st_size, status.st_mtime_ns, columns, merged
+    )
+
+
+def _names(text: bytes | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise ValueError("its list of merged files is not a list of names")
+    return tuple(found)
 
 
 def _misfit(schema: pa.Schema) -> str:

@@ -189,17 +189,16 @@ class RecordHistory:
         Raises:
             OutputError: the folder cannot be written, or a file cannot be read.
         """
-        made = 0
-        for file in self.sums.missing(self.folder.scan()[0]):
-            source = f"SELECT * FROM ({relation(file.columns)}) WHERE {ENDED}"
-            sql = f"WITH records AS ({source}) {sums_sql('records')}"
-            # each mention of records reads the file, so only one parameter is needed
-            self.sums.write(
-                file, self._run(Question(), lambda _, f=file, s=sql: (s, [[str(f.path)]]))
-            )
-            made += 1
+        missing = self.sums.missing(self.folder.scan()[0])
+        for file in missing:
+            self.sums.write(file, self._sums_of(file))
         self.sums.prune(self.folder.scan()[0])
-        return made
+        return len(missing)
+
+    def _sums_of(self, file: RecordFile) -> pa.Table:
+        records = f"SELECT * FROM ({relation(file.columns)}) WHERE {ENDED}"
+        asked = (f"WITH records AS ({records}) {sums_sql('records')}", [[str(file.path)]])
+        return self._run(Question(), lambda _: asked)
 
     def _files(self, question: Question) -> list[RecordFile]:
         files, _ = self.folder.scan()

@@ -1,0 +1,203 @@
+"""Makes the screenshots of ``apptell serve`` in docs/img, from made-up records, with Chromium.
+
+    make pictures
+
+The records are those of a made-up household: devices, apps of the catalogue, and a day's rhythm. No traffic
+of anyone is in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from apptell.records.schema import END, LIVE_RECORD, VERDICT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+WIDTH, HEIGHT = 1240, 860
+APPS = (
+    # app, name, category, server name, share of flows, bytes of a flow (log10)
+    ("youtube", "YouTube", "video", "rr3---sn-4g5e6nez.googlevideo.com", 9, 6.6),
+    ("netflix", "Netflix", "video", "ipv4-c012-fra001-ix.1.oca.nflxvideo.net", 4, 6.7),
+    ("whatsapp", "WhatsApp", "messaging", "mmg.whatsapp.net", 14, 4.9),
+    ("instagram", "Instagram", "social", "scontent.cdninstagram.com", 13, 5.8),
+    ("spotify", "Spotify", "music", "audio-fa.scdn.co", 8, 5.9),
+    ("signal", "Signal", "messaging", "chat.signal.org", 9, 4.6),
+    ("zoom", "Zoom", "conferencing", "us04web.zoom.us", 3, 6.3),
+    ("telegram", "Telegram", "messaging", "web.telegram.org", 7, 5.0),
+    ("tiktok", "TikTok", "video", "v16-webapp.tiktok.com", 5, 6.2),
+    ("maps", "Google Maps", "navigation", "maps.googleapis.com", 5, 5.1),
+    ("reddit", "Reddit", "social", "oauth.reddit.com", 5, 5.3),
+    ("duolingo", "Duolingo", "education", "ios-api-2.duolingo.com", 3, 4.7),
+)
+SERVICES = (
+    ("Google Fonts", "cdn", "fonts.gstatic.com", 7, 4.6),
+    ("Google Analytics", "sdk", "app-measurement.com", 9, 3.9),
+    ("Cloudflare", "cdn", "cdnjs.cloudflare.com", 6, 4.8),
+    (None, None, None, 5, 4.2),
+)
+CLIENTS = ("10.0.0.21", "10.0.0.22", "10.0.0.34", "10.0.0.35", "10.0.0.40")
+
+
+def household(folder: Path, n_flows: int = 24_000, days: int = 7, seed: int = 7) -> None:
+    """Writes the records of some days until now."""
+    rng = np.random.default_rng(seed)
+    end_ns = time.time_ns() // 3_600_000_000_000 * 3_600_000_000_000
+    kinds = [*APPS, *SERVICES]
+    share = np.array([kind[-2] for kind in kinds], dtype=float)
+    rows = []
+    for i in range(n_flows):
+        hour = rng.random() * 24 * days
+        rhythm = 0.12 + max(math.sin((hour % 24 - 8) / 16 * math.pi), 0) * 0.9
+        if rng.random() > rhythm + 0.3 * (18 <= hour % 24 <= 22):
+            continue
+        kind = kinds[int(rng.choice(len(kinds), p=share / share.sum()))]
+        rows += record_pair(rng, kind, end_ns - int((24 * days - hour) * 3.6e12), i)
+    rows.sort(key=lambda row: row["time"])
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, LIVE_RECORD), folder / "apptell-1.parquet")
+
+
+def record_pair(rng: np.random.Generator, kind: Any, at_ns: int, i: int) -> list[dict[str, Any]]:
+    """The verdict and the end of a made-up flow."""
+    is_app = len(kind) == 6
+    app, name, category, host = kind[:4] if is_app else (None, None, None, kind[2])
+    size = int(10 ** rng.normal(kind[-1], 0.45))
+    lasts = int(10 ** rng.normal(9.9, 0.7))
+    by_model = is_app and rng.random() < 0.22
+    confidence = round(float(rng.beta(14, 1.4)), 4) if by_model else None
+    declined = confidence is not None and confidence < 0.85
+    evidence = (
+        "model" if by_model else rng.choice(["name", "name", "name", "dns"]) if host else None
+    )
+    shown = None if declined else app
+    base: dict[str, Any] = {
+        "time": at_ns, "community_id": f"1:{rng.bytes(15).hex()[:27]}=", "protocol": "udp" if i % 3 == 0 else "tcp",
+        "client_address": str(rng.choice(CLIENTS, p=[0.36, 0.24, 0.18, 0.14, 0.08])), "client_port": int(rng.integers(32768, 61000)),
+        "server_address": f"203.0.113.{int(rng.integers(2, 250))}", "server_port": 443,
+        "app": shown, "app_name": name if shown else None, "category": category if shown else None,
+        "service": None if is_app else kind[0], "service_kind": None if is_app else kind[1],
+        "evidence": None if declined else evidence, "best_guess": app if by_model else None, "confidence": confidence,
+        "runner_up": "telegram" if by_model and app != "telegram" else "signal" if by_model else None,
+        "runner_up_confidence": round((1 - confidence) * 0.7, 4) if confidence is not None else None,
+        "threshold": 0.85 if by_model else None, "payload_packets_seen": 5, "model": "fast@1f0c2d9ab3e4" if by_model else None,
+        "outcome": "below threshold" if declined else "named" if app else "shared service" if host else "no evidence",
+        "server_name": host if evidence == "name" else None, "dns_name": host if host and not by_model else None,
+        "alpn": "h2", "ja4": "t13d1516h2_8daaf6152771_02713d6af862", "capture": "wlan0", "part": 0,
+        "connection_id": int(rng.integers(1, 1 << 62)), "revised": False,
+    }  # fmt: skip
+    early = {
+        "event": VERDICT, "end_time": at_ns + min(lasts, 180_000_000), "packets_to_server": 5, "packets_to_client": 4,
+        "bytes_to_server": min(2640, size), "bytes_to_client": min(829, size),
+    }  # fmt: skip
+    late = {
+        "event": END, "end_time": at_ns + lasts, "packets_to_server": 6 + size // 2600, "packets_to_client": 6 + size // 1300,
+        "bytes_to_server": 2700 + size // 14, "bytes_to_client": 900 + size, "end_reason": "fin",
+    }  # fmt: skip
+    return [base | early, base | late]
+
+
+@contextmanager
+def server(*arguments: str) -> Iterator[str]:
+    """Runs ``apptell serve``; yields its address."""
+    command = [sys.executable, "-m", "apptell.cli", "serve", "--listen", "0", *arguments]
+    environment = {**os.environ, "COLUMNS": "200"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                if line.startswith("Open http"):
+                    address = line.split()[1].rstrip("/")
+                    break
+            else:
+                raise SystemExit("the server did not start")
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            yield address
+        finally:
+            process.terminate()
+
+
+@contextmanager
+def browser(width: int = WIDTH, height: int = HEIGHT, *, dark: bool = False) -> Iterator[Any]:
+    """A headless Chromium."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--hide-scrollbars",
+        "--force-device-scale-factor=1",
+    ):
+        options.add_argument(argument)
+    if dark:
+        options.add_argument("--force-dark-mode")
+    driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def shoot(driver: Any, url: str, file: Path, wait_s: float = 1.5) -> None:
+    """A picture of a page, with few colours so that it is small."""
+    driver.get(url)
+    time.sleep(wait_s)
+    driver.save_screenshot(str(file))
+    from PIL import Image
+
+    with Image.open(file) as picture:
+        few = picture.convert("RGB").quantize(
+            160, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+        )
+        few.save(file, optimize=True)
+    print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=HERE / "img")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        records = Path(folder, "records")
+        household(records)
+        with server("--records", str(records)) as address:
+            with browser() as driver:
+                shoot(driver, f"{address}/history?last=7d", given.out / "serve-history.png")
+                driver.find_element("css selector", "#flows a").click()
+                time.sleep(1.5)
+                shoot(driver, driver.current_url, given.out / "serve-flow.png")
+            with browser(dark=True) as driver:
+                shoot(
+                    driver, f"{address}/history?last=7d&by=category", given.out / "serve-dark.png"
+                )
+            with browser(390, 844) as driver:
+                shoot(driver, f"{address}/history?last=7d", given.out / "serve-phone.png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""``apptell serve``: pages and a JSON API about the records of a folder."""
+
+import signal
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from apptell.cli.screen import note
+
+if TYPE_CHECKING:
+    from apptell.web.serving import WebServer
+
+
+def serve(
+    records: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Records to show, as live --out parquet:FOLDER writes them."
+        ),
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(metavar="[HOST:]PORT", help="Where to listen; default host: loopback."),
+    ] = "8090",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="File with the token that pages ask for; required unless only this machine can connect.",
+        ),
+    ] = None,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Name under which browsers reach this server; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """Serves pages in the browser: the history of records, every flow, and a JSON API.
+
+    Examples:
+        apptell serve --records records/
+        apptell serve --records records/ --listen 0.0.0.0:8090 --token-file token
+    """
+    from apptell.errors import UsageError, needs_extra
+    from apptell.service.metrics import parse_address
+
+    address = parse_address(listen)
+    if records is None:
+        raise UsageError("nothing to show: name a folder with --records")
+    with needs_extra("serve", "apptell serve"):
+        from apptell.web.application import build_application
+        from apptell.web.guard import Sessions
+        from apptell.web.serving import WebServer
+        from apptell.web.serving import listen as listen_at
+        from apptell.web.site import Site
+        from apptell.web.tokens import allowed_hosts, read_token
+
+    token = read_token(token_file, address[0])
+    with ExitStack() as stack:
+        site = Site(Sessions(token))
+        if records is not None:
+            from apptell.history.record_history import RecordHistory
+
+            site.history = RecordHistory(records)
+            stack.callback(site.history.close)
+        listening = listen_at(address)
+        stack.callback(listening.close)
+        host, port = listening.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        app = build_application(site, allowed_hosts(address[0], host_name or ()))
+        server = WebServer(app, lambda: note(f"Open http://{shown}:{port}/"))
+        interrupted = _end_on_signals(server, site)
+        server.serve_socket(listening)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _end_on_signals(server: "WebServer", site: Any) -> list[int]:
+    """Ends the server on SIGTERM and Ctrl-C; returns a list that Ctrl-C adds to."""
+    interrupted: list[int] = []
+
+    def end(number: int, _: Any) -> None:
+        if number == signal.SIGINT:
+            interrupted.append(number)
+        site.stopping.set()
+        server.should_exit = True
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    return interrupted

@@ -1,0 +1,151 @@
+"""Builds the application: routes of pages, assets, the JSON API, metrics and health."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from apptell.errors import ApptellError, OutputError
+from apptell.service.metrics import Metrics
+from apptell.web.bodies import read_body
+from apptell.web.endpoint import openapi
+from apptell.web.guard import COOKIE, SESSION_S, Guard, cookie_of, safe_next
+from apptell.web.history_api import HistoryApi, json_answer
+from apptell.web.pages import Pages
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+    from apptell.web.site import Site
+
+_HERE: Final = Path(__file__).parent
+_LOGIN_BYTES: Final = 4096
+
+
+def build_application(site: Site, hosts: Collection[str]) -> ASGIApp:
+    """The application of a site.
+
+    Args:
+        site: what it shows.
+        hosts: names and addresses that it answers to.
+    """
+    pages = Pages(site)
+    endpoints = HistoryApi(site).endpoints()
+    document = openapi(endpoints, {})
+
+    async def openapi_json(request: Request) -> Response:
+        del request
+        return json_answer(document)
+
+    async def api(request: Request) -> Response:
+        return pages.answer(request, "api.html", "API", document=document)
+
+    application = Starlette(
+        routes=[
+            *(Route(each.path, each.handler, methods=[each.method]) for each in endpoints),
+            Route("/openapi.json", openapi_json),
+            Route("/", pages.first),
+            Route("/history", pages.history),
+            Route("/flow", pages.flow),
+            Route("/api", api),
+            Route("/login", _login(site, pages), methods=["GET", "POST"]),
+            Route("/logout", _logout(site), methods=["POST"]),
+            Route("/metrics", _metrics(site)),
+            Route("/healthz", _health),
+            Route("/readyz", _readiness(site)),
+            Mount("/static", StaticFiles(directory=_HERE / "static"), name="static"),
+        ],
+        exception_handlers={
+            ApptellError: pages.refuse,
+            HTTPException: pages.refuse,
+            Exception: pages.fail,
+        },
+    )
+    return Guard(application, site.sessions, hosts)
+
+
+def _login(site: Site, pages: Pages) -> Any:
+    async def login(request: Request) -> Response:
+        target = safe_next(request.query_params.get("next", "/"))
+        if not site.sessions.needs_token:
+            return RedirectResponse(target, 303)
+        if request.method == "GET":
+            return pages.answer(request, "login.html", "Log in", fault="")
+        fields = parse_qs((await read_body(request, _LOGIN_BYTES)).decode("utf-8", "replace"))
+        if site.sessions.is_locked:
+            fault = "There were too many wrong tokens. Wait a minute, then try again."
+            return pages.answer(request, "login.html", "Log in", status=429, fault=fault)
+        if not site.sessions.is_token(fields.get("token", [""])[0].strip()):
+            fault = "This is not the token of this server."
+            return pages.answer(request, "login.html", "Log in", status=403, fault=fault)
+        answer = RedirectResponse(target, 303)
+        answer.set_cookie(
+            COOKIE,
+            site.sessions.begin(),
+            max_age=int(SESSION_S),
+            httponly=True,
+            samesite="strict",
+            secure=request.url.scheme == "https",
+        )
+        return answer
+
+    return login
+
+
+def _logout(site: Site) -> Any:
+    async def logout(request: Request) -> Response:
+        site.sessions.end(cookie_of(request.headers))
+        answer = RedirectResponse("/login", 303)
+        answer.delete_cookie(COOKIE)
+        return answer
+
+    return logout
+
+
+async def _health(request: Request) -> Response:
+    del request
+    return PlainTextResponse("ok\n")
+
+
+def _readiness(site: Site) -> Any:
+    async def readiness(request: Request) -> Response:
+        del request
+        if site.metrics is None or site.metrics.is_ready:
+            return PlainTextResponse("ready\n")
+        return PlainTextResponse("not ready\n", 503)
+
+    return readiness
+
+
+def _metrics(site: Site) -> Any:
+    async def metrics(request: Request) -> Response:
+        del request
+        lines = [site.metrics.text()] if isinstance(site.metrics, Metrics) else []
+        if site.history is not None:
+            try:
+                found, unreadable = await site.ask(site.history.status)
+            except OutputError:
+                found, unreadable = {"files": 0, "records": 0, "bytes": 0}, []
+            for name, words, value in (
+                ("records", "Records in the history.", found["records"]),
+                ("files", "Readable files of the history.", found["files"]),
+                ("bytes", "Bytes of these files.", found["bytes"]),
+                ("unreadable_files", "Files that are left out.", len(unreadable)),
+            ):
+                full = f"apptell_history_{name}"
+                lines.append(f"# HELP {full} {words}\n# TYPE {full} gauge\n{full} {value}\n")
+        return PlainTextResponse(
+            "".join(lines), media_type="text/plain; version=0.0.4; charset=utf-8"
+        )
+
+    return metrics

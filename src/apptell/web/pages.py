@@ -1,0 +1,99 @@
+"""Renders the pages. They hold no data: their scripts ask the JSON API, and put text into the page as text."""
+
+from __future__ import annotations
+
+import html
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from apptell._version import __version__
+from apptell.errors import ApptellError, MissingError, OutputError
+from apptell.templates import render
+from apptell.web.history_api import json_answer
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from apptell.web.site import Site
+
+_TEMPLATES: Final = Path(__file__).parent / "templates"
+
+
+class Pages:
+    """The pages of one site.
+
+    Args:
+        site: what the pages show.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    def answer(
+        self, request: Request, template: str, title: str, *, status: int = 200, **values: Any
+    ) -> Response:
+        """A page."""
+        links = [
+            ("/history", "History"),
+            ("/api", "API"),
+        ]
+        page = render(
+            _TEMPLATES / template,
+            title=title,
+            path=request.url.path,
+            links=links,
+            version=__version__,
+            has_session=self._site.sessions.needs_token and template != "login.html",
+            **values,
+        )
+        return HTMLResponse(page, status)
+
+    async def first(self, request: Request) -> Response:
+        """Leads to the first page."""
+        del request
+        return RedirectResponse("/history", 303)
+
+    async def history(self, request: Request) -> Response:
+        """Flows over time, by group and as a table."""
+        return self.answer(request, "history.html", "History")
+
+    async def flow(self, request: Request) -> Response:
+        """One flow."""
+        return self.answer(request, "flow.html", "Flow")
+
+    async def refuse(self, request: Request, error: Exception) -> Response:
+        """The answer to a request that cannot be served: JSON for programs, a page for people."""
+        status, message = _reason(error)
+        if _is_for_programs(request):
+            return json_answer({"error": message}, status)
+        return self.answer(request, "error.html", "Not found", status=status, message=message)
+
+    async def fail(self, request: Request, error: Exception) -> Response:
+        """The answer to a request that met a fault of apptell, which goes to standard error."""
+        traceback.print_exception(error)
+        message = "There is a fault in apptell; standard error of the server has the details."
+        if _is_for_programs(request):
+            return json_answer({"error": message}, 500)
+        return HTMLResponse(f"<!doctype html><title>Fault</title><p>{html.escape(message)}", 500)
+
+
+def _is_for_programs(request: Request) -> bool:
+    path = request.url.path
+    return path.startswith("/api/") or path in ("/metrics", "/openapi.json")
+
+
+def _reason(error: Exception) -> tuple[int, str]:
+    if isinstance(error, HTTPException):
+        words = {404: "there is no such page", 405: "this address does not take such a request"}
+        return error.status_code, words.get(error.status_code, error.detail)
+    if isinstance(error, MissingError):
+        return 404, str(error)
+    if isinstance(error, OutputError):
+        return 503, str(error)
+    if isinstance(error, ApptellError):
+        return 400, str(error)
+    return 500, "there is a fault in apptell"

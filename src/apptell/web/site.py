@@ -1,0 +1,55 @@
+"""What the pages of one server share: the history, the live board, uploads and reports."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio.to_thread
+
+from apptell.errors import MissingError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from apptell.history.record_history import RecordHistory
+    from apptell.service.metrics import Metrics
+    from apptell.web.guard import Sessions
+
+T = TypeVar("T")
+MOST_QUESTIONS = 4
+"""Questions to histories that are answered at the same time; others wait."""
+
+
+@dataclass
+class Site:
+    """The parts of one server; a part that was not asked for is None."""
+
+    sessions: Sessions
+    history: RecordHistory | None = None
+    metrics: Metrics | None = None
+    """Of the live pipeline."""
+    requests: dict[int, int] = field(default_factory=dict)
+    """Answers by status."""
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set when the server ends, so that streams end."""
+
+    def __post_init__(self) -> None:
+        self._limiter: anyio.CapacityLimiter | None = None
+
+    async def ask(self, work: Callable[[], T]) -> T:
+        """Runs work that takes a while in a thread; not more of it at a time than ``MOST_QUESTIONS``."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(MOST_QUESTIONS)
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter)
+
+    def records(self) -> RecordHistory:
+        """The history.
+
+        Raises:
+            MissingError: the server was started without one.
+        """
+        if self.history is None:
+            raise MissingError("this server shows no history; start it with --records FOLDER")
+        return self.history
