@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 START_NS = 1_795_000_000_000_000_000
-"""2026-11-18 10:26:40 UTC."""
+"""2026-11-18 11:06:40 UTC."""
 SECOND_NS = 1_000_000_000
 
 

@@ -127,6 +127,29 @@ def test_every_order_pages_through_all_flows_once(
         assert sizes == sorted(sizes, reverse=descending)
 
 
+@pytest.mark.parametrize("descending", [True, False])
+def test_pages_by_time_over_many_overlapping_files_are_those_of_all_files(
+    tmp_path: Path, descending: bool
+) -> None:
+    for i in range(20):
+        rows = [
+            flow(i * 10 + k, i * 7 + k * 3, app="rare" if i == 11 else "signal") for k in range(10)
+        ]
+        write_records(tmp_path / f"a{i}.parquet", rows)
+    history = RecordHistory(tmp_path)
+    times = sorted((i * 7 + k * 3 for i in range(20) for k in range(10)), reverse=descending)
+
+    def page(offset: int, **filters: list[str]) -> list[float]:
+        question = Question(filters=filters)
+        batch, _ = history.flows(question, descending=descending, limit=20, offset=offset)
+        return [
+            (t - START_NS) / SECOND_NS for t in batch.column("time").cast(pa.int64()).to_pylist()
+        ]
+
+    assert [time for at in range(0, 200, 20) for time in page(at)] == times
+    assert len(page(0, app=["rare"])) == 10
+
+
 def test_a_flow_has_its_verdict_and_its_end_and_a_large_connection_id(tmp_path: Path) -> None:
     mixed_records(tmp_path)
     batch = RecordHistory(tmp_path).flow("1:flow6+/=", (1 << 63) + 6, 0)

@@ -52,7 +52,7 @@ def serve(
         raise UsageError("nothing to show: name a folder with --records")
     with needs_extra("serve", "apptell serve"):
         from apptell.web.application import build_application
-        from apptell.web.guard import Sessions
+        from apptell.web.guard import Sessions, is_loopback
         from apptell.web.serving import WebServer
         from apptell.web.serving import listen as listen_at
         from apptell.web.site import Site
@@ -70,7 +70,11 @@ def serve(
         stack.callback(listening.close)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
-        app = build_application(site, allowed_hosts(address[0], host_name or ()))
+        app = build_application(
+            site,
+            allowed_hosts(address[0], host_name or ()),
+            takes_numbers=not is_loopback(address[0]),
+        )
         server = WebServer(app, lambda: note(f"Open http://{shown}:{port}/"))
         interrupted = _end_on_signals(server, site)
         server.serve_socket(listening)

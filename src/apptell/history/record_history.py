@@ -29,10 +29,13 @@ if TYPE_CHECKING:
 
     from apptell.history.record_files import RecordFile, Unreadable
 
-LIMIT_S: Final = 30.0
+LIMIT_S: Final = 60.0
 """Seconds that a question may take."""
 MEMORY: Final = "2GB"
 _TRIES: Final = 3
+_FIRST_FILES: Final = 4
+"""Files that are read first for a table ordered by time."""
+_FOREVER_NS: Final = 1 << 62
 _Asked = tuple[str, list[Any]]
 """SQL and its parameters."""
 
@@ -147,6 +150,16 @@ class RecordHistory:
         order = ordering(sort, descending=descending)
         number = self._select(question, "count(*) AS n").column("n")[0].as_py()
         end = f"ORDER BY {order} LIMIT {int(limit)} OFFSET {int(offset)}"
+        files = self._files(question)
+        n_files = _FIRST_FILES if sort == "time" else len(files)
+        while n_files < len(
+            files
+        ):  # the flows of a page are in a few files, if they are ordered by time
+            some, rest = _by_time(files, n_files, descending=descending)
+            found = _records(self._select(question, _COLUMNS, end, some))
+            if found.num_rows == limit and _is_settled(found, rest, descending=descending):
+                return found, int(number)
+            n_files *= 4
         return _records(self._select(question, _COLUMNS, end)), int(number)
 
     def batches(self, question: Question, limit: int) -> Iterator[pa.RecordBatch]:
@@ -204,11 +217,23 @@ class RecordHistory:
         files, _ = self.folder.scan()
         return [file for file in files if file.overlaps(question.from_ns, question.to_ns)]
 
-    def _select(self, question: Question, columns: str, end: str = "") -> pa.Table:
-        """Columns of the ended flows that a question means."""
+    def _select(
+        self,
+        question: Question,
+        columns: str,
+        end: str = "",
+        only: Sequence[RecordFile] | None = None,
+    ) -> pa.Table:
+        """Columns of the ended flows that a question means, of all files or only of some."""
         where, values = question.where()
         where = f"{ENDED} AND {where} {end}"
-        return self._run(question, lambda files: _select(files, columns, where, values))
+        kept = None if only is None else {file.path for file in only}
+
+        def ask(files: Sequence[RecordFile]) -> _Asked:
+            chosen = files if kept is None else [file for file in files if file.path in kept]
+            return _select(chosen, columns, where, values)
+
+        return self._run(question, ask)
 
     def _run(self, question: Question, ask: Callable[[Sequence[RecordFile]], _Asked]) -> pa.Table:
         """Asks the files of a question's time; again if one was replaced meanwhile."""
@@ -257,6 +282,29 @@ class RecordHistory:
 
 
 _COLUMNS: Final = ", ".join(f'"{name}"' for name in LIVE_RECORD.names)
+
+
+def _by_time(
+    files: Sequence[RecordFile], n: int, *, descending: bool
+) -> tuple[Sequence[RecordFile], Sequence[RecordFile]]:
+    """The n files with the latest flows, or the earliest, and the others."""
+    if descending:
+        ordered = sorted(files, key=lambda file: _last(file.last_ns), reverse=True)
+    else:
+        ordered = sorted(files, key=lambda file: file.first_ns or 0)
+    return ordered[:n], ordered[n:]
+
+
+def _last(time_ns: int | None) -> int:
+    return _FOREVER_NS if time_ns is None else time_ns
+
+
+def _is_settled(found: pa.RecordBatch, rest: Sequence[RecordFile], *, descending: bool) -> bool:
+    """Whether no flow of the other files belongs before the last one that was found."""
+    at_ns = found.column("time").cast(pa.int64())[-1].as_py()
+    if descending:
+        return all(_last(file.last_ns) < at_ns for file in rest)
+    return all((file.first_ns or 0) > at_ns for file in rest)
 
 
 def _select(files: Sequence[RecordFile], columns: str, where: str, values: Iterable[Any]) -> _Asked:

@@ -32,12 +32,15 @@ _HERE: Final = Path(__file__).parent
 _LOGIN_BYTES: Final = 4096
 
 
-def build_application(site: Site, hosts: Collection[str]) -> ASGIApp:
+def build_application(
+    site: Site, hosts: Collection[str], *, takes_numbers: bool = False
+) -> ASGIApp:
     """The application of a site.
 
     Args:
         site: what it shows.
         hosts: names and addresses that it answers to.
+        takes_numbers: whether it answers to every IP address as well.
     """
     pages = Pages(site)
     endpoints = HistoryApi(site).endpoints()
@@ -71,7 +74,7 @@ def build_application(site: Site, hosts: Collection[str]) -> ASGIApp:
             Exception: pages.fail,
         },
     )
-    return Guard(application, site.sessions, hosts)
+    return Guard(application, site.sessions, hosts, takes_numbers=takes_numbers)
 
 
 def _login(site: Site, pages: Pages) -> Any:

@@ -49,7 +49,7 @@ DATA_POLICY: Final = (
 _HEADERS: Final = {
     "content-security-policy": CONTENT_POLICY,
     "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=()",
@@ -136,13 +136,16 @@ class Guard:
     Args:
         app: gets the requests that pass.
         sessions: knows the token.
-        hosts: names and addresses that ``Host`` may have; empty accepts every address that is a number.
+        hosts: names and addresses that ``Host`` may have.
+        takes_numbers: whether it may be any IP address as well, which no other site can point here.
     """
 
-    def __init__(self, app: ASGIApp, sessions: Sessions, hosts: Collection[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, sessions: Sessions, hosts: Collection[str], *, takes_numbers: bool
+    ) -> None:
         self._app, self._sessions = app, sessions
         self._hosts = frozenset(host.lower().strip("[]") for host in hosts)
-        self._only_local = all(is_loopback(host) for host in self._hosts)
+        self._takes_numbers = takes_numbers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request itself, or passes it on."""
@@ -196,7 +199,7 @@ class Guard:
             ipaddress.ip_address(name)
         except ValueError:
             return False
-        return not self._only_local
+        return self._takes_numbers
 
 
 def _is_same_origin(headers: Headers) -> bool:

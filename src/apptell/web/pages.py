@@ -78,7 +78,9 @@ class Pages:
         message = "There is a fault in apptell; standard error of the server has the details."
         if _is_for_programs(request):
             return json_answer({"error": message}, 500)
-        return HTMLResponse(f"<!doctype html><title>Fault</title><p>{html.escape(message)}", 500)
+        return HTMLResponse(
+            f'<!doctype html><html lang="en"><title>Fault</title><p>{html.escape(message)}', 500
+        )
 
 
 def _is_for_programs(request: Request) -> bool:

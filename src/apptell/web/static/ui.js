@@ -19,7 +19,7 @@ export function s(name, attributes = {}, ...children) {
 }
 
 export const $ = (id) => document.getElementById(id);
-export const fill = (element, ...children) => element.replaceChildren(...children.flat());
+export const fill = (element, ...children) => element.replaceChildren(...children.flat(3));
 
 const whole = new Intl.NumberFormat("en-GB");
 export const count = (n) => whole.format(n);
@@ -44,8 +44,9 @@ export const percent = (share) => `${(share * 100).toFixed(share < 0.1 && share 
 const clock = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", day: "numeric", month: "short", year: "numeric" });
 const shortDay = new Intl.DateTimeFormat("en-GB", { timeZone: "UTC", day: "numeric", month: "short" });
-export const moment = (text) => { const date = new Date(text); return `${shortDay.format(date)} ${clock.format(date)}`; };
-export const fullMoment = (text) => { const date = new Date(text); return `${day.format(date)} ${clock.format(date)}`; };
+const isTime = (text) => !Number.isNaN(new Date(text).getTime());
+export const moment = (text) => { if (!isTime(text)) return String(text); const date = new Date(text); return `${shortDay.format(date)} ${clock.format(date)}`; };
+export const fullMoment = (text) => { if (!isTime(text)) return String(text); const date = new Date(text); return `${day.format(date)} ${clock.format(date)}`; };
 export function duration(ms) {
   if (ms < 1000) return `${Math.max(Math.round(ms), 0)} ms`;
   const seconds = ms / 1000;
