@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 SOURCES := src tests lab benchmarks
 
-.PHONY: help demo test test-oldest test-sdist check format build docs scorecard bench lab-sample lab-dataset clean
+.PHONY: help demo test test-oldest test-sdist check format build docs scorecard pictures bench lab-sample lab-dataset clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,12 +55,15 @@ scorecard: $(STAMP)  ## collect the headline figures of the reports, with those 
 	$(BIN)/python docs/make_scorecard.py
 	$(BIN)/python docs/make_report_tables.py
 
+pictures: $(STAMP)  ## make the screenshots of apptell serve in docs/img again (needs Chromium)
+	$(BIN)/python docs/make_pictures.py
+
 bench: $(STAMP)  ## measure the flow engine beside its peers, where they are installed
 	$(BIN)/python -m benchmarks.flow_engine
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,pandas,test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,pandas,serve,test,dev]'
 	touch $(STAMP)
 
 $(DOCS_STAMP): $(STAMP)

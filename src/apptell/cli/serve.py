@@ -37,6 +37,22 @@ def serve(
             metavar="NAME", help="Name under which browsers reach this server; repeatable."
         ),
     ] = None,
+    compact: Annotated[
+        bool,
+        typer.Option(
+            "--compact", help="Merge small files of the records, and keep sums of large ones."
+        ),
+    ] = False,
+    keep_days: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="Delete records of more than N days ago.", min=0.01),
+    ] = None,
+    keep_size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="Delete the oldest records beyond this size, as in 50GB."
+        ),
+    ] = None,
 ) -> None:
     """Serves pages in the browser: the history of records, every flow, and a JSON API.
 
@@ -45,6 +61,7 @@ def serve(
         apptell serve --records records/ --listen 0.0.0.0:8090 --token-file token
     """
     from apptell.errors import UsageError, needs_extra
+    from apptell.history.upkeep import Retention, Upkeep, parse_size
     from apptell.service.metrics import parse_address
 
     address = parse_address(listen)
@@ -59,6 +76,7 @@ def serve(
         from apptell.web.tokens import allowed_hosts, read_token
 
     token = read_token(token_file, address[0])
+    retention = Retention(keep_days, None if keep_size is None else parse_size(keep_size))
     with ExitStack() as stack:
         site = Site(Sessions(token))
         if records is not None:
@@ -66,6 +84,9 @@ def serve(
 
             site.history = RecordHistory(records)
             stack.callback(site.history.close)
+            if compact or retention != Retention():
+                upkeep = Upkeep(site.history, retention, merges=compact, say=note)
+                stack.enter_context(upkeep)
         listening = listen_at(address)
         stack.callback(listening.close)
         host, port = listening.getsockname()[:2]

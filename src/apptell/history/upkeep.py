@@ -8,20 +8,24 @@ after a crash.
 from __future__ import annotations
 
 import json
+import re
+import threading
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from apptell.errors import OutputError
+from apptell.errors import ApptellError, OutputError, UsageError
 from apptell.files import PRIVATE, new_file
 from apptell.history.record_files import MERGED_FROM, is_own_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from apptell.history.record_files import RecordFile, RecordFolder
+    from apptell.history.record_history import RecordHistory
 
 MERGED_RECORDS: Final = 1_000_000
 """Records of a merged file, from which it is not merged again."""
@@ -30,6 +34,11 @@ LEAST_FILES: Final = 16
 SETTLED_S: Final = 120.0
 """Seconds since a file was changed, before which it is not merged."""
 ROW_GROUP_RECORDS: Final = 131_072
+EVERY_S: Final = 600.0
+"""Seconds between two rounds of upkeep."""
+_END_S: Final = 2.0
+_SIZE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([KMGT]?B)")
+_UNITS: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _DAY_NS: Final = 86_400 * 1_000_000_000
 
 
@@ -128,3 +137,66 @@ def _delete_merged(folder: RecordFolder) -> None:
     """Deletes files whose records stand in a merged file."""
     for path in folder.superseded():
         path.unlink(missing_ok=True)
+
+
+class Upkeep:
+    """Looks after a folder of records in a thread of its own; a context manager.
+
+    Args:
+        history: whose folder it is.
+        retention: what is kept.
+        merges: whether small files are merged and sums are made.
+        say: called with one line for what was done, and for what failed.
+    """
+
+    def __init__(
+        self,
+        history: RecordHistory,
+        retention: Retention,
+        *,
+        merges: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self._history, self._retention, self._merges, self._say = history, retention, merges, say
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(_END_S)
+
+    def once(self) -> None:
+        """Does everything that is due now."""
+        folder = self._history.folder
+        gone = expire(folder, self._retention, time.time_ns())
+        if gone:
+            self._say(f"{folder.path}: {len(gone):,} old files deleted")
+        if self._merges:
+            merged = compact(folder, time.time_ns())
+            if merged:
+                self._say(f"{folder.path}: {merged:,} files merged")
+            self._history.make_sums()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.once()
+            except (ApptellError, OSError) as error:
+                self._say(str(error))
+            self._stop.wait(EVERY_S)
+
+
+def parse_size(text: str) -> int:
+    """Bytes, as in ``500MB`` or ``50GB``.
+
+    Raises:
+        UsageError: it is no size.
+    """
+    found = _SIZE.fullmatch(text.strip().upper())
+    if found is None:
+        raise UsageError(f"{text!r} is not a size such as 500MB or 50GB")
+    return int(float(found[1]) * _UNITS[found[2]])

@@ -57,13 +57,13 @@ class BoundedProtocol(H11Protocol):
 
     def pause_writing(self) -> None:
         """Called when the client does not read: begins the time for it."""
-        super().pause_writing()  # type: ignore[no-untyped-call]
+        super().pause_writing()
         if self._read_timer is None:
             self._read_timer = self.loop.call_later(self.read_s, self.transport.abort)
 
     def resume_writing(self) -> None:
         """Called when the client has read."""
-        super().resume_writing()  # type: ignore[no-untyped-call]
+        super().resume_writing()
         if self._read_timer is not None:
             self._read_timer.cancel()
             self._read_timer = None

@@ -1,0 +1,71 @@
+"""``apptell serve`` as a process: it answers, ends on SIGTERM, and refuses what is not safe."""
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.history.rows import mixed_records
+
+for library in ("starlette", "uvicorn", "duckdb"):
+    pytest.importorskip(library)
+
+
+def test_it_answers_until_sigterm(tmp_path: Path) -> None:
+    mixed_records(tmp_path / "records")
+    command = [
+        sys.executable,
+        "-m",
+        "apptell.cli",
+        "serve",
+        "--records",
+        "records",
+        "--listen",
+        "0",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith("Open "))
+        address = line.split()[1]
+        with urllib.request.urlopen(f"{address}api/status", timeout=60) as answer:
+            assert json.load(answer)["records"] == 18
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("--listen", "0"), 2, "nothing to show"),
+        (("--records", "none", "--listen", "0"), 1, "none: no such folder of records"),
+        (
+            ("--records", ".", "--listen", "0.0.0.0:0"),
+            2,
+            "0.0.0.0 can be reached by other machines",
+        ),
+        (("--records", ".", "--listen", "x"), 2, "'x' does not have the form [HOST:]PORT"),
+        (
+            ("--records", ".", "--listen", "0", "--token-file", "none"),
+            2,
+            "none: No such file or directory",
+        ),
+        (
+            ("--records", ".", "--listen", "0", "--keep-size", "much"),
+            2,
+            "'much' is not a size such as",
+        ),
+    ],
+)
+def test_what_it_refuses(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    done = run("serve", *arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
