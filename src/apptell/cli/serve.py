@@ -2,22 +2,59 @@
 
 import signal
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from apptell.cli import settings
+from apptell.cli.decider_options import load_deciders
+from apptell.cli.live_source import (
+    DecideAfter,
+    Expression,
+    Interface,
+    Promiscuous,
+    Replay,
+    Snap,
+    SourceOptions,
+    Speed,
+    Stream,
+    User,
+    Workers,
+    choose_source,
+    drop_privileges,
+)
 from apptell.cli.screen import note
+from apptell.cli.shared_options import (
+    ActiveTimeout,
+    CatalogueFiles,
+    EvidenceText,
+    EvidenceTransport,
+    IdleTimeout,
+    Mode,
+    ModelFolder,
+    Threshold,
+    UnknownRate,
+    flow_options,
+    unknown_rate,
+)
 
 if TYPE_CHECKING:
     from apptell.web.serving import WebServer
 
 
 def serve(
+    context: typer.Context,
+    source: Stream = None,
+    interface: Interface = None,
+    replay: Replay = None,
+    speed: Speed = "1x",
     records: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Records to show, as live --out parquet:FOLDER writes them."
+            metavar="FOLDER",
+            help="Records to show, as live --out parquet:FOLDER writes them; a source adds its own.",
         ),
     ] = None,
     listen: Annotated[
@@ -53,23 +90,45 @@ def serve(
             metavar="SIZE", help="Delete the oldest records beyond this size, as in 50GB."
         ),
     ] = None,
+    model: ModelFolder = None,
+    evidence: EvidenceText = None,
+    catalogue: CatalogueFiles = None,
+    threshold: Threshold = None,
+    unknown: UnknownRate = None,
+    mode: Mode = "clean",
+    transport: EvidenceTransport = None,
+    decide_after: DecideAfter = None,
+    idle_timeout: IdleTimeout = 90.0,
+    active_timeout: ActiveTimeout = None,
+    snap: Snap = None,
+    expression: Expression = None,
+    promiscuous: Promiscuous = False,
+    workers: Workers = 1,
+    user: User = None,
 ) -> None:
-    """Serves pages in the browser: the history of records, every flow, and a JSON API.
+    """Serves pages in the browser: what happens now, the history of records, every flow, and a JSON API.
 
     Examples:
-        apptell serve --records records/
+        apptell serve -i wlan0 --records records/
         apptell serve --records records/ --listen 0.0.0.0:8090 --token-file token
     """
     from apptell.errors import UsageError, needs_extra
     from apptell.history.upkeep import Retention, Upkeep, parse_size
+    from apptell.service import LiveOptions
     from apptell.service.metrics import parse_address
+    from apptell.service.warm_up import warm_up
 
     address = parse_address(listen)
-    if records is None:
-        raise UsageError("nothing to show: name a folder with --records")
+    given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
+    has_source = any(settings.one_of(context, "source", "interface", "replay"))
+    chosen = choose_source(context, given) if has_source else None
+    if records is None and chosen is None:
+        raise UsageError("nothing to show: name a source, or a folder of records with --records")
+    rate = unknown_rate(unknown)
     with needs_extra("serve", "apptell serve"):
         from apptell.web.application import build_application
         from apptell.web.guard import Sessions, is_loopback
+        from apptell.web.now_feed import open_feed
         from apptell.web.serving import WebServer
         from apptell.web.serving import listen as listen_at
         from apptell.web.site import Site
@@ -79,6 +138,29 @@ def serve(
     retention = Retention(keep_days, None if keep_size is None else parse_size(keep_size))
     with ExitStack() as stack:
         site = Site(Sessions(token))
+        listening = listen_at(address)
+        stack.callback(listening.close)
+        if chosen is not None:
+            deciders = load_deciders(evidence, model, catalogue, None, transport, rate)
+            flows = replace(
+                flow_options(
+                    mode,
+                    transport=deciders.transports,
+                    idle_timeout_s=idle_timeout,
+                    active_timeout_s=active_timeout,
+                ),
+                lists_decided=True,
+            )
+            live = LiveOptions(
+                flows, threshold, decide_after, evidence=deciders.evidence, unknown=rate
+            )
+            warm_up(flows, deciders.model, deciders.evidence)
+            opened = chosen.open()
+            for each in opened:
+                stack.callback(each.close)
+            drop_privileges(user)
+            feed = open_feed(chosen.name, opened, deciders.model, live, records, note)
+            site.feed = stack.enter_context(feed)
         if records is not None:
             from apptell.history.record_history import RecordHistory
 
@@ -87,8 +169,6 @@ def serve(
             if compact or retention != Retention():
                 upkeep = Upkeep(site.history, retention, merges=compact, say=note)
                 stack.enter_context(upkeep)
-        listening = listen_at(address)
-        stack.callback(listening.close)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         app = build_application(

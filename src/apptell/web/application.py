@@ -13,11 +13,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from apptell.errors import ApptellError, OutputError
-from apptell.service.metrics import Metrics
 from apptell.web.bodies import read_body
 from apptell.web.endpoint import openapi
 from apptell.web.guard import COOKIE, SESSION_S, Guard, cookie_of, safe_next
 from apptell.web.history_api import HistoryApi, json_answer
+from apptell.web.now_api import SCHEMA as NOW_SCHEMA
+from apptell.web.now_api import NowApi
 from apptell.web.pages import Pages
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def build_application(
         takes_numbers: whether it answers to every IP address as well.
     """
     pages = Pages(site)
-    endpoints = HistoryApi(site).endpoints()
-    document = openapi(endpoints, {})
+    endpoints = [*HistoryApi(site).endpoints(), *NowApi(site).endpoints()]
+    document = openapi(endpoints, {"Now": NOW_SCHEMA})
 
     async def openapi_json(request: Request) -> Response:
         del request
@@ -58,6 +59,7 @@ def build_application(
             *(Route(each.path, each.handler, methods=[each.method]) for each in endpoints),
             Route("/openapi.json", openapi_json),
             Route("/", pages.first),
+            Route("/now", pages.now),
             Route("/history", pages.history),
             Route("/flow", pages.flow),
             Route("/api", api),
@@ -123,7 +125,7 @@ async def _health(request: Request) -> Response:
 def _readiness(site: Site) -> Any:
     async def readiness(request: Request) -> Response:
         del request
-        if site.metrics is None or site.metrics.is_ready:
+        if site.feed is None or site.feed.metrics.is_ready:
             return PlainTextResponse("ready\n")
         return PlainTextResponse("not ready\n", 503)
 
@@ -133,7 +135,7 @@ def _readiness(site: Site) -> Any:
 def _metrics(site: Site) -> Any:
     async def metrics(request: Request) -> Response:
         del request
-        lines = [site.metrics.text()] if isinstance(site.metrics, Metrics) else []
+        lines = [] if site.feed is None else [site.feed.metrics.text()]
         if site.history is not None:
             try:
                 found, unreadable = await site.ask(site.history.status)

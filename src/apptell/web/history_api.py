@@ -119,9 +119,9 @@ class HistoryApi:
             {
                 "version": __version__,
                 "has_history": site.history is not None,
-                "has_source": site.metrics is not None,
+                "has_source": site.feed is not None,
                 "has_reports": False,
-                "source": None,
+                "source": None if site.feed is None else site.feed.name,
                 **found,
                 "first": None if first is None else rfc3339(first),
                 "last": None if last is None else rfc3339(last),

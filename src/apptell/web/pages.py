@@ -38,6 +38,7 @@ class Pages:
     ) -> Response:
         """A page."""
         links = [
+            *([("/now", "Now")] if self._site.feed is not None else []),
             ("/history", "History"),
             ("/api", "API"),
         ]
@@ -55,7 +56,15 @@ class Pages:
     async def first(self, request: Request) -> Response:
         """Leads to the first page."""
         del request
-        return RedirectResponse("/history", 303)
+        return RedirectResponse("/history" if self._site.feed is None else "/now", 303)
+
+    async def now(self, request: Request) -> Response:
+        """The last minutes, moving."""
+        if self._site.feed is None:
+            raise MissingError(
+                "this server reads no source; start it with -i INTERFACE, a stream or --replay FILE"
+            )
+        return self.answer(request, "now.html", "Now")
 
     async def history(self, request: Request) -> Response:
         """Flows over time, by group and as a table."""

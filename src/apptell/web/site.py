@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from apptell.history.record_history import RecordHistory
-    from apptell.service.metrics import Metrics
     from apptell.web.guard import Sessions
+    from apptell.web.now_feed import NowFeed
 
 T = TypeVar("T")
 MOST_QUESTIONS = 4
@@ -28,10 +28,8 @@ class Site:
 
     sessions: Sessions
     history: RecordHistory | None = None
-    metrics: Metrics | None = None
-    """Of the live pipeline."""
-    requests: dict[int, int] = field(default_factory=dict)
-    """Answers by status."""
+    feed: NowFeed | None = None
+    """The live pipeline."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server ends, so that streams end."""
 

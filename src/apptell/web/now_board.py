@@ -1,0 +1,191 @@
+"""Keeps what the last minutes transferred, from live records and open flows, for a page that moves.
+
+It is an output of the live pipeline like any other: it has a queue and a thread of its own, so pages never
+slow the path of packets.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from apptell.records.forms.jsonl import json_lines
+from apptell.records.schema import END, VERDICT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+STEP_S: Final = 2
+N_STEPS: Final = 150
+"""Steps that are kept: five minutes."""
+MOST_KEYS: Final = 2000
+"""Different clients, apps and outcomes that are told apart in one step; more are counted together."""
+_MOST_OPEN: Final = 300_000
+_LATEST: Final = 40
+_TOP: Final = 8
+_COLUMNS: Final = (
+    "event", "connection_id", "part", "client_address", "app", "app_name", "category", "service",
+    "outcome", "bytes_to_server", "bytes_to_client",
+)  # fmt: skip
+NARROWED: Final = ("client", "app", "category", "service", "outcome")
+"""What the view can be narrowed by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What tells flows apart on the page."""
+
+    client: str | None
+    app: str | None
+    app_name: str | None
+    category: str | None
+    service: str | None
+    outcome: str | None
+
+    def fits(self, wanted: Mapping[str, str]) -> bool:
+        """Whether it has the wanted values; an empty one stands for none."""
+        return all((getattr(self, name) or "") == value for name, value in wanted.items())
+
+
+_TOO_MANY: Final = Traits("others", None, None, None, None, None)
+
+
+@dataclass(slots=True)
+class _Young:
+    """An open flow, and how many of its bytes are counted."""
+
+    traits: Traits
+    bytes: int
+
+
+class NowBoard:
+    """Bytes and flows of the last minutes.
+
+    Args:
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.extra: dict[str, int] = {}
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._open: dict[tuple[int, int], _Young] = {}
+        self._steps: deque[tuple[int, dict[Traits, list[int]]]] = deque()
+        self._latest: deque[tuple[Traits, str]] = deque(maxlen=_LATEST)
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Adds records."""
+        columns = (batch.column(name).to_pylist() for name in _COLUMNS)
+        with self._lock:
+            step = self._step()
+            for event, connection, part, *names, sent, received in zip(*columns, strict=True):
+                traits, n_bytes = Traits(*names), sent + received
+                flow = self._open.get((connection, part))
+                if event == END:
+                    self._open.pop((connection, part), None)
+                    _add(step, traits, n_bytes - (flow.bytes if flow else 0), int(flow is None))
+                    continue
+                _add(step, traits, n_bytes - (flow.bytes if flow else 0), int(flow is None))
+                if flow is not None or len(self._open) < _MOST_OPEN:
+                    self._open[connection, part] = _Young(traits, n_bytes)
+            if batch.num_rows and batch.column("event")[0].as_py() == VERDICT:
+                last = batch.slice(max(batch.num_rows - _LATEST, 0))
+                names = [last.column(name).to_pylist() for name in _COLUMNS[3:9]]
+                for line, *values in zip(json_lines(last), *names, strict=True):
+                    self._latest.appendleft((Traits(*values), line))
+
+    def tick(self) -> None:
+        """Does nothing, because no records are held back."""
+
+    def close(self) -> None:
+        """Does nothing, because nothing is open."""
+
+    def meter(self, totals: NDArray[Any]) -> None:
+        """Takes the totals of open flows so far, as ``FlowTable.open_totals`` returns them."""
+        columns = (totals[name].tolist() for name in totals.dtype.names or ())
+        with self._lock:
+            step = self._step()
+            for connection, part, _, n_bytes in zip(*columns, strict=True):
+                flow = self._open.get((connection, part))
+                if flow is not None and n_bytes > flow.bytes:
+                    _add(step, flow.traits, n_bytes - flow.bytes, 0)
+                    flow.bytes = n_bytes
+
+    def view(self, wanted: Mapping[str, str]) -> dict[str, Any]:
+        """The last minutes of the flows with these values.
+
+        Args:
+            wanted: value for each of some names of ``NARROWED``.
+        """
+        with self._lock:
+            now = int(self._clock()) // STEP_S
+            kept = [(at, list(sums.items())) for at, sums in self._steps]
+            latest = [line for traits, line in self._latest if traits.fits(wanted)]
+        first = now - N_STEPS + 1
+        sums: dict[str, dict[str, list[int]]] = {name: {} for name in NARROWED}
+        over_time: dict[str, list[int]] = {}
+        labels: dict[str, str] = {}
+        for at, entries in kept:
+            for traits, (n_bytes, flows) in entries:
+                if at < first or not traits.fits(wanted):
+                    continue
+                labels[traits.app or ""] = traits.app_name or traits.app or ""
+                over_time.setdefault(traits.app or "", [0] * N_STEPS)[at - first] += n_bytes
+                for name in NARROWED:
+                    if name == "service" and traits.app is not None:
+                        continue
+                    total = sums[name].setdefault(getattr(traits, name) or "", [0, 0])
+                    total[0] += n_bytes
+                    total[1] += flows
+        ranked = sorted(over_time, key=lambda key: (-sum(over_time[key]), key))
+        rest = [
+            sum(column) for column in zip(*(over_time[key] for key in ranked[_TOP:]), strict=True)
+        ]
+        series = [
+            {"key": key, "label": labels[key], "bytes": over_time[key]} for key in ranked[:_TOP]
+        ]
+        return {
+            "step_s": STEP_S,
+            "start_s": first * STEP_S,
+            "n_steps": N_STEPS,
+            "series": series,
+            "rest": rest or [0] * N_STEPS,
+            "top": {
+                name: _top(found, labels if name == "app" else {}) for name, found in sums.items()
+            },
+            "bytes": sum(map(sum, over_time.values())),
+            "flows": sum(flows for _, flows in sums["outcome"].values()),
+            "latest": latest,
+        }
+
+    def _step(self) -> dict[Traits, list[int]]:
+        """The sums of the present step; older ones than are shown are dropped."""
+        now = int(self._clock()) // STEP_S
+        if not self._steps or self._steps[-1][0] < now:
+            self._steps.append((now, {}))
+        while self._steps[0][0] <= now - N_STEPS:
+            self._steps.popleft()
+        return self._steps[-1][1]
+
+
+def _add(step: dict[Traits, list[int]], traits: Traits, n_bytes: int, flows: int) -> None:
+    if traits not in step and len(step) >= MOST_KEYS:
+        traits = _TOO_MANY
+    total = step.setdefault(traits, [0, 0])
+    total[0] += max(n_bytes, 0)
+    total[1] += flows
+
+
+def _top(found: Mapping[str, list[int]], labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The values with the most bytes."""
+    ranked = sorted(found.items(), key=lambda entry: (-entry[1][0], entry[0]))
+    return [
+        {"key": key, "label": labels.get(key) or key, "bytes": n_bytes, "flows": flows}
+        for key, (n_bytes, flows) in ranked[:_TOP]
+    ]

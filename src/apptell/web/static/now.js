@@ -1,0 +1,82 @@
+// The live view: what the server sends every second, drawn as it comes. A click narrows everything.
+import { h, $, fill, say, short, count, bytes, bits, percent, named, tile, track, GROUPINGS } from "./ui.js";
+import { stackedChart, colourOf } from "./charts.js";
+import { flowTable } from "./flow-table.js";
+
+const NARROWED = ["client", "app", "category", "service", "outcome"];
+let state = new URLSearchParams(location.search);
+let stream = null;
+const colours = new Map();  // an app keeps its colour while the page is open
+const chart = stackedChart($("chart"), { format: bytes, height: 280, words: "Bytes of each app over the last five minutes; the table of apps has the sums" });
+
+function colour(key) {
+  if (!key) return "c-none";
+  if (!colours.has(key)) colours.set(key, `c${colours.size % 10}`);
+  return colours.get(key);
+}
+function narrow(name, key) {
+  if (state.get(name) === key) state.delete(name); else state.set(name, key);
+  history.pushState(null, "", state.size ? `?${state}` : location.pathname);
+  connect();
+}
+function chips() {
+  const shown = NARROWED.filter((name) => state.has(name)).map((name) => {
+    const text = `${GROUPINGS[name]}: ${named(name, state.get(name))}`;
+    return h("li", {}, h("button", { type: "button", "aria-label": `Remove the filter ${text}`, onclick: () => narrow(name, state.get(name)) },
+      text, h("span", { class: "cross", "aria-hidden": "true" }, "×")));
+  });
+  fill($("filters"), shown);
+}
+function table(name, rows) {
+  const most = Math.max(...rows.map((row) => row.bytes), 1);
+  const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, GROUPINGS[name]), h("th", { scope: "col", class: "share" }, "Share"), h("th", { scope: "col", class: "num" }, "Bytes"), h("th", { scope: "col", class: "num" }, "Flows")));
+  const focused = document.activeElement?.dataset?.key;
+  const isHere = document.activeElement?.closest(`#top-${name}`);
+  fill($(`top-${name}`), head, h("tbody", {}, rows.length ? rows.map((row) => h("tr", {},
+    h("td", {}, h("button", { class: "pick", type: "button", "data-key": row.key, "aria-pressed": state.get(name) === row.key, onclick: () => narrow(name, row.key) },
+      h("span", { class: `dot ${name === "app" ? colour(row.key) : "c0"}` }), named(name, row.key, row.label !== row.key ? row.label : null))),
+    h("td", { class: "share" }, track(row.bytes / most, name === "app" ? colour(row.key) : "c0")),
+    h("td", { class: "num" }, bytes(row.bytes)), h("td", { class: "num" }, count(row.flows))))
+    : h("tr", {}, h("td", { colspan: "4", class: "soft" }, "Nothing in the last five minutes"))));
+  if (isHere && focused !== undefined) [...$(`top-${name}`).querySelectorAll(".pick")].find((each) => each.dataset.key === focused)?.focus();
+}
+const seconds = (value) => (value === null ? "–" : value < 1 ? `${Math.round(value * 1000)} ms` : `${value} s`);
+
+function show(found) {
+  const counts = found.counts;
+  $("state").textContent = { reading: "live", ended: "the source has ended", starting: "starting" }[counts.state];
+  $("state").className = `tag ${counts.state === "reading" ? "good" : "warn"}`;
+  $("source").textContent = counts.source;
+  say(counts.fault || null);
+  const flows = found.top.outcome.reduce((sum, row) => sum + row.flows, 0);
+  const isNamed = found.top.outcome.find((row) => row.key === "named")?.flows || 0;
+  fill($("tiles"),
+    tile("Traffic", bits(counts.bytes_per_s * 8), `${short(Math.round(counts.packets_per_s))} packets a second`),
+    tile("Last five minutes", bytes(found.bytes), `${count(found.flows)} ${found.flows === 1 ? "flow" : "flows"}`),
+    tile("Named", flows ? percent(isNamed / flows) : "–", `${count(flows - isNamed)} unknown or declined`),
+    tile("Open flows", count(counts.open_flows), `${count(counts.waiting_flows)} wait for the model`),
+    tile("Decision delay", seconds(counts.delay_p50_s), `99 % within ${seconds(counts.delay_p99_s)}`),
+    tile("Dropped packets", count(counts.kernel_drops), `${count(counts.overloaded)} flows without time, ${count(counts.evicted)} evicted`));
+  const times = Array.from({ length: found.n_steps }, (_, i) => found.start_s + i * found.step_s);
+  const series = found.series.map((each) => ({ key: each.key, name: named("app", each.key, each.label), colour: colour(each.key), values: each.bytes }));
+  if (found.rest.some(Boolean)) series.push({ key: "", isRest: true, name: "All others", colour: colourOf(0, "", true), values: found.rest });
+  chart.show({ times, step: found.step_s, series: series.length ? series : [{ key: "", name: "Nothing", colour: "c-none", values: times.map(() => 0) }] });
+  const hadFocus = document.activeElement?.closest("#legend") ? document.activeElement.dataset.key : undefined;
+  fill($("legend"), series.map((each) => h("li", {}, each.isRest ? h("span", { class: "plain" }, h("span", { class: `dot ${each.colour}` }), each.name)
+    : h("button", { type: "button", "data-key": each.key, onclick: () => narrow("app", each.key) }, h("span", { class: `dot ${each.colour}` }), h("span", { class: "name" }, each.name)))));
+  if (hadFocus !== undefined) [...$("legend").querySelectorAll("button")].find((each) => each.dataset.key === hadFocus)?.focus();
+  for (const name of NARROWED) table(name, found.top[name]);
+  if (!document.activeElement?.closest("#latest")) flowTable($("latest"), found.latest.slice(0, 20));
+}
+
+function connect() {
+  chips();
+  stream?.close();
+  const asked = new URLSearchParams([...state].filter(([name]) => NARROWED.includes(name)));
+  stream = new EventSource(`/api/now/stream?${asked}`);
+  stream.onmessage = (event) => show(JSON.parse(event.data));
+  stream.onerror = () => { $("state").textContent = "connecting again"; $("state").className = "tag warn"; };
+}
+addEventListener("popstate", () => { state = new URLSearchParams(location.search); connect(); });
+addEventListener("pagehide", () => stream?.close());
+connect();

@@ -1,0 +1,100 @@
+"""The board counts every byte of every flow once, in the step in which it was seen."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+pytest.importorskip("starlette")
+from apptell.records.schema import LIVE_RECORD
+from apptell.service.metrics import Histogram
+from apptell.web import now_board
+from apptell.web.now_board import N_STEPS, STEP_S, NowBoard
+from apptell.web.now_feed import quantile
+from tests.history.rows import flow, verdict_of
+
+TOTALS = np.dtype([("connection_id", "u8"), ("part", "i4"), ("packets", "i8"), ("bytes", "i8")])
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def board(clock: Clock) -> NowBoard:
+    return NowBoard(clock)
+
+
+def records(*rows: dict) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist(list(rows), LIVE_RECORD)
+
+
+def test_bytes_of_a_flow_are_counted_once_as_they_come(board: NowBoard, clock: Clock) -> None:
+    end = flow(1)  # 1,001 bytes; its verdict had 300
+    board.write(records(verdict_of(end)))
+    clock.now += STEP_S
+    board.meter(np.array([(end["connection_id"], 0, 5, 700), (77, 0, 1, 9999)], TOTALS))
+    clock.now += STEP_S
+    board.write(records(end))
+    view = board.view({})
+    assert view["series"][0]["bytes"][-3:] == [300, 400, 301]
+    assert (view["bytes"], view["flows"]) == (1001, 1)
+    assert view["top"]["app"] == [{"key": "signal", "label": "Signal", "bytes": 1001, "flows": 1}]
+
+
+def test_a_flow_that_ends_without_an_earlier_verdict_counts_whole(board: NowBoard) -> None:
+    board.write(records(flow(1), flow(2)))
+    assert (board.view({})["bytes"], board.view({})["flows"]) == (1001 + 1002, 2)
+
+
+def test_what_is_older_than_the_window_is_forgotten(board: NowBoard, clock: Clock) -> None:
+    board.write(records(flow(1)))
+    clock.now += STEP_S * (N_STEPS - 1)
+    assert board.view({})["series"][0]["bytes"][0] == 1001
+    clock.now += STEP_S
+    assert board.view({})["bytes"] == 0
+    board.write(records(flow(2)))
+    assert len(board._steps) == 1
+
+
+def test_a_view_is_narrowed_to_values_and_to_none(board: NowBoard) -> None:
+    board.write(records(
+        verdict_of(flow(1)), verdict_of(flow(2, app="zoom", app_name="Zoom", category="conferencing")),
+        verdict_of(flow(3, app=None, app_name=None, category=None, service="Fonts", outcome="shared service")),
+    ))  # fmt: skip
+    assert [row["key"] for row in board.view({"app": "zoom"})["top"]["app"]] == ["zoom"]
+    assert board.view({"app": ""})["top"]["service"][0]["key"] == "Fonts"
+    assert board.view({"client": "10.0.0.2", "app": "zoom"})["flows"] == 0
+    assert len(board.view({"app": "zoom"})["latest"]) == 1
+    assert {row["key"]: row["flows"] for row in board.view({})["top"]["outcome"]} == {
+        "named": 2,
+        "shared service": 1,
+    }
+
+
+def test_many_clients_and_flows_stay_within_bounds(
+    board: NowBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(now_board, "MOST_KEYS", 10)
+    monkeypatch.setattr(now_board, "_MOST_OPEN", 5)
+    board.write(records(*(verdict_of(flow(i, client_address=f"c{i}")) for i in range(100))))
+    assert len(board._open) == 5
+    assert len(board._steps[-1][1]) == 11
+    assert board.view({})["flows"] == 100
+
+
+def test_a_quantile_is_the_bound_under_which_that_share_lies() -> None:
+    histogram = Histogram((0.01, 0.1, 1.0))
+    assert quantile(histogram, 0.5) is None
+    histogram.add([0.005] * 60 + [0.05] * 39 + [7.0])
+    assert quantile(histogram, 0.5) == 0.01
+    assert quantile(histogram, 0.99) == 0.1
+    assert quantile(histogram, 1.0) == 1.0

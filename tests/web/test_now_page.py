@@ -1,0 +1,146 @@
+"""The live view of a replayed capture: the same sums as its records, in the stream and in a real browser."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import apptell
+from tests.history.rows import flow, verdict_of
+from tests.web.conftest import Running, resize, scheme
+from tests.web.test_history_page import HOSTILE, faults, texts, wait
+from tests.web.test_now_board import records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from apptell.web.now_feed import NowFeed
+
+SAMPLE = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"
+
+
+@pytest.fixture(scope="module")
+def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NowFeed]:
+    """The pipeline of a replay at full speed, which also writes records."""
+    pytest.importorskip("starlette")
+    from apptell.flows import FlowOptions
+    from apptell.service import LiveOptions, ReplaySource
+    from apptell.verdicts import choose_deciders
+    from apptell.web.now_feed import open_feed
+
+    deciders = choose_deciders(None, None, (), None, None)
+    flows = FlowOptions(
+        groups=("core", "segments", "names"), transports=(6, 17), lists_decided=True
+    )
+    options = LiveOptions(flows, evidence=deciders.evidence)
+    folder = tmp_path_factory.mktemp("now") / "records"
+    with open_feed("sample", [ReplaySource(SAMPLE)], None, options, folder, print) as found:
+        until = time.monotonic() + 120
+        while not found.has_ended and time.monotonic() < until:
+            time.sleep(0.05)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def live(
+    start: Callable[..., Running], feed: NowFeed, tmp_path_factory: pytest.TempPathFactory
+) -> Running:
+    (folder,) = (path for path in tmp_path_factory.getbasetemp().glob("now*/records"))
+    return start(folder, feed=feed)
+
+
+def test_the_view_adds_up_to_the_records_of_the_same_packets(live: Running) -> None:
+    view = live.ask("/api/now").json
+    total = live.ask("/api/overview").json["total"]
+    assert (view["bytes"], view["flows"]) == (total["bytes"], total["flows"])
+    assert view["flows"] == 68
+    assert view["counts"]["state"] == "ended"
+    assert view["counts"]["packets"] == 762
+    by_app = live.ask("/api/overview?by=app").json["groups"]
+    assert {row["key"]: row["bytes"] for row in view["top"]["app"]}.items() <= {
+        group["key"] or "": group["bytes"] for group in by_app
+    }.items()
+
+
+def test_the_stream_sends_an_event_every_second(live: Running) -> None:
+    with socket.create_connection(("127.0.0.1", live.port), timeout=60) as client:
+        client.sendall(b"GET /api/now/stream?app=signal HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        got = b""
+        while got.count(b"\ndata: ") + got.startswith(b"data: ") < 2 or not got.endswith(
+            b"\n\n\r\n"
+        ):
+            got += client.recv(65_536)
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert b"text/event-stream" in head
+    first = next(line for line in body.decode().splitlines() if line.startswith("data: "))
+    assert [row["key"] for row in json.loads(first.removeprefix("data: "))["top"]["app"]] == [
+        "signal"
+    ]
+
+
+def test_a_server_without_a_source_says_so(start: Callable[..., Running]) -> None:
+    server = start()
+    for path in ("/api/now", "/api/now/stream", "/now"):
+        assert server.ask(path).status == 404
+    assert server.ask("/").headers["location"] == "/history"
+
+
+def test_metrics_and_readiness_are_those_of_the_pipeline(live: Running) -> None:
+    assert live.ask("/readyz").status == 503, "the source has ended"
+    assert b"apptell_packets_total 762\n" in live.ask("/metrics").body
+    assert live.ask("/").headers["location"] == "/now"
+
+
+def test_the_page_shows_apps_and_a_click_narrows_everything(browser: Any, live: Running) -> None:
+    browser.get(f"{live.address}/now")
+    wait(browser, "document.querySelectorAll('#top-app tbody .pick').length")
+    assert browser.find_element("id", "state").text == "the source has ended"
+    assert "68 flows" in texts(browser, "#tiles")[0]
+    apps = texts(browser, "#top-app tbody td:first-child")
+    assert "Instagram" in apps
+    index = apps.index("Instagram")
+    browser.find_elements("css selector", "#top-app .pick")[index].click()
+    wait(
+        browser,
+        "location.search === '?app=instagram' && document.querySelectorAll('#top-app tbody tr').length === 1",
+    )
+    assert texts(browser, "#filters li") == ["App: instagram×"]
+    assert texts(browser, "#latest tbody td:nth-child(2)")[0].startswith("Instagram")
+    browser.find_element("css selector", "#filters button").click()
+    wait(
+        browser,
+        "location.search === '' && document.querySelectorAll('#top-app tbody tr').length > 1",
+    )
+    browser.find_element("css selector", "#latest a").click()
+    wait(browser, "location.pathname === '/flow' && document.querySelector('#record dd')")
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_the_page_is_accessible_and_fits_a_phone(browser: Any, live: Running, colours: str) -> None:
+    scheme(browser, colours)
+    for width in (1240, 390):
+        resize(browser, width, 900)
+        browser.get(f"{live.address}/now")
+        wait(browser, "document.querySelectorAll('#top-app tbody .pick').length")
+        assert not faults(browser)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_hostile_names_are_shown_and_never_run(browser: Any, live: Running, feed: NowFeed) -> None:
+    feed._board.write(records(*(
+        verdict_of(flow(i + 900, app=text, app_name=text, category=text, client_address=text, service=text,
+                        outcome=text, server_name=text))
+        for i, text in enumerate(HOSTILE)
+    )))  # fmt: skip
+    time.sleep(1.1)
+    browser.get(f"{live.address}/now")
+    wait(browser, "document.querySelectorAll('#top-outcome tbody .pick').length > 5")
+    assert HOSTILE[0] in "".join(texts(browser, "#latest"))
+    assert browser.execute_script(
+        "return window.hacked === undefined && !document.querySelector('main img, main script')"
+    )
