@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 WIDTH, HEIGHT = 1240, 860
+NOW_S = 200
+"""Seconds of the replay before its picture is taken."""
 APPS = (
     # app, name, category, server name, share of flows, bytes of a flow (log10)
     ("youtube", "YouTube", "video", "rr3---sn-4g5e6nez.googlevideo.com", 9, 6.6),
@@ -171,7 +173,7 @@ def shoot(driver: Any, url: str, file: Path, wait_s: float = 1.5) -> None:
 
     with Image.open(file) as picture:
         few = picture.convert("RGB").quantize(
-            160, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+            255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
         )
         few.save(file, optimize=True)
     print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
@@ -182,6 +184,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "img")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    sample = HERE.parent / "src/apptell/samples/named/named.pcap.xz"
+    # slowly: the capture has twelve seconds, the page shows five minutes
+    with server("--replay", str(sample), "--speed", "0.05x") as address:
+        time.sleep(NOW_S)
+        with browser() as driver:
+            shoot(driver, f"{address}/now", given.out / "serve-now.png", 3.0)
     with tempfile.TemporaryDirectory() as folder:
         records = Path(folder, "records")
         household(records)
