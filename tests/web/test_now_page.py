@@ -25,7 +25,12 @@ SAMPLE = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"
 
 
 @pytest.fixture(scope="module")
-def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NowFeed]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("now") / "records"
+
+
+@pytest.fixture(scope="module")
+def feed(folder: Path) -> Iterator[NowFeed]:
     """The pipeline of a replay at full speed, which also writes records."""
     pytest.importorskip("starlette")
     from apptell.flows import FlowOptions
@@ -38,7 +43,6 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NowFeed]:
         groups=("core", "segments", "names"), transports=(6, 17), lists_decided=True
     )
     options = LiveOptions(flows, evidence=deciders.evidence)
-    folder = tmp_path_factory.mktemp("now") / "records"
     with open_feed("sample", [ReplaySource(SAMPLE)], None, options, folder, print) as found:
         until = time.monotonic() + 120
         while not found.has_ended and time.monotonic() < until:
@@ -47,10 +51,7 @@ def feed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NowFeed]:
 
 
 @pytest.fixture(scope="module")
-def live(
-    start: Callable[..., Running], feed: NowFeed, tmp_path_factory: pytest.TempPathFactory
-) -> Running:
-    (folder,) = (path for path in tmp_path_factory.getbasetemp().glob("now*/records"))
+def live(start: Callable[..., Running], feed: NowFeed, folder: Path) -> Running:
     return start(folder, feed=feed)
 
 

@@ -159,7 +159,8 @@ def serve(
             for each in opened:
                 stack.callback(each.close)
             drop_privileges(user)
-            feed = open_feed(chosen.name, opened, deciders.model, live, records, note)
+            name = chosen.name if replay is None else replay.name
+            feed = open_feed(name, opened, deciders.model, live, records, note)
             site.feed = stack.enter_context(feed)
         if records is not None:
             from apptell.history.record_history import RecordHistory

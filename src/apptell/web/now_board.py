@@ -27,7 +27,9 @@ N_STEPS: Final = 150
 MOST_KEYS: Final = 2000
 """Different clients, apps and outcomes that are told apart in one step; more are counted together."""
 _MOST_OPEN: Final = 300_000
-_LATEST: Final = 40
+_LATEST: Final = 200
+"""Verdicts that are remembered, so that a narrowed view has some as well."""
+_LISTED: Final = 20
 _TOP: Final = 8
 _COLUMNS: Final = (
     "event", "connection_id", "part", "client_address", "app", "app_name", "category", "service",
@@ -161,7 +163,7 @@ class NowBoard:
             },
             "bytes": sum(map(sum, over_time.values())),
             "flows": sum(flows for _, flows in sums["outcome"].values()),
-            "latest": latest,
+            "latest": latest[:_LISTED],
         }
 
     def _step(self) -> dict[Traits, list[int]]:

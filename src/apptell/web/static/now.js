@@ -66,7 +66,7 @@ function show(found) {
     : h("button", { type: "button", "data-key": each.key, onclick: () => narrow("app", each.key) }, h("span", { class: `dot ${each.colour}` }), h("span", { class: "name" }, each.name)))));
   if (hadFocus !== undefined) [...$("legend").querySelectorAll("button")].find((each) => each.dataset.key === hadFocus)?.focus();
   for (const name of NARROWED) table(name, found.top[name]);
-  if (!document.activeElement?.closest("#latest")) flowTable($("latest"), found.latest.slice(0, 20));
+  if (!document.activeElement?.closest("#latest")) flowTable($("latest"), found.latest);
 }
 
 function connect() {
