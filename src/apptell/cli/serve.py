@@ -57,6 +57,12 @@ def serve(
             help="Records to show, as live --out parquet:FOLDER writes them; a source adds its own.",
         ),
     ] = None,
+    reports: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Folder with reports that evaluate, compare and others wrote."
+        ),
+    ] = None,
     listen: Annotated[
         str,
         typer.Option(metavar="[HOST:]PORT", help="Where to listen; default host: loopback."),
@@ -122,13 +128,14 @@ def serve(
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     has_source = any(settings.one_of(context, "source", "interface", "replay"))
     chosen = choose_source(context, given) if has_source else None
-    if records is None and chosen is None:
-        raise UsageError("nothing to show: name a source, or a folder of records with --records")
+    if records is None and chosen is None and reports is None:
+        raise UsageError("nothing to show: name a source, --records FOLDER or --reports FOLDER")
     rate = unknown_rate(unknown)
     with needs_extra("serve", "apptell serve"):
         from apptell.web.application import build_application
         from apptell.web.guard import Sessions, is_loopback
         from apptell.web.now_feed import open_feed
+        from apptell.web.report_shelf import ReportShelf
         from apptell.web.serving import WebServer
         from apptell.web.serving import listen as listen_at
         from apptell.web.site import Site
@@ -162,6 +169,8 @@ def serve(
             name = chosen.name if replay is None else replay.name
             feed = open_feed(name, opened, deciders.model, live, records, note)
             site.feed = stack.enter_context(feed)
+        if reports is not None:
+            site.shelf = ReportShelf(reports)
         if records is not None:
             from apptell.history.record_history import RecordHistory
 

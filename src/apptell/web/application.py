@@ -20,6 +20,8 @@ from apptell.web.history_api import HistoryApi, json_answer
 from apptell.web.now_api import SCHEMA as NOW_SCHEMA
 from apptell.web.now_api import NowApi
 from apptell.web.pages import Pages
+from apptell.web.report_api import SCHEMA as REPORTS_SCHEMA
+from apptell.web.report_api import ReportApi
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -44,8 +46,13 @@ def build_application(
         takes_numbers: whether it answers to every IP address as well.
     """
     pages = Pages(site)
-    endpoints = [*HistoryApi(site).endpoints(), *NowApi(site).endpoints()]
-    document = openapi(endpoints, {"Now": NOW_SCHEMA})
+    reports = ReportApi(site)
+    endpoints = [
+        *HistoryApi(site).endpoints(),
+        *NowApi(site).endpoints(),
+        *reports.endpoints(),
+    ]
+    document = openapi(endpoints, {"Now": NOW_SCHEMA, "Reports": REPORTS_SCHEMA})
 
     async def openapi_json(request: Request) -> Response:
         del request
@@ -62,6 +69,8 @@ def build_application(
             Route("/now", pages.now),
             Route("/history", pages.history),
             Route("/flow", pages.flow),
+            Route("/reports", pages.reports),
+            Route("/reports/file/{path:path}", reports.file),
             Route("/api", api),
             Route("/login", _login(site, pages), methods=["GET", "POST"]),
             Route("/logout", _logout(site), methods=["POST"]),

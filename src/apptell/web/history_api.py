@@ -120,7 +120,7 @@ class HistoryApi:
                 "version": __version__,
                 "has_history": site.history is not None,
                 "has_source": site.feed is not None,
-                "has_reports": False,
+                "has_reports": site.shelf is not None,
                 "source": None if site.feed is None else site.feed.name,
                 **found,
                 "first": None if first is None else rfc3339(first),

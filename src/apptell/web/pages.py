@@ -40,6 +40,7 @@ class Pages:
         links = [
             *([("/now", "Now")] if self._site.feed is not None else []),
             ("/history", "History"),
+            *([("/reports", "Reports")] if self._site.shelf is not None else []),
             ("/api", "API"),
         ]
         page = render(
@@ -56,7 +57,16 @@ class Pages:
     async def first(self, request: Request) -> Response:
         """Leads to the first page."""
         del request
-        return RedirectResponse("/history" if self._site.feed is None else "/now", 303)
+        site = self._site
+        only_reports = site.shelf is not None and site.history is None
+        first = "/now" if site.feed is not None else "/reports" if only_reports else "/history"
+        return RedirectResponse(first, 303)
+
+    async def reports(self, request: Request) -> Response:
+        """The reports of a folder."""
+        if self._site.shelf is None:
+            raise MissingError("this server shows no reports; start it with --reports FOLDER")
+        return self.answer(request, "reports.html", "Reports")
 
     async def now(self, request: Request) -> Response:
         """The last minutes, moving."""

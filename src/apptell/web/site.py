@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from apptell.history.record_history import RecordHistory
     from apptell.web.guard import Sessions
     from apptell.web.now_feed import NowFeed
+    from apptell.web.report_shelf import ReportShelf
 
 T = TypeVar("T")
 MOST_QUESTIONS = 4
@@ -30,6 +31,8 @@ class Site:
     history: RecordHistory | None = None
     feed: NowFeed | None = None
     """The live pipeline."""
+    shelf: ReportShelf | None = None
+    """The reports of a folder."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server ends, so that streams end."""
 
