@@ -166,7 +166,7 @@ def serve(
             for each in opened:
                 stack.callback(each.close)
             drop_privileges(user)
-            name = chosen.name if replay is None else replay.name
+            name = chosen.name if chosen.replay is None else chosen.replay.name
             feed = open_feed(name, opened, deciders.model, live, records, note)
             site.feed = stack.enter_context(feed)
         if reports is not None:
