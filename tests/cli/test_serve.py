@@ -42,7 +42,11 @@ def test_it_answers_until_sigterm(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("--listen", "0"), 2, "nothing to show: name a source, --records FOLDER or --reports FOLDER"),
+        (
+            ("--listen", "0"),
+            2,
+            "nothing to show: name a source, --records FOLDER or --reports FOLDER",
+        ),
         (("--records", "none", "--listen", "0"), 1, "none: no such folder of records"),
         (
             ("--records", ".", "--listen", "0.0.0.0:0"),

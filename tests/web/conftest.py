@@ -71,11 +71,11 @@ def start() -> Iterator[Callable[..., Running]]:
     pytest.importorskip("uvicorn")
     pytest.importorskip("duckdb")
     from apptell.history.record_history import RecordHistory
+    from apptell.web.access_token import allowed_hosts
     from apptell.web.application import build_application
     from apptell.web.guard import Sessions
     from apptell.web.serving import WebServer, listen
     from apptell.web.site import Site
-    from apptell.web.tokens import allowed_hosts
 
     running: list[tuple[WebServer, threading.Thread, Site]] = []
 

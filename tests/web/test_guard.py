@@ -187,7 +187,7 @@ def test_clients_that_send_or_read_slowly_are_cut_off(
 
 def test_a_token_file_has_to_be_private_and_long(tmp_path: Path) -> None:
     from apptell.errors import UsageError
-    from apptell.web.tokens import read_token
+    from apptell.web.access_token import read_token
 
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")

@@ -132,6 +132,7 @@ def serve(
         raise UsageError("nothing to show: name a source, --records FOLDER or --reports FOLDER")
     rate = unknown_rate(unknown)
     with needs_extra("serve", "apptell serve"):
+        from apptell.web.access_token import allowed_hosts, read_token
         from apptell.web.application import build_application
         from apptell.web.guard import Sessions, is_loopback
         from apptell.web.now_feed import open_feed
@@ -139,7 +140,6 @@ def serve(
         from apptell.web.serving import WebServer
         from apptell.web.serving import listen as listen_at
         from apptell.web.site import Site
-        from apptell.web.tokens import allowed_hosts, read_token
 
     token = read_token(token_file, address[0])
     retention = Retention(keep_days, None if keep_size is None else parse_size(keep_size))

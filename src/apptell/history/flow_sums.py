@@ -16,7 +16,7 @@ STEPS_S: Final = (
 )  # fmt: skip
 """Widths of a step of time, s."""
 SUM_NAMES: Final = ("flows", "named", "packets", "bytes_to_server", "bytes_to_client")
-"""What is summed; each is a column of the SQL in ``SUMS`` and an attribute of ``Group``."""
+"""What is summed; each is a column of the SQL in ``SUMS`` and an attribute of ``FlowGroup``."""
 SUMS: Final = (
     "count(*) AS flows, count(app) AS named, "
     "CAST(sum(packets_to_server + packets_to_client) AS BIGINT) AS packets, "
@@ -26,7 +26,7 @@ SUMS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class FlowGroup:
     """The sums of the flows that share a value."""
 
     key: str | None
@@ -76,10 +76,10 @@ class Overview:
     """Flows over time, and by group."""
 
     steps: Steps
-    groups: Sequence[Group]
+    groups: Sequence[FlowGroup]
     """Most bytes first; at most as many as were asked for."""
     n_groups: int
-    total: Group
+    total: FlowGroup
     """The sums of all flows."""
     bytes: Sequence[Sequence[int]]
     """Bytes in each step for each of the first groups, and for all others last; shape (series, steps)."""
@@ -134,5 +134,5 @@ def overview_of(table: pa.Table, steps: Steps, n_series: int) -> Overview:
     return Overview(steps, found, total["rank"], _group(total), by_bytes, by_flows)
 
 
-def _group(row: Mapping[str, Any]) -> Group:
-    return Group(row["key"], row["label"], *(row[name] for name in SUM_NAMES))
+def _group(row: Mapping[str, Any]) -> FlowGroup:
+    return FlowGroup(row["key"], row["label"], *(row[name] for name in SUM_NAMES))

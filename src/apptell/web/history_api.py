@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from starlette.requests import Request
 
-    from apptell.history.flow_sums import Group, Overview
+    from apptell.history.flow_sums import FlowGroup, Overview
     from apptell.history.record_history import RecordHistory
     from apptell.web.site import Site
 
@@ -213,7 +213,7 @@ def overview_values(overview: Overview) -> dict[str, Any]:
     """An overview as the API gives it."""
     steps = overview.steps
     own = overview.groups[: len(overview.bytes) - 1]
-    names: list[Group | None] = [*own, None]
+    names: list[FlowGroup | None] = [*own, None]
     return {
         "times": [(steps.start_ns + i * steps.step_ns) // _SECOND_NS for i in range(steps.n)],
         "step_s": steps.step_ns // _SECOND_NS,
@@ -233,7 +233,7 @@ def overview_values(overview: Overview) -> dict[str, Any]:
     }
 
 
-def group_values(group: Group) -> dict[str, Any]:
+def group_values(group: FlowGroup) -> dict[str, Any]:
     """A group as the API gives it."""
     return {
         "key": group.key,
