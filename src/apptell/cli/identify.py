@@ -24,13 +24,14 @@ from apptell.cli.filter_options import (
     Sensor,
     record_stage,
 )
+from apptell.cli.identify_options import find_stored, probability_apps
 from apptell.cli.notes import note_evicted, note_other_lengths, refuse_no_flows
 from apptell.cli.outputs import Out, out_places, refuse_capture, write_all
 from apptell.cli.screen import note, on_terminal, until_interrupted
 from apptell.cli.shared_options import (
     VERDICT_GROUPS,
     ActiveTimeout,
-    Captures,
+    CapturesOrDataset,
     CatalogueFiles,
     ContextText,
     EvidenceText,
@@ -53,11 +54,12 @@ from apptell.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pyarrow as pa
 
-    from apptell.flows import FlowBatch, FlowOptions, FlowReader
+    from apptell.dataset import Dataset
+    from apptell.flows import FlowBatch, FlowOptions
     from apptell.reasons import Reasons
     from apptell.records.record_filter import RecordFilter
     from apptell.records.stage import RecordStage
@@ -68,7 +70,7 @@ if TYPE_CHECKING:
 
 def identify(
     typed: typer.Context,
-    captures: Captures,
+    captures: CapturesOrDataset,
     model: ModelFolder = None,
     evidence: EvidenceText = None,
     catalogue: CatalogueFiles = None,
@@ -84,6 +86,13 @@ def identify(
         typer.Option(
             "--summary",
             help="Write flows, packets and bytes by app, category, service and client instead.",
+        ),
+    ] = False,
+    probabilities: Annotated[
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Add the model's probability of each of its apps to records in jsonl, csv or parquet.",
         ),
     ] = False,
     all_flows: AllFlows = False,
@@ -128,20 +137,21 @@ def identify(
     Examples:
         apptell identify phone.pcap
         tcpdump -i any -w - | apptell identify - --format jsonl
+        apptell identify dataset/ -m model/ --probabilities -o verdicts.parquet
     """
+    from apptell.flows import FlowReader
     from apptell.records.extraction import extracting
     from apptell.records.schema import (
         explained_schema,
+        probability_schema,
         record_schema,
-        verdict_records,
-        with_link,
-        with_reasons,
     )
     from apptell.records.summary import SUMMARY_RECORD, Summary
     from apptell.records.text_table import EXPLAINED_COLUMNS, SUMMARY_COLUMNS, VERDICT_COLUMNS
     from apptell.records.writers import choose_form, open_writer
     from apptell.verdicts import check_threshold
 
+    stored, evidence = find_stored(typed.params)
     chosen = choose_form(form, output, terminal=on_terminal(), raw_csv=raw_csv)
     refuse_capture("--output", output, captures)
     check_threshold(threshold)
@@ -165,7 +175,11 @@ def identify(
     if explain:
         own_form = chosen.name if chosen.has_own_fields else None
         reasons = _reasons(deciders, own_form, is_other=bool(out) or summary)
-    job = _Job(captures, options, deciders, threshold, rate, around, stage, follow, jobs, reasons)
+    apps: Sequence[str] = ()
+    if probabilities:
+        apps = probability_apps(chosen, used, is_other=bool(out) or summary)
+    source = captures if stored is None else stored
+    job = _Job(source, options, deciders, threshold, rate, around, stage, follow, jobs, reasons)
     if out:
         _refuse_with_out(form is not None or output is not None or summary, around)
         _identify_as_live(job, out_places(out, raw_csv=raw_csv))
@@ -173,7 +187,8 @@ def identify(
     schema, columns = record_schema(with_link=all_flows), VERDICT_COLUMNS
     if explain:
         schema, columns = explained_schema(schema), EXPLAINED_COLUMNS
-    schema, columns = stage.schema(schema), columns_in_zone(columns, zone)
+    schema = stage.schema(probability_schema(schema, apps))
+    columns = columns_in_zone(columns, zone)
     if summary:
         schema, columns = SUMMARY_RECORD, SUMMARY_COLUMNS
     order = None if summary or follow else "time"
@@ -190,28 +205,25 @@ def identify(
                 if summary:
                     total.add(verdicts)
                 else:
-                    records = verdict_records(verdicts)
-                    if all_flows:
-                        records = with_link(records, flows)
-                    if reasons is not None:
-                        records = with_reasons(records, reasons.summaries(flows, verdicts))
-                    writer.write(stage(records))
+                    writer.write(stage(job.records(flows, verdicts, apps)))
         finally:
             if summary:
                 writer.write(total.records())
             counts.note(stage.wanted)
-            note_evicted(reader.stats)
-            note_other_lengths(used, reader.stats)
+            if isinstance(reader, FlowReader):
+                note_evicted(reader.stats)
+                note_other_lengths(used, reader.stats)
     if extraction is not None:
         note(f"{extraction.packets:,} packets were extracted to {extract}.")
-    refuse_no_flows(reader.stats)
+    if isinstance(reader, FlowReader):
+        refuse_no_flows(reader.stats)
 
 
 @dataclass(frozen=True)
 class _Job:
-    """Captures, and how their flows are identified."""
+    """Captures or a dataset, and how their flows are identified."""
 
-    captures: list[str]
+    source: "list[str] | Dataset"
     options: "FlowOptions"
     deciders: "Deciders"
     threshold: float | None
@@ -229,14 +241,18 @@ class _Job:
         return "link" in self.options.groups
 
     @contextmanager
-    def reader(self) -> "Iterator[FlowReader]":
-        """The flows of the captures."""
+    def reader(self) -> "Iterator[Iterable[FlowBatch]]":
+        """The flows of the captures, or of the dataset."""
         from apptell.names import read_flows
+        from apptell.verdicts import stored_batches
 
+        if not isinstance(self.source, list):
+            yield stored_batches(self.source, self.deciders.model)
+            return
         with (
             until_interrupted(follow=self.follow) as stop,
             read_flows(
-                self.captures,
+                self.source,
                 self.options,
                 follow=self.follow,
                 jobs=self.jobs,
@@ -248,7 +264,7 @@ class _Job:
             yield reader
 
     def verdicts(
-        self, reader: "FlowReader", counts: "Counts"
+        self, reader: "Iterable[FlowBatch]", counts: "Counts"
     ) -> "Iterator[tuple[FlowBatch, VerdictBatch]]":
         """The selected flows with their verdicts; all are counted."""
         from apptell.verdicts import flows_and_verdicts
@@ -267,6 +283,24 @@ class _Job:
             if self.reasons is not None:
                 self.reasons.settle(flows)
             yield counts.chosen(flows, verdicts, self.stage.wanted)
+
+    def records(
+        self, flows: "FlowBatch", verdicts: "VerdictBatch", apps: "Sequence[str]"
+    ) -> "pa.RecordBatch":
+        """The records of verdicts, with the probabilities of ``apps`` if there are any."""
+        from apptell.records.schema import (
+            verdict_records,
+            with_link,
+            with_probabilities,
+            with_reasons,
+        )
+
+        records = verdict_records(verdicts)
+        if self.all_flows:
+            records = with_link(records, flows)
+        if self.reasons is not None:
+            records = with_reasons(records, self.reasons.summaries(flows, verdicts))
+        return with_probabilities(records, verdicts.probabilities, apps) if apps else records
 
 
 def _reasons(deciders: "Deciders", own_form: str | None, *, is_other: bool) -> "Reasons":
@@ -335,6 +369,7 @@ def _around(deciders: "Deciders", *, follow: bool) -> "WholeContext | None":
 
 def _identify_as_live(job: _Job, out: list[str]) -> None:
     """Writes the records that ``live`` would give for the captures to its outputs."""
+    from apptell.flows import FlowReader
     from apptell.records.schema import with_link
     from apptell.service.decisions import ended_records
 
@@ -350,8 +385,10 @@ def _identify_as_live(job: _Job, out: list[str]) -> None:
             write_all(records(), out)
         finally:
             counts.note(job.stage.wanted)
-            note_other_lengths(job.deciders.model, reader.stats)
-    refuse_no_flows(reader.stats)
+            if isinstance(reader, FlowReader):
+                note_other_lengths(job.deciders.model, reader.stats)
+    if isinstance(reader, FlowReader):
+        refuse_no_flows(reader.stats)
 
 
 def _flow_counts() -> "FlowCounts":
@@ -386,9 +423,11 @@ class Counts:
 
         if wanted.is_empty:
             return flows, verdicts
-        kept = wanted.keep(verdicts.to_arrow())
+        batch, shares = verdicts.to_arrow(), verdicts.probabilities
+        kept = wanted.keep(batch)
         self.selected += int(kept.sum())
-        return flows.filter(kept), VerdictBatch(wanted(verdicts.to_arrow()))
+        chosen = VerdictBatch(wanted(batch), None if shares is None else shares[kept])
+        return flows.filter(kept), chosen
 
     def note(self, wanted: "RecordFilter") -> None:
         """Reports them on stderr."""

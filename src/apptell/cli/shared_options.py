@@ -19,6 +19,13 @@ Captures = Annotated[
         metavar="CAPTURE", help="Captures, folders of captures, or - for standard input."
     ),
 ]
+CapturesOrDataset = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="CAPTURE",
+        help="Captures, folders of captures, or - for standard input; or the folder of one dataset.",
+    ),
+]
 DatasetFolder = Annotated[Path, typer.Argument(metavar="DATASET", help="Folder of the dataset.")]
 ModelFolder = Annotated[
     Path | None,

@@ -16,6 +16,7 @@ from apptell.catalogue import Catalogue
 from apptell.errors import UsageError
 from apptell.verdicts.evidence import Evidence, EvidenceOptions
 from apptell.verdicts.schema import EVIDENCE_KINDS, OTHER
+from apptell.verdicts.stored_flows import stored_evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from apptell.flows.schema import FlowBatch
 
-ASKED: Final = ("name", "dns", "range", "model")
-"""Kinds of evidence that stored flows can be asked for."""
 _COLUMNS: Final = {"name": ("server_name", "http_host"), "dns": ("dns_name",)}
 
 
@@ -35,7 +34,7 @@ class KindFigures:
     """What one kind of evidence decided."""
 
     kind: str
-    """One of ASKED."""
+    """One of STORED_KINDS."""
     n_flows: int
     """Flows that it named as an app or as background."""
     share: float
@@ -77,7 +76,7 @@ class EvidenceOfFlows:
     """The evidence without a model on labelled flows.
 
     Args:
-        kinds: kinds of evidence, separated by commas, of ASKED.
+        kinds: kinds of evidence, separated by commas, of STORED_KINDS.
         catalogue: files with rows that are added to the shipped catalogue.
         flows: n flows with the groups *core* and *names*.
         truth: the class of each; of an activity, its app counts.
@@ -163,14 +162,7 @@ def check_kinds(kinds: str) -> EvidenceOptions:
     Raises:
         UsageError: an unknown kind, or one that needs packets that a dataset does not store.
     """
-    options = EvidenceOptions.parse(kinds)
-    refused = [kind for kind in EVIDENCE_KINDS if kind in options.kinds - set(ASKED)]
-    if refused:
-        raise UsageError(
-            f"evidence {refused[0]!r} rests on other flows of a capture, which a dataset does not "
-            f"store; available: {', '.join(ASKED)}"
-        )
-    return options
+    return stored_evidence(EvidenceOptions.parse(kinds))
 
 
 def _called(kind: str) -> str:

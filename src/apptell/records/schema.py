@@ -22,6 +22,8 @@ from apptell.verdicts import schema as verdict_schema
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
+
     from apptell.flows.schema import FlowBatch
     from apptell.verdicts.schema import VerdictBatch
 
@@ -147,6 +149,36 @@ def record_schema(*, with_link: bool) -> pa.Schema:
     if not with_link:
         return VERDICT_RECORD
     return pa.schema([*VERDICT_RECORD, *LINK_FIELDS], metadata=VERDICT_RECORD.metadata)
+
+
+def probability_schema(schema: pa.Schema, apps: Sequence[str]) -> pa.Schema:
+    """The columns of records with ``probability_APP`` for each class of a model behind them."""
+    fields = [pa.field(f"probability_{app}", _SHARE) for app in apps]
+    return pa.schema([*schema, *fields], metadata=schema.metadata)
+
+
+def with_probabilities(
+    records: pa.RecordBatch, probabilities: NDArray[np.float32] | None, apps: Sequence[str]
+) -> pa.RecordBatch:
+    """Records with the probability of each class of the model.
+
+    Args:
+        records: n records.
+        probabilities: of the verdicts that they are of, ``VerdictBatch.probabilities``; None for nulls.
+        apps: the k classes of the model that was asked.
+
+    Returns:
+        The columns of ``probability_schema``; a probability is null where evidence decided the flow or the
+        model was not asked.
+    """
+    if probabilities is None:
+        shares = np.full((records.num_rows, len(apps)), np.nan)
+    else:
+        shares = probabilities.astype(np.float64)
+    columns = [pa.array(np.round(share, 6), from_pandas=True) for share in shares.T]
+    return pa.RecordBatch.from_arrays(
+        [*records.columns, *columns], schema=probability_schema(records.schema, apps)
+    )
 
 
 def live_records(

@@ -113,11 +113,13 @@ def decide(
     columns = _of_model(len(flows), probabilities, apps, threshold, model_name, context_flows)
     if p_unknown is not None:
         columns = with_unknown(columns, p_unknown, cutoff)
+    shown = np.round(probabilities, _DIGITS)
     if found is not None:
         columns = _joined(columns, found, known or {})
+        shown[found.is_app] = np.nan
     if stack is not None:
         columns["stack"] = stack
-    return _verdicts(flows, columns, packets)
+    return _verdicts(flows, columns, packets, shown)
 
 
 def decide_without_model(
@@ -229,7 +231,12 @@ def _joined(
     return columns
 
 
-def _verdicts(flows: FlowBatch, columns: dict[str, Any], packets: int) -> VerdictBatch:
+def _verdicts(
+    flows: FlowBatch,
+    columns: dict[str, Any],
+    packets: int,
+    probabilities: NDArray[np.float32] | None = None,
+) -> VerdictBatch:
     """Verdicts of these columns, with those of the flows."""
     n = len(flows)
     there = set(flows.columns)
@@ -238,4 +245,4 @@ def _verdicts(flows: FlowBatch, columns: dict[str, Any], packets: int) -> Verdic
         "payload_packets_seen": pa.array(np.minimum(flows.payload_packets, packets), pa.int32()),
         "revised": pa.array(np.zeros(n, dtype=bool)),
     }
-    return VerdictBatch.of_arrays(columns, n)
+    return VerdictBatch.of_arrays(columns, n, probabilities)

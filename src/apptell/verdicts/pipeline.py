@@ -6,31 +6,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from apptell.errors import UsageError
-from apptell.flows import FlowOptions
-from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
-from apptell.names import read_flows
+from apptell.flows.schema import FlowBatch
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
 from apptell.verdicts.cut_payload import is_cut
 from apptell.verdicts.decide import decide, decide_without_model
-from apptell.verdicts.deciders import choose_deciders
 from apptell.verdicts.held import NEEDED, chosen, finished, without_payload
 from apptell.verdicts.novelty import check_rate, stacks
 from apptell.verdicts.unlearned import UNKNOWN_PRIOR
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping
 
     from apptell.models import Model
     from apptell.verdicts.context import Context
-    from apptell.verdicts.evidence import Evidence, EvidenceOptions
+    from apptell.verdicts.evidence import Evidence
     from apptell.verdicts.identity import Found, Identity
-    from apptell.verdicts.schema import Verdict, VerdictBatch
+    from apptell.verdicts.schema import VerdictBatch
 
 DEFAULT_THRESHOLD: Final = 0.85
 """The paper's threshold (Section 4.2), when neither the caller nor the model names one."""
@@ -63,77 +59,6 @@ def check_threshold(requested: float | None) -> None:
     """
     if requested is not None and not 0.0 <= requested <= 1.0:
         raise UsageError(f"threshold {requested} is not between 0 and 1")
-
-
-def identify(
-    source: Any,
-    model: Model | str | Path | None = None,
-    threshold: float | None = None,
-    context: ContextOptions | str | None = None,
-    *,
-    evidence: EvidenceOptions | str | None = None,
-    catalogue: Sequence[str | Path] = (),
-    transports: Sequence[int] | None = None,
-    unknown: float | None = None,
-) -> Iterator[Verdict]:
-    """Identifies the app behind each flow of a capture.
-
-    Names, DNS answers and addresses are examined first; a model decides the flows that remain.
-
-    Args:
-        source: what ``read_flows`` takes: a path, a folder, several of them, ``-``, a binary file.
-        model: a model or its folder (default: none; if ``evidence`` includes ``model``, the one that ships
-            with apptell).
-        threshold: smallest accepted confidence of the model (default: the model's own, else 0.85).
-        context: seconds, as in ``30s``: the model's verdicts on each client's flows are re-weighted by what
-            that client runs, and come after the last flow.
-        evidence: what verdicts rest on, separated by commas: ``name``, ``dns``, ``address``, ``range``,
-            ``model``, ``context``, or ``all`` (default: the first four, and ``model`` where one is given).
-        catalogue: files with rows that are added to the catalogue or override its own.
-        transports: IP protocol numbers, 6 and 17 (default: both; without other evidence than a model, those
-            that it learned).
-        unknown: mark flows that look like none of the model's apps as unknown; the share of flows of its apps
-            that this may happen to, as in 0.05 (default: never).
-
-    Returns:
-        An iterator over one verdict for each flow with payload (with only a model: with at least two payload
-        packets). If the capture is damaged, it raises CaptureError after the verdicts on all flows before the
-        damage.
-
-    Raises:
-        CaptureError: the capture cannot be opened.
-        ModelError: the model cannot be loaded.
-        UsageError: the threshold is not between 0 and 1, or arguments do not fit together.
-
-    Example:
-        >>> for verdict in apptell.identify("phone.pcap", "model/", evidence="model"):
-        ...     print(verdict.app, round(verdict.confidence, 1))
-        signal 1.0
-        zoom 1.0
-    """
-    check_threshold(threshold)
-    deciders = choose_deciders(evidence, model, catalogue, context, transports)
-    used, around = deciders.model, None
-    check_rate(unknown, used)
-    packets = DECISION_SEGMENTS if used is None else used.decision_packets
-    options = FlowOptions(transports=deciders.transports, decision_packets=packets)
-    if deciders.context is not None and used is not None:
-        around = whole_context(deciders.context, used)
-    reader = read_flows(source, options, observer=deciders.evidence)
-
-    def verdicts() -> Iterator[Verdict]:
-        with reader:
-            for batch in identify_flows(
-                reader,
-                used,
-                threshold,
-                context=around,
-                evidence=deciders.evidence,
-                unknown=unknown,
-            ):
-                yield from batch
-
-    return verdicts()
 
 
 def identify_flows(

@@ -145,19 +145,31 @@ class VerdictBatch:
         >>> (batch,) = apptell.identify_flows(flows, apptell.load_model("model/"))
         >>> len(batch), batch.column("app").to_pylist()
         (2, ['signal', 'zoom'])
+        >>> batch.probabilities.shape
+        (2, 2)
     """
 
-    __slots__ = ("_arrays", "_batch", "_n")
+    __slots__ = ("_arrays", "_batch", "_n", "probabilities")
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
+    def __init__(
+        self, batch: pa.RecordBatch, probabilities: NDArray[np.float32] | None = None
+    ) -> None:
         if batch.schema.names != SCHEMA.names:
             raise ValueError(f"verdicts: columns are {batch.schema.names}, not {SCHEMA.names}")
         self._batch: pa.RecordBatch | None = batch
         self._arrays: dict[str, pa.Array] = {}
         self._n = int(batch.num_rows)
+        self.probabilities = probabilities
+        """The model's probability of each of its classes, shape (n, k); not a number for flows that evidence
+        decided. None where no model was asked."""
 
     @classmethod
-    def of_arrays(cls, arrays: dict[str, pa.Array], n_verdicts: int) -> VerdictBatch:
+    def of_arrays(
+        cls,
+        arrays: dict[str, pa.Array],
+        n_verdicts: int,
+        probabilities: NDArray[np.float32] | None = None,
+    ) -> VerdictBatch:
         """Columns with the names and types of ``SCHEMA``; those that are not there are null."""
         verdicts = cls.__new__(cls)
         verdicts._batch, verdicts._n = None, n_verdicts  # noqa: SLF001 - its own
@@ -165,6 +177,7 @@ class VerdictBatch:
             name: arrays[name] if name in arrays else pa.nulls(n_verdicts, kind)
             for name, kind in _KINDS
         }
+        verdicts.probabilities = probabilities
         return verdicts
 
     def __len__(self) -> int:
@@ -179,7 +192,9 @@ class VerdictBatch:
     def __getitem__(self, row: slice) -> VerdictBatch: ...
     def __getitem__(self, row: int | slice) -> Verdict | VerdictBatch:
         if isinstance(row, slice):
-            return VerdictBatch(self.to_arrow().take(pa.array(range(len(self))[row], pa.int64())))
+            rows = pa.array(range(len(self))[row], pa.int64())
+            shares = None if self.probabilities is None else self.probabilities[row]
+            return VerdictBatch(self.to_arrow().take(rows), shares)
         if not -len(self) <= row < len(self):
             raise IndexError(row)
         return Verdict(self.to_arrow().slice(row % len(self), 1).to_pylist()[0])
@@ -205,10 +220,11 @@ class VerdictBatch:
     def with_columns(self, **arrays: pa.Array) -> VerdictBatch:
         """The same verdicts with some columns replaced."""
         columns = {name: self.column(name) for name in SCHEMA.names}
-        return VerdictBatch.of_arrays(columns | arrays, self._n)
+        return VerdictBatch.of_arrays(columns | arrays, self._n, self.probabilities)
 
     def filter(self, keep: NDArray[np.bool_]) -> VerdictBatch:
         """The verdicts where ``keep``, shape (n,), is true; the batch itself when that is all of them."""
         if keep.all():
             return self
-        return VerdictBatch(self.to_arrow().filter(pa.array(keep)))
+        shares = None if self.probabilities is None else self.probabilities[keep]
+        return VerdictBatch(self.to_arrow().filter(pa.array(keep)), shares)
