@@ -104,3 +104,18 @@ def test_without_held_out_flows_nothing_is_promised() -> None:
 def test_a_precision_outside_zero_to_one_is_refused(wrong: float) -> None:
     with pytest.raises(UsageError, match="is not between 0 and 1"):
         threshold_for_precision(np.ones(1, np.float32), np.ones(1, bool), wrong)
+
+
+def test_with_groups_a_large_source_weighs_as_much_as_a_small_one() -> None:
+    sharp, truth = _draw(3.0, 20_000)
+    soft, other = _draw(0.5, 1_000)
+    both, truths = np.concatenate([sharp, soft]), np.concatenate([truth, other])
+    groups = np.array(["large"] * 20_000 + ["small"] * 1_000)
+    weighted = fit_temperature(both, truths, groups=groups)
+    # the same as when the small source had as many flows as the large one
+    again = np.tile(np.arange(20_000, 21_000), 20)
+    rows = np.concatenate([np.arange(20_000), again])
+    assert weighted == pytest.approx(fit_temperature(both[rows], truths[rows]), rel=1e-3)
+    assert weighted < fit_temperature(both, truths)
+    each_its_own = fit_temperature(both, truths, groups=np.arange(21_000))
+    assert each_its_own == pytest.approx(fit_temperature(both, truths), rel=1e-3)

@@ -93,7 +93,9 @@ def promise(
     temperatures, softened, thresholds = [], [], []
     for held, test in folds:
         known = held.truth >= 0
-        temperature = fit_temperature(held.probabilities[known], held.truth[known], FLOOR)
+        temperature = fit_temperature(
+            held.probabilities[known], held.truth[known], FLOOR, np.asarray(held.groups)[known]
+        )
         beside = calibrate(held.probabilities, temperature, FLOOR)
         right = beside.argmax(axis=1) == held.truth
         thresholds.append(

@@ -127,9 +127,9 @@ def promise_precision(
     rows = np.concatenate([part.test for part in parts])
     probabilities = np.concatenate(found)
     targets = np.searchsorted(np.array(every), truth[rows])
-    temperature = fit_temperature(probabilities, targets, FLOOR)
-    softened = calibrate(probabilities, temperature, FLOOR)
     groups = method_of(parts[0].method).interval_groups(chosen.flows)[rows]
+    temperature = fit_temperature(probabilities, targets, FLOOR, groups)
+    softened = calibrate(probabilities, temperature, FLOOR)
     confidence, right = softened.max(axis=1), softened.argmax(axis=1) == targets
     wanted = [precision] if isinstance(precision, int | float) else list(precision)
     promised, threshold = wanted[0], None

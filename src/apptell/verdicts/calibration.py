@@ -45,7 +45,10 @@ def calibrate(
 
 
 def fit_temperature(
-    probabilities: NDArray[np.float32], truth: NDArray[np.int64], floor: float = _TINY
+    probabilities: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    floor: float = _TINY,
+    groups: ArrayLike | None = None,
 ) -> float:
     """The temperature with the highest likelihood of held-out truths; 1.0 if there are no flows.
 
@@ -57,17 +60,23 @@ def fit_temperature(
         truth: the right column of each row, shape (n,).
         floor: smaller probabilities are raised to this value, because a truth of probability zero would
             outweigh all others.
+        groups: the source of each row, shape (n,): each source has the same weight, whatever the number of its
+            flows. None gives each flow the same weight.
     """
     n = len(truth)
     if n == 0:
         return 1.0
+    weight = np.full(n, 1 / n)
+    if groups is not None:
+        _, group, size = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+        weight = 1 / (size[group] * len(size))
     logits = np.log(np.maximum(probabilities.astype(np.float64), floor))
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
         top = scaled.max(axis=1)
         log_sum = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-        return float((log_sum - scaled[np.arange(n), truth]).mean())
+        return float(weight @ (log_sum - scaled[np.arange(n), truth]))
 
     low, high = np.log(0.05), np.log(20.0)
     left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)

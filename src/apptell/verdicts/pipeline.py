@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from apptell.errors import UsageError
-from apptell.flows.schema import FlowBatch
 from apptell.verdicts.context import ContextOptions, Scored, WholeContext
 from apptell.verdicts.cut_payload import is_cut
 from apptell.verdicts.decide import decide, decide_without_model
@@ -22,6 +21,7 @@ from apptell.verdicts.unlearned import UNKNOWN_PRIOR
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from apptell.flows.schema import FlowBatch
     from apptell.models import Model
     from apptell.verdicts.context import Context
     from apptell.verdicts.evidence import Evidence
