@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pyarrow as pa
 
 from apptell.errors import UsageError, needs_extra
-from apptell.verdicts.pipeline import identify
+from apptell.verdicts.one_by_one import identify
 from apptell.verdicts.schema import SCHEMA
 
 FRAMES: Final = ("arrow", "pandas", "polars")
