@@ -90,3 +90,16 @@ def test_probabilities_of_the_wrong_shape_are_refused() -> None:
 def test_a_probability_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(ModelError, match="not a number"):
         _verdicts([[float("nan"), 0.0, 0.0]])
+
+
+def test_a_part_of_a_batch_keeps_the_probabilities_of_its_verdicts() -> None:
+    table = np.array([[0.1, 0.1, 0.8], [1.0, 0.0, 0.0], [0.0, 0.5, 0.5]], np.float32)
+    batch = decide(flow_batch(["signal"] * 3), table, APPS, 0.85, "m@1")
+    parts = {
+        (0, 1, 2): batch.with_columns(app=batch.column("app")),
+        (1, 2): batch[1:],
+        (0, 2): batch.filter(np.array([True, False, True])),
+    }
+    for rows, part in parts.items():
+        assert part.probabilities is not None
+        np.testing.assert_allclose(part.probabilities, table[list(rows)])
