@@ -24,8 +24,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> apptell.Dataset:
     folder = tmp_path_factory.mktemp("captures")
     for i, place in enumerate(("home", "cafe")):
         (folder / place).mkdir()
-        for app in ("signal", "zoom"):
-            packets = app_capture([app], 3, seed=100 * i, start_ns=START_NS + i * 10**13)
+        for j, app in enumerate(("signal", "zoom")):
+            start_ns = START_NS + i * 10**13 + j * 10**12
+            packets = app_capture([app], 3, seed=100 * i, start_ns=start_ns)
             write_pcap(folder / place / f"{app}.pcap", packets)
     return apptell.Dataset.build(folder, tmp_path_factory.mktemp("data") / "dataset")
 
