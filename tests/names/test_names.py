@@ -44,6 +44,31 @@ def test_each_flow_gets_its_own_names_and_the_others_null():
     assert rows[3] == (None, None, None, "web.example.org")
 
 
+@pytest.mark.parametrize(
+    ("conversation", "want"),
+    [
+        ([(True, b"POST /up HTTP/1.1\r\nHost: a.org\r\n\r\n"), (True, HELLO)], None),
+        ([(True, b"PUT /a.pcap HTTP/1.1\r\nHost: a.org\r\n\r\n"), (True, HELLO)], None),
+        ([(True, b"x"), (False, b"HTTP/1.1 200 OK\r\n\r\n"), (False, HELLO)], None),
+        (
+            [(True, b"CONNECT a.org:443 HTTP/1.1\r\n\r\n"), (False, b"ok"), (True, HELLO)],
+            "chat.example.org",
+        ),
+        (
+            [(True, b"OPTIONS * HTTP/1.1\r\nUpgrade: TLS/1.0\r\n\r\n"), (True, HELLO)],
+            "chat.example.org",
+        ),
+        (
+            [(True, b"EHLO a.org\r\nSTARTTLS\r\n"), (False, b"220\r\n"), (True, HELLO)],
+            "chat.example.org",
+        ),
+    ],
+)
+def test_a_hello_in_the_content_of_http_is_not_the_hello_of_the_connection(conversation, want):
+    ((name, *_),) = named(flows([conversation]))
+    assert name == want
+
+
 def test_quic_flows_get_the_letter_q():
     (row,) = named(flows([[(True, initial(crypto(0, SHORT)))]], 17))
     assert row[:2] == ("quic.example.org", "h3")

@@ -97,6 +97,31 @@ def _hello_offset(data: NDArray[np.uint8], at: Any, end: int) -> Any:
 
 
 @subroutine
+def _is_http(data: NDArray[np.uint8], at: Any, end: Any) -> bool:
+    """Whether a stream begins with an HTTP response, or a request that cannot become a tunnel.
+
+    What looks like a hello later in such a stream is content, such as a capture that is sent to a server.
+    A stream can become TLS after ``CONNECT`` and ``OPTIONS`` (RFC 9110, section 9.3.6; RFC 2817, section 3).
+    """
+    if end - at < 5:
+        return False
+    word = (
+        (np.uint32(data[at]) << np.uint32(24))
+        | (np.uint32(data[at + 1]) << np.uint32(16))
+        | (np.uint32(data[at + 2]) << np.uint32(8))
+        | np.uint32(data[at + 3])
+    )
+    return (
+        word == 0x47455420  # "GET "
+        or word == 0x504F5354  # "POST"
+        or word == 0x50555420  # "PUT "
+        or word == 0x50415443  # "PATC"
+        or word == 0x48454144  # "HEAD"
+        or word == 0x48545450  # "HTTP"
+    )
+
+
+@subroutine
 def _unwrap(
     stream: NDArray[np.uint8], place: Any, n: int, out: NDArray[np.uint8], at: int, room: int
 ) -> tuple[int, int]:
@@ -166,6 +191,12 @@ def collect_hellos(
             n_rows, is_ordered = list_side(
                 first[flow], first[flow + 1], side == 0, to_server, offset, length, listed
             )
+            earliest = listed[0]
+            for index in range(1, n_rows):
+                if offset[listed[index]] < offset[earliest]:
+                    earliest = listed[index]
+            if _is_http(data, start[earliest], start[earliest + 1]):
+                continue
             for index in range(n_rows):
                 row = listed[index]
                 begin = start[row]
