@@ -212,6 +212,8 @@ ELSEWHERE = {
     "testing.py": "captures for tests",
     "service/prepare.py": "captures in a temporary folder",
     "models/model_folder.py": "inside new_folder",
+    "models/model_shelf.py": "inside new_folder",
+    "experiments/write_dataset.py": "inside the new_folder of cli/dataset_export.py",
     "cli/dataset_export.py": "inside new_folder",
     "learning/network_training.py": "into memory, then write_file",
     "experiments/trial_cache.py": "into memory, then write_file",

@@ -103,7 +103,7 @@ def test_flows_and_the_summary_are_filtered_too(run: Run, named: Path) -> None:
 def test_an_unknown_app_is_refused_with_those_that_are_near(run: Run, named: Path) -> None:
     done = run("identify", named, "--app", "whatsap")
     assert done.returncode == 2
-    assert "--app: no verdict can name 'whatsap'; available: whatsapp" in done.stderr
+    assert "no verdict can name 'whatsap'; available: whatsapp" in done.stderr
 
 
 def _dhcp_request(name: bytes, address: bytes) -> bytes:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from apptell.cluster.archive_folder import StreamRecord
-    from apptell.cluster.streams import Stream
+    from apptell.cluster.sensor_streams import SensorStream
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 SAMPLE = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"
@@ -65,7 +65,7 @@ class KilledOnce(StreamJob):
 
     flag: str = ""
 
-    def run(self, stream: Stream, key: str, folder: ArchiveFolder) -> StreamRecord:
+    def run(self, stream: SensorStream, key: str, folder: ArchiveFolder) -> StreamRecord:
         """Dies once, then runs."""
         if stream.sensor == "sensor-3" and not Path(self.flag).exists():
             Path(self.flag).touch()

@@ -85,9 +85,9 @@ def test_networks_agree_with_the_standard_library() -> None:
     [
         (lambda: parse_filter(clients=["home"]), "--client: 'home' is not an address or a network"),
         (lambda: parse_filter(servers=["10.0.0.0/33"]), "--server: '10.0.0.0/33'"),
-        (lambda: parse_filter(evidence=["guess"]), "--evidence-is: no evidence 'guess'"),
+        (lambda: parse_filter(evidence=["guess"]), "no evidence 'guess'"),
         (lambda: parse_filter(apps=["signl"], known_apps=["signal"]), "available: signal"),
-        (lambda: parse_filter(min_confidence=2), "--min-confidence: 2 is not between 0 and 1"),
+        (lambda: parse_filter(min_confidence=2), "confidence 2 is not between 0 and 1"),
         (lambda: parse_filter(only_named=True, not_named=True), "select nothing"),
     ],
 )

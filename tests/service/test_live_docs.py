@@ -5,6 +5,7 @@ import io
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,9 @@ from apptell.catalogue import Catalogue
 from apptell.records.forms.zeek import FIELDS
 from apptell.records.schema import LIVE_RECORD
 from apptell.service import open_outputs
+from apptell.service.drift_watch import DriftWatch
 from apptell.service.metrics import Metrics
+from apptell.service.shadow import ShadowCounts
 from apptell.testing import flow_batch
 from apptell.verdicts import Evidence
 from tests.ended import ended
@@ -64,6 +67,10 @@ def test_the_samples_of_csv_and_zeek_have_the_columns_of_today():
 
 
 def test_every_metric_is_explained_and_every_one_explained_is_served():
-    served = set(re.findall(r"^# TYPE (\w+)", Metrics().text(), re.MULTILINE))
+    counts = Metrics()
+    counts.shadow = SimpleNamespace(name="other@1", counts=ShadowCounts())
+    counts.drift = DriftWatch(print)
+    counts.drift.report = SimpleNamespace(apps=[], flows=0)
+    served = set(re.findall(r"^# TYPE (\w+)", counts.text(), re.MULTILINE))
     explained = set(re.findall(r"`(apptell_\w+)", DOCS[DOCS.index("## What to watch") :]))
     assert explained == served - {"apptell_ready"}

@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from apptell.models import Model
     from apptell.service import LivePipeline, QueuedOutput
     from apptell.service.metrics import Metrics
+    from apptell.service.model_follower import ModelFollower
 
 
 def live(
@@ -215,15 +216,11 @@ def live(
         settle()
         interrupted = _listen(stop, pipeline, model, deciders.model, reloads)
         if model_registry is not None and version is not None:
-            from apptell.models.model_shelf import ModelShelf
-            from apptell.service.model_follower import ModelFollower
-
-            follower = ModelFollower(ModelShelf(model_registry), version, pipeline, note)
+            follower = _follower(model_registry, version, pipeline)
             stack.enter_context(follower)
             reloads.append(follower.thread)
-        if (
-            chosen.interface is not None
-        ):  # its packets count from here on, and no kernel has to be compiled
+        # its packets count from here on, and no kernel has to be compiled
+        if chosen.interface is not None:
             note(f"listening on {chosen.interface}")
         counts.drift.start()
         stack.callback(counts.drift.close)
@@ -255,6 +252,14 @@ def _promoted(registry: Path, model: Path | None) -> tuple[Path, str]:
             f"{registry}: no version was promoted: apptell models promote {registry} VERSION"
         )
     return shelf.path(version), version
+
+
+def _follower(registry: Path, version: str, pipeline: "LivePipeline") -> "ModelFollower":
+    """Follows the version of a registry that is in use."""
+    from apptell.models.model_shelf import ModelShelf
+    from apptell.service.model_follower import ModelFollower
+
+    return ModelFollower(ModelShelf(registry), version, pipeline, note)
 
 
 def _open_on_verdict(

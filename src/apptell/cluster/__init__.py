@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from apptell.cluster.archive_folder import ArchiveFolder
 from apptell.cluster.ray_run import ArchiveReport, run_archive
+from apptell.cluster.sensor_streams import SensorStream, find_streams
 from apptell.cluster.stream_job import StreamJob, catalogue_files, model_files
-from apptell.cluster.streams import Stream, find_streams
 
 __all__ = [
     "ArchiveFolder",
     "ArchiveReport",
-    "Stream",
+    "SensorStream",
     "StreamJob",
     "catalogue_files",
     "find_streams",

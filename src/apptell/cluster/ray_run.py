@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from apptell.cluster.archive_folder import ArchiveFolder, StreamRecord
+    from apptell.cluster.sensor_streams import SensorStream
     from apptell.cluster.stream_job import StreamJob
-    from apptell.cluster.streams import Stream
 
 LOCAL: Final = "local"
 """The address that stands for a cluster of this machine's cores, which ends with the run."""
@@ -38,7 +38,7 @@ class ArchiveReport:
 
 def run_archive(
     job: StreamJob,
-    streams: Sequence[Stream],
+    streams: Sequence[SensorStream],
     folder: ArchiveFolder,
     address: str = LOCAL,
     notify: Callable[[str], None] = lambda _: None,
@@ -60,7 +60,7 @@ def run_archive(
     settings = job.settings()
     folder.prepare(settings)
     report = ArchiveReport()
-    waiting: list[tuple[Stream, str]] = []
+    waiting: list[tuple[SensorStream, str]] = []
     done: dict[str, StreamRecord] = {}
     for stream in streams:
         key = stream.key(repr(settings))
@@ -83,7 +83,7 @@ def run_archive(
 def _run_tasks(
     ray: Any,
     job: StreamJob,
-    waiting: list[tuple[Stream, str]],
+    waiting: list[tuple[SensorStream, str]],
     folder: ArchiveFolder,
     done: dict[str, StreamRecord],
     report: ArchiveReport,
@@ -93,7 +93,7 @@ def _run_tasks(
     task = ray.remote(num_cpus=1, max_retries=_RETRIES, retry_exceptions=False)(_run_stream)
     shared_job = ray.put(job)
     todo = sorted(waiting, key=lambda each: sum(size for _, size, _ in each[0].files))
-    running: dict[Any, Stream] = {}
+    running: dict[Any, SensorStream] = {}
     while todo or running:
         at_once = 2 * max(int(ray.cluster_resources().get("CPU", 1)), 1)
         while todo and len(running) < at_once:
@@ -115,7 +115,7 @@ def _run_tasks(
 
 
 def _run_stream(
-    job: StreamJob, stream: Stream, key: str, folder: ArchiveFolder
+    job: StreamJob, stream: SensorStream, key: str, folder: ArchiveFolder
 ) -> tuple[StreamRecord | None, str]:
     """The task: what was written, or what went wrong. Only a lost worker is repeated."""
     try:

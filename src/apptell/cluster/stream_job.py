@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from apptell._version import __version__
 from apptell.errors import CaptureError, CatalogueError, ModelError
-from apptell.files import readable
+from apptell.files import readable, write_file
 from apptell.names import read_flows
 from apptell.records.schema import flow_records, verdict_records
 from apptell.verdicts import Deciders, choose_deciders, identify_flows, whole_context
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from apptell.cluster.archive_folder import ArchiveFolder, StreamRecord
-    from apptell.cluster.streams import Stream
+    from apptell.cluster.sensor_streams import SensorStream
     from apptell.flows import FlowOptions, FlowReader
 
 PART_RECORDS: Final = 1 << 18
@@ -68,7 +68,7 @@ class StreamJob:
             "context": self.context,
         }
 
-    def run(self, stream: Stream, key: str, folder: ArchiveFolder) -> StreamRecord:
+    def run(self, stream: SensorStream, key: str, folder: ArchiveFolder) -> StreamRecord:
         """Reads a stream and writes its records.
 
         Args:
@@ -131,12 +131,12 @@ class StreamJob:
                 model = Path(made, "model")
                 model.mkdir()
                 for name, content in self.model.items():
-                    (model / name).write_bytes(content)
+                    write_file(model / name, content)
             files = []
             for number, (name, content) in enumerate(self.catalogue):
                 path = Path(made, f"catalogue-{number}", name)
                 path.parent.mkdir()
-                path.write_bytes(content)
+                write_file(path, content)
                 files.append(path)
             yield choose_deciders(
                 self.evidence, model, files, self.context, self.options.transports

@@ -237,7 +237,7 @@ def _check_views(views: str | None, models: Sequence[str]) -> None:
         raise UsageError(f"views {views!r} are neither 'late' nor 'none'")
     if views == "late" and not any(map(learns_late_views, models)):
         raise UsageError(
-            "none of these models learns from late views: add one with --model, such as fusion"
+            "none of these models learns from late views; fusion, fast and sequence do"
         )
 
 

@@ -105,20 +105,11 @@ def _is_http(data: NDArray[np.uint8], at: Any, end: Any) -> bool:
     """
     if end - at < 5:
         return False
-    word = (
-        (np.uint32(data[at]) << np.uint32(24))
-        | (np.uint32(data[at + 1]) << np.uint32(16))
-        | (np.uint32(data[at + 2]) << np.uint32(8))
-        | np.uint32(data[at + 3])
-    )
-    return (
-        word == 0x47455420  # "GET "
-        or word == 0x504F5354  # "POST"
-        or word == 0x50555420  # "PUT "
-        or word == 0x50415443  # "PATC"
-        or word == 0x48454144  # "HEAD"
-        or word == 0x48545450  # "HTTP"
-    )
+    word = 0
+    for index in range(at, at + 4):
+        word = (word << 8) | int(data[index])
+    # "GET ", "POST", "PUT ", "PATC", "HEAD", "HTTP"
+    return word in (0x47455420, 0x504F5354, 0x50555420, 0x50415443, 0x48454144, 0x48545450)
 
 
 @subroutine

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 
 from apptell.errors import UsageError
+from apptell.files import readable
 from apptell.names.client_names import ClientNameReader
 
 if TYPE_CHECKING:
@@ -128,13 +129,13 @@ def read_clients(path: Path) -> list[tuple[Network | str, str]]:
         with path.open("rb") as file:
             data = file.read(_LARGEST_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"--clients: {path}: {error.strerror}") from error
+        raise UsageError(f"{readable(path)}: {error.strerror}") from error
     if len(data) > _LARGEST_BYTES:
-        raise UsageError(f"--clients: {path}: larger than {_LARGEST_BYTES >> 20} MiB")
+        raise UsageError(f"{readable(path)}: larger than {_LARGEST_BYTES >> 20} MiB")
     try:
         lines = data.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise UsageError(f"--clients: {path}: not UTF-8 at byte {error.start}") from error
+        raise UsageError(f"{readable(path)}: not UTF-8 at byte {error.start}") from error
     found: list[tuple[Network | str, str]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -143,7 +144,7 @@ def read_clients(path: Path) -> list[tuple[Network | str, str]]:
         key = _client(cells[0]) if len(cells) == 2 and cells[1] else None
         if key is None:
             raise UsageError(
-                f"--clients: {path}: line {number} is not NETWORK,NAME or MAC,NAME: {line.strip()!r}"
+                f"{readable(path)}: line {number} is not NETWORK,NAME or MAC,NAME: {line.strip()!r}"
             )
         found.append((key, cells[1]))
     return found

@@ -124,22 +124,20 @@ def parse_filter(
         UsageError: an unknown app or kind of evidence, no network, or conditions that no record meets.
     """
     if only_named and not_named:
-        raise UsageError("--only-named and --not-named together select nothing")
+        raise UsageError("only named and only not named flows: together they select nothing")
     if not_named and apps:
-        raise UsageError("--app and --not-named together select nothing")
+        raise UsageError("flows of an app that are not named: there are none")
     if min_confidence is not None and not 0 <= min_confidence <= 1:
-        raise UsageError(f"--min-confidence: {min_confidence} is not between 0 and 1")
+        raise UsageError(f"confidence {min_confidence} is not between 0 and 1")
     asked = _words(apps)
     for app in asked if known_apps is not None else ():
         if app not in (known_apps or ()):
             near = get_close_matches(app, known_apps or ()) or sorted(known_apps or ())[:_SHOWN]
-            raise UsageError(f"--app: no verdict can name {app!r}; available: {', '.join(near)}")
+            raise UsageError(f"no verdict can name {app!r}; available: {', '.join(near)}")
     kinds = _words(evidence)
     for kind in kinds:
         if kind not in EVIDENCE_KINDS:
-            raise UsageError(
-                f"--evidence-is: no evidence {kind!r}; available: {', '.join(EVIDENCE_KINDS)}"
-            )
+            raise UsageError(f"no evidence {kind!r}; available: {', '.join(EVIDENCE_KINDS)}")
     return RecordFilter(
         frozenset(asked),
         frozenset(_words(categories)),

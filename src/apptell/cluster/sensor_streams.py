@@ -21,7 +21,7 @@ _EACH: Final = "*"
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class SensorStream:
     """The captures of one sensor, read in time order by one worker."""
 
     sensor: str
@@ -37,7 +37,7 @@ class Stream:
         return hashlib.sha256(content).hexdigest()[:16]
 
 
-def find_streams(sources: Sequence[str]) -> list[Stream]:
+def find_streams(sources: Sequence[str]) -> list[SensorStream]:
     """The streams that sources name: each source is one.
 
     Args:
@@ -48,7 +48,7 @@ def find_streams(sources: Sequence[str]) -> list[Stream]:
         CaptureError: a source does not exist or cannot be listed.
         UsageError: two sources have the same name, or one cannot be read twice.
     """
-    found: dict[str, Stream] = {}
+    found: dict[str, SensorStream] = {}
     for source in sources:
         for each in _expanded(source):
             stream = _stream(each)
@@ -87,7 +87,7 @@ def _entries(uri: str) -> list[str]:
     return sorted(PurePosixPath(info.path).name for info in infos)
 
 
-def _stream(source: str) -> Stream:
+def _stream(source: str) -> SensorStream:
     if is_stored_object(source) and urlsplit(source).scheme != "file":
         place = find_stored(source)
         try:
@@ -95,7 +95,7 @@ def _stream(source: str) -> Stream:
         except OSError as error:
             raise CaptureError(f"{place.name}: {readable(str(error))}") from None
         files = tuple((each.name, each.size_bytes or 0, each.modified_ns or 0) for each in objects)
-        return Stream(place.name, source, files)
+        return SensorStream(place.name, source, files)
     path = Path(urlsplit(source).path if is_stored_object(source) else source)
     try:
         path = path.resolve(strict=True)
@@ -103,7 +103,7 @@ def _stream(source: str) -> Stream:
         files = tuple(_described(each, path) for each in paths if each.is_file() or each == path)
     except OSError as error:
         raise CaptureError(f"{readable(path.name)}: {error.strerror}") from None
-    return Stream(readable(path.name), str(path), files)
+    return SensorStream(readable(path.name), str(path), files)
 
 
 def _described(file: Path, folder: Path) -> tuple[str, int, int]:
