@@ -49,6 +49,13 @@ def test_a_committed_stream_is_known_again(folder: ArchiveFolder, tmp_path: Path
     assert folder.record("west") is None
 
 
+def test_a_file_uri_is_a_folder_of_this_machine(tmp_path: Path) -> None:
+    folder = ArchiveFolder((tmp_path / "out 1").as_uri())
+    folder.prepare({})
+    written(folder, OLD, 1)
+    assert parquet(tmp_path / "out 1") == [f"{OLD}-00000.parquet"]
+
+
 def test_a_changed_stream_replaces_its_parts(folder: ArchiveFolder, tmp_path: Path) -> None:
     written(folder, OLD, 3)
     written(folder, NEW, 1)

@@ -35,6 +35,14 @@ def test_a_star_stands_for_each_entry(archive: Path) -> None:
     assert [s.sensor for s in find_streams([f"{archive.as_uri()}/*"])] == ["east", "west"]
 
 
+def test_a_file_uri_is_the_path_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "east 1%").mkdir()
+    (tmp_path / "east 1%" / "a.pcap").write_bytes(b"x")
+    (stream,) = find_streams([(tmp_path / "east 1%").as_uri()])
+    assert stream.sensor == "east 1%"
+    assert stream.source == str(tmp_path / "east 1%")
+
+
 def test_entries_of_a_store_are_streams() -> None:
     with s3_server() as bucket:
         bucket.put("all/east/0.pcap", b"x")

@@ -9,9 +9,9 @@ from __future__ import annotations
 import queue
 import threading
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from apptell.errors import CaptureError, UsageError
 from apptell.files import readable
@@ -31,6 +31,22 @@ _BLOCKS_AHEAD: Final = 3
 def is_stored_object(source: str) -> bool:
     """Whether a source is the URI of an object or folder in a store."""
     return source.partition("://")[0].lower() in SCHEMES and "://" in source
+
+
+def local_path(source: str) -> Path | None:
+    """The path that a source names if it is a file or folder of this machine; None for other URIs.
+
+    Raises:
+        UsageError: a ``file://`` URI names another host.
+    """
+    if not is_stored_object(source):
+        return Path(source)
+    parts = urlsplit(source)
+    if parts.scheme != "file":
+        return None
+    if parts.netloc not in ("", "localhost"):
+        raise UsageError(f"{shown_uri(source)}: the file of another host")
+    return Path(unquote(parts.path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,12 @@ import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
-from urllib.parse import unquote, urlsplit
 
 from apptell.capture.byte_streams import GrowingStream, ObjectStream, Stop, open_file
 from apptell.capture.capture_reader import CaptureReader, Part
 from apptell.capture.columns import Columns
 from apptell.capture.network import is_address, open_address
-from apptell.capture.object_store import StoredObject, find_stored, is_stored_object, shown_uri
+from apptell.capture.object_store import StoredObject, find_stored, local_path
 from apptell.capture.stream_reader import NotACaptureError, StreamReader
 from apptell.errors import CaptureError, UsageError
 from apptell.files import readable
@@ -138,14 +137,8 @@ def _located(source: str | Path) -> Path | StoredObject:
         UsageError: the URI is not valid.
         CaptureError: the store has no such object.
     """
-    if isinstance(source, Path) or not is_stored_object(source):
-        return Path(source)
-    parts = urlsplit(source)
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost"):
-            raise UsageError(f"{shown_uri(source)}: the file of another host")
-        return Path(unquote(parts.path))
-    return find_stored(source)
+    path = source if isinstance(source, Path) else local_path(source)
+    return path or find_stored(str(source))
 
 
 def _is_pipe(file: BinaryIO | Any) -> bool:

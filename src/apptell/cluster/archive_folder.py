@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from apptell.capture.object_store import is_stored_object, shown_uri
+from apptell.capture.object_store import local_path, shown_uri
 from apptell.errors import OutputError, UsageError
 from apptell.files import make_folder, readable, write_file
 
@@ -51,8 +51,9 @@ class ArchiveFolder:
     """A folder on a disk, or in an object store. It can be sent to other machines that reach the same place."""
 
     def __init__(self, place: str | Path) -> None:
-        self._place = str(place)
-        self._is_local = not is_stored_object(self._place)
+        local = local_path(str(place))
+        self._is_local = local is not None
+        self._place = str(place) if local is None else str(local)
         self.name = readable(self._place) if self._is_local else shown_uri(self._place)
         """The folder as messages show it."""
         if self.name.endswith("://"):
@@ -182,7 +183,7 @@ class ArchiveFolder:
             return
         try:
             file_system, target_path = self._store(path)
-            if urlsplit(self._place).scheme in ("hdfs", "viewfs", "file"):
+            if urlsplit(self._place).scheme in ("hdfs", "viewfs"):
                 file_system.create_dir(str(PurePosixPath(target_path).parent), recursive=True)
             with file_system.open_output_stream(target_path) as stream:
                 stream.write(data)

@@ -104,6 +104,8 @@ def _run_tasks(
             stream = running.pop(reference)
             try:
                 record, error = ray.get(reference)
+            except ray.exceptions.RayTaskError:
+                raise  # a defect: its traceback says more than a line
             except ray.exceptions.RayError as lost:
                 record, error = None, f"its worker was lost {_RETRIES + 1} times: {_first(lost)}"
             if record is None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from apptell.capture.object_store import find_stored, is_stored_object, shown_uri
+from apptell.capture.object_store import find_stored, local_path, shown_uri
 from apptell.errors import CaptureError, UsageError
 from apptell.files import readable
 
@@ -61,19 +61,23 @@ def find_streams(sources: Sequence[str]) -> list[SensorStream]:
 
 
 def _expanded(source: str) -> Iterator[str]:
-    parts = urlsplit(source) if is_stored_object(source) else None
-    path = source if parts is None else parts.path
-    folder, slash, last = path.rpartition("/")
-    if last != _EACH or not slash:
-        yield source
-    elif parts is None or parts.scheme == "file":
+    path = local_path(source)
+    if path is not None:
+        if path.name != _EACH:
+            yield source
+            return
         try:
-            yield from (str(entry) for entry in sorted(Path(folder or "/").iterdir()))
+            yield from (str(entry) for entry in sorted(path.parent.iterdir()))
         except OSError as error:
-            raise CaptureError(f"{readable(folder)}: {error.strerror}") from None
-    else:
-        for name in _entries(urlunsplit(parts._replace(path=folder))):
-            yield urlunsplit(parts._replace(path=f"{folder}/{name}"))
+            raise CaptureError(f"{readable(path.parent)}: {error.strerror}") from None
+        return
+    parts = urlsplit(source)
+    folder, _, last = parts.path.rpartition("/")
+    if last != _EACH:
+        yield source
+        return
+    for name in _entries(urlunsplit(parts._replace(path=folder))):
+        yield urlunsplit(parts._replace(path=f"{folder}/{name}"))
 
 
 def _entries(uri: str) -> list[str]:
@@ -88,7 +92,8 @@ def _entries(uri: str) -> list[str]:
 
 
 def _stream(source: str) -> SensorStream:
-    if is_stored_object(source) and urlsplit(source).scheme != "file":
+    path = local_path(source)
+    if path is None:
         place = find_stored(source)
         try:
             objects = list(place.objects_below()) if place.is_folder else [place]
@@ -96,7 +101,6 @@ def _stream(source: str) -> SensorStream:
             raise CaptureError(f"{place.name}: {readable(str(error))}") from None
         files = tuple((each.name, each.size_bytes or 0, each.modified_ns or 0) for each in objects)
         return SensorStream(place.name, source, files)
-    path = Path(urlsplit(source).path if is_stored_object(source) else source)
     try:
         path = path.resolve(strict=True)
         paths = sorted(path.rglob("*")) if path.is_dir() else [path]
