@@ -6,6 +6,7 @@ A file that is damaged, that is a link, or that does not hold records is left ou
 from __future__ import annotations
 
 import json
+import re
 import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,9 @@ MERGED_FROM: Final = b"apptell.merged_from"
 _MOST_FILES: Final = 20_000
 _REQUIRED: Final = ("time", "bytes_to_server", "bytes_to_client", "client_address")
 _Stamp = tuple[int, int, int]
+
+
+_OWN_NAME: Final = re.compile(r"apptell-[0-9]{8}T[0-9]{6}\.[0-9]{6}Z(?:(?:-x)*-merged)?\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +132,8 @@ class RecordFolder:
 
 
 def is_own_name(name: str) -> bool:
-    """Whether apptell gave a file its name."""
-    return name.startswith("apptell-") and name.endswith(".parquet")
+    """Whether ``live`` or a merge gave a file its name; not a download that was saved there, for example."""
+    return _OWN_NAME.fullmatch(name) is not None
 
 
 def _merged(files: Iterable[RecordFile]) -> set[str]:

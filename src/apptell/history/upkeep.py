@@ -1,6 +1,6 @@
 """Keeps a folder of records small: merges its small files, and deletes the oldest where that was asked for.
 
-Only files that ``live`` or this module named (``apptell-*.parquet``) are merged or deleted. A merged file
+Only files that ``live`` or this module named (``apptell-TIME.parquet``) are merged or deleted. A merged file
 states in its metadata what it was made from; until those files are deleted they are not read again, also
 after a crash.
 """

@@ -1,4 +1,4 @@
-// The live view: what the server sends every second, drawn as it comes. A click narrows everything.
+// Live view: draws what the server sends each second. A click on an app or a client filters the whole page.
 import { h, $, fill, say, short, count, bytes, bits, percent, named, tile, track, GROUPINGS } from "./ui.js";
 import { stackedChart, colourOf } from "./charts.js";
 import { flowTable } from "./flow-table.js";
