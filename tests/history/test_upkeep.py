@@ -190,3 +190,18 @@ def test_a_range_within_an_hour_is_answered_from_records(hours: Path) -> None:
 def test_files_that_only_look_like_ours_are_not_ours(name):
     assert not is_own_name(name)
     assert is_own_name("apptell-20261129T000000.000001Z-x-merged.parquet")
+
+
+def test_only_sums_are_deleted_and_nothing_behind_a_link(tmp_path: Path) -> None:
+    sums = hourly_sums.SumsFolder(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("mine.parquet", "a.1f-2e.parquet"):
+        (elsewhere / name).write_bytes(b"x")
+    sums.path.symlink_to(elsewhere)
+    assert sums.prune([]) == 0
+    assert len(names(elsewhere)) == 2
+    sums.path.unlink()
+    elsewhere.rename(sums.path)
+    assert sums.prune([]) == 1
+    assert names(sums.path) == ["mine.parquet"]

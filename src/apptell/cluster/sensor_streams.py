@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -26,7 +26,7 @@ class SensorStream:
 
     sensor: str
     """Its name: the last component of the path, unique among the streams of a run."""
-    source: str
+    source: str = field(repr=False)
     """An absolute path or a URI, as ``open_capture`` takes it; it can hold a password."""
     files: tuple[tuple[str, int, int], ...]
     """Name, size in bytes and time of change in ns of each file."""

@@ -7,6 +7,7 @@ deleted at any time, and are made again.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from apptell.history.record_files import RecordFile
 
 SUMS_FOLDER: Final = ".apptell-sums"
+_NAME: Final = re.compile(r".+\.[0-9a-f]+-[0-9a-f]+\.parquet")
+"""Of a file of sums: the record file's name, its size in bytes and its time of change in ns."""
 LEAST_RECORDS: Final = 100_000
 """Records of a file from which its sums are kept."""
 HOUR_NS: Final = 3600 * SECOND_NS
@@ -115,13 +118,16 @@ class SumsFolder:
                 writer.write_table(sums.filter(chosen), 1 << 20)
 
     def prune(self, files: Iterable[RecordFile]) -> int:
-        """Deletes sums whose record file is gone or has changed; returns their number."""
+        """Deletes sums whose record file is gone or has changed; returns their number.
+
+        Other files of the folder are kept, and so is all that is behind a symbolic link.
+        """
         kept = {self._place(file).name for file in files}
         try:
-            there = list(self.path.glob("*.parquet"))
+            there = [] if self.path.is_symlink() else list(self.path.iterdir())
         except OSError:
             return 0
-        old = [path for path in there if path.name not in kept]
+        old = [path for path in there if _NAME.fullmatch(path.name) and path.name not in kept]
         for path in old:
             path.unlink(missing_ok=True)
         return len(old)
