@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMES: Final = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "file")
 """Schemes of the URIs that are read through Arrow's file systems."""
 _BLOCK_BYTES: Final = 4 << 20
-"""Bytes of one request once reading goes on; the first request is for what is asked."""
+"""Bytes of one request from the second request on; the first one is as long as the first read."""
 _BLOCKS_AHEAD: Final = 3
 
 

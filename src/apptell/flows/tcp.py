@@ -32,7 +32,7 @@ def new_data(flow, way, sequence, length):
     """What a segment adds to its direction: (skipped bytes, new bytes, filled a gap).
 
     Bytes below the highest one seen count only where they fill a remembered gap. Those below the number of the
-    SYN count too: a forged SYN must not hide what its connection goes on to send.
+    SYN count too: a forged SYN must not hide the later data of its connection.
     """
     if not flow.has_next[way]:
         flow.has_next[way] = 1

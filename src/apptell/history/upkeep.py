@@ -140,7 +140,7 @@ def _delete_merged(folder: RecordFolder) -> None:
 
 
 class Upkeep:
-    """Looks after a folder of records in a thread of its own; a context manager.
+    """Looks after a folder of records in a separate thread; a context manager.
 
     Args:
         history: whose folder it is.

@@ -1,6 +1,6 @@
 """Compares the newest verdicts of a running pipeline with held-out flows: drift, as metrics and a daily line.
 
-The thread that decides flows only hands its records over. A thread of its own measures them now and then, by
+The thread that decides flows only hands its records over. A separate thread measures them now and then, by
 the same rule as ``apptell drift``. Names are not compared: a model is not asked about flows that they identify.
 """
 

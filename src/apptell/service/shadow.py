@@ -1,7 +1,7 @@
 """Runs a challenger in the shadow of the model in use, and counts how both do on the same flows.
 
 The challenger decides nothing. Both models are asked about every flow whose verdict is due, also about flows
-that their own names identify, because names say which model is right. This is done in a thread of its own with
+that their own names identify, because names say which model is right. This is done in a separate thread with
 a short queue; what does not fit is skipped and counted, so that it never delays a verdict.
 """
 

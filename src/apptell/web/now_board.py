@@ -1,6 +1,6 @@
 """Keeps what the last minutes transferred, from live records and open flows, for a page that moves.
 
-It is an output of the live pipeline like any other: it has a queue and a thread of its own, so pages never
+It is an output of the live pipeline like any other: it has its own queue and thread, so pages never
 slow the path of packets.
 """
 
