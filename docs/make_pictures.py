@@ -165,17 +165,14 @@ def browser(width: int = WIDTH, height: int = HEIGHT, *, dark: bool = False) -> 
 
 
 def shoot(driver: Any, url: str, file: Path, wait_s: float = 1.5) -> None:
-    """A picture of a page, with few colours so that it is small."""
+    """A picture of a page."""
     driver.get(url)
     time.sleep(wait_s)
     driver.save_screenshot(str(file))
     from PIL import Image
 
     with Image.open(file) as picture:
-        few = picture.convert("RGB").quantize(
-            255, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
-        )
-        few.save(file, optimize=True)
+        picture.convert("RGB").save(file, optimize=True)
     print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
 
 
@@ -184,27 +181,35 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "img")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    picture_now(given.out)
+    picture_history(given.out)
+
+
+def picture_now(out: Path) -> None:
+    """The page of a replay; takes over three minutes."""
     sample = HERE.parent / "src/apptell/samples/named/named.pcap.xz"
     # slowly: the capture has twelve seconds, the page shows five minutes
     with server("--replay", str(sample), "--speed", "0.05x") as address:
         time.sleep(NOW_S)
         with browser() as driver:
-            shoot(driver, f"{address}/now", given.out / "serve-now.png", 3.0)
+            shoot(driver, f"{address}/now", out / "serve-now.png", 3.0)
+
+
+def picture_history(out: Path) -> None:
+    """The pages of made-up records."""
     with tempfile.TemporaryDirectory() as folder:
         records = Path(folder, "records")
         household(records)
         with server("--records", str(records)) as address:
             with browser() as driver:
-                shoot(driver, f"{address}/history?last=7d", given.out / "serve-history.png")
+                shoot(driver, f"{address}/history?last=7d", out / "serve-history.png")
                 driver.find_element("css selector", "#flows a").click()
                 time.sleep(1.5)
-                shoot(driver, driver.current_url, given.out / "serve-flow.png")
+                shoot(driver, driver.current_url, out / "serve-flow.png")
             with browser(dark=True) as driver:
-                shoot(
-                    driver, f"{address}/history?last=7d&by=category", given.out / "serve-dark.png"
-                )
+                shoot(driver, f"{address}/history?last=7d&by=category", out / "serve-dark.png")
             with browser(390, 844) as driver:
-                shoot(driver, f"{address}/history?last=7d", given.out / "serve-phone.png")
+                shoot(driver, f"{address}/history?last=7d", out / "serve-phone.png")
 
 
 if __name__ == "__main__":
