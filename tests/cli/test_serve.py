@@ -45,7 +45,7 @@ def test_it_answers_until_sigterm(tmp_path: Path) -> None:
         (
             ("--listen", "0"),
             2,
-            "nothing to show: name a source, --records FOLDER or --reports FOLDER",
+            "nothing to show: name a source, --records FOLDER, --reports FOLDER or --models DIR",
         ),
         (("--records", "none", "--listen", "0"), 1, "none: no such folder of records"),
         (

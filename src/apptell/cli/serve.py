@@ -63,6 +63,13 @@ def serve(
             metavar="FOLDER", help="Folder with reports that evaluate, compare and others wrote."
         ),
     ] = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Registry of models to show, as apptell models keeps it; changes need --token-file.",
+        ),
+    ] = None,
     listen: Annotated[
         str,
         typer.Option(metavar="[HOST:]PORT", help="Where to listen; default host: loopback."),
@@ -128,8 +135,10 @@ def serve(
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     has_source = any(settings.one_of(context, "source", "interface", "replay"))
     chosen = choose_source(context, given) if has_source else None
-    if records is None and chosen is None and reports is None:
-        raise UsageError("nothing to show: name a source, --records FOLDER or --reports FOLDER")
+    if chosen is None and all(each is None for each in (records, reports, models)):
+        raise UsageError(
+            "nothing to show: name a source, --records FOLDER, --reports FOLDER or --models DIR"
+        )
     rate = unknown_rate(unknown)
     with needs_extra("serve", "apptell serve"):
         from apptell.web.access_token import allowed_hosts, read_token
@@ -171,6 +180,8 @@ def serve(
             site.feed = stack.enter_context(feed)
         if reports is not None:
             site.shelf = ReportShelf(reports)
+        if models is not None:
+            site.models = _registry(models)
         if records is not None:
             from apptell.history.record_history import RecordHistory
 
@@ -191,6 +202,22 @@ def serve(
         server.serve_socket(listening)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _registry(folder: Path) -> Path:
+    """The folder of a registry.
+
+    Raises:
+        ModelError: there is no such folder.
+        UsageError: it is the folder of one model.
+    """
+    from apptell.errors import UsageError
+    from apptell.models.model_shelf import CURRENT, shelves
+
+    if (folder / "model.json").exists() or (folder / CURRENT).exists():
+        raise UsageError(f"{folder}: is one model; a registry is the folder that holds models")
+    shelves(folder)
+    return folder.resolve()
 
 
 def _end_on_signals(server: "WebServer", site: Any) -> list[int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -15,7 +13,7 @@ from apptell.encoding import complete_options, encoding_of
 from apptell.encoding.lengths import lengths
 from apptell.errors import ModelError, UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
-from apptell.models.model_folder import TRANSPORTS, read_model, read_unknown
+from apptell.models.model_folder import TRANSPORTS, hash_of, read_model, read_unknown
 from apptell.models.session import BoundedSession
 from apptell.models.unknown_detector import UnknownDetector
 from apptell.models.weights import Weights, read_weights
@@ -176,12 +174,7 @@ class Model:
     @property
     def hash(self) -> str:
         """Eight hexadecimal digits that change with anything a verdict depends on."""
-        keys = ("onnx_sha256", "apps", "inputs", "encoding", "options", "threshold", "calibration")
-        values = [self.info[key] for key in keys]
-        if "unknown" in self.info:
-            values.append(self.info["unknown"]["sha256"])
-        text = json.dumps(values, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:8]
+        return hash_of(self.info)
 
     def encode(self, flows: FlowBatch) -> NDArray[Any]:
         """Encodes flows as inputs of the model, shape (n, ...)."""

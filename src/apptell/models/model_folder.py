@@ -34,6 +34,7 @@ TRANSPORTS: Final = {"tcp": 6, "udp": 17}
 """The transport protocols that a model can have learned, and their IP protocol numbers."""
 _NUMBER = (int, float)
 _LARGEST_JSON: Final = 8 << 20
+_LARGEST_CARD: Final = 1 << 20
 _LARGEST_ONNX: Final = 512 << 20
 _LARGEST_UNKNOWN: Final = 64 << 20
 MOST_JA4: Final = 20_000
@@ -139,17 +140,17 @@ def write_model(
             (fresh / ROWS_FILE).write_bytes(rows)
 
 
-def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
-    """The content of ``model.json`` and the bytes of ``model.onnx``, both checked.
+def read_info(path: str | Path) -> dict[str, Any]:
+    """The checked content of ``model.json``; the other files are not read.
 
     Raises:
-        ModelError: a file is missing, of another version, or damaged.
+        ModelError: it is missing, of another version, or damaged.
     """
     path = Path(path)
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder")
     try:
-        info = json.loads(
+        info: dict[str, Any] = json.loads(
             _read(path / "model.json", _LARGEST_JSON), parse_constant=_refuse_constant
         )
         json.dumps(
@@ -162,10 +163,42 @@ def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
     except RecursionError:
         raise ModelError(f"{path / 'model.json'}: nested too deeply") from None
     _check(info, path / "model.json")
+    return info
+
+
+def read_card(path: str | Path) -> str:
+    """The content of ``README.md``, empty where there is none of at most 1 MiB."""
+    try:
+        return _read(Path(path) / "README.md", _LARGEST_CARD).decode("utf-8", "replace")
+    except ModelError:
+        return ""
+
+
+def read_model(path: str | Path) -> tuple[dict[str, Any], bytes]:
+    """The content of ``model.json`` and the bytes of ``model.onnx``, both checked.
+
+    Raises:
+        ModelError: a file is missing, of another version, or damaged.
+    """
+    path = Path(path)
+    info = read_info(path)
     onnx_bytes = _read(path / "model.onnx", _LARGEST_ONNX)
     if hashlib.sha256(onnx_bytes).hexdigest() != info["onnx_sha256"]:
         raise ModelError(f"{path / 'model.onnx'}: its SHA-256 is not the one in model.json")
     return info, onnx_bytes
+
+
+def hash_of(info: Mapping[str, Any]) -> str:
+    """Eight hexadecimal digits that change with anything a verdict depends on.
+
+    Args:
+        info: the checked content of ``model.json``.
+    """
+    keys = ("onnx_sha256", "apps", "inputs", "encoding", "options", "threshold", "calibration")
+    values = [info[key] for key in keys]
+    if "unknown" in info:
+        values.append(info["unknown"]["sha256"])
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def read_unknown(path: str | Path, info: Mapping[str, Any]) -> bytes | None:

@@ -167,11 +167,9 @@ class ModelShelf:
             ModelError: it is damaged.
             OutputError: the folder cannot be written.
         """
-        history, current = self._history(), self.current
-        while history and history[-1]["version"] != current:
-            history.pop()
+        history = self._promoted()
         if len(history) < 2:
-            raise UsageError(f"{self.folder}: no version was in use before {current or 'now'}")
+            raise UsageError(f"{self.folder}: no version was in use before {self.current or 'now'}")
         history.pop()
         version = str(history[-1]["version"])
         self.load(version)
@@ -192,6 +190,31 @@ class ModelShelf:
             if version == self.current:
                 raise UsageError(f"version {version!r} is in use; it cannot challenge itself")
         write_file(self.folder / CHALLENGER, f"{version or ''}\n")
+
+    @property
+    def before(self) -> str | None:
+        """The version that a rollback makes the one in use; None for none.
+
+        Raises:
+            ModelError: a file of the shelf is damaged.
+        """
+        found = self._promoted()
+        return str(found[-2]["version"]) if len(found) > 1 else None
+
+    def promotions(self) -> list[dict[str, Any]]:
+        """The versions that were promoted and not rolled back, oldest first: ``version`` and ``when``.
+
+        Raises:
+            ModelError: the file is damaged.
+        """
+        return self._history()
+
+    def _promoted(self) -> list[dict[str, Any]]:
+        """The promotions up to that of the version in use."""
+        history, current = self._history(), self.current
+        while history and history[-1]["version"] != current:
+            history.pop()
+        return history
 
     def _line(self, name: str) -> str | None:
         path = self.folder / name

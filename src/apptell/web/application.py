@@ -17,6 +17,8 @@ from apptell.web.bodies import read_body
 from apptell.web.endpoint import openapi
 from apptell.web.guard import COOKIE, SESSION_S, Guard, cookie_of, safe_next
 from apptell.web.history_api import HistoryApi, json_answer
+from apptell.web.model_api import SCHEMAS as MODEL_SCHEMAS
+from apptell.web.model_api import ModelApi
 from apptell.web.now_api import SCHEMA as NOW_SCHEMA
 from apptell.web.now_api import NowApi
 from apptell.web.pages import Pages
@@ -51,8 +53,10 @@ def build_application(
         *HistoryApi(site).endpoints(),
         *NowApi(site).endpoints(),
         *reports.endpoints(),
+        *ModelApi(site).endpoints(),
     ]
-    document = openapi(endpoints, {"Now": NOW_SCHEMA, "Reports": REPORTS_SCHEMA})
+    more = {"Now": NOW_SCHEMA, "Reports": REPORTS_SCHEMA, **MODEL_SCHEMAS}
+    document = openapi(endpoints, more)
 
     async def openapi_json(request: Request) -> Response:
         del request
@@ -71,6 +75,7 @@ def build_application(
             Route("/flow", pages.flow),
             Route("/reports", pages.reports),
             Route("/reports/file/{path:path}", reports.file),
+            Route("/models", pages.models),
             Route("/api", api),
             Route("/login", _login(site, pages), methods=["GET", "POST"]),
             Route("/logout", _logout(site), methods=["POST"]),

@@ -5,7 +5,7 @@ OpenAPI 3.1: spec.openapis.org/oas/v3.1.0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -51,6 +51,8 @@ class Endpoint:
     method: str = "GET"
     body: str = ""
     """Media type of the request's body; empty without one."""
+    takes: Mapping[str, Any] = field(default_factory=dict)
+    """JSON schemas of the fields of a JSON body; all are required."""
     status: int = 200
 
 
@@ -227,9 +229,13 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         },
     }
     if endpoint.body:
+        fields = dict(endpoint.takes)
+        schema: dict[str, Any] = {"type": "string", "format": "binary"}
+        if fields:
+            schema = {"type": "object", "properties": fields, "required": list(fields)}
         operation["requestBody"] = {
             "required": True,
-            "content": {endpoint.body: {"schema": {"type": "string", "format": "binary"}}},
+            "content": {endpoint.body: {"schema": schema}},
         }
     return operation
 

@@ -41,6 +41,7 @@ class Pages:
             *([("/now", "Now")] if self._site.feed is not None else []),
             ("/history", "History"),
             *([("/reports", "Reports")] if self._site.shelf is not None else []),
+            *([("/models", "Models")] if self._site.models is not None else []),
             ("/api", "API"),
         ]
         page = render(
@@ -58,8 +59,13 @@ class Pages:
         """Leads to the first page."""
         del request
         site = self._site
-        only_reports = site.shelf is not None and site.history is None
-        first = "/now" if site.feed is not None else "/reports" if only_reports else "/history"
+        parts = (
+            (site.feed, "/now"),
+            (site.history, "/history"),
+            (site.shelf, "/reports"),
+            (site.models, "/models"),
+        )
+        first = next((path for part, path in parts if part is not None), "/history")
         return RedirectResponse(first, 303)
 
     async def reports(self, request: Request) -> Response:
@@ -67,6 +73,12 @@ class Pages:
         if self._site.shelf is None:
             raise MissingError("this server shows no reports; start it with --reports FOLDER")
         return self.answer(request, "reports.html", "Reports")
+
+    async def models(self, request: Request) -> Response:
+        """The models of a registry."""
+        if self._site.models is None:
+            raise MissingError("this server shows no models; start it with --models DIR")
+        return self.answer(request, "models.html", "Models")
 
     async def now(self, request: Request) -> Response:
         """The last minutes, moving."""
@@ -109,8 +121,11 @@ def _is_for_programs(request: Request) -> bool:
 
 def _reason(error: Exception) -> tuple[int, str]:
     if isinstance(error, HTTPException):
-        words = {404: "there is no such page", 405: "this address does not take such a request"}
-        return error.status_code, words.get(error.status_code, error.detail)
+        words = {
+            "Not Found": "there is no such page",
+            "Method Not Allowed": "this address does not take such a request",
+        }
+        return error.status_code, words.get(error.detail, error.detail)
     if isinstance(error, MissingError):
         return 404, str(error)
     if isinstance(error, OutputError):

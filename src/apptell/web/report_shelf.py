@@ -11,10 +11,11 @@ import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from apptell.errors import OutputError
 from apptell.files import open_without_links, readable
+from apptell.web.flat_figures import figures_of
 
 PAGE: Final = "report.html"
 FIGURES: Final = "metrics.json"
@@ -32,7 +33,6 @@ KINDS: Final = {
 MOST_BYTES: Final = 64 << 20
 """Of one file."""
 _MOST_FIGURE_BYTES: Final = 8 << 20
-_MOST_FIGURES: Final = 400
 _MOST_REPORTS: Final = 500
 _MOST_FOLDERS: Final = 5000
 _DEPTH: Final = 3
@@ -95,9 +95,7 @@ class ReportShelf:
             found = json.loads(_read(path, _MOST_FIGURE_BYTES))
         except (OSError, ValueError, RecursionError, OutputError):
             return {}
-        figures: dict[str, float] = {}
-        _flatten(found, "", figures)
-        return figures
+        return figures_of(found)
 
     def read(self, path: str) -> tuple[bytes, str]:
         """The content of a file of a report, and its media type.
@@ -144,14 +142,3 @@ def _read(path: Path, most: int) -> bytes:
         if not stat.S_ISREG(status.st_mode) or status.st_size > most:
             raise OutputError(f"{path.name}: is larger than {most:,} bytes, or no file")
         return stream.read(most)
-
-
-def _flatten(value: Any, name: str, into: dict[str, float]) -> None:
-    if len(into) >= _MOST_FIGURES:
-        return
-    if isinstance(value, dict):
-        for key, each in value.items():
-            _flatten(each, f"{name}.{key}"[:200] if name else str(key)[:200], into)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and name:
-        if abs(value) < 1e300:  # neither infinite nor NaN, which JSON cannot hold
-            into[name] = value

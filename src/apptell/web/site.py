@@ -12,6 +12,7 @@ from apptell.errors import MissingError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from apptell.history.record_history import RecordHistory
     from apptell.web.guard import Sessions
@@ -33,6 +34,8 @@ class Site:
     """The live pipeline."""
     shelf: ReportShelf | None = None
     """The reports of a folder."""
+    models: Path | None = None
+    """The folder of a registry of models."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server ends, so that streams end."""
 

@@ -1,11 +1,11 @@
 // The reports of a folder: opened in a sandbox, and two of them side by side.
 import { h, $, fill, ask, say, count, fullMoment } from "./ui.js";
+import { number, sideBySide } from "./sides.js";
 
 const state = new URLSearchParams(location.search);
 const address = (name, file) => `/reports/file/${[...(name === "." ? [] : name.split("/")), file].map(encodeURIComponent).join("/")}`;
 const HEADLINES = ["accuracy", "macro_f1", "coverage", "n_flows", "threshold"];
 const last = (key) => key.split(".").at(-1);
-const number = (value) => (Number.isInteger(value) ? count(value) : String(Number(value.toPrecision(4))));
 const show = (name) => (name === "." ? "this folder" : name);
 let reports = [];
 
@@ -44,10 +44,7 @@ function draw() {
   $("compare").hidden = sides.length !== 2;
   if (sides.length === 2) {
     const [a, b] = sides;
-    const keys = Object.keys(a.figures).filter((key) => key in b.figures);
-    fill($("sides"), h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Figure"), h("th", { scope: "col", class: "num" }, show(a.name)), h("th", { scope: "col", class: "num" }, show(b.name)), h("th", { scope: "col", class: "num" }, "Difference"))),
-      h("tbody", {}, keys.length ? keys.map((key) => h("tr", {}, h("td", {}, key.replaceAll("_", " ")), h("td", { class: "num" }, number(a.figures[key])), h("td", { class: "num" }, number(b.figures[key])), h("td", { class: "num" }, number(b.figures[key] - a.figures[key]))))
-        : h("tr", {}, h("td", { colspan: "4", class: "soft" }, "These reports have no figure in common."))));
+    sideBySide($("sides"), [show(a.name), show(b.name)], [a.figures, b.figures], "These reports have no figure in common.");
   }
   const opened = reports.find((report) => report.name === state.get("open"));
   $("opened").hidden = !opened;
