@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 # Matrices in tests are small. Numeric libraries that share them among threads spend most of their time waiting
 # for each other, and several workers of the test run would compete for the same cores.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+
+
+@pytest.fixture(scope="session")
+def bounds_checked(tmp_path_factory):
+    """The environment of a process whose kernels check every index. All of the run share what is compiled."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    return {
+        **os.environ,
+        "NUMBA_BOUNDSCHECK": "1",
+        "NUMBA_CACHE_DIR": str(folder / "bounds-checked"),
+    }

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apptell.dataset.masking import NAMES_ONLY, Policy, mask_payload, mask_server_names
-from apptell.dataset.masking.board import join, masked
+from apptell.dataset.masking.board import _HOST, _hosts, join, masked
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS, FlowBatch
 from apptell.names import add_names, read_flows
@@ -424,3 +424,9 @@ def test_a_name_with_odd_bytes_is_masked_where_it_was_sent():
 def test_flows_without_payload_can_be_masked():
     batch = FlowBatch.from_columns({"protocol": [6], "server_name": ["x.y"]})
     assert mask_server_names(batch).column("server_name").null_count == 1
+
+
+@settings(max_examples=500)
+@given(st.text(alphabet="a-_.Z0 /\x00", max_size=120).map(str.encode))
+def test_host_names_around_full_stops_are_all_that_a_search_of_the_whole_finds(part):
+    assert list(_hosts(part)) == [found.span() for found in _HOST.finditer(part)]

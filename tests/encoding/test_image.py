@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,10 +94,10 @@ print(images(flows).sum(), statistics(flows).shape, sequences(flows).shape)
 """
 
 
-def test_the_kernels_stay_within_their_arrays(tmp_path):
+def test_the_kernels_stay_within_their_arrays(bounds_checked):
     run = subprocess.run(
         [sys.executable, "-c", BOUNDS, str(Path(__file__).resolve().parents[2])],
-        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
+        env=bounds_checked,
         capture_output=True,
         text=True,
         check=False,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 
@@ -193,7 +192,7 @@ def test_names_of_another_kind_are_said():
         structure(batch([]), names="off")
 
 
-def test_any_bytes_are_read_within_bounds(tmp_path):
+def test_any_bytes_are_read_within_bounds(bounds_checked):
     code = """
 import numpy as np
 from apptell.encoding import structure
@@ -225,7 +224,7 @@ print("read")
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
+        env=bounds_checked,
         capture_output=True,
         text=True,
     )

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -411,7 +410,7 @@ def test_options_that_cannot_be_are_refused(options, message):
         FlowOptions(**options)
 
 
-def test_the_kernels_stay_inside_their_arrays(tmp_path):
+def test_the_kernels_stay_inside_their_arrays(bounds_checked):
     code = (
         "from tests.flows import test_flow_table as t\n"
         "from apptell.flows import FlowOptions\n"
@@ -423,12 +422,7 @@ def test_the_kernels_stay_inside_their_arrays(tmp_path):
         "print('inside')\n"
     )
     root = str(Path(__file__).resolve().parents[2])
-    environment = {
-        **os.environ,
-        "NUMBA_BOUNDSCHECK": "1",
-        "NUMBA_CACHE_DIR": str(tmp_path),
-        "PYTHONPATH": root,
-    }
+    environment = {**bounds_checked, "PYTHONPATH": root}
     run_ = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -42,13 +41,13 @@ def test_mutants_give_results_or_the_errors_meant_for_bad_input(name, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_compiled_kernels_stay_within_bounds_on_mutants(tmp_path):
+def test_the_compiled_kernels_stay_within_bounds_on_mutants(tmp_path, bounds_checked):
     root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-m", "tests.fuzz", "--target", "captures", "--mutants", "3000"]
     done = subprocess.run(
         [*command, "--save", str(tmp_path / "finds")],
         cwd=root,
-        env={**os.environ, "NUMBA_BOUNDSCHECK": "1"},
+        env=bounds_checked,
         capture_output=True,
         text=True,
     )

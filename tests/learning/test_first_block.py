@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -70,7 +69,7 @@ def test_no_images_give_no_maps():
     assert FirstBlock.apply(pixels(0), WEIGHT, BIAS).shape == (0, 32, 42, 42)
 
 
-def test_the_kernels_stay_within_their_arrays(tmp_path):
+def test_the_kernels_stay_within_their_arrays(bounds_checked):
     code = (
         "import torch; from apptell.learning.first_block import FirstBlock\n"
         "w = torch.rand(32, 1, 3, 3, requires_grad=True)\n"
@@ -79,7 +78,7 @@ def test_the_kernels_stay_within_their_arrays(tmp_path):
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)},
+        env=bounds_checked,
         capture_output=True,
         text=True,
         check=False,

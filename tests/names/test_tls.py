@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -227,9 +226,12 @@ print("done")
 """
 
 
-def test_no_kernel_reads_out_of_bounds(tmp_path):
-    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path)}
+def test_no_kernel_reads_out_of_bounds(bounds_checked):
     done = subprocess.run(
-        [sys.executable, "-c", BOUNDS], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", BOUNDS],
+        env=bounds_checked,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stdout == "done\n", done.stderr

@@ -508,11 +508,10 @@ print("inside")
 """
 
 
-def test_spoiled_frames_are_never_read_out_of_bounds():
+def test_spoiled_frames_are_never_read_out_of_bounds(bounds_checked):
     root = str(Path(__file__).resolve().parents[2])
     environment = {
-        **os.environ,
-        "NUMBA_BOUNDSCHECK": "1",
+        **bounds_checked,
         "PYTHONPATH": os.pathsep.join([root, f"{root}/src"]),
     }
     run = subprocess.run(

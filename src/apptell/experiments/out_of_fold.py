@@ -189,6 +189,8 @@ class _Inputs:
     def of(
         self, task: Task, names: str, change: Callable[[FlowBatch], FlowBatch] | None
     ) -> NDArray[Any]:
+        if not encoding_of(task.inputs).reads_payload:
+            names, change = "on", None  # names are read from payload alone
         key = f"{task.inputs} {task.options} {task.views} {names}"
         if key in self._kept:
             return self._kept[key]

@@ -212,8 +212,10 @@ class LivePipeline:
         """Ends all outputs concurrently, so that a stalled one takes no time from the others."""
         for output in self._outputs:
             output.end()
+        pause_s = _WATCH_S / 100
         while any(output.is_busy for output in self._outputs):
-            time.sleep(_WATCH_S / 5)
+            time.sleep(pause_s)
+            pause_s = min(2 * pause_s, _WATCH_S / 5)
             self._heed(stop)
         for output in self._outputs:
             output.close(None if self._ending is None else self._ending.write_s)

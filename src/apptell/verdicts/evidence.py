@@ -28,7 +28,7 @@ import pyarrow as pa
 from apptell.errors import UsageError
 from apptell.flows.hashing import new_key
 from apptell.flows.schema import DECISION_SEGMENTS, ORDER, FlowBatch
-from apptell.verdicts.identity import NOBODY, Found, Identity, IdentityTable
+from apptell.verdicts.identity import NOBODY, CatalogueApps, Found, Identity, IdentityTable
 from apptell.verdicts.known_names import Texts, hash_texts
 from apptell.verdicts.memory import MAX_KEYS, Memory
 from apptell.verdicts.memory_kernel import NOTHING, SEVERAL, Ends, settle
@@ -36,6 +36,8 @@ from apptell.verdicts.name_owners import SHARED_OWNER, NameOwners
 from apptell.verdicts.schema import EVIDENCE_KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
     from apptell.catalogue import Catalogue
@@ -154,9 +156,7 @@ class Evidence:
         """Numbers of names by client and address, and by address."""
         self._reached = Memory(keep_ns, n)
         """Numbers of identities by client, address and port, and by address and port."""
-        self.known_apps = {
-            app.id: Identity(app.id, app.name, app.category) for app in catalogue.apps.values()
-        }
+        self.known_apps: Mapping[str, Identity] = CatalogueApps(catalogue)
         """The apps of the catalogue by their ids."""
         self.known_until: int | None = None
         """Flows that begin later than this place wait for open flows that may have reached their server before;

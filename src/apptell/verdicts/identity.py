@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from apptell.catalogue import Catalogue
+
 UNLISTED: Final = "unlisted"
 """The kind of a service whose name the catalogue does not list: its registered domain."""
 NOBODY: Final = -1
@@ -36,6 +39,23 @@ class Identity(NamedTuple):
     category: str | None = None
     service: str | None = None
     service_kind: str | None = None
+
+
+class CatalogueApps(Mapping[str, Identity]):
+    """The apps of a catalogue by their ids; each identity is made when it is asked for."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._apps = catalogue.apps
+
+    def __getitem__(self, app_id: str) -> Identity:
+        app = self._apps[app_id]
+        return Identity(app.id, app.name, app.category)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._apps)
+
+    def __len__(self) -> int:
+        return len(self._apps)
 
 
 SHARED: Final = Identity()

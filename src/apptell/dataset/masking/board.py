@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 _MAX_STREAM_BYTES: Final = 1 << 18
 """Bytes between a side's first and last kept segment; those further on are looked at by themselves."""
@@ -22,7 +22,10 @@ _UNKNOWN, _KNOWN, _CONTESTED = 0, 1, 2
 _HOST: Final = re.compile(
     rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\.)+[A-Za-z][A-Za-z0-9-]{1,24}"
 )
+_HOST_TEXT: Final = re.compile(rb"[A-Za-z0-9_.-]*")
+_HOST_BYTES: Final = frozenset(each for each in range(256) if _HOST_TEXT.fullmatch(bytes([each])))
 _HTTP_HOST: Final = re.compile(rb"(?im)^(?:host|:authority):[ \t]*([^\r\n]+)")
+_HTTP_FIELDS: Final = (b"host:", b":authority:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +183,27 @@ def drop_names(stream: Stream, names: Iterable[bytes]) -> None:
     """Removes host names in text, and the given names, from unparsed bytes."""
     for begin, stop in stream.unknown:
         part = bytes(stream.data[begin:stop])
-        for found in (*_HOST.finditer(part), *_HTTP_HOST.finditer(part)):
-            first, last = found.span(found.re.groups)
-            stream.set(begin + first, begin + last, kept=False)
         small = part.lower()
+        spans = list(_hosts(part))
+        if any(field in small for field in _HTTP_FIELDS):
+            spans += [found.span(1) for found in _HTTP_HOST.finditer(part)]
+        for first, last in spans:
+            stream.set(begin + first, begin + last, kept=False)
         for name in names:
             at = small.find(name) if name else -1
             while at >= 0:
                 stream.set(begin + at, begin + at + len(name), kept=False)
                 at = small.find(name, at + len(name))
+
+
+def _hosts(part: bytes) -> Iterator[tuple[int, int]]:
+    """Where ``_HOST`` matches. Only text around full stops is searched, because payload has few."""
+    end = 0
+    while (dot := part.find(b".", end)) >= 0:
+        first = dot
+        while first > end and part[first - 1] in _HOST_BYTES:
+            first -= 1
+        text = _HOST_TEXT.match(part, dot)
+        end = dot + 1 if text is None else text.end()
+        for found in _HOST.finditer(part, first, end):
+            yield found.span()
