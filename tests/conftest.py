@@ -13,7 +13,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 
 @pytest.fixture(scope="session")
-def bounds_checked(tmp_path_factory):
+def bounds_checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a process whose kernels check every index. All of the run share what is compiled."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
