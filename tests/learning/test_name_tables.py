@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
-from apptell.encoding.name_keys import N_KEY_WORDS
+from apptell.encoding.name_keys import N_KEY_WORDS, keys_of_name
 from apptell.encoding.structure import N_TOKENS
+from apptell.learning.catalogue_names import catalogue_names
 from apptell.learning.name_tables import NameLookup, learn_names
 from apptell.learning.token_models import TokenFusion, TokenLinear
 
@@ -117,3 +119,56 @@ def test_the_lookup_alone_says_the_shares_where_it_knows_nothing_also_in_onnx():
     session = onnxruntime.InferenceSession(model.to_onnx(), providers=["CPUExecutionProvider"])
     (exported,) = session.run(["probabilities"], {"inputs": asked})
     np.testing.assert_allclose(exported, found, atol=1e-6)
+
+
+def test_the_table_and_the_file_say_in_how_many_sources_a_name_was_seen():
+    keys = np.array([host(1, 0)] * 6 + [host(2, 0)] * 3 + [NONE], dtype=np.uint16)
+    groups = np.array([0, 0, 0, 1, 1, 2, 3, 3, 3, 4])
+    model = NameLookup().fit(keys, np.repeat(["alpha", "beta"], [6, 4]), groups)
+    names = model.names_
+    assert names.sources[names.find(keys[[0, 6]], 0)].tolist() == [3, 1]
+    assert names.sources[names.find(keys[[0]], 2)].tolist() == [4]
+    (entry,) = onnx.load_from_string(model.to_onnx()).metadata_props
+    assert (entry.key, entry.value) == ("name_sources", " ".join(map(str, names.sources)))
+
+
+def test_the_catalogue_names_apps_that_no_flow_named_only_when_it_is_asked_also_in_onnx():
+    """Training shows names of whatsapp and of an unlisted app, and none of zoom."""
+    shown = ["web.whatsapp.com", "static.whatsapp.net", "mine.example", "other.example"] * 10
+    apps = np.array(["whatsapp", "whatsapp", "mine", "zoom"] * 10)
+    keys = np.array([keys_of_name(name) for name in shown], dtype=np.uint16)
+    groups = np.arange(40) % 10
+    asked = np.array(
+        [keys_of_name(name) for name in ("us04web.zoom.us", "web.whatsapp.com", "new.example")],
+        dtype=np.uint16,
+    )
+    plain = NameLookup().fit(keys, apps, groups)
+    np.testing.assert_allclose(plain.predict_proba(asked)[0], [0.25, 0.5, 0.25])
+    model = NameLookup(catalogue=1).fit(keys, apps, groups)
+    found = model.predict_proba(asked)
+    assert model.predict(asked).tolist()[:2] == ["zoom", "whatsapp"]
+    np.testing.assert_allclose(found[2], plain.predict_proba(asked)[2])
+    session = onnxruntime.InferenceSession(model.to_onnx(), providers=["CPUExecutionProvider"])
+    (exported,) = session.run(["probabilities"], {"inputs": asked})
+    np.testing.assert_allclose(exported, found, atol=1e-6)
+
+
+@pytest.mark.parametrize(("app", "relied_on"), [("discord", True), ("zoom", False)])
+def test_the_catalogue_is_relied_on_as_far_as_flows_of_other_sources_bear_it_out(app, relied_on):
+    """Each source shows another of Discord's domains: as Discord's flows, or as another app's."""
+    shown = ["discord.com", "discord.gg", "discord.media", "discordapp.com", "discordapp.net"]
+    keys = np.array([keys_of_name(name) for name in shown * 4], dtype=np.uint16)
+    keys = np.vstack([keys, np.tile(NONE, (4, 1))]).astype(np.uint16)
+    apps = np.array([app] * 20 + ["discord", "zoom"] * 2)
+    groups = np.concatenate([np.tile(np.arange(5), 4), [5, 6, 5, 6]])
+    model = NameLookup(catalogue=1).fit(keys, apps, groups)
+    new = np.array([keys_of_name("dis.gd")], dtype=np.uint16)
+    assert (model.predict_proba(new)[0, 0] > 0.8) == relied_on
+
+
+def test_rows_of_the_catalogue_that_stand_for_many_names_are_no_keys():
+    names = catalogue_names(["whatsapp", "zoom/call", "no-such-app"])
+    assert set(names.app.tolist()) == {0, 1}
+    assert len(np.unique(names.keys)) == len(names.keys)
+    words = keys_of_name("zoom.us")
+    assert (words[2] << 16 | words[3]) in names.keys[names.is_domain]

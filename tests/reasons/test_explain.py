@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from apptell.encoding.structure import N_TOKENS
 from apptell.errors import UsageError
 from apptell.models import Model, load_model
 from apptell.reasons import Explainer
-from apptell.reasons.token_weights import TokenWeights
+from apptell.reasons.token_weights import TokenWeights, sources_of_names
 from apptell.testing import (
     app_capture,
     client_hello,
@@ -109,9 +110,45 @@ def test_contributions_say_the_field_they_came_from(linear: Model) -> None:
     assert any(text.startswith("cipher list order") for text in words)
     assert "domain zoom.example" in words
     assert any(each.field == "known name" for each in found.model.contributions)
+    known = "zoom.example was seen in 5 sources of the training data, always with this app"
+    assert known in words
     spans = [span for each in found.model.contributions for span in each.spans]
     for segment, start, stop in spans:
         assert 0 <= start < stop <= len(found.segments[segment].data)
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        (
+            None,
+            "zoom.example is a name of the training data, there of this app in 100% of its sources",
+        ),
+        (
+            0,
+            "zoom.example is not in the training data; the catalogue lists it as a name of this app",
+        ),
+        (1, "zoom.example was seen in 1 source of the training data, always with this app"),
+    ],
+)
+def test_a_known_name_is_said_also_for_folders_that_do_not_count_sources(
+    linear: Model, monkeypatch: pytest.MonkeyPatch, sources: int | None, words: str
+) -> None:
+    known = TokenWeights.of(linear)
+    assert known is not None
+    counts = None if sources is None else np.full(len(known.name_weight), sources)
+    changed = replace(known, name_sources=counts)
+    monkeypatch.setattr(TokenWeights, "of", classmethod(lambda *_: changed))
+    (found,) = explained(linear, flows_of("zoom"))
+    assert found.model is not None
+    assert words in {each.words for each in found.model.contributions}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1 2", "1 2 3 4", "1 2 -3", "1 2 ²", "1 2 9999999999", "1  3"]
+)
+def test_counts_of_sources_that_do_not_fit_are_not_shown(text: str) -> None:
+    assert sources_of_names(text, 3) is None
 
 
 def test_votes_of_trees_add_up_along_their_ways(forest: Model) -> None:

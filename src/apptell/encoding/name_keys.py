@@ -40,12 +40,13 @@ def name_keys(flows: FlowBatch) -> NDArray[np.uint16]:
     if not {"server_name", "http_host"} <= set(flows.columns):
         flows = add_names(flows)
     names, hosts = (flows.column(name).to_pylist() for name in ("server_name", "http_host"))
-    keys = [_keys_of(name or host) for name, host in zip(names, hosts, strict=True)]
+    keys = [keys_of_name(name or host) for name, host in zip(names, hosts, strict=True)]
     return np.array(keys, dtype=np.uint16).reshape(len(keys), N_KEY_WORDS)
 
 
 @lru_cache(maxsize=16_384)
-def _keys_of(name: str | None) -> tuple[int, int, int, int]:
+def keys_of_name(name: str | None) -> tuple[int, int, int, int]:
+    """The four words of a name; 0 where there is no host or no registered domain."""
     if name is None:
         return 0, 0, 0, 0
     host, domain = comparable_name(name), registered_domain(name)

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import AttributeProto, ModelProto, TensorProto, checker, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -147,9 +147,17 @@ def _calibrated(calibration: ForestCalibration) -> tuple[list[Any], list[Any]]:
 
 
 def onnx_model(
-    name: str, nodes: Sequence[Any], inputs: Any, n_apps: int, weights: Sequence[Any]
+    name: str,
+    nodes: Sequence[Any],
+    inputs: Any,
+    n_apps: int,
+    weights: Sequence[Any],
+    properties: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Nodes, an input and weights as a checked model whose output is ``probabilities``, (n, n_apps)."""
+    """Nodes, an input and weights as a checked model whose output is ``probabilities``, (n, n_apps).
+
+    ``properties`` are texts that the model keeps and that do not change what it computes.
+    """
     graph = helper.make_graph(
         nodes,
         name,
@@ -166,5 +174,6 @@ def onnx_model(
             helper.make_opsetid("ai.onnx.ml", ML_OPSET),
         ],
     )
+    helper.set_model_props(model, dict(properties or {}))
     checker.check_model(model)
     return bytes(model.SerializeToString())

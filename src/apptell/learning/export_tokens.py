@@ -113,7 +113,7 @@ def tokens_to_onnx(
         nodes.insert(0, step("Split", ["inputs", "widths"], "tokens", "keys", axis=1))
         nodes.append(step("Softmax", [last], "without_names", axis=1))
         nodes += _mix_names(names, "keys", "without_names", weights)
-    return _token_model("tokens", nodes, width, n_apps, weights)
+    return _token_model("tokens", nodes, width, n_apps, weights, names)
 
 
 def lookup_to_onnx(names: NameTable, shares: NDArray[np.float32]) -> bytes:
@@ -125,7 +125,7 @@ def lookup_to_onnx(names: NameTable, shares: NDArray[np.float32]) -> bytes:
     """
     weights: dict[str, NDArray[Any]] = {"without_names": shares[None].astype(np.float32)}
     nodes = _mix_names(names, "inputs", "without_names", weights)
-    return _token_model("names", nodes, N_KEY_WORDS, len(shares), weights)
+    return _token_model("names", nodes, N_KEY_WORDS, len(shares), weights, names)
 
 
 def _mix_names(
@@ -170,12 +170,21 @@ def _step(kind: str, sources: list[str], *targets: str, **attributes: Any) -> An
 
 
 def _token_model(
-    name: str, nodes: list[Any], width: int, n_apps: int, weights: dict[str, NDArray[Any]]
+    name: str,
+    nodes: list[Any],
+    width: int,
+    n_apps: int,
+    weights: dict[str, NDArray[Any]],
+    names: NameTable | None,
 ) -> bytes:
+    properties = {}
+    if names is not None:  # for reasons: no operator reads it
+        properties["name_sources"] = " ".join(map(str, names.sources.tolist()))
     return onnx_model(
         name,
         nodes,
         helper.make_tensor_value_info("inputs", TensorProto.UINT16, ["n", width]),
         n_apps,
         [numpy_helper.from_array(array, key) for key, array in weights.items()],
+        properties,
     )

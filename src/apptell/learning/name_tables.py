@@ -16,9 +16,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted
 
 from apptell.encoding.name_keys import N_KEY_WORDS
+from apptell.learning.catalogue_names import catalogue_names
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from apptell.learning.catalogue_names import CatalogueNames
 
 HOST, DOMAIN = 0, 2
 """Where a flow's keys hold the words of its host and of its domain."""
@@ -42,6 +45,8 @@ class NameTable(NamedTuple):
     """Share of the sources in which the name belonged to each app, shape (rows, apps)."""
     weight: NDArray[np.float32]
     """Reliability of the row, 0 to 1; 0 in row 0, shape (rows,)."""
+    sources: NDArray[np.int32]
+    """Sources that showed the name, shape (rows,): 0 for row 0 and names that only the catalogue has."""
 
     def rows_of(self, keys: NDArray[np.uint16]) -> NDArray[np.int64]:
         """The row for each flow: its host's, otherwise its domain's, otherwise 0; shape (n,)."""
@@ -69,6 +74,7 @@ def learn_names(
     groups: ArrayLike | None,
     n_apps: int,
     seed: int,
+    catalogue: CatalogueNames | None = None,
 ) -> NameTable:
     """Learns the names of labelled flows and their reliability.
 
@@ -78,13 +84,15 @@ def learn_names(
         groups: the source of each flow, shape (n,); None takes every flow as its own source.
         n_apps: apps that there are.
         seed: of the folds by which reliability is measured.
+        catalogue: names to look up as well where the flows show none of them. Their reliability is measured in
+            the same way.
     """
     group = (
         np.arange(len(keys))
         if groups is None
         else np.unique(np.asarray(groups), return_inverse=True)[1]
     )
-    table, kinds = _count(keys, target, group, n_apps)
+    table, kinds = _count(keys, target, group, n_apps, catalogue)
     right, asked = np.zeros(_N_KINDS), np.zeros(_N_KINDS)
     n_groups = int(group.max(initial=-1)) + 1
     fold = np.random.default_rng(seed).permutation(n_groups) % min(_FOLDS, max(n_groups, 1))
@@ -92,7 +100,7 @@ def learn_names(
         held = fold[group] == number
         if held.all() or not held.any():
             continue
-        other, other_kinds = _count(keys[~held], target[~held], group[~held], n_apps)
+        other, other_kinds = _count(keys[~held], target[~held], group[~held], n_apps, catalogue)
         for kind in (HOST, DOMAIN):
             rows = other.find(keys[held], kind)
             # Each source has the same weight, whatever the number of its flows.
@@ -107,11 +115,17 @@ def learn_names(
     return table._replace(weight=weight)
 
 
-_N_KINDS: Final = 2 * 2 * len(_SOURCES)
+_OF_CATALOGUE: Final = 2 * 2 * len(_SOURCES)
+"""The kind of a host that only the catalogue has; the next one is that of a domain."""
+_N_KINDS: Final = _OF_CATALOGUE + 2
 
 
 def _count(
-    keys: NDArray[np.uint16], target: NDArray[np.int64], group: NDArray[np.int64], n_apps: int
+    keys: NDArray[np.uint16],
+    target: NDArray[np.int64],
+    group: NDArray[np.int64],
+    n_apps: int,
+    catalogue: CatalogueNames | None = None,
 ) -> tuple[NameTable, NDArray[np.int64]]:
     """The names with their shares, weights not yet known, and the kind of each row.
 
@@ -135,21 +149,28 @@ def _count(
     apps /= np.maximum(sources[:, None], 1)
     of_domain = np.zeros(len(names), dtype=np.int64)
     of_domain[name] = is_domain
-    # Two names whose keys share the high word: the one seen in more sources is kept.
-    order = np.argsort(sources, kind="stable")
-    slots = np.zeros(N_SLOTS, dtype=np.int32)
-    slots[names[order] >> 16] = order + 1
     kind = (
         of_domain * 2 * len(_SOURCES)
         + (apps.max(axis=1, initial=0) >= _PURE) * len(_SOURCES)
         + np.searchsorted(_SOURCES, np.round(sources), side="right")
         - 1
     ).clip(0)
+    if catalogue is not None:
+        new = ~np.isin(catalogue.keys, names)
+        names = np.append(names, catalogue.keys[new])
+        apps = np.vstack([apps, np.eye(n_apps)[catalogue.app[new]]])
+        sources = np.append(sources, np.zeros(new.sum()))
+        kind = np.append(kind, _OF_CATALOGUE + catalogue.is_domain[new])
+    # Two names whose keys share the high word: the one seen in more sources is kept.
+    order = np.argsort(sources, kind="stable")
+    slots = np.zeros(N_SLOTS, dtype=np.int32)
+    slots[names[order] >> 16] = order + 1
     table = NameTable(
         slots,
         np.concatenate([[-1], names & 0xFFFF]).astype(np.int32),
         np.vstack([np.zeros((1, n_apps)), apps]).astype(np.float32),
         np.zeros(len(names) + 1, dtype=np.float32),
+        np.concatenate([[0], np.round(sources)]).astype(np.int32),
     )
     return table, np.concatenate([[0], kind])
 
@@ -159,6 +180,7 @@ class NameLookup(ClassifierMixin, BaseEstimator):
 
     Parameters:
         random_state: seed of the folds by which reliability is measured.
+        catalogue: 1 to look up the catalogue's names of the classes as well.
 
     Attributes:
         classes_: the classes, sorted.
@@ -166,8 +188,9 @@ class NameLookup(ClassifierMixin, BaseEstimator):
         shares_: the answer without a known name: the share of each class among the flows.
     """
 
-    def __init__(self, *, random_state: int = 0) -> None:
+    def __init__(self, *, random_state: int = 0, catalogue: int = 0) -> None:
         self.random_state = random_state
+        self.catalogue = catalogue
 
     def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Learns.
@@ -181,7 +204,10 @@ class NameLookup(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         self.classes_, target = np.unique(y, return_inverse=True)
         self.shares_ = (np.bincount(target) / len(target)).astype(np.float32)
-        self.names_ = learn_names(X, target, groups, len(self.classes_), self.random_state)
+        self.names_ = learn_names(
+            X, target, groups, len(self.classes_), self.random_state,
+            catalogue_names(self.classes_.tolist()) if self.catalogue else None,
+        )  # fmt: skip
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from apptell.encoding.structure import N_TOKENS
+from apptell.learning.catalogue_names import catalogue_names
 from apptell.learning.export_tokens import Dense, Linear, tokens_to_onnx
 from apptell.learning.name_tables import learn_names, split_keys
 from apptell.learning.token_batch import TokenBatch, first_view, make_token_batch, matrix
@@ -46,6 +47,7 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
     Parameters:
         strength: inverse strength of the regularisation.
         random_state: seed of the choice of views, where there are too many for all.
+        catalogue: 1 to look up the catalogue's names of the classes as well.
 
     Attributes:
         classes_: the classes, sorted.
@@ -60,9 +62,12 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
         ['signal', 'zoom']
     """
 
-    def __init__(self, *, strength: float = STRENGTH, random_state: int = 0) -> None:
+    def __init__(
+        self, *, strength: float = STRENGTH, random_state: int = 0, catalogue: int = 0
+    ) -> None:
         self.strength = strength
         self.random_state = random_state
+        self.catalogue = catalogue
 
     def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Learns.
@@ -79,8 +84,9 @@ class TokenLinear(ClassifierMixin, BaseEstimator):
         self.names_ = None
         if tokens.shape != X.shape:
             self.names_ = learn_names(
-                first_view(keys), target, groups, len(self.classes_), self.random_state
-            )
+                first_view(keys), target, groups, len(self.classes_), self.random_state,
+                catalogue_names(self.classes_.tolist()) if self.catalogue else None,
+            )  # fmt: skip
         return self
 
     def _learn(self, learned: TokenBatch) -> None:
@@ -153,6 +159,7 @@ class TokenFusion(TokenLinear):
         share: the network's share of the log probabilities.
         lr: largest step of AdamW.
         decay: weight decay of AdamW.
+        catalogue: 1 to look up the catalogue's names of the classes as well.
 
     Attributes:
         history_: the network's training.
@@ -176,8 +183,9 @@ class TokenFusion(TokenLinear):
         share: float = SHARE,
         lr: float = RATE,
         decay: float = DECAY,
+        catalogue: int = 0,
     ) -> None:
-        super().__init__(strength=strength, random_state=random_state)
+        super().__init__(strength=strength, random_state=random_state, catalogue=catalogue)
         self.epochs = epochs
         self.device = device
         self.progress = progress

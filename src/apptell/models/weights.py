@@ -42,6 +42,8 @@ class Weights(NamedTuple):
     """Constants by name; those of types or forms that apptell does not write are left out."""
     operators: list[Operator]
     """In order."""
+    properties: dict[str, str]
+    """Texts by name, which do not change what the model computes."""
 
     def find(self, name: str) -> Operator | None:
         """The only operator of that name; None for none or several."""
@@ -69,7 +71,7 @@ class _WeightReader(GraphReader):
     """Walks through a model and keeps what it meets."""
 
     def weights(self) -> Weights:
-        found = Weights({}, [])
+        found = Weights({}, [], {})
         for field, span in self._fields((0, len(self._data))):
             if field == 7:
                 for inner, part in self._fields(span):
@@ -79,6 +81,9 @@ class _WeightReader(GraphReader):
                         name, array = self._array(part)
                         if array is not None:
                             found.tensors[name] = array
+            elif field == 14:
+                entry = {inner: self._string(part) for inner, part in self._fields(span)}
+                found.properties[entry.get(1, "")] = entry.get(2, "")
         return found
 
     def _operator(self, span: Span) -> Operator:

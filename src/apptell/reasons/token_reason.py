@@ -56,9 +56,7 @@ def exact_reason(
     at, is_host = weights.name_row(row)
     if at:
         before = float(logs[pair.app] - logs[pair.runner_up]) / temperature
-        name = _shown_name(flows, is_host=is_host)
-        share = weights.name_apps[at, pair.app]
-        words = f"{name} is a name of the training data, there of this app in {share:.0%} of its sources"
+        words = _known_name(_shown_name(flows, is_host=is_host), weights, at, pair.app)
         found.append(Contribution(total - before, "known name", words))
     n_tokens = int((row[:N_TOKENS] > 0).sum())
     return Reasoned(EXACT, LOG_ODDS, total, base, found, n_tokens - len(tokens))
@@ -109,6 +107,20 @@ def _of_token(sink: TokenSink, token: int, value: float) -> Contribution:
     if meaning is None:
         return Contribution(value, "token", f"token {token}, whose field is not known", (), token)
     return Contribution(value, meaning.field, meaning.words, meaning.spans, token)
+
+
+def _known_name(name: str, weights: TokenWeights, at: int, app: int) -> str:
+    """What the training data say of a name: in how many sources it was seen, and how often with an app."""
+    share = float(weights.name_apps[at, app])
+    n = None if weights.name_sources is None else int(weights.name_sources[at])
+    if n is None:
+        return f"{name} is a name of the training data, there of this app in {share:.0%} of its sources"
+    if n == 0:
+        whose = "of this app" if share == 1 else "of another app"
+        return f"{name} is not in the training data; the catalogue lists it as a name {whose}"
+    times = "always" if share == 1 else "never" if share == 0 else f"in {share:.0%} of cases"
+    sources = "1 source" if n == 1 else f"{n:,} sources"
+    return f"{name} was seen in {sources} of the training data, {times} with this app"
 
 
 def _shown_name(flows: FlowBatch, *, is_host: bool) -> str:

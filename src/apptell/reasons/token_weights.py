@@ -25,6 +25,7 @@ _NEEDED: Final = ("vocabulary", "table", "linear_bias")
 _NAMES: Final = ("name_slots", "name_check", "name_apps", "name_weight")
 _TOLERANCE: Final = 1e-3
 """By how much probabilities may differ by rounding."""
+_MOST_DIGITS: Final = 9
 _HOST, _DOMAIN = 0, 2
 
 
@@ -44,6 +45,8 @@ class TokenWeights:
     """Share of each app by row of the lookup, shape (rows, apps); empty without it."""
     name_weight: NDArray[np.float64]
     """Reliability of each row, shape (rows,)."""
+    name_sources: NDArray[np.int64] | None
+    """Sources of the training data that showed the name of each row, shape (rows,); None where not kept."""
 
     @classmethod
     def of(cls, model: Model) -> TokenWeights | None:
@@ -51,9 +54,10 @@ class TokenWeights:
         if model.info["inputs"] != "structure":
             return None
         try:
-            tensors = model.read_weights().tensors
+            weights = model.read_weights()
         except ModelError:
             return None
+        tensors = weights.tensors
         if not set(_NEEDED) <= set(tensors) or "dense_weight" in tensors:
             return None
         vocabulary, table, bias = (tensors[name] for name in _NEEDED)
@@ -88,6 +92,7 @@ class TokenWeights:
             names,
             apps.astype(np.float64),
             weight.astype(np.float64),
+            sources_of_names(weights.properties.get("name_sources", ""), len(apps)),
         )
 
     def terms(self, row: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -132,3 +137,13 @@ class TokenWeights:
         logs = self.mixed(row) / t
         powers = np.exp(logs - logs.max())
         return bool(np.abs(powers / powers.sum() - probabilities).max() < _TOLERANCE)
+
+
+def sources_of_names(text: str, n_rows: int) -> NDArray[np.int64] | None:
+    """Numbers of sources, one for each row of a lookup; None for anything else."""
+    words = text.split(" ", n_rows)
+    if len(words) != n_rows or not all(
+        word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS for word in words
+    ):
+        return None
+    return np.array([int(word) for word in words], dtype=np.int64)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from apptell.learning.recipes import fast
 from apptell.learning.registry import Recipe, Trainable, TrainingOptions
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ def make(options: TrainingOptions) -> Trainable:
     """Returns the lookup, untrained."""
     from apptell.learning.name_tables import NameLookup
 
-    return NameLookup(random_state=options.seed)
+    return NameLookup(random_state=options.seed, **options.hyperparameters)
 
 
 def report(trained: NameLookup) -> dict[str, object]:
@@ -29,5 +30,6 @@ RECIPE = Recipe(
     make=make,
     report=report,
     libraries=("scikit-learn",),
+    hyperparameters={"catalogue": fast.HYPERPARAMETERS["catalogue"]},
     grouped=True,
 )
