@@ -25,6 +25,7 @@ import numpy as np
 from apptell.dataset import Dataset, Selection
 from apptell.dataset.groups import origins
 from apptell.dataset.masking import mask_server_names
+from apptell.evaluation.by_source import link_sources
 from apptell.evaluation.figures import slices_of
 from apptell.flows import FlowOptions
 from apptell.flows.schema import GROUPS
@@ -177,13 +178,5 @@ def _truth(file: Path, chosen: Selection, labels: list[str]) -> list[str]:
 
 def _linked(flows: RealFlows) -> RealFlows:
     """The flows, each connection once, and sources that share one named as one."""
-    names, number = np.unique(flows.source, return_inverse=True)
-    root = np.arange(len(names))
-    _, first, place = np.unique(flows.key, return_index=True, return_inverse=True)
-    for row, leader in enumerate(first[place]):
-        a, b = root[number[row]], root[number[leader]]
-        if a != b:
-            root[root == max(a, b)] = min(a, b)
-    once = np.zeros(len(flows), dtype=bool)
-    once[first] = True
-    return replace(flows, source=names[root[number]]).take(np.flatnonzero(once))
+    source, first = link_sources(flows.source, flows.key)
+    return replace(flows, source=source).take(first)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from apptell.evaluation.by_source import source_folds
 from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import Task
 from apptell.verdicts.calibration import FLOOR, calibrate, fit_temperature
@@ -53,11 +54,11 @@ def main() -> None:
     ways = {name: np.zeros(shape, dtype=np.float32) for name in names}
     transport = np.array([key.split(" ")[3] for key in flows.key.tolist()])
     chosen = []
-    outer = folds(flows, OUTER, 0)
+    outer = source_folds(flows.source, flows.app, OUTER, 0)
     for fold in range(OUTER):
         learned, tested = np.flatnonzero(outer != fold), np.flatnonzero(outer == fold)
         side = flows.take(learned)
-        inner = folds(side, INNER, 1)
+        inner = source_folds(side.source, side.app, INNER, 1)
         held: dict[str, NDArray[np.float32]] = {}
         for name, task in tasks.items():
             found[name][tested] = run(task, flows, learned, tested, apps, given.output)
@@ -86,13 +87,13 @@ def main() -> None:
                     ways[f"{name}, temperature over {way}"][b] = softened
     result: dict[str, Any] = {"chosen": chosen}
     for name, p in (found | ways).items():
-        result[name] = {"all": figures(flows, p, flows.app)["provider"]}
+        result[name] = {"all": figures(flows, p, apps)["provider"]}
         for which, rows in (
             *((each, np.flatnonzero(transport == each)) for each in TRANSPORTS),
             ("mid-session", np.flatnonzero(flows.is_late)),
         ):
-            part = figures(flows.take(rows), p[rows], flows.app)
-            result[name][which] = {"flows": len(rows), **part["provider"]}
+            part = figures(flows.take(rows), p[rows], apps)
+            result[name][which] = part["provider"]
     print(json.dumps(result, indent=1))
 
 
@@ -110,20 +111,6 @@ def run(
         groups=flows.source[learned],
     )  # fmt: skip
     return result.spread(apps)
-
-
-def folds(flows: RealFlows, n: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each flow: whole sources, those of one app spread over the folds; shape (n,)."""
-    names = np.unique(flows.source)
-    random = np.random.default_rng(seed)
-    main_app = []
-    for source in names:
-        app, count = np.unique(flows.app[flows.source == source], return_counts=True)
-        main_app.append(str(app[np.flatnonzero(count == count.max())[-1]]))
-    order = sorted(range(len(names)), key=lambda i: (main_app[i], random.random()))
-    fold = np.zeros(len(names), dtype=np.int64)
-    fold[order] = np.arange(len(names)) % n
-    return np.asarray(fold[np.searchsorted(names, flows.source)])
 
 
 def log_loss(p: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
