@@ -60,7 +60,8 @@ def serve(
     reports: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Folder with reports that evaluate, compare and others wrote."
+            metavar="FOLDER",
+            help="Folder with reports that evaluate, compare, discover and others wrote.",
         ),
     ] = None,
     models: Annotated[
@@ -149,6 +150,7 @@ def serve(
         from apptell.web.serving import WebServer
         from apptell.web.serving import listen as listen_at
         from apptell.web.site import Site
+        from apptell.web.update_desk import UpdateDesk
 
     token = read_token(token_file, address[0])
     retention = Retention(keep_days, None if keep_size is None else parse_size(keep_size))
@@ -182,6 +184,7 @@ def serve(
             site.shelf = ReportShelf(reports)
         if models is not None:
             site.models = _registry(models)
+            site.updates = stack.enter_context(UpdateDesk(note))
         if records is not None:
             from apptell.history.record_history import RecordHistory
 

@@ -35,8 +35,17 @@ if TYPE_CHECKING:
 CANDIDATE_FILE: Final = "candidate.json"
 ROWS_FILE: Final = "rows.zip"
 EXAMPLES_FILE: Final = "examples.pcap"
+FOUND_FILE: Final = "found.json"
 FORMAT: Final = 1
 _LARGEST_JSON: Final = 1 << 20
+_LARGEST_FOUND: Final = 16 << 20
+_LARGEST_EXAMPLES: Final = 64 << 20
+_MOST_CANDIDATES: Final = 500
+_MOST_SHOWN: Final = 60
+"""Values of evidence and guesses that are read of a candidate."""
+_LONGEST: Final = 256
+_LARGEST_COUNT: Final = 1 << 53
+_LARGEST_LIFT: Final = 1e300
 _TEMPLATES: Final = Path(__file__).parent
 
 
@@ -90,7 +99,7 @@ def write_found(
         )
         write_file(fresh / "index.html", page, mode=PRIVATE)
         listed = {"model": name, "flows": len(traffic), "strange": strange, "candidates": facts}
-        write_file(fresh / "found.json", _json(listed), mode=PRIVATE)
+        write_file(fresh / FOUND_FILE, _json(listed), mode=PRIVATE)
 
 
 def rows_of(model: Model, traffic: WatchedTraffic, one: AppCandidate) -> TrainingRows | None:
@@ -138,6 +147,109 @@ def read_candidate(folder: Path) -> tuple[dict[str, Any], TrainingRows]:
     except ModelError as error:
         raise DatasetError(str(error)) from error
     return facts, rows
+
+
+def read_found(folder: Path) -> dict[str, Any]:
+    """What ``found.json`` says, in the form that ``write_found`` gives it; other parts are left out.
+
+    Returns:
+        ``model``, ``flows``, ``strange`` and ``candidates``; each of these also has ``has_rows`` and
+        ``has_examples``.
+
+    Raises:
+        DatasetError: it is no folder of candidates, or it is damaged.
+    """
+    place = folder / FOUND_FILE
+    try:
+        found = json.loads(_read(place, _LARGEST_FOUND))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{place}: not valid JSON") from error
+    listed = found.get("candidates") if isinstance(found, dict) else None
+    if not isinstance(listed, list):
+        raise DatasetError(f"{place}: not a list of candidates")
+    candidates = [_candidate(folder, each) for each in listed[:_MOST_CANDIDATES]]
+    return {
+        "model": _text(found.get("model")),
+        "flows": _count(found.get("flows")),
+        "strange": _count(found.get("strange")),
+        "candidates": [each for each in candidates if each is not None],
+    }
+
+
+def candidate_folder(folder: Path, number: int) -> Path:
+    """The folder of a candidate.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    path = folder / str(number)
+    if number < 1 or path.is_symlink() or not path.is_dir():
+        raise DatasetError(f"{folder}: no candidate {number}")
+    return path
+
+
+def read_examples(folder: Path) -> bytes:
+    """The capture with a few flows of a candidate.
+
+    Raises:
+        DatasetError: there is none, or it is too large.
+    """
+    return _read(folder / EXAMPLES_FILE, _LARGEST_EXAMPLES)
+
+
+def _candidate(folder: Path, about: Any) -> dict[str, Any] | None:
+    """A candidate as ``AppCandidate.to_json`` gives it; None for something else."""
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        return None
+    number = _count(about.get("candidate"))
+    try:
+        own = candidate_folder(folder, number)
+    except DatasetError:
+        return None
+    guesses, evidence = about.get("guesses"), about.get("evidence")
+    lifts = [each for each in (evidence if isinstance(evidence, list) else []) if _is_lift(each)]
+    return {
+        "candidate": number,
+        **{name: _text(about.get(name)) for name in ("name", "named_by", "first", "last")},
+        **{name: _count(about.get(name)) for name in ("named_flows", "flows", "clients")},
+        "known_to_model": about.get("known_to_model") is True,
+        "guesses": {
+            _text(app): _count(n)
+            for app, n in list((guesses if isinstance(guesses, dict) else {}).items())[:_MOST_SHOWN]
+        },
+        "evidence": [
+            {
+                "kind": _text(each["kind"]),
+                "value": _text(each["value"]),
+                "flows": _count(each.get("flows")),
+                "others": _count(each.get("others")),
+                "lift": float(each["lift"]),
+            }
+            for each in lifts[:_MOST_SHOWN]
+        ],
+        "has_rows": (own / ROWS_FILE).is_file(),
+        "has_examples": (own / EXAMPLES_FILE).is_file(),
+    }
+
+
+def _is_lift(each: Any) -> bool:
+    if not isinstance(each, dict) or not {"kind", "value", "lift"} <= each.keys():
+        return False
+    lift = each["lift"]
+    return (
+        isinstance(lift, int | float) and not isinstance(lift, bool) and 0 <= lift < _LARGEST_LIFT
+    )
+
+
+def _text(value: Any) -> str:
+    return value[:_LONGEST] if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int:
+    is_count = (
+        isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST_COUNT
+    )
+    return value if is_count else 0
 
 
 def _read(path: Path, largest: int) -> bytes:

@@ -14,6 +14,8 @@ from starlette.staticfiles import StaticFiles
 
 from apptell.errors import ApptellError, OutputError
 from apptell.web.bodies import read_body
+from apptell.web.candidate_api import SCHEMAS as CANDIDATE_SCHEMAS
+from apptell.web.candidate_api import CandidateApi
 from apptell.web.endpoint import openapi
 from apptell.web.guard import COOKIE, SESSION_S, Guard, cookie_of, safe_next
 from apptell.web.history_api import HistoryApi, json_answer
@@ -54,8 +56,9 @@ def build_application(
         *NowApi(site).endpoints(),
         *reports.endpoints(),
         *ModelApi(site).endpoints(),
+        *CandidateApi(site).endpoints(),
     ]
-    more = {"Now": NOW_SCHEMA, "Reports": REPORTS_SCHEMA, **MODEL_SCHEMAS}
+    more = {"Now": NOW_SCHEMA, "Reports": REPORTS_SCHEMA, **MODEL_SCHEMAS, **CANDIDATE_SCHEMAS}
     document = openapi(endpoints, more)
 
     async def openapi_json(request: Request) -> Response:
@@ -75,6 +78,7 @@ def build_application(
             Route("/flow", pages.flow),
             Route("/reports", pages.reports),
             Route("/reports/file/{path:path}", reports.file),
+            Route("/candidates", pages.candidates),
             Route("/models", pages.models),
             Route("/api", api),
             Route("/login", _login(site, pages), methods=["GET", "POST"]),

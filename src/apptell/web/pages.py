@@ -41,6 +41,7 @@ class Pages:
             *([("/now", "Now")] if self._site.feed is not None else []),
             ("/history", "History"),
             *([("/reports", "Reports")] if self._site.shelf is not None else []),
+            *([("/candidates", "Candidates")] if self._site.shelf is not None else []),
             *([("/models", "Models")] if self._site.models is not None else []),
             ("/api", "API"),
         ]
@@ -73,6 +74,12 @@ class Pages:
         if self._site.shelf is None:
             raise MissingError("this server shows no reports; start it with --reports FOLDER")
         return self.answer(request, "reports.html", "Reports")
+
+    async def candidates(self, request: Request) -> Response:
+        """Candidates that ``discover`` found."""
+        if self._site.shelf is None:
+            raise MissingError("this server shows no candidates; start it with --reports FOLDER")
+        return self.answer(request, "candidates.html", "Candidates")
 
     async def models(self, request: Request) -> Response:
         """The models of a registry."""

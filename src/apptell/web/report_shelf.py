@@ -15,6 +15,7 @@ from typing import Final
 
 from apptell.errors import OutputError
 from apptell.files import open_without_links, readable
+from apptell.watch.found_folder import FOUND_FILE
 from apptell.web.flat_figures import figures_of
 
 PAGE: Final = "report.html"
@@ -68,7 +69,20 @@ class ReportShelf:
 
     def reports(self) -> list[Report]:
         """The reports, newest first."""
-        found: list[Report] = []
+        found = [self._report(path, files) for path, files in self._folders_with(PAGE)]
+        return sorted(found, key=lambda report: (-report.modified_ns, report.name))
+
+    def found_folders(self) -> list[tuple[str, Path, int]]:
+        """The folders that ``discover`` wrote, newest first: name, folder, and time of writing in ns."""
+        found = [
+            (self._name(path), path, (path / FOUND_FILE).lstat().st_mtime_ns)
+            for path, _ in self._folders_with(FOUND_FILE)
+        ]
+        return sorted(found, key=lambda each: (-each[2], each[0]))
+
+    def _folders_with(self, file: str) -> list[tuple[Path, list[str]]]:
+        """The folders that have a regular file of this name, and the names of all their files."""
+        found: list[tuple[Path, list[str]]] = []
         walk = os.walk(self.folder)  # does not follow links
         for seen, (place, folders, files) in enumerate(walk):
             path = Path(place)
@@ -76,17 +90,21 @@ class ReportShelf:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             if deep >= _DEPTH:
                 folders.clear()
-            if PAGE in files and _is_file(path / PAGE):
-                found.append(self._report(path, files))
+            if file in files and _is_file(path / file):
+                found.append((path, files))
             if len(found) >= _MOST_REPORTS or seen >= _MOST_FOLDERS:
                 break
-        return sorted(found, key=lambda report: (-report.modified_ns, report.name))
+        return found
+
+    def _name(self, path: Path) -> str:
+        """A folder's path in this folder."""
+        return readable(path.relative_to(self.folder).as_posix())
 
     def _report(self, path: Path, files: list[str]) -> Report:
         served = tuple(
             sorted(name for name in files if _is_served(name) and readable(name) == name)
         )
-        name = readable(path.relative_to(self.folder).as_posix())
+        name = self._name(path)
         modified = (path / PAGE).lstat().st_mtime_ns
         return Report(name, modified, served, self._figures(path / FIGURES))
 

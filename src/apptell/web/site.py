@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from apptell.web.guard import Sessions
     from apptell.web.now_feed import NowFeed
     from apptell.web.report_shelf import ReportShelf
+    from apptell.web.update_desk import UpdateDesk
 
 T = TypeVar("T")
 MOST_QUESTIONS = 4
@@ -36,6 +37,8 @@ class Site:
     """The reports of a folder."""
     models: Path | None = None
     """The folder of a registry of models."""
+    updates: UpdateDesk | None = None
+    """Updates models of the registry."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server ends, so that streams end."""
 
