@@ -7,7 +7,6 @@ take a third as long to load as all that these commands need.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import entry_points
 from typing import Any
 
 _UNUSED = ("pandas", "scipy")
@@ -26,6 +25,8 @@ def without_unused(verb: str | None) -> Iterator[None]:
 
 
 def _has_extensions() -> bool:
+    from importlib.metadata import entry_points
+
     return any(group.startswith("apptell.") for group in entry_points().groups)
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=group("apptell models list registry/\n  apptell models promote registry/phones 2"),
     no_args_is_help=True,
+    rich_markup_mode=None,
     help="Keeps versions of models, and says which of them is in use.",
 )
 Shelf = Annotated[Path, typer.Argument(metavar="DIR/NAME", help="Folder of one model's versions.")]
