@@ -25,7 +25,7 @@ from apptell.evaluation.uncertainty import bootstrap_intervals
 from apptell.experiments.labelled import apps_of
 from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import Task
-from apptell.verdicts import ContextOptions
+from apptell.verdicts import ContextOptions, calibrate
 from apptell.verdicts.context import reweigh_all
 from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
 
@@ -63,7 +63,11 @@ def main() -> None:
     parser.add_argument(
         "--seeds", type=int, default=3, help="number of seeds of folds and trainings"
     )
+    parser.add_argument(
+        "--temperatures", default="1", help="by which probabilities are softened before context"
+    )
     args = parser.parse_args()
+    temperatures = [float(each) for each in args.temperatures.split(",")]
     flows = Dataset.open(args.dataset).read()
     flows = flows.filter(flows.payload_packets >= MIN_PAYLOAD_PACKETS)
     truth = np.array(apps_of(flows))
@@ -81,7 +85,13 @@ def main() -> None:
         for seed in range(args.seeds):
             task = Task(model, seed=seed)
             inputs = task.encode(flows)
-            found = {name: np.zeros((len(flows), len(apps)), np.float32) for name in WINDOWS}
+            found = {
+                (name, 1.0 if options is None else temperature): np.zeros(
+                    (len(flows), len(apps)), np.float32
+                )
+                for name, options in WINDOWS.items()
+                for temperature in temperatures
+            }
             for side in folds(flows, "source", 5, seed=seed):
                 run = run_trial(
                     task,
@@ -93,19 +103,19 @@ def main() -> None:
                 p = run.spread(tuple(apps))
                 counts = np.array([(truth[side.train] == app).sum() for app in apps])
                 mine = [clients[row] for row in side.test]
-                for name, options in WINDOWS.items():
-                    found[name][side.test] = (
-                        p
-                        if options is None
-                        else reweigh_all(mine, times[side.test], p, counts / counts.sum(), options)[
-                            0
-                        ]
-                    )
-            for name, p in found.items():
+                prior = counts / counts.sum()
+                for (name, temperature), target in found.items():
+                    target[side.test] = p
+                    if (options := WINDOWS[name]) is not None:
+                        soft = calibrate(p, temperature, 1e-6)
+                        weighed, others = reweigh_all(mine, times[side.test], soft, prior, options)
+                        target[side.test] = np.where(others[:, None] > 0, weighed, p)
+            for (name, temperature), p in found.items():
                 whole, providers = by_provider(p, apps)
                 row = {
                     "model": model,
                     "context": name,
+                    "temperature": temperature,
                     "seed": seed,
                     "flows": len(flows),
                     **figures(truth.tolist(), p, apps, sources),

@@ -7,7 +7,7 @@ The flows are those of ``real_flows.py``. One source is left out at a time, or o
 whole sources. Trainings are kept in RESULTS/cache, so that an interrupted run continues; RESULTS/sources.json
 has the figures, and RESULTS/probabilities those of each flow. Names are masked wherever truth comes from names;
 with names on, only flows of ``messengers`` are tested; ``--names tokens`` leaves out the lookup of names. A
-source without flows of the six apps is tested only with ``--background``. ``--untouched`` learns from the
+source without flows of the six apps is tested only with ``--background on``. ``--untouched`` learns from the
 development half and tests the untouched half, once: no flow of the untouched half is learned from, and a model
 that tests a person has not learned from any flow of that person in another collection.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,15 +48,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folds", type=int)
     parser.add_argument("--epochs", type=int, default=100)
-    parser.add_argument("--background", action="store_true")
+    parser.add_argument("--background", choices=("off", "on", "both"), default="off")
     parser.add_argument("--untouched", action="store_true")
     given = parser.parse_args()
     numbers = {each.split("=")[0]: float(each.split("=")[1]) for each in given.numbers}
-    flows, is_untouched = read(given.captures, given.output, untouched=given.untouched)
-    if not given.background:
-        rows = np.flatnonzero(flows.app != OTHER)
-        flows, is_untouched = flows.take(rows), is_untouched[rows]
-    for model in given.models or ["fast"]:
+    every, kept = read(given.captures, given.output, untouched=given.untouched)
+    known = set(every.source[~kept].tolist())
+    sides = {"off": [False], "on": [True], "both": [False, True]}[given.background]
+    for background, model in product(sides, given.models or ["fast"]):
+        chosen = np.flatnonzero((every.app != OTHER) | background)
+        flows, is_untouched = every.take(chosen), kept[chosen]
         for names in given.names.split(","):
             if (names != "masked" and (given.untouched or model in NAMELESS)) or (
                 names == "masked" and model == ONLY_NAMES
@@ -72,9 +74,8 @@ def main() -> None:
             rows, p = judge(flows, tested, learnable, fold, task, names, given.output / "cache")
             what = {
                 "model": model, "names": names, "seed": given.seed, "set": ",".join(given.numbers),
-                "folds": given.folds, "background": given.background, "untouched": given.untouched,
+                "folds": given.folds, "background": background, "untouched": given.untouched,
             }  # fmt: skip
-            known = set(flows.source[learnable].tolist())
             save(
                 given.output, what, flows.take(rows), p, tuple(np.unique(flows.app).tolist()), known
             )
