@@ -424,6 +424,44 @@ def test_a_file_that_was_named_and_is_of_no_use_is_an_error(tmp_path):
         built([path, picture], tmp_path / "d")
 
 
+def test_a_table_that_was_named_is_used_or_refused_and_never_passed_over(tmp_path):
+    (tmp_path / "captures").mkdir()
+    path = capture(tmp_path / "captures" / "chat.pcap")
+    head = "time,source,source_port,target,target_port,app"
+    row = f"{START_NS},10.0.0.2,{{}},192.0.2.1,443,{{}}"
+    good = write(tmp_path / "truth.csv", head, row.format(40_001, "mail"))
+    columns = {"app": "app"}
+    used = built([path, good], tmp_path / "used", columns=columns).dataset
+    assert used.info["apps"] == {"mail": 1}
+    refused = {
+        "other.csv": ([head, row.format(50_001, "mail")], "has no connection of the capture"),
+        "rubbish.csv": (
+            [head, "x,y,z"],
+            "rubbish.csv: no line names an app; 1 of 1 cannot be read",
+        ),
+        "empty.csv": ([head], "empty.csv: no line names an app"),
+        "unknown.csv": ([head, row.format(40_001, "")], "unknown.csv: no line names an app"),
+        "lacking.csv": (["time,app", f"{START_NS},mail"], "lacking.csv: no column 'source'"),
+        "truth.tab": (
+            [head, row.format(40_001, "mail")],
+            "truth.tab: not a file in a known format",
+        ),
+    }
+    for name, (lines, words) in refused.items():
+        with pytest.raises(LabelError, match=words):
+            built([path, write(tmp_path / name, *lines)], tmp_path / "d", columns=columns)
+    # beside a good one, too, whichever is named first
+    for name in ("rubbish.csv", "empty.csv", "unknown.csv"):
+        for both in ([good, tmp_path / name], [tmp_path / name, good]):
+            with pytest.raises(LabelError, match=f"{name}: no line names an app"):
+                built([path, *both], tmp_path / "d", columns=columns)
+    with pytest.raises(LabelError, match="given as a label log, but no capture here takes labels"):
+        built([path, good], tmp_path / "d", columns=columns, kind="names")
+    with pytest.raises(LabelError, match="columns of a label table are named, but no capture"):
+        built([path], tmp_path / "d", columns=columns)
+    assert not (tmp_path / "d").exists()
+
+
 def test_a_table_beside_a_capture_that_was_not_used_is_reported(tmp_path):
     capture(tmp_path / "chat.pcap")
     table = write(tmp_path / "truth.csv", "when,who", "1,chat")

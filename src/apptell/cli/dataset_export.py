@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMS: Final = ("csv", "arrays", "images", "parquet", "torch", "hf")
 SEQUENCE_LENGTH: Final = 32
-_WITHOUT_PAYLOAD: Final = frozenset({"fgnet", "mirage"})
+_WITHOUT_PAYLOAD: Final = frozenset({"fgnet", "mirage", "cesnet", "utmobilenet"})
 
 
 def export_dataset(data: Dataset, folder: Path, form: str, *, raw_csv: bool = False) -> int:

@@ -50,6 +50,8 @@ class Candidate:
     options: LabelOptions
     logs: Sequence[TextFile] = field(default=())
     """Label logs for a capture: those the user named, else those with its name, else all in its folder."""
+    has_named_logs: bool = False
+    """Whether the user named its label logs."""
 
     @property
     def name(self) -> str:
@@ -169,7 +171,7 @@ class LogFormat(LabelFormat):
         self, candidate: Candidate, logs: tuple[Path, ...], groups: Mapping[str, str]
     ) -> LabelledCapture:
         """A capture whose flows are joined to the lines of some logs."""
-        files = LogFiles(self, logs, candidate.options)
+        files = LogFiles(self, logs, candidate.options, every=candidate.has_named_logs)
         labeller = JoinLabeller(files, candidate.options.tolerance_s)
         return LabelledCapture(
             candidate.name, candidate.path, labeller, candidate.reader, groups, logs

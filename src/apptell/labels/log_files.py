@@ -47,6 +47,8 @@ class LogFiles:
     reader: LogReader
     paths: tuple[Path, ...]
     options: LabelOptions
+    every: bool = False
+    """Whether each file has to name an app, because the user named it; otherwise one of them has to."""
     stamps: tuple[tuple[int, int], ...] = field(init=False, default=())
     """Size and modification time of each file: a log that has changed is read again."""
 
@@ -85,18 +87,25 @@ _kept: list[tuple[LogFiles, LogIndex]] = []
 def _index(logs: LogFiles) -> LogIndex:
     lines = Lines()
     for path in logs.paths:
+        n_before, n_bad_before = len(lines), lines.n_bad
         logs.reader.read_log(path, lines, logs.options)
+        if logs.every and not any(lines.app[n_before:]):
+            raise _no_app(path, len(lines) - n_before, lines.n_bad - n_bad_before, lines.first_bad)
     if not any(lines.app):
         name = logs.paths[0] if logs.paths else f"(no {logs.kind} log)"
-        if lines.n_bad:
-            n = lines.n_bad + len(lines)
-            raise LabelError(
-                f"{name}: no line names an app; {lines.n_bad} of {n} cannot be read, the first of them: "
-                f"{lines.first_bad}"
-            )
-        raise LabelError(f"{name}: no line names an app")
+        raise _no_app(name, len(lines), lines.n_bad, lines.first_bad)
     is_start = logs.reader.is_start
     return LogIndex(lines.table(is_start=_is_start_only(lines) if is_start is None else is_start))
+
+
+def _no_app(name: Path | str, n_lines: int, n_bad: int, first_bad: str) -> LabelError:
+    """The error of a log, or of all of them, that names no app."""
+    if not n_bad:
+        return LabelError(f"{name}: no line names an app")
+    return LabelError(
+        f"{name}: no line names an app; {n_bad} of {n_lines + n_bad} cannot be read, the first of them: "
+        f"{first_bad}"
+    )
 
 
 def _is_start_only(lines: Lines) -> bool:

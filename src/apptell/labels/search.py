@@ -96,6 +96,11 @@ class LabelSearch:
                 raise LabelError(
                     f"{log}: given as a label log, but no capture here takes labels from it"
                 )
+        if self._options.columns and not search.n_logs:
+            raise LabelError(
+                f"{self._paths[0]}: columns of a label table are named, "
+                "but no capture here takes labels from one"
+            )
         self.unused = search.unused()
 
     def _named_logs(self) -> dict[Path, TextFile]:
@@ -137,6 +142,8 @@ class _Search:
         """Logs that the user named: they are for all captures."""
         self.used: set[Path] = set()
         """Files that sources take labels from."""
+        self.n_logs = 0
+        """Label logs that captures take labels from, each counted once for each of them."""
         self._beside: dict[Path, list[TextFile]] = {}
         """The text files of each folder with captures."""
 
@@ -155,6 +162,7 @@ class _Search:
     def _candidate(self, path: Path, root: Path) -> Candidate:
         candidate = Candidate(path, root, self._reader, self._options)
         if not _is_text_name(path) and candidate.is_capture:
+            candidate.has_named_logs = bool(self._named_logs)
             candidate.logs = list(self._named_logs.values()) or self._logs_beside(path)
         return candidate
 
@@ -168,7 +176,9 @@ class _Search:
 
     def _noted(self, sources: Iterator[LabelledSource]) -> Iterator[LabelledSource]:
         for source in sources:
-            self.used.update(source.files, getattr(source, "logs", ()))
+            logs = getattr(source, "logs", ())
+            self.n_logs += len(logs)
+            self.used.update(source.files, logs)
             yield source
 
     def _logs_beside(self, path: Path) -> list[TextFile]:

@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apptell.labels.formats.cesnet import read_day
 from apptell.labels.formats.fgnet import read_fgnet
 from apptell.labels.formats.mirage import read_mirage
 from apptell.labels.formats.nudt import APP_LIST, USER_INFO, Nudt, read_users
+from apptell.labels.formats.utmobilenet import read_utmobilenet
 from apptell.labels.log_files import LogFiles
 from apptell.labels.options import LabelOptions
 from apptell.labels.registry import formats
@@ -20,6 +22,7 @@ from apptell.labels.sequences import SequenceFile
 from apptell.testing import START_NS
 from tests.fuzz.mutators import spoil
 from tests.fuzz.target import Files, Target
+from tests.labels.formats.published import QUIC22, cesnet_csv, cesnet_row, utmobilenet_csv
 
 if TYPE_CHECKING:
     import random
@@ -79,6 +82,14 @@ def _fgnet() -> bytes:
     return out.getvalue()
 
 
+PUBLISHED: dict[str, tuple[Any, str]] = {
+    "fgnet": (read_fgnet, "x.parquet"),
+    "mirage": (read_mirage, "x.json"),
+    "cesnet": (read_day, "flows-20221031.csv"),
+    "utmobilenet": (read_utmobilenet, "x.csv"),
+}
+
+
 class Labels(Target):
     """A log, or a file of a public data set; the name of the file says which."""
 
@@ -115,6 +126,10 @@ class Labels(Target):
         }  # fmt: skip
         files = {name: "\n".join(each).encode() + b"\n" for name, each in lines.items()}
         files |= {"mirage": _mirage(), "fgnet": _fgnet()}
+        files |= {
+            "cesnet": cesnet_csv(QUIC22, [cesnet_row(QUIC22)] * 3),
+            "utmobilenet": utmobilenet_csv(),
+        }
         return {name: {name: data} for name, data in files.items()}
 
     def mutate(self, files: Files, rng: random.Random) -> Files:
@@ -145,12 +160,10 @@ class Labels(Target):
         """Reads the file by its format, and joins what a log has to nothing."""
         for files in inputs:
             ((name, data),) = files.items()
-            path = scratch / (
-                "x.parquet" if name == "fgnet" else "x.json" if name == "mirage" else "x.txt"
-            )
+            read, file_name = PUBLISHED.get(name, (None, "x.txt"))
+            path = scratch / file_name
             path.write_bytes(data)
-            if name in ("fgnet", "mirage"):
-                read = read_fgnet if name == "fgnet" else read_mirage
+            if read is not None:
                 for flows in SequenceFile(path, "x", name, read).flows():
                     assert len(flows.column("label").to_pylist()) == len(flows)
                     assert not np.isnan(flows.numpy("start_ns").astype(float)).any()

@@ -12,6 +12,8 @@ BUILT_IN: Final = {
     "nudt": "nudt:Nudt",
     "fgnet": "fgnet:Fgnet",
     "mirage": "mirage:Mirage",
+    "cesnet": "cesnet:Cesnet",
+    "utmobilenet": "utmobilenet:UtMobileNet",
     "pcapdroid": "pcapdroid:Pcapdroid",
     "pktap": "pktap:Pktap",
     "table": "tabular:TableLog",
