@@ -129,7 +129,7 @@ def _batch(path: Path, flows: Sequence[_Flow]) -> FlowBatch:
     activity = (said.get("activity") or "").removeprefix(_BY_HAND)
     label = label_text(f"{said['app']}/{activity}" if activity else str(said["app"]))
     partition = path.resolve().parent.name
-    groups = {
+    groups: dict[str, list[str | None]] = {
         "session": [path.stem] * n,
         "partition": [partition] * n,
         "source": [partition] * n,
