@@ -43,7 +43,7 @@ def test_it_answers_until_sigterm(tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (
-            ("--listen", "0"),
+            ("--listen", "0", "--upload-size", "0"),
             2,
             "nothing to show: name a source, --records FOLDER, --reports FOLDER or --models DIR",
         ),
@@ -64,6 +64,8 @@ def test_it_answers_until_sigterm(tmp_path: Path) -> None:
             2,
             "'much' is not a size such as",
         ),
+        (("--upload-size", "big", "--listen", "0"), 2, "'big' is not a size such as"),
+        (("-m", "none", "--listen", "0"), 1, "none: no such model folder"),
     ],
 )
 def test_what_it_refuses(

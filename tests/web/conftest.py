@@ -7,8 +7,10 @@ import json
 import re
 import shutil
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apptell.web.site import Site
+    from apptell.web.upload_desk import UploadDesk
 
 
 @dataclass
@@ -61,6 +64,32 @@ class Running:
             connection.close()
 
 
+def desk_of(**options: Any) -> UploadDesk:
+    """A desk that takes captures; a server of ``start`` ends it."""
+    from apptell.web.capture_jobs import CaptureSettings
+    from apptell.web.upload_desk import UploadDesk
+
+    return UploadDesk(options.pop("settings", CaptureSettings()), **options).__enter__()
+
+
+def send_capture(server: Running, data: bytes, name: str = "phone.pcap") -> dict[str, Any]:
+    """Sends a capture, and waits until it is identified or has failed."""
+    answer = server.ask(f"/api/uploads?{urlencode({'name': name})}", "POST", data)
+    assert answer.status == 202, answer.body
+    return settled_upload(server, answer.json["id"])
+
+
+def settled_upload(server: Running, number: str) -> dict[str, Any]:
+    """Waits until a capture is identified or has failed."""
+    until = time.monotonic() + 300
+    while time.monotonic() < until:
+        found: dict[str, Any] = server.ask(f"/api/uploads/{number}").json
+        if found.get("state") not in ("waiting", "reading"):
+            return found
+        time.sleep(0.1)
+    raise AssertionError("the capture is not read")
+
+
 Start = "Callable[..., Running]"
 
 
@@ -101,6 +130,8 @@ def start() -> Iterator[Callable[..., Running]]:
         thread.join(30)
         if site.history is not None:
             site.history.close()
+        if site.desk is not None:
+            site.desk.__exit__()
 
 
 @pytest.fixture(scope="module")

@@ -142,7 +142,7 @@ def test_the_openapi_document_is_valid_and_describes_what_is_answered(server: Ru
         jsonschema.Draft202012Validator(schema).validate(server.ask(path).json)
     assert {"/api/flows.csv", "/api/flow"} <= set(document["paths"])
     for path in document["paths"]:
-        if "{" not in path:
+        if "{" not in path and "get" in document["paths"][path]:
             answer = server.ask(path)
             is_there = answer.status in (200, 400) or b"start it with" in answer.body
             assert is_there, path

@@ -37,6 +37,7 @@ from apptell.cli.shared_options import (
     Threshold,
     UnknownRate,
     flow_options,
+    transport_numbers,
     unknown_rate,
 )
 
@@ -71,6 +72,17 @@ def serve(
             help="Registry of models to show, as apptell models keeps it; changes need --token-file.",
         ),
     ] = None,
+    upload_size: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE",
+            help="Largest capture that can be dropped on the page Try it; 0 leaves the page out.",
+        ),
+    ] = "256MB",
+    upload_time: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Time to identify a dropped capture.", min=1.0),
+    ] = 120.0,
     listen: Annotated[
         str,
         typer.Option(metavar="[HOST:]PORT", help="Where to listen; default host: loopback."),
@@ -123,6 +135,7 @@ def serve(
     """Serves pages in the browser: what happens now, the history of records, every flow, and a JSON API.
 
     Examples:
+        apptell serve
         apptell serve -i wlan0 --records records/
         apptell serve --records records/ --listen 0.0.0.0:8090 --token-file token
     """
@@ -136,7 +149,12 @@ def serve(
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     has_source = any(settings.one_of(context, "source", "interface", "replay"))
     chosen = choose_source(context, given) if has_source else None
-    if chosen is None and all(each is None for each in (records, reports, models)):
+    most_bytes = 0 if upload_size == "0" else parse_size(upload_size)
+    if (
+        chosen is None
+        and not most_bytes
+        and all(each is None for each in (records, reports, models))
+    ):
         raise UsageError(
             "nothing to show: name a source, --records FOLDER, --reports FOLDER or --models DIR"
         )
@@ -144,6 +162,7 @@ def serve(
     with needs_extra("serve", "apptell serve"):
         from apptell.web.access_token import allowed_hosts, read_token
         from apptell.web.application import build_application
+        from apptell.web.capture_jobs import CaptureSettings
         from apptell.web.guard import Sessions, is_loopback
         from apptell.web.now_feed import open_feed
         from apptell.web.report_shelf import ReportShelf
@@ -151,6 +170,8 @@ def serve(
         from apptell.web.serving import listen as listen_at
         from apptell.web.site import Site
         from apptell.web.update_desk import UpdateDesk
+        from apptell.web.upload_desk import UploadDesk
+        from apptell.web.worker_process import CaptureLimits
 
     token = read_token(token_file, address[0])
     retention = Retention(keep_days, None if keep_size is None else parse_size(keep_size))
@@ -193,6 +214,22 @@ def serve(
             if compact or retention != Retention():
                 upkeep = Upkeep(site.history, retention, merges=compact, say=note)
                 stack.enter_context(upkeep)
+        if most_bytes:
+            identified = CaptureSettings(
+                evidence,
+                None if model is None else str(model.absolute()),
+                tuple(str(Path(file).absolute()) for file in catalogue or ()),
+                threshold,
+                rate,
+                None if transport is None else transport_numbers(transport),
+                mode,
+                idle_timeout,
+                active_timeout,
+            )
+            if chosen is None and identified != CaptureSettings():
+                identified.deciders()  # what is wrong with them is said now
+            desk = UploadDesk(identified, CaptureLimits(upload_time), most_bytes, say=note)
+            site.desk = stack.enter_context(desk)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         app = build_application(

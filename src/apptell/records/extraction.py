@@ -60,7 +60,10 @@ class Extraction:
 
     def add(self, verdicts: VerdictBatch) -> None:
         """Chooses the flows of some verdicts."""
-        chosen = verdicts.to_arrow().to_pylist()
+        self.add_rows(verdicts.to_arrow().to_pylist())
+
+    def add_rows(self, chosen: Sequence[dict[str, Any]]) -> None:
+        """Chooses the flows of some verdicts that are given as rows, with all columns of a verdict."""
         rows = flow_rows(
             [
                 (

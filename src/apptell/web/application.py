@@ -17,6 +17,8 @@ from apptell.web.bodies import read_body
 from apptell.web.candidate_api import SCHEMAS as CANDIDATE_SCHEMAS
 from apptell.web.candidate_api import CandidateApi
 from apptell.web.endpoint import openapi
+from apptell.web.flow_api import SCHEMA as REASON_SCHEMA
+from apptell.web.flow_api import FlowApi
 from apptell.web.guard import COOKIE, SESSION_S, Guard, cookie_of, safe_next
 from apptell.web.history_api import HistoryApi, json_answer
 from apptell.web.model_api import SCHEMAS as MODEL_SCHEMAS
@@ -26,6 +28,8 @@ from apptell.web.now_api import NowApi
 from apptell.web.pages import Pages
 from apptell.web.report_api import SCHEMA as REPORTS_SCHEMA
 from apptell.web.report_api import ReportApi
+from apptell.web.upload_api import SCHEMA as UPLOAD_SCHEMA
+from apptell.web.upload_api import UploadApi
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -57,8 +61,11 @@ def build_application(
         *reports.endpoints(),
         *ModelApi(site).endpoints(),
         *CandidateApi(site).endpoints(),
+        *UploadApi(site).endpoints(),
+        *FlowApi(site).endpoints(),
     ]
     more = {"Now": NOW_SCHEMA, "Reports": REPORTS_SCHEMA, **MODEL_SCHEMAS, **CANDIDATE_SCHEMAS}
+    more |= {"Upload": UPLOAD_SCHEMA, "Reason": REASON_SCHEMA}
     document = openapi(endpoints, more)
 
     async def openapi_json(request: Request) -> Response:
@@ -77,6 +84,7 @@ def build_application(
             Route("/history", pages.history),
             Route("/flow", pages.flow),
             Route("/reports", pages.reports),
+            Route("/try", pages.try_it),
             Route("/reports/file/{path:path}", reports.file),
             Route("/candidates", pages.candidates),
             Route("/models", pages.models),

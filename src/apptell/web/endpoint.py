@@ -56,6 +56,9 @@ class Endpoint:
     status: int = 200
 
 
+UPLOAD: Final = Parameter(
+    "upload", "The id of a capture that was sent.", place="path", is_required=True
+)
 RANGE: Final = (
     Parameter("from", "Earliest start of a flow, RFC 3339; without an offset UTC."),
     Parameter("to", "Flows that began before this time, RFC 3339."),
@@ -171,6 +174,8 @@ def schemas() -> dict[str, Any]:
             has_history={"type": "boolean"},
             has_source={"type": "boolean"},
             has_reports={"type": "boolean"},
+            has_uploads={"type": "boolean"},
+            most_upload_bytes=_INTEGER,
             source=_MAYBE,
             records=_INTEGER,
             files=_INTEGER,
@@ -216,9 +221,12 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         if endpoint.answer
         else {endpoint.content: {"schema": {"type": "string"}}}
     )
+    name = endpoint.handler.__name__
+    if UPLOAD in endpoint.parameters and "upload" not in name:
+        name = f"upload_{name}"  # the same question to another history
     operation: dict[str, Any] = {
         "summary": endpoint.summary,
-        "operationId": endpoint.handler.__name__,
+        "operationId": name,
         "parameters": [_parameter(each) for each in endpoint.parameters],
         "responses": {
             str(endpoint.status): {"description": endpoint.summary, "content": kinds},

@@ -15,7 +15,7 @@ from apptell.records.forms import form_of_name
 from apptell.records.forms.jsonl import json_lines
 from apptell.records.schema import LIVE_RECORD
 from apptell.records.values import rfc3339
-from apptell.web.endpoint import FILTERS, RANGE, TABLE, Endpoint, Parameter
+from apptell.web.endpoint import FILTERS, RANGE, TABLE, UPLOAD, Endpoint, Parameter
 from apptell.web.parameters import (
     MAX_OFFSET,
     MAX_ROWS,
@@ -27,6 +27,7 @@ from apptell.web.parameters import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from starlette.datastructures import QueryParams
     from starlette.requests import Request
 
     from apptell.history.flow_sums import FlowGroup, Overview
@@ -45,10 +46,11 @@ class HistoryApi:
 
     Args:
         site: with the history.
+        place: where they are; ``/api/uploads/{upload}`` for the history of a capture that was sent.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, place: str = "/api") -> None:
+        self._site, self._place = site, place
 
     def endpoints(self) -> list[Endpoint]:
         """The addresses of the API."""
@@ -56,16 +58,15 @@ class HistoryApi:
             Parameter("limit", f"Most flows; at most {MAX_ROWS}, default 50.", "integer"),
             Parameter("offset", f"Flows that are skipped; at most {MAX_OFFSET:,}.", "integer"),
         )
-        which = (*RANGE, *FILTERS)
-        connection = (
-            Parameter("community_id", "Community ID of the flow.", is_required=True),
-            Parameter("connection_id", "Picks one of the connections with this Community ID."),
-            Parameter("part", "Picks one part of the connection.", "integer"),
-        )
+        place = self._place
+        own = (UPLOAD,) if "{upload}" in place else ()
+        which = (*own, *RANGE, *FILTERS)
+        connection = (*own, *which_flow())
+        status = Endpoint("/api/status", "What the server has.", self.status, answer="Status")
         return [
-            Endpoint("/api/status", "What the server has.", self.status, answer="Status"),
+            *([] if own else [status]),
             Endpoint(
-                "/api/overview",
+                f"{place}/overview",
                 "Bytes and flows over time and by group.",
                 self.overview,
                 (
@@ -78,31 +79,41 @@ class HistoryApi:
                 answer="Overview",
             ),
             Endpoint(
-                "/api/flows",
+                f"{place}/flows",
                 "A table of flows that have ended.",
                 self.flows,
                 (*TABLE, *limits, *which),
                 answer="Flows",
             ),
             Endpoint(
-                "/api/flows.csv",
+                f"{place}/flows.csv",
                 f"The same flows as CSV, by start; at most {MAX_DOWNLOAD:,}.",
                 self.flows_csv,
                 which,
                 content="text/csv",
             ),
             Endpoint(
-                "/api/flows.parquet",
+                f"{place}/flows.parquet",
                 f"The same flows as Parquet, by start; at most {MAX_DOWNLOAD:,}.",
                 self.flows_parquet,
                 which,
                 content="application/vnd.apache.parquet",
             ),
-            Endpoint("/api/flow", "The records of one flow.", self.flow, connection, answer="Flow"),
+            Endpoint(
+                f"{place}/flows.jsonl",
+                f"The same flows as JSON lines, by start; at most {MAX_DOWNLOAD:,}.",
+                self.flows_jsonl,
+                which,
+                content="application/x-ndjson",
+            ),
+            Endpoint(
+                f"{place}/flow", "The records of one flow.", self.flow, connection, answer="Flow"
+            ),
         ]
 
     def _records(self, request: Request) -> RecordHistory:
-        del request
+        if "upload" in request.path_params:
+            return self._site.captures().records(request.path_params["upload"])
         return self._site.records()
 
     async def status(self, request: Request) -> Response:
@@ -121,6 +132,8 @@ class HistoryApi:
                 "has_history": site.history is not None,
                 "has_source": site.feed is not None,
                 "has_reports": site.shelf is not None,
+                "has_uploads": site.desk is not None,
+                "most_upload_bytes": 0 if site.desk is None else site.desk.most_bytes,
                 "source": None if site.feed is None else site.feed.name,
                 **found,
                 "first": None if first is None else rfc3339(first),
@@ -168,19 +181,14 @@ class HistoryApi:
         """The flows as Parquet."""
         return await self._download(request, "parquet", "application/vnd.apache.parquet")
 
+    async def flows_jsonl(self, request: Request) -> Response:
+        """The flows as JSON lines."""
+        return await self._download(request, "jsonl", "application/x-ndjson; charset=utf-8")
+
     async def flow(self, request: Request) -> Response:
         """The records of one flow."""
-        query = request.query_params
-        community_id = query.get("community_id", "")
-        if not community_id or len(community_id) > 100:
-            raise UsageError("community_id names the flow")
-        connection = part = None
-        if query.get("connection_id"):
-            connection = read_number(query, "connection_id", 0, (1 << 64) - 1)
-        if query.get("part"):
-            part = read_number(query, "part", 0, (1 << 31) - 1)
-        records = self._records(request)
-        batch = await self._site.ask(lambda: records.flow(community_id, connection, part))
+        records, which = self._records(request), connection_of(request.query_params)
+        batch = await self._site.ask(lambda: records.flow(*which))
         return records_answer("records", batch)
 
     async def _download(self, request: Request, name: str, kind: str) -> Response:
@@ -191,6 +199,32 @@ class HistoryApi:
         if n >= MAX_DOWNLOAD:
             headers["X-Apptell-Truncated"] = "yes"
         return Response(content, media_type=kind, headers=headers)
+
+
+def which_flow() -> tuple[Parameter, ...]:
+    """The parameters that name a flow."""
+    return (
+        Parameter("community_id", "Community ID of the flow.", is_required=True),
+        Parameter("connection_id", "Picks one of the connections with this Community ID."),
+        Parameter("part", "Picks one part of the connection.", "integer"),
+    )
+
+
+def connection_of(query: QueryParams) -> tuple[str, int | None, int | None]:
+    """Community ID, connection and part of the flow that a request names.
+
+    Raises:
+        UsageError: it names none, or a value is not understood.
+    """
+    community_id = query.get("community_id", "")
+    if not community_id or len(community_id) > 100:
+        raise UsageError("community_id names the flow")
+    connection = part = None
+    if query.get("connection_id"):
+        connection = read_number(query, "connection_id", 0, (1 << 64) - 1)
+    if query.get("part"):
+        part = read_number(query, "part", 0, (1 << 31) - 1)
+    return community_id, connection, part
 
 
 def _written(records: RecordHistory, question: Any, name: str) -> tuple[bytes, int]:

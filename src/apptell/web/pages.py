@@ -39,7 +39,8 @@ class Pages:
         """A page."""
         links = [
             *([("/now", "Now")] if self._site.feed is not None else []),
-            ("/history", "History"),
+            *([("/history", "History")] if self._site.history is not None else []),
+            *([("/try", "Try it")] if self._site.desk is not None else []),
             *([("/reports", "Reports")] if self._site.shelf is not None else []),
             *([("/candidates", "Candidates")] if self._site.shelf is not None else []),
             *([("/models", "Models")] if self._site.models is not None else []),
@@ -65,6 +66,7 @@ class Pages:
             (site.history, "/history"),
             (site.shelf, "/reports"),
             (site.models, "/models"),
+            (site.desk, "/try"),
         )
         first = next((path for part, path in parts if part is not None), "/history")
         return RedirectResponse(first, 303)
@@ -86,6 +88,11 @@ class Pages:
         if self._site.models is None:
             raise MissingError("this server shows no models; start it with --models DIR")
         return self.answer(request, "models.html", "Models")
+
+    async def try_it(self, request: Request) -> Response:
+        """A capture is dropped here, and its flows are shown."""
+        desk = self._site.captures()
+        return self.answer(request, "try.html", "Try it", keeps_minutes=round(desk.keep_s / 60))
 
     async def now(self, request: Request) -> Response:
         """The last minutes, moving."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from apptell.web.now_feed import NowFeed
     from apptell.web.report_shelf import ReportShelf
     from apptell.web.update_desk import UpdateDesk
+    from apptell.web.upload_desk import UploadDesk
 
 T = TypeVar("T")
 MOST_QUESTIONS = 4
@@ -39,6 +40,8 @@ class Site:
     """The folder of a registry of models."""
     updates: UpdateDesk | None = None
     """Updates models of the registry."""
+    desk: UploadDesk | None = None
+    """Takes captures that people send."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server ends, so that streams end."""
 
@@ -60,3 +63,13 @@ class Site:
         if self.history is None:
             raise MissingError("this server shows no history; start it with --records FOLDER")
         return self.history
+
+    def captures(self) -> UploadDesk:
+        """The desk that takes captures.
+
+        Raises:
+            MissingError: the server was started without one.
+        """
+        if self.desk is None:
+            raise MissingError("this server takes no captures; start it with --upload-size 256MB")
+        return self.desk

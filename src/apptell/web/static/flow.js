@@ -1,11 +1,12 @@
 // The page of one flow: who, when, how much, what the verdict rests on, and the whole record.
 import { h, s, $, fill, ask, say, bytes, count, percent, duration, lasted, fullMoment, sum, serverOf, appOf, outcomeTag, tile, track, EVIDENCE } from "./ui.js";
 import { flowTable } from "./flow-table.js";
+import { showReason } from "./reason.js";
 
 const query = new URLSearchParams(location.search);
 const upload = query.get("upload");
 const api = upload ? `/api/uploads/${encodeURIComponent(upload)}` : "/api";
-const base = upload ? "/flow" : "/flow";
+const base = upload ? `/flow?upload=${encodeURIComponent(upload)}` : "/flow";
 
 function sentence(r) {
   const who = r.app ? r.app_name || r.app : r.service;
@@ -77,22 +78,6 @@ function probabilities(r) {
     + (r.stack === null ? "" : ` The model ${r.stack === "known" ? "knows" : "does not know"} this JA4.`))];
 }
 
-function packetChart(lengths) {
-  const most = Math.max(...lengths.map(Math.abs), 1), wide = 15, half = 56;
-  const picture = s("svg", { viewBox: `0 0 ${Math.max(lengths.length * wide + 60, 300)} ${half * 2 + 8}`, role: "img",
-    "aria-label": `Payload bytes of the first ${lengths.length} packets: ${lengths.join(", ")}` });
-  picture.append(s("line", { x1: 0, x2: lengths.length * wide + 4, y1: half + 4, y2: half + 4, class: "axis" }));
-  lengths.forEach((length, i) => {
-    const size = Math.max((Math.abs(length) / most) * half, 1.5);
-    const bar = s("rect", { x: i * wide + 3, width: wide - 5, y: length > 0 ? half + 4 - size : half + 4, height: size, rx: 1.5, class: length > 0 ? "to-server" : "to-client" });
-    bar.append(s("title", {}, `packet ${i + 1}: ${Math.abs(length)} bytes to the ${length > 0 ? "server" : "client"}`));
-    picture.append(bar);
-  });
-  const right = lengths.length * wide + 10;
-  picture.append(s("text", { x: right, y: 16 }, "to server"), s("text", { x: right, y: half * 2 }, "to client"));
-  return picture;
-}
-
 function neighbours(r) {
   const at = new Date(r.time).getTime();
   const asked = new URLSearchParams({ client: r.client_address, from: new Date(at - 60_000).toISOString(), to: new Date(at + 60_000).toISOString(), sort: "time", order: "asc", limit: "50" });
@@ -127,8 +112,9 @@ try {
   const near = await neighbours(end);
   flowTable($("near"), near.flows, { base });
   if (upload) {
-    const { lengths } = await ask(`${api}/packets`, asked);
-    if (lengths.length) { $("packets").hidden = false; fill($("packet-chart"), packetChart(lengths)); }
+    $("pcapng").href = `${api}/packets.pcapng?${asked}`;
+    $("reason-state").textContent = "Reading the flow's packets once more …";
+    try { showReason(await ask(`${api}/reason`, asked), end); } catch (fault) { $("reason-state").textContent = `There are no further reasons: ${fault.message}`; }
   }
 } catch (fault) {
   $("between").textContent = "";

@@ -124,6 +124,7 @@ export function questionPage({ api, flowBase, fallback, hasRanges = true, empty 
     $("older").disabled = last >= found.total;
     $("csv").href = `${api}/flows.csv?${query()}`;
     $("parquet").href = `${api}/flows.parquet?${query()}`;
+    $("jsonl").href = `${api}/flows.jsonl?${query()}`;
   }
 
   async function load() {

@@ -106,7 +106,7 @@ export function tile(title, value, note) {
 }
 export function flowLink(record, base = "/flow") {
   const query = new URLSearchParams({ community_id: record.community_id || "", connection_id: record.connection_id, part: record.part });
-  return `${base}?${query}`;
+  return `${base}${base.includes("?") ? "&" : "?"}${query}`;
 }
 export function track(share, colour = "c0") {
   const inner = h("div", { class: `fill ${colour}` });
