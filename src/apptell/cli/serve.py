@@ -42,6 +42,9 @@ from apptell.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
+    from apptell.history.record_history import RecordHistory
+    from apptell.history.upkeep import Retention
+    from apptell.web.capture_jobs import CaptureSettings
     from apptell.web.serving import WebServer
 
 
@@ -140,7 +143,7 @@ def serve(
         apptell serve --records records/ --listen 0.0.0.0:8090 --token-file token
     """
     from apptell.errors import UsageError, needs_extra
-    from apptell.history.upkeep import Retention, Upkeep, parse_size
+    from apptell.history.upkeep import Retention, parse_size
     from apptell.service import LiveOptions
     from apptell.service.metrics import parse_address
     from apptell.service.warm_up import warm_up
@@ -150,11 +153,7 @@ def serve(
     has_source = any(settings.one_of(context, "source", "interface", "replay"))
     chosen = choose_source(context, given) if has_source else None
     most_bytes = 0 if upload_size == "0" else parse_size(upload_size)
-    if (
-        chosen is None
-        and not most_bytes
-        and all(each is None for each in (records, reports, models))
-    ):
+    if not most_bytes and all(each is None for each in (chosen, records, reports, models)):
         raise UsageError(
             "nothing to show: name a source, --records FOLDER, --reports FOLDER or --models DIR"
         )
@@ -162,7 +161,6 @@ def serve(
     with needs_extra("serve", "apptell serve"):
         from apptell.web.access_token import allowed_hosts, read_token
         from apptell.web.application import build_application
-        from apptell.web.capture_jobs import CaptureSettings
         from apptell.web.guard import Sessions, is_loopback
         from apptell.web.now_feed import open_feed
         from apptell.web.report_shelf import ReportShelf
@@ -207,28 +205,11 @@ def serve(
             site.models = _registry(models)
             site.updates = stack.enter_context(UpdateDesk(note))
         if records is not None:
-            from apptell.history.record_history import RecordHistory
-
-            site.history = RecordHistory(records)
-            stack.callback(site.history.close)
-            if compact or retention != Retention():
-                upkeep = Upkeep(site.history, retention, merges=compact, say=note)
-                stack.enter_context(upkeep)
+            site.history = _history(stack, records, retention, merges=compact)
         if most_bytes:
-            identified = CaptureSettings(
-                evidence,
-                None if model is None else str(model.absolute()),
-                tuple(str(Path(file).absolute()) for file in catalogue or ()),
-                threshold,
-                rate,
-                None if transport is None else transport_numbers(transport),
-                mode,
-                idle_timeout,
-                active_timeout,
-            )
-            if chosen is None and identified != CaptureSettings():
-                identified.deciders()  # what is wrong with them is said now
-            desk = UploadDesk(identified, CaptureLimits(upload_time), most_bytes, say=note)
+            settings_of = _capture_settings(context.params, rate, checks=chosen is None)
+            limits = CaptureLimits(upload_time)
+            desk = UploadDesk(settings_of, limits, most_bytes, say=note)
             site.desk = stack.enter_context(desk)
         host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
@@ -242,6 +223,47 @@ def serve(
         server.serve_socket(listening)
     if interrupted:
         raise KeyboardInterrupt
+
+
+def _history(
+    stack: ExitStack, records: Path, retention: "Retention", *, merges: bool
+) -> "RecordHistory":
+    """The history in a folder, and what keeps the folder small."""
+    from apptell.history.record_history import RecordHistory
+    from apptell.history.upkeep import Retention, Upkeep
+
+    found = RecordHistory(records)
+    stack.callback(found.close)
+    if merges or retention != Retention():
+        stack.enter_context(Upkeep(found, retention, merges=merges, say=note))
+    return found
+
+
+def _capture_settings(
+    typed: dict[str, Any], rate: float | None, *, checks: bool
+) -> "CaptureSettings":
+    """How the flows of captures are identified by the options.
+
+    Raises:
+        ApptellError: the model or the catalogue cannot be loaded; only if ``checks`` is true.
+    """
+    from apptell.web.capture_jobs import CaptureSettings
+
+    model, transport = typed["model"], typed["transport"]
+    identified = CaptureSettings(
+        typed["evidence"],
+        None if model is None else str(model.absolute()),
+        tuple(str(Path(file).absolute()) for file in typed["catalogue"] or ()),
+        typed["threshold"],
+        rate,
+        None if transport is None else transport_numbers(transport),
+        typed["mode"],
+        typed["idle_timeout"],
+        typed["active_timeout"],
+    )
+    if checks and identified != CaptureSettings():
+        identified.deciders()
+    return identified
 
 
 def _registry(folder: Path) -> Path:
