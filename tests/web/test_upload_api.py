@@ -214,6 +214,7 @@ def test_what_is_no_capture_is_said(open_desk: Running) -> None:
     found = send_capture(open_desk, gzip.compress(bytes(500_000)), "a.pcap")
     assert found["state"] == "failed"
     assert found["fault"].startswith("a.pcap: not a known capture format")
+    assert not open_desk.site.captures().find(found["id"]).folder.exists()
     answer = open_desk.ask(f"/api/uploads/{found['id']}/flows")
     assert (answer.status, answer.json["error"]) == (404, found["fault"])
 

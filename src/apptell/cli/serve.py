@@ -42,6 +42,9 @@ from apptell.cli.shared_options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from socket import socket
+
     from apptell.history.record_history import RecordHistory
     from apptell.history.upkeep import Retention
     from apptell.web.capture_jobs import CaptureSettings
@@ -160,11 +163,9 @@ def serve(
     rate = unknown_rate(unknown)
     with needs_extra("serve", "apptell serve"):
         from apptell.web.access_token import allowed_hosts, read_token
-        from apptell.web.application import build_application
-        from apptell.web.guard import Sessions, is_loopback
+        from apptell.web.guard import Sessions
         from apptell.web.now_feed import open_feed
         from apptell.web.report_shelf import ReportShelf
-        from apptell.web.serving import WebServer
         from apptell.web.serving import listen as listen_at
         from apptell.web.site import Site
         from apptell.web.update_desk import UpdateDesk
@@ -211,16 +212,25 @@ def serve(
             limits = CaptureLimits(upload_time)
             desk = UploadDesk(settings_of, limits, most_bytes, say=note)
             site.desk = stack.enter_context(desk)
-        host, port = listening.getsockname()[:2]
-        shown = f"[{host}]" if ":" in host else host
-        app = build_application(
-            site,
-            allowed_hosts(address[0], host_name or ()),
-            takes_numbers=not is_loopback(address[0]),
-        )
-        server = WebServer(app, lambda: note(f"Open http://{shown}:{port}/"))
-        interrupted = _end_on_signals(server, site)
-        server.serve_socket(listening)
+        _answer(site, listening, allowed_hosts(address[0], host_name or ()), address[0])
+
+
+def _answer(site: Any, listening: "socket", hosts: "Collection[str]", host: str) -> None:
+    """Answers requests until SIGTERM or Ctrl-C.
+
+    Raises:
+        KeyboardInterrupt: it was Ctrl-C.
+    """
+    from apptell.web.application import build_application
+    from apptell.web.guard import is_loopback
+    from apptell.web.serving import WebServer
+
+    at, port = listening.getsockname()[:2]
+    shown = f"[{at}]" if ":" in at else at
+    app = build_application(site, hosts, takes_numbers=not is_loopback(host))
+    server = WebServer(app, lambda: note(f"Open http://{shown}:{port}/"))
+    interrupted = _end_on_signals(server, site)
+    server.serve_socket(listening)
     if interrupted:
         raise KeyboardInterrupt
 

@@ -246,6 +246,7 @@ class UploadDesk:
         except ApptellError as error:
             upload.fault = str(error)
             upload.state = FAILED
+            shutil.rmtree(upload.folder, ignore_errors=True)  # nobody can ask it anything
         upload.touched_s = time.monotonic()
         if upload.is_removed.is_set():
             self.remove(upload)
