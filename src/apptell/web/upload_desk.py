@@ -7,7 +7,7 @@ and when the server ends.
 
 from __future__ import annotations
 
-import os
+import io
 import queue
 import secrets
 import shutil
@@ -158,7 +158,7 @@ class UploadDesk:
 
     def open(self, upload: Upload) -> BinaryIO:
         """A stream to the upload's file."""
-        return os.fdopen(open_append(upload.capture, _PRIVATE), "wb", buffering=0)
+        return io.BufferedWriter(io.FileIO(open_append(upload.capture, _PRIVATE), "w"))
 
     def submit(self, upload: Upload) -> None:
         """Has a capture read that has arrived."""
