@@ -27,6 +27,8 @@ def rows(n: int = 20, seed: int = 0) -> TrainingRows:
         np.arange(n) % 5,
         np.arange(n) % 7,
         np.arange(n, dtype=np.int64) * 1_000_000_000,
+        np.array(["t13d1516h2", ""] * (n // 2), dtype=np.str_),
+        np.arange(n) % 3,
     )
 
 
@@ -34,7 +36,7 @@ def test_rows_come_back_as_they_were() -> None:
     given = rows()
     found = TrainingRows.from_bytes(given.to_bytes(), "m")
     assert found.encoded == given.encoded
-    for name in ("inputs", "apps", "lengths", "groups", "clients", "times_ns"):
+    for name in ("inputs", "apps", "lengths", "groups", "clients", "times_ns", "ja4", "devices"):
         np.testing.assert_array_equal(getattr(found, name), getattr(given, name))
         assert getattr(found, name).dtype.kind == getattr(given, name).dtype.kind
     assert given.to_bytes() == given.to_bytes()

@@ -96,6 +96,14 @@ def train(
             "They hold no payload, address or name of a capture.",
         ),
     ] = False,
+    new_stacks: Annotated[
+        bool,
+        typer.Option(
+            "--new-stacks",
+            help="Also learn how to decide flows of TLS stacks that are not in the dataset, on devices that "
+            "are left out in turn. Where nothing is right often enough, they are declined.",
+        ),
+    ] = False,
     level: Level = None,
     system: System = None,
     as_json: Json = False,
@@ -132,6 +140,7 @@ def train(
             precision=precision,
             unknown=unknown,
             keep_rows=keep_rows,
+            new_stacks=new_stacks,
             level=level or "app",
             system=system or "other",
             progress=show,

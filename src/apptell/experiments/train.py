@@ -26,8 +26,17 @@ from apptell.experiments.promise import PrecisionPromise, promise_precision
 from apptell.learning.model_card import model_card
 from apptell.learning.model_training import train_model
 from apptell.learning.registry import recipe_names, recipe_of
+from apptell.learning.stack_training import sentence_of
 from apptell.learning.task import Task
-from apptell.models import Model, check_target, read_model, read_rows, read_unknown, write_model
+from apptell.models import (
+    Model,
+    check_target,
+    read_forest,
+    read_model,
+    read_rows,
+    read_unknown,
+    write_model,
+)
 from apptell.verdicts import choose_threshold
 from apptell.verdicts.calibration import FLOOR
 
@@ -67,6 +76,8 @@ class TrainedModel:
     """What recognises flows of unlearned apps; None where it was not asked for."""
     rows: bytes | None = field(default=None, repr=False)
     """What the model learned from, for updates; None where it was not asked for."""
+    forest: bytes | None = field(default=None, repr=False)
+    """What helps to decide flows of new TLS stacks; None where nothing does."""
 
     @property
     def is_interrupted(self) -> bool:
@@ -86,7 +97,14 @@ class TrainedModel:
         info = self.model.info
         card = model_card(info, recipe_of(info["name"]).description)
         write_model(
-            folder, self.weights, info, card, replace=replace, unknown=self.unknown, rows=self.rows
+            folder,
+            self.weights,
+            info,
+            card,
+            replace=replace,
+            unknown=self.unknown,
+            rows=self.rows,
+            forest=self.forest,
         )
         if len(self.split.test):
             save_split(self.split, self.flows.flows, Path(folder) / SPLIT_FILE)
@@ -111,6 +129,7 @@ def train(
     precision: float | Sequence[float] | None = None,
     unknown: bool = False,
     keep_rows: bool = False,
+    new_stacks: bool = False,
     level: str = "app",
     system: str = "other",
     progress: Callable[[float, str], None] | None = None,
@@ -143,6 +162,8 @@ def train(
             trainings on parts of the flows.
         keep_rows: also keep the encoded flows in the folder, so that the model can be updated; they hold no
             payload, address or name of a capture.
+        new_stacks: also choose, on devices that are left out in turn, how flows of TLS stacks are decided that
+            are not in the dataset; where nothing holds they are declined.
         level: ``app`` or ``activity``.
         system: the class of the phone's own traffic: ``other``, ``system``, or ``drop`` to leave it out.
         progress: called with the share done, 0 to 1, and a description.
@@ -215,6 +236,7 @@ def train(
             progress=None if progress is None else _by_epoch(progress),
             unknown=unknown,
             keep_rows=keep_rows,
+            new_stacks=new_stacks,
             show=progress,
             extra_info={
                 "calibration": None
@@ -223,6 +245,8 @@ def train(
                 "data": data,
             },
         )
+        if new_stacks:
+            notify(sentence_of(trained.info["new_stacks"]))
         found = None
         if len(tested):
             limit = choose_threshold(None, trained)
@@ -240,6 +264,7 @@ def train(
             read_model(folder)[1],
             read_unknown(folder, trained.info),
             read_rows(folder, trained.info),
+            read_forest(folder, trained.info),
         )
         done.save(folder, replace=True)
     return done

@@ -163,6 +163,7 @@ class _New:
                 encoded=rows.encoded._replace(views=views),
                 inputs=np.repeat(rows.inputs[:, None], views, axis=1),
             )
+        self._add_ja4(rows.ja4[rows.ja4 != ""].tolist())
         self._keep(self._parts, replace(rows, apps=np.full(len(rows), name)), "candidate", name)
 
     def add_labelled(self, dataset: Flows) -> None:
@@ -229,8 +230,11 @@ class _New:
         more = facts_of(self._task, chosen)
         mine = self.facts.get("transports", ["tcp"])
         self.facts["transports"] = [n for n in ("tcp", "udp") if n in {*mine, *more["transports"]}]
-        both = sorted({*self.facts.get("ja4", []), *more["ja4"]})
-        self.facts["ja4"] = both[:MOST_JA4]
+        self._add_ja4(more["ja4"])
+
+    def _add_ja4(self, more: Sequence[str]) -> None:
+        """Adds JA4s to those that the model knows."""
+        self.facts["ja4"] = sorted({*self.facts.get("ja4", []), *more})[:MOST_JA4]
 
     def _keep(self, parts: list[TrainingRows], rows: TrainingRows, how: str, what: str) -> None:
         parts.append(rows)
@@ -269,6 +273,7 @@ def _written(
         threshold=info["threshold"],
         unknown=used.unknown is not None,
         keep_rows=True,
+        new_stacks="new_stacks" in info,
         replace=replaces,
         show=progress,
         extra={

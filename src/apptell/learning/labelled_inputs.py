@@ -25,6 +25,10 @@ class LabelledInputs:
     """Whose each flow is; None: those of a group are of one client."""
     times_ns: NDArray[np.int64] | None = None
     """When each flow was decided; None where that is not known: then nothing is kept for watching."""
+    ja4: NDArray[np.str_] | None = None
+    """TLS fingerprint of each flow, empty for none; None where they are not known."""
+    devices: NDArray[np.str_] | None = None
+    """The device that each flow is of; None: those of a group are of one device."""
 
     def take(self, rows: NDArray[np.int64]) -> LabelledInputs:
         """Some of the flows."""
@@ -35,4 +39,6 @@ class LabelledInputs:
             self.groups[rows],
             None if self.clients is None else self.clients[rows],
             None if self.times_ns is None else self.times_ns[rows],
+            None if self.ja4 is None else self.ja4[rows],
+            None if self.devices is None else self.devices[rows],
         )

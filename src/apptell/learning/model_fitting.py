@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from apptell.dataset.groups import origins
+from apptell.dataset.groups import group_values, origins
 from apptell.encoding import complete_options, encoding_of
 from apptell.encoding.lengths import lengths
 from apptell.flows.schema import DECISION_SEGMENTS
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.dataset.selection import Selection
+    from apptell.flows.schema import FlowBatch
     from apptell.learning.registry import Trainable
     from apptell.learning.task import Task
 
@@ -55,11 +56,28 @@ def labelled_inputs(
     client = chosen.flows.column("client_address").to_pylist()
     whose = zip(chosen.flows.column("capture").to_pylist(), client, groups, strict=True)
     clients = np.array([g if a is None else f"{c} {a}" for c, a, g in whose], dtype=np.str_)
-    return LabelledInputs(inputs, apps, sizes, groups, clients, times_of(chosen.flows))
+    return LabelledInputs(
+        *(inputs, apps, sizes, groups, clients, times_of(chosen.flows)),
+        *(_ja4(chosen.flows), _devices(chosen.flows, groups)),
+    )
+
+
+def _ja4(flows: FlowBatch) -> NDArray[np.str_]:
+    """The TLS fingerprint of each flow, empty for none, shape (n,)."""
+    if "ja4" not in set(flows.columns):
+        return np.zeros(len(flows), dtype=np.str_)
+    return np.array([ja4 or "" for ja4 in flows.column("ja4").to_pylist()], dtype=np.str_)
+
+
+def _devices(flows: FlowBatch, groups: NDArray[np.str_]) -> NDArray[np.str_]:
+    """The device of each flow, or its group where the dataset does not say, shape (n,)."""
+    device = group_values(flows, "device")
+    both = zip(device.tolist(), groups.tolist(), strict=True)
+    return np.array([f"group {g}" if d is None else f"device {d}" for d, g in both], dtype=np.str_)
 
 
 def to_rows(task: Task, flows: LabelledInputs) -> TrainingRows:
-    """The rows that a model's folder keeps, without the names of groups and clients."""
+    """The rows that a model's folder keeps, without the names of groups, clients and devices."""
     encoding = encoding_of(task.inputs)
     views = 1 + len(task.views) if task.views else 0
     groups = np.unique(flows.groups, return_inverse=True)[1].astype(np.int64)
@@ -78,6 +96,10 @@ def to_rows(task: Task, flows: LabelledInputs) -> TrainingRows:
         groups,
         clients,
         times,
+        np.full(len(groups), "") if flows.ja4 is None else flows.ja4,
+        groups
+        if flows.devices is None
+        else np.unique(flows.devices, return_inverse=True)[1].astype(np.int64),
     )
 
 
@@ -90,6 +112,8 @@ def from_rows(rows: TrainingRows) -> LabelledInputs:
         np.array([f"group {number}" for number in rows.groups.tolist()], dtype=np.str_),
         np.array([f"client {number}" for number in rows.clients.tolist()], dtype=np.str_),
         rows.times_ns,
+        rows.ja4,
+        np.array([f"device {number}" for number in rows.devices.tolist()], dtype=np.str_),
     )
 
 
@@ -113,6 +137,7 @@ def fit_and_write(
     threshold: float | None = None,
     unknown: bool = False,
     keep_rows: bool = False,
+    new_stacks: bool = False,
     replace: bool = False,
     show: Callable[[float, str], None] | None = None,
     extra: Mapping[str, Any] | None = None,
@@ -122,13 +147,15 @@ def fit_and_write(
     Args:
         learner: the model, untrained, as ``task.learner`` gives it.
         task: its settings.
-        flows: what it learns from; with clients, lengths and times for ``unknown`` and ``keep_rows``.
+        flows: what it learns from; with all that is known of them for ``unknown``, ``keep_rows`` and
+            ``new_stacks``.
         learned: what ``model.json`` says of the flows.
         tells: says of the fitted model, from the options of its inputs, which fields tell each app.
         out: the folder.
         threshold: confidence below which the model declines.
         unknown: also learn to recognise flows of other apps.
         keep_rows: also keep what it learned from in the folder.
+        new_stacks: also choose how flows of TLS stacks are decided that it does not know.
         replace: whether an existing model may be replaced.
         show: called with the share done, 0 to 1, and words, while it learns to recognise unknown apps.
         extra: further entries of ``model.json``.
@@ -145,6 +172,11 @@ def fit_and_write(
         from apptell.learning.detector_training import fit_detector
 
         recogniser = fit_detector(task, flows, extra.get("calibration"), show=show)
+    rule = None
+    if new_stacks:
+        from apptell.learning.stack_training import fit_stack_rule
+
+        rule = fit_stack_rule(task, flows, extra.get("calibration"), threshold, show=show)
     info: dict[str, Any] = {
         "name": recipe.name,
         "apps": [str(app) for app in learner.classes_],
@@ -185,9 +217,14 @@ def fit_and_write(
             "flows": len(flows.apps),
             "bytes": len(kept),
         }
+    forest = None
+    if rule is not None:
+        forest, info["new_stacks"] = rule.forest, dict(rule.facts)
+        if forest is not None:
+            info["new_stacks"]["sha256"] = hashlib.sha256(forest).hexdigest()
     card = model_card(info, recipe.description)
     onnx = learner.to_onnx()
-    write_model(out, onnx, info, card, replace=replace, unknown=content, rows=kept)
+    write_model(out, onnx, info, card, replace=replace, unknown=content, rows=kept, forest=forest)
     return load_model(out)
 
 

@@ -52,6 +52,7 @@ def train_model(
     threshold: float | None = None,
     unknown: bool = False,
     keep_rows: bool = False,
+    new_stacks: bool = False,
     out: str | Path,
     replace: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -79,6 +80,8 @@ def train_model(
         unknown: also learn to recognise flows of apps that are not among these, which takes some ten more
             trainings on parts of the flows.
         keep_rows: also keep the encoded flows in the folder, so that the model can be updated.
+        new_stacks: also choose how flows of TLS stacks are decided that are not among these, which takes one
+            more training for each device.
         out: the folder.
         replace: whether an existing model may be replaced.
         progress: called about twice a second by models that learn in passes.
@@ -107,7 +110,8 @@ def train_model(
     chosen, apps = _usable(Selection.of(flows), labels)
     task = Task(model, epochs, seed, device, ports, packets, names, hyperparameters)
     learner = task.learner(progress)
-    labelled = labelled_inputs(task, chosen, apps, describes=unknown or keep_rows)
+    describes = unknown or keep_rows or new_stacks
+    labelled = labelled_inputs(task, chosen, apps, describes=describes)
 
     def tells(fitted: Trainable, options: dict[str, Any]) -> Any:
         return app_reasons(fitted, labelled.inputs, apps, chosen, options)
@@ -122,6 +126,7 @@ def train_model(
         threshold=threshold,
         unknown=unknown,
         keep_rows=keep_rows,
+        new_stacks=new_stacks,
         replace=replace,
         show=show,
         extra=extra,

@@ -3,6 +3,7 @@
 from apptell.models.model import DEFAULT_MODEL, Model, load_model
 from apptell.models.model_folder import (
     check_target,
+    read_forest,
     read_model,
     read_rows,
     read_unknown,
@@ -16,6 +17,7 @@ __all__ = [
     "check_target",
     "end_runs_by",
     "load_model",
+    "read_forest",
     "read_model",
     "read_rows",
     "read_unknown",

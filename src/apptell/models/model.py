@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from apptell.encoding import complete_options, encoding_of
 from apptell.encoding.lengths import lengths
 from apptell.errors import ModelError, UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
-from apptell.models.model_folder import TRANSPORTS, hash_of, read_model, read_unknown
+from apptell.models.model_folder import (
+    TRANSPORTS,
+    hash_of,
+    read_forest,
+    read_model,
+    read_unknown,
+)
+from apptell.models.new_stacks import NewStacks, soften
 from apptell.models.session import BoundedSession
 from apptell.models.unknown_detector import UnknownDetector
 from apptell.models.weights import Weights, read_weights
@@ -58,6 +66,7 @@ class Model:
         place: str,
         threads: int | None = None,
         unknown: bytes | None = None,
+        forest: bytes | None = None,
     ) -> None:
         """Checks that the network fits ``info``.
 
@@ -68,6 +77,7 @@ class Model:
             threads: threads that one batch may use; None for one per core, but a single one for statistics,
                 whose models take less time than passing a batch to other threads.
             unknown: the checked content of ``unknown.npz``, where there is one.
+            forest: the checked content of ``lengths.onnx``, where there is one.
 
         Raises:
             ModelError: the network does not load or run, or does not fit its inputs or its apps.
@@ -95,6 +105,9 @@ class Model:
         """Recognises flows of apps that the model did not learn; None where it was trained without."""
         if unknown is not None:
             self.unknown = UnknownDetector.from_bytes(unknown, len(self.apps), place)
+        self._new_stacks: NewStacks | None = None
+        if "new_stacks" in info:
+            self._new_stacks = NewStacks(info["new_stacks"], forest, len(self.apps), place)
 
     def __repr__(self) -> str:
         return f"<Model {self.name}@{self.hash} of {len(self.apps)} apps>"
@@ -217,7 +230,8 @@ class Model:
             for start in range(0, len(flows), BATCH_FLOWS)
         ]
         found = np.concatenate([np.zeros((0, len(self.apps)), dtype=np.float32), *parts])
-        return self._calibrate(found, flows.payload_packets if early else None)
+        found = self._calibrate(found, flows.payload_packets if early else None)
+        return self._by_stack(flows, found, early=early)
 
     def predict_with_unknown(self, flows: FlowBatch) -> Predictions:
         """The probability of each app for each flow, and how unusual each flow is for its likeliest app.
@@ -246,7 +260,7 @@ class Model:
             lengths(flows, packets=detector.packets),
             None if neighbours is None else np.concatenate(similarity),
         )
-        return Predictions(probabilities, ranks, share)
+        return Predictions(self._by_stack(flows, probabilities, early=False), ranks, share)
 
     def require_unknown(self) -> UnknownDetector:
         """What recognises flows of unlearned apps.
@@ -264,6 +278,23 @@ class Model:
     def predict_inputs(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """The probability of each app for inputs that ``encode`` gave, float32, shape (n, k)."""
         return self._calibrate(self._run(inputs))
+
+    def is_new_stack(self, flows: FlowBatch) -> NDArray[np.bool_]:
+        """Which flows have a JA4 that none of the flows had that it learned from, shape (n,)."""
+        known = self.known_ja4
+        if known is None or "ja4" not in set(flows.columns):
+            return np.zeros(len(flows), dtype=bool)
+        ja4 = flows.column("ja4")
+        is_known = pc.or_(pc.is_in(ja4, known), pc.is_null(ja4))
+        return ~np.asarray(is_known.to_numpy(zero_copy_only=False), dtype=bool)
+
+    def _by_stack(
+        self, flows: FlowBatch, probabilities: NDArray[np.float32], *, early: bool
+    ) -> NDArray[np.float32]:
+        """The probabilities, those of flows of new stacks by what held on devices that were left out."""
+        if self._new_stacks is None:
+            return probabilities
+        return self._new_stacks.decide(flows, probabilities, self.is_new_stack(flows), early=early)
 
     def _run(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         return self._session.probabilities(self._feed, inputs, len(self.apps))
@@ -287,7 +318,7 @@ class Model:
             temperature = by_packets[np.clip(seen, 1, len(by_packets)) - 1][:, None]
         elif temperature == 1:
             return probabilities
-        return _soften(probabilities, temperature, calibration.get("floor", _TINY))
+        return soften(probabilities, temperature, calibration.get("floor", _TINY))
 
     def _check_shapes(self, place: str) -> None:
         inputs, outputs = self._session.inputs, self._session.outputs
@@ -337,16 +368,5 @@ def load_model(path: str | Path | None = None, *, threads: int | None = None) ->
         place=str(path),
         threads=threads,
         unknown=read_unknown(path, info),
+        forest=read_forest(path, info),
     )
-
-
-def _soften(
-    probabilities: NDArray[np.float32],
-    temperature: float | NDArray[np.float64],
-    floor: float,
-) -> NDArray[np.float32]:
-    """Temperature scaling: softmax of the log probabilities over the temperature."""
-    logits = np.log(np.maximum(probabilities, floor)) / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    powers = np.exp(logits)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -27,7 +27,12 @@ UNKNOWN_FILE: Final = "unknown.npz"
 """What recognises flows of apps that the model did not learn, where it was trained to."""
 ROWS_FILE: Final = "rows.zip"
 """What the model learned from, where that is kept (``training_rows``)."""
-FILES: Final = ("model.json", "model.onnx", "README.md", "split.jsonl", UNKNOWN_FILE, ROWS_FILE)
+FOREST_FILE: Final = "lengths.onnx"
+"""The forest on lengths that helps to decide flows of new TLS stacks (``apptell.models.new_stacks``)."""
+FILES: Final = (
+    *("model.json", "model.onnx", "README.md", "split.jsonl"),
+    *(UNKNOWN_FILE, ROWS_FILE, FOREST_FILE),
+)
 """Everything that a model's folder holds; ``split.jsonl`` where it was measured on a part of its dataset."""
 
 TRANSPORTS: Final = {"tcp": 6, "udp": 17}
@@ -103,6 +108,7 @@ def write_model(
     replace: bool = False,
     unknown: bytes | None = None,
     rows: bytes | None = None,
+    forest: bytes | None = None,
 ) -> None:
     """Writes a model folder, whole or not at all.
 
@@ -114,6 +120,8 @@ def write_model(
         replace: whether an existing model may be replaced; it is unchanged if writing fails.
         unknown: the content of ``unknown.npz``, whose hash ``info["unknown"]`` has; None where there is none.
         rows: the content of ``rows.zip``, whose hash ``info["rows"]`` has; None where none are kept.
+        forest: the content of ``lengths.onnx``, whose hash ``info["new_stacks"]`` has; None where there is
+            none.
 
     Raises:
         ModelError: ``info`` is incomplete.
@@ -138,6 +146,8 @@ def write_model(
             (fresh / UNKNOWN_FILE).write_bytes(unknown)
         if rows is not None:
             (fresh / ROWS_FILE).write_bytes(rows)
+        if forest is not None:
+            (fresh / FOREST_FILE).write_bytes(forest)
 
 
 def read_info(path: str | Path) -> dict[str, Any]:
@@ -198,6 +208,10 @@ def hash_of(info: Mapping[str, Any]) -> str:
     values = [info[key] for key in keys]
     if "unknown" in info:
         values.append(info["unknown"]["sha256"])
+    if "new_stacks" in info:
+        about = info["new_stacks"]
+        values.append([about.get("sha256"), about["share"], about["temperature"]])
+        values.append(info.get("learned", {}).get("ja4"))
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -225,6 +239,21 @@ def read_rows(path: str | Path, info: Mapping[str, Any]) -> bytes | None:
         ModelError: the file is missing, or another one than ``model.json`` names.
     """
     return _read_named(path, info, "rows", ROWS_FILE, LARGEST_FILE)
+
+
+def read_forest(path: str | Path, info: Mapping[str, Any]) -> bytes | None:
+    """The content of ``lengths.onnx``; None where the model has no such forest.
+
+    Args:
+        path: the model's folder.
+        info: the checked content of its ``model.json``.
+
+    Raises:
+        ModelError: the file is missing, or another one than ``model.json`` names.
+    """
+    if "sha256" not in info.get("new_stacks", {}):
+        return None
+    return _read_named(path, info, "new_stacks", FOREST_FILE, _LARGEST_ONNX)
 
 
 def _read_named(
@@ -295,6 +324,8 @@ def _check(info: Any, place: Path) -> None:
         about = info.get(key, {"sha256": ""})
         if not isinstance(about, dict) or not isinstance(about.get("sha256"), str):
             raise ModelError(f"{place}: {key!r} has no hash of {name}")
+    if "new_stacks" in info:
+        _check_new_stacks(info["new_stacks"], place)
     lineage = info.get("lineage", [])
     if not isinstance(lineage, list) or not all(isinstance(each, dict) for each in lineage):
         raise ModelError(f"{place}: 'lineage' is not a list of objects")
@@ -350,6 +381,23 @@ def _check_learned(learned: Any, place: Path) -> None:
         isinstance(each, str) and len(each) <= _LONGEST_NAME for each in ja4
     ):
         raise ModelError(f"{place}: 'ja4' is not a list of at most {MOST_JA4:,} fingerprints")
+
+
+def _check_new_stacks(about: Any, place: Path) -> None:
+    """How flows of new TLS stacks are decided."""
+    numbers = {"share": (0.0, 1.0), "temperature": (1e-6, 1e6), "packets": (1, 32)}
+    if not isinstance(about, dict):
+        raise ModelError(f"{place}: 'new_stacks' is {about!r}, not an object")
+    for key, (low, high) in numbers.items():
+        value = about.get(key)
+        if not isinstance(value, _NUMBER) or isinstance(value, bool) or not low <= value <= high:
+            raise ModelError(f"{place}: {key!r} of 'new_stacks' is not from {low:g} to {high:g}")
+    if not isinstance(about["packets"], int) or not isinstance(about.get("sha256", ""), str):
+        raise ModelError(
+            f"{place}: 'new_stacks' has no number of packets, or no hash of {FOREST_FILE}"
+        )
+    if (about["share"] > 0) != ("sha256" in about):
+        raise ModelError(f"{place}: 'new_stacks' has a share of {FOREST_FILE}, but not the file")
 
 
 def _is_temperature(value: Any) -> bool:

@@ -1,9 +1,10 @@
 """Stores the rows that a model learned from, so that it can be trained again with others (``rows.zip``).
 
-A row is what the model and its detector take: encoded inputs, payload lengths, app, group, client and time.
-There is no payload, no address and no name of a capture: groups and clients are numbers, and times count from
-the earliest flow. The file is a ZIP archive of a JSON header and of one Zstandard frame for each array. Its
-sizes are checked before anything is unpacked, because a model's folder may be a stranger's.
+A row is what the model and its detector take: encoded inputs, payload lengths, app, group, client, time, TLS
+fingerprint and device. There is no payload, no address and no name of a capture: groups, clients and devices
+are numbers, and times count from the earliest flow. The file is a ZIP archive of a JSON header and of one
+Zstandard frame for each array. Its sizes are checked before anything is unpacked, because a model's folder may
+be a stranger's.
 """
 
 from __future__ import annotations
@@ -74,6 +75,10 @@ class TrainingRows:
     """Number of the client of each flow, shape (n,)."""
     times_ns: NDArray[np.int64]
     """Shape (n,), from 0."""
+    ja4: NDArray[np.str_]
+    """TLS fingerprint of each flow, empty for none, shape (n,)."""
+    devices: NDArray[np.int64]
+    """Number of the device of each flow, shape (n,)."""
 
     def __len__(self) -> int:
         return len(self.apps)
@@ -88,11 +93,13 @@ class TrainingRows:
             groups=self.groups[rows],
             clients=self.clients[rows],
             times_ns=self.times_ns[rows],
+            ja4=self.ja4[rows],
+            devices=self.devices[rows],
         )
 
     @staticmethod
     def concat(parts: Sequence[TrainingRows]) -> TrainingRows:
-        """Rows of several origins; no group or client of one is that of another.
+        """Rows of several origins; no group, client or device of one is that of another.
 
         Raises:
             UsageError: their inputs were not made in the same way.
@@ -101,20 +108,16 @@ class TrainingRows:
         for part in parts[1:]:
             check_same(first.encoded, part.encoded)
         packets = min(part.lengths.shape[1] for part in parts)
-        groups, clients, at_group, at_client = [], [], 0, 0
-        for part in parts:
-            groups.append(part.groups + at_group)
-            clients.append(part.clients + at_client)
-            at_group += int(part.groups.max(initial=-1)) + 1
-            at_client += int(part.clients.max(initial=-1)) + 1
         return TrainingRows(
             first.encoded,
             np.concatenate([part.inputs for part in parts]),
             np.concatenate([part.apps for part in parts]),
             np.concatenate([part.lengths[:, :packets] for part in parts]),
-            np.concatenate(groups),
-            np.concatenate(clients),
+            _apart([part.groups for part in parts]),
+            _apart([part.clients for part in parts]),
             np.concatenate([part.times_ns for part in parts]),
+            np.concatenate([part.ja4 for part in parts]),
+            _apart([part.devices for part in parts]),
         )
 
     def to_bytes(self) -> bytes:
@@ -131,6 +134,7 @@ class TrainingRows:
         if len(self) > MOST_ROWS:
             raise UsageError(f"{len(self):,} rows; at most {MOST_ROWS:,} can be kept")
         names, place = np.unique(self.apps, return_inverse=True)
+        prints, print_of = np.unique(self.ja4, return_inverse=True)
         arrays = {
             "inputs": self.inputs,
             "app": place.astype(np.uint32),
@@ -138,6 +142,8 @@ class TrainingRows:
             "group": self.groups.astype(np.uint32),
             "client": self.clients.astype(np.uint32),
             "time_ns": (self.times_ns - self.times_ns.min(initial=0)).astype(np.int64),
+            "ja4": print_of.astype(np.uint32),
+            "device": self.devices.astype(np.uint32),
         }
         header = {
             "format": FORMAT,
@@ -148,6 +154,7 @@ class TrainingRows:
             "views": self.encoded.views,
             "packets": self.lengths.shape[1],
             "apps": [str(name) for name in names],
+            "ja4": [str(each) for each in prints],
         }
         content = io.BytesIO()
         pack = zstandard.ZstdCompressor(level=_LEVEL)
@@ -173,6 +180,15 @@ class TrainingRows:
             return _read(data)
         except _DAMAGE as error:
             raise ModelError(f"{place}: damaged, or not rows of a model: {error}") from error
+
+
+def _apart(numbers: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Numbers of several origins as one array, in which those of one are above those of the ones before."""
+    found, at = [], 0
+    for each in numbers:
+        found.append(each + at)
+        at += int(each.max(initial=-1)) + 1
+    return np.concatenate(found)
 
 
 _DAMAGE: Final = (
@@ -228,7 +244,9 @@ def _read(data: bytes) -> TrainingRows:
                 raise ValueError(f"{entry.filename!r} is packed in another way")
         if parts["rows.json"].file_size > _LARGEST_HEADER:
             raise ValueError("its header is too large")
-        encoded, n, packets, apps = _checked_header(json.loads(archive.read(parts["rows.json"])))
+        header = json.loads(archive.read(parts["rows.json"]))
+        encoded, n, packets, apps = _checked_header(header)
+        prints = _texts(header.get("ja4", [""]), "fingerprint", 0)
         encoding = encoding_of(encoded.inputs)
         shapes: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
             "inputs": (encoding.dtype, (n, *encoded.shape)),
@@ -238,6 +256,8 @@ def _read(data: bytes) -> TrainingRows:
             "client": (np.uint32, (n,)),
             "time_ns": (np.int64, (n,)),
         }
+        if "ja4" in header:  # not in rows of earlier versions
+            shapes |= {"ja4": (np.uint32, (n,)), "device": (np.uint32, (n,))}
         sizes = {
             name: math.prod(shape) * np.dtype(dtype).itemsize
             for name, (dtype, shape) in shapes.items()
@@ -250,6 +270,9 @@ def _read(data: bytes) -> TrainingRows:
         }
     if n and (found["app"].max() >= len(apps) or found["time_ns"].min() < 0):
         raise ValueError("a number is out of range")
+    found.setdefault("ja4", np.zeros(n, dtype=np.uint32))
+    if n and found["ja4"].max() >= len(prints):
+        raise ValueError("a fingerprint is out of range")
     if not np.isfinite(found["inputs"]).all():
         raise ValueError("an input is not a number")
     return TrainingRows(
@@ -260,6 +283,8 @@ def _read(data: bytes) -> TrainingRows:
         np.unique(found["group"], return_inverse=True)[1].astype(np.int64),
         np.unique(found["client"], return_inverse=True)[1].astype(np.int64),
         found["time_ns"],
+        np.array(prints, dtype=np.str_)[found["ja4"]] if n else np.zeros(0, dtype=np.str_),
+        np.unique(found.get("device", found["group"]), return_inverse=True)[1].astype(np.int64),
     )
 
 
@@ -281,13 +306,20 @@ def _checked_header(header: Any) -> tuple[Encoded, int, int, list[str]]:
     for value, most in limits:
         if type(value) is not int or not 0 <= value <= most:
             raise ValueError(f"{value!r} is not a count up to {most:,}")
-    apps = header["apps"]
-    if not isinstance(apps, list) or len(apps) > _MOST_APPS or packets < 1:
-        raise ValueError("no list of apps")
-    if not all(isinstance(app, str) and 0 < len(app) <= _LONGEST_NAME for app in apps):
-        raise ValueError("an app has no name of normal length")
+    if packets < 1:
+        raise ValueError("no lengths")
+    apps = _texts(header["apps"], "app", 1)
     encoding = encoding_of(str(header["inputs"]))
     options = complete_options(encoding.name, dict(header["options"]))
     if header["encoding"] != encoding.version or holds_payload(encoding.name):
         raise ValueError(f"made for another version of the inputs {encoding.name!r}")
     return Encoded(encoding.name, encoding.version, options, views), n, packets, apps
+
+
+def _texts(values: Any, what: str, shortest: int) -> list[str]:
+    """A list of texts of normal length."""
+    if not isinstance(values, list) or len(values) > _MOST_APPS:
+        raise ValueError(f"no list of {what}s")
+    if not all(isinstance(each, str) and shortest <= len(each) <= _LONGEST_NAME for each in values):
+        raise ValueError(f"a {what} is not a text of normal length")
+    return values

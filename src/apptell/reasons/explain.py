@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from apptell.encoding.token_meanings import token_meanings
 from apptell.errors import UsageError
@@ -25,6 +25,7 @@ from apptell.reasons.tree_paths import TreePaths
 from apptell.verdicts import check_threshold, choose_deciders, flows_and_verdicts, whole_context
 from apptell.verdicts.novelty import check_rate
 from apptell.verdicts.pipeline import least_payload_packets
+from apptell.verdicts.schema import NEW_STACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from apptell.verdicts import Deciders, Verdict, VerdictBatch
     from apptell.verdicts.context import ContextOptions
     from apptell.verdicts.evidence import Evidence, EvidenceOptions
+
+_NOTICEABLE: Final = 1e-3
 
 
 class Explainer:
@@ -127,6 +130,9 @@ def _model_step(verdict: Verdict, reason: ModelReason) -> EvidenceStep:
         f"the model {reason.model} gives {reason.app} {reason.probability:.3f} and {reason.runner_up} "
         f"{reason.runner_up_probability:.3f}; {verdict.threshold:.2f} is needed"
     )
+    differs = abs(verdict.confidence - reason.probability) > _NOTICEABLE
+    if verdict.stack == NEW_STACK and differs and not verdict.context_flows:
+        words += f"; because the TLS stack is new, {verdict.confidence:.3f} counts"
     return EvidenceStep("model", verdict.evidence == "model", words)
 
 

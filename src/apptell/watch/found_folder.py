@@ -118,6 +118,8 @@ def rows_of(model: Model, traffic: WatchedTraffic, one: AppCandidate) -> Trainin
         clients,
         clients,
         times - times.min(),
+        np.array([ja4 or "" for ja4 in traffic.table["ja4"].take(rows).to_pylist()], dtype=np.str_),
+        clients,
     )
 
 
