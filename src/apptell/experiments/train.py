@@ -238,12 +238,7 @@ def train(
             keep_rows=keep_rows,
             new_stacks=new_stacks,
             show=progress,
-            extra_info={
-                "calibration": None
-                if kept is None
-                else {"temperature": kept.temperature, "floor": FLOOR},
-                "data": data,
-            },
+            extra_info={"calibration": _calibration(kept), "data": data},
         )
         if new_stacks:
             notify(sentence_of(trained.info["new_stacks"]))
@@ -261,10 +256,7 @@ def train(
             chosen,
             found,
             promise,
-            read_model(folder)[1],
-            read_unknown(folder, trained.info),
-            read_rows(folder, trained.info),
-            read_forest(folder, trained.info),
+            *_files_of(folder, trained.info),
         )
         done.save(folder, replace=True)
     return done
@@ -277,6 +269,18 @@ def _elsewhere(test: Flows, classes: Classes) -> tuple[Selection, str]:
     if not len(tested):
         raise DatasetError(f"{name_of(opened)}: no labelled flow has two payload packets")
     return tested, name_of(opened)
+
+
+def _calibration(promise: PrecisionPromise | None) -> dict[str, float] | None:
+    return None if promise is None else {"temperature": promise.temperature, "floor": FLOOR}
+
+
+def _files_of(
+    folder: Path, info: Mapping[str, Any]
+) -> tuple[bytes, bytes | None, bytes | None, bytes | None]:
+    """Weights, detector, rows and forest of a model's folder."""
+    detector, rows, forest = (read(folder, info) for read in (read_unknown, read_rows, read_forest))
+    return read_model(folder)[1], detector, rows, forest
 
 
 def _data(

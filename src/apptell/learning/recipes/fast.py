@@ -18,7 +18,7 @@ VIEWS: Final = (
 
 HYPERPARAMETERS: Final = {
     "strength": Hyperparameter(30.0, "inverse strength of the linear model's regularisation"),
-    "catalogue": Hyperparameter(0, "1 to look up the catalogue's names as well", int, high=1),
+    "catalogue": Hyperparameter(0, "1 to look up the catalogue's names as well", int, -1, 1),
 }
 
 
