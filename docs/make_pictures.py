@@ -168,6 +168,11 @@ def shoot(driver: Any, url: str, file: Path, wait_s: float = 1.5) -> None:
     """A picture of a page."""
     driver.get(url)
     time.sleep(wait_s)
+    save(driver, file)
+
+
+def save(driver: Any, file: Path) -> None:
+    """A picture of what the browser shows."""
     driver.save_screenshot(str(file))
     from PIL import Image
 
@@ -183,6 +188,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     picture_now(given.out)
     picture_history(given.out)
+    picture_try(given.out)
 
 
 def picture_now(out: Path) -> None:
@@ -210,6 +216,34 @@ def picture_history(out: Path) -> None:
                 shoot(driver, f"{address}/history?last=7d&by=category", out / "serve-dark.png")
             with browser(390, 844) as driver:
                 shoot(driver, f"{address}/history?last=7d", out / "serve-phone.png")
+
+
+def picture_try(out: Path) -> None:
+    """The embedded sample, dropped on the page, and the reason of one of its flows."""
+    sample = HERE.parent / "src/apptell/samples/named/named.pcap.xz"
+    kinds = "name,dns,address,range,model"
+    with server("--evidence", kinds) as address, browser() as driver:
+        driver.get(f"{address}/try")
+        time.sleep(1.0)
+        driver.find_element("id", "file").send_keys(str(sample))
+        wait_until(driver, "document.querySelectorAll('#flows td').length")
+        shoot(driver, driver.current_url, out / "serve-try.png")
+        driver.get(f"{driver.current_url}&evidence=model")
+        wait_until(driver, "document.querySelectorAll('#flows td').length")
+        driver.find_element("css selector", "#flows a").click()
+        wait_until(driver, "document.getElementById('picture')?.querySelector('img')")
+        driver.execute_script(
+            "document.getElementById('model-card').scrollIntoView(); scrollBy(0, -70)"
+        )
+        save(driver, out / "serve-reason.png")
+
+
+def wait_until(driver: Any, script: str) -> None:
+    """Waits until a script returns something true."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    WebDriverWait(driver, 300).until(lambda d: d.execute_script(f"return {script}"))
+    time.sleep(1.0)
 
 
 if __name__ == "__main__":

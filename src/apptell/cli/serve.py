@@ -89,6 +89,13 @@ def serve(
         float,
         typer.Option(metavar="SECONDS", help="Time to identify a dropped capture.", min=1.0),
     ] = 120.0,
+    captures: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Captures of the flows in the records, for the reasons and packets of a flow.",
+        ),
+    ] = None,
     listen: Annotated[
         str,
         typer.Option(metavar="[HOST:]PORT", help="Where to listen; default host: loopback."),
@@ -163,6 +170,7 @@ def serve(
     rate = unknown_rate(unknown)
     with needs_extra("serve", "apptell serve"):
         from apptell.web.access_token import allowed_hosts, read_token
+        from apptell.web.capture_folder import CaptureFolder
         from apptell.web.guard import Sessions
         from apptell.web.now_feed import open_feed
         from apptell.web.report_shelf import ReportShelf
@@ -207,11 +215,13 @@ def serve(
             site.updates = stack.enter_context(UpdateDesk(note))
         if records is not None:
             site.history = _history(stack, records, retention, merges=compact)
+        limits = CaptureLimits(upload_time)
+        settings_of = _capture_settings(context.params, rate, checks=chosen is None)
         if most_bytes:
-            settings_of = _capture_settings(context.params, rate, checks=chosen is None)
-            limits = CaptureLimits(upload_time)
             desk = UploadDesk(settings_of, limits, most_bytes, say=note)
             site.desk = stack.enter_context(desk)
+        if captures is not None:
+            site.kept = CaptureFolder(captures, settings_of, limits, note)
         _answer(site, listening, allowed_hosts(address[0], host_name or ()), address[0])
 
 

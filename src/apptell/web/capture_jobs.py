@@ -20,6 +20,7 @@ from apptell.reports.explained import flow_values
 from apptell.reports.png import paint, png
 from apptell.service.decisions import ended_records
 from apptell.verdicts import choose_deciders, flows_and_verdicts, whole_context
+from apptell.web.capture_folder import SLACK_NS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -154,14 +155,15 @@ def look_at_flow(
     deciders = settings.deciders()
     kept: list[FlowBatch] = []
 
+    def is_it(start_ns: int) -> bool:
+        return abs(start_ns - int(record["start_ns"])) <= SLACK_NS
+
     def noted(batches: Iterable[FlowBatch]) -> Iterator[FlowBatch]:
         for batch in batches:
-            mine = batch.filter(
-                (batch.numpy("community_id") == record["community_id"])
-                & (batch.numpy("start_ns") == record["start_ns"])
-            )
-            if len(mine):
-                kept.append(mine.take([0]))
+            mine = batch.filter(batch.numpy("community_id") == record["community_id"])
+            for row, start_ns in enumerate(mine.numpy("start_ns").tolist()):
+                if is_it(start_ns):
+                    kept.append(mine.take([row]))
             yield batch
 
     options = settings.flow_options(deciders)
@@ -175,10 +177,7 @@ def look_at_flow(
         )
         try:
             each = next(
-                each
-                for _, batch in found
-                for each in batch
-                if each.verdict.start_ns == record["start_ns"]
+                each for _, batch in found for each in batch if is_it(each.verdict.start_ns)
             )
         except StopIteration:
             raise CaptureError("the capture does not have this flow any more") from None
@@ -209,7 +208,8 @@ def extract_flow(captures: list[str], record: Mapping[str, Any], output: Path) -
         OutputError: the file cannot be written.
     """
     extraction = Extraction()
-    extraction.add_rows([dict(record)])
+    start_ns, end_ns = record["start_ns"] - SLACK_NS, record["end_ns"] + SLACK_NS
+    extraction.add_rows([{**record, "start_ns": start_ns, "end_ns": end_ns}])
     extraction.write(captures, output, FlowOptions().tunnels)
     if not extraction.packets:
         raise CaptureError("the capture does not have this flow any more")

@@ -46,6 +46,7 @@ def main() -> None:
 
 
 def _do(job: dict[str, Any], send: Answers) -> dict[str, Any]:
+    from apptell.web.capture_folder import find_captures
     from apptell.web.capture_jobs import (
         CaptureSettings,
         extract_flow,
@@ -54,6 +55,8 @@ def _do(job: dict[str, Any], send: Answers) -> dict[str, Any]:
     )
 
     settings = CaptureSettings(**job["settings"])
+    if job.get("folder"):
+        job["captures"] = find_captures(Path(job["folder"]), job["record"])
     if job["kind"] == "look":
         return look_at_flow(job["captures"], job["record"], settings)
     if job["kind"] == "extract":

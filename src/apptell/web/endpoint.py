@@ -175,6 +175,7 @@ def schemas() -> dict[str, Any]:
             has_source={"type": "boolean"},
             has_reports={"type": "boolean"},
             has_uploads={"type": "boolean"},
+            has_captures={"type": "boolean"},
             most_upload_bytes=_INTEGER,
             source=_MAYBE,
             records=_INTEGER,

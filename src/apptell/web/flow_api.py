@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
 
 from apptell.errors import MissingError
+from apptell.files import readable
 from apptell.records.schema import PROTOCOL_NAMES, RENAMED, VERDICT, VERDICT_RECORD
 from apptell.web.endpoint import UPLOAD, Endpoint
 from apptell.web.history_api import connection_of, which_flow
@@ -73,7 +74,7 @@ class FlowApi:
     def endpoints(self) -> list[Endpoint]:
         """The addresses of the API."""
         found = []
-        for place, own in (("/api/uploads/{upload}", (UPLOAD,)),):
+        for place, own in (("/api", ()), ("/api/uploads/{upload}", (UPLOAD,))):
             which = (*own, *which_flow())
             found += [
                 Endpoint(
@@ -125,7 +126,7 @@ class FlowApi:
             self._limiter = anyio.CapacityLimiter(_MOST_AT_ONCE)
         if self._limiter.statistics().tasks_waiting >= _MOST_WAITING:
             raise HTTPException(503, "many flows are being read; try again in a minute")
-        job = CaptureJob(kind, read.name, read.captures, read.settings, output, record)
+        job = CaptureJob(kind, read.name, read.captures, read.settings, output, read.where, record)
         is_over = _either(read.is_removed, self._site.stopping.is_set)
         return await anyio.to_thread.run_sync(
             lambda: run_job(job, read.limits, read.folder, is_over, say=read.say),
@@ -135,7 +136,7 @@ class FlowApi:
     def _captures(self, request: Request) -> _Captures:
         number = request.path_params.get("upload")
         if number is None:
-            raise MissingError("this server has no captures of these flows")
+            return self._kept()
         desk = self._site.captures()
         upload = desk.find(number)
         return _Captures(
@@ -147,6 +148,24 @@ class FlowApi:
             desk.limits,
             upload.is_removed.is_set,
             desk.say,
+        )
+
+    def _kept(self) -> _Captures:
+        kept = self._site.kept
+        if kept is None:
+            raise MissingError(
+                "this server has no captures of these flows; start it with --captures FOLDER"
+            )
+        return _Captures(
+            self._site.records(),
+            readable(kept.path.name),
+            [],
+            kept.path,
+            kept.settings,
+            kept.limits,
+            lambda: False,
+            kept.say,
+            str(kept.path.absolute()),
         )
 
 
@@ -163,6 +182,8 @@ class _Captures(NamedTuple):
     limits: CaptureLimits
     is_removed: Callable[[], bool]
     say: Callable[[str], None]
+    where: str = ""
+    """Folder in which the captures are looked for."""
 
 
 def _either(one: Callable[[], bool], other: Callable[[], bool]) -> Callable[[], bool]:

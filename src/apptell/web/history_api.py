@@ -133,6 +133,7 @@ class HistoryApi:
                 "has_source": site.feed is not None,
                 "has_reports": site.shelf is not None,
                 "has_uploads": site.desk is not None,
+                "has_captures": site.kept is not None,
                 "most_upload_bytes": 0 if site.desk is None else site.desk.most_bytes,
                 "source": None if site.feed is None else site.feed.name,
                 **found,

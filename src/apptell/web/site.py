@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from apptell.history.record_history import RecordHistory
+    from apptell.web.capture_folder import CaptureFolder
     from apptell.web.guard import Sessions
     from apptell.web.now_feed import NowFeed
     from apptell.web.report_shelf import ReportShelf
@@ -42,6 +43,8 @@ class Site:
     """Updates models of the registry."""
     desk: UploadDesk | None = None
     """Takes captures that people send."""
+    kept: CaptureFolder | None = None
+    """Captures of the flows in the history."""
     stopping: threading.Event = field(default_factory=threading.Event)
     """Set when the server ends, so that streams end."""
 

@@ -245,8 +245,8 @@ class UploadDesk:
             upload.state = DONE
         except ApptellError as error:
             upload.fault = str(error)
-            upload.state = FAILED
             shutil.rmtree(upload.folder, ignore_errors=True)  # nobody can ask it anything
+            upload.state = FAILED
         upload.touched_s = time.monotonic()
         if upload.is_removed.is_set():
             self.remove(upload)

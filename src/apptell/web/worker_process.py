@@ -58,6 +58,8 @@ class CaptureJob:
     settings: CaptureSettings
     output: str = ""
     """Folder or file that it writes."""
+    folder: str = ""
+    """Instead of ``captures``: where the process looks for those of the record."""
     record: dict[str, Any] | None = None
     """Of the flow, for ``look`` and ``extract``."""
 

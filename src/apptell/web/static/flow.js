@@ -111,7 +111,7 @@ try {
   $("back").textContent = upload ? "The capture's flows" : `Flows of ${end.client_address}`;
   const near = await neighbours(end);
   flowTable($("near"), near.flows, { base });
-  if (upload) {
+  if (upload || (await ask("/api/status")).has_captures) {
     $("pcapng").href = `${api}/packets.pcapng?${asked}`;
     $("reason-state").textContent = "Reading the flow's packets once more …";
     try { showReason(await ask(`${api}/reason`, asked), end); } catch (fault) { $("reason-state").textContent = `There are no further reasons: ${fault.message}`; }

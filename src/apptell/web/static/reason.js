@@ -33,7 +33,7 @@ const SHOWN = 12;
 function contributions(model, isWide = false) {
   const most = Math.max(...model.contributions.map((each) => Math.abs(each.value)), 1e-9);
   $("score").textContent = `${model.app} (${percent(model.probability)}) against ${model.runner_up} (${percent(model.runner_up_probability)}): `
-    + `${signed(model.total)} ${model.unit}. Each value is ${model.method_words}.`;
+    + `${signed(model.total)} ${model.unit}. Values are ${model.method_words}.`;
   const adds = model.method !== "occlusion";
   fill($("contributions"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "num" }, "Value"), h("th", { scope: "col" }, h("span", {}, "Share")), h("th", { scope: "col" }, "Field"),
