@@ -27,16 +27,21 @@ def test_it_answers_until_sigterm(tmp_path: Path) -> None:
         "records",
         "--listen",
         "0",
+        "--live",
+        "now.sock",
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if line.startswith("Open "))
         address = line.split()[1]
         with urllib.request.urlopen(f"{address}api/status", timeout=60) as answer:
-            assert json.load(answer)["records"] == 18
+            status = json.load(answer)
+        assert (status["records"], status["source"]) == (18, "apptell live")
+        assert (tmp_path / "now.sock").is_socket()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert process.stderr.read() == ""
+        assert not (tmp_path / "now.sock").exists()
 
 
 @pytest.mark.parametrize(
@@ -48,6 +53,13 @@ def test_it_answers_until_sigterm(tmp_path: Path) -> None:
             "nothing to show: name a source, --records FOLDER, --reports FOLDER or --models DIR",
         ),
         (("--records", "none", "--listen", "0"), 1, "none: no such folder of records"),
+        (("--models", "none", "--listen", "0"), 1, "none: No such file or directory"),
+        (("--live-metrics", "1", "--records", "."), 2, "--live-metrics: only with --live"),
+        (
+            ("--live", "x", "--replay", "none.pcap", "--listen", "0"),
+            2,
+            "--live: a running live is the source; name no other",
+        ),
         (
             ("--records", ".", "--listen", "0.0.0.0:0"),
             2,

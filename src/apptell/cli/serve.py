@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from apptell.history.record_history import RecordHistory
     from apptell.history.upkeep import Retention
     from apptell.web.capture_jobs import CaptureSettings
+    from apptell.web.live_link import LiveLink
     from apptell.web.serving import WebServer
 
 
@@ -57,6 +58,20 @@ def serve(
     interface: Interface = None,
     replay: Replay = None,
     speed: Speed = "1x",
+    live: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Unix socket to listen on for a running live, which writes to it: --out jsonl:unix:PATH.",
+        ),
+    ] = None,
+    live_metrics: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[HOST:]PORT",
+            help="Address of --metrics of that live, for drops, delays and drift. [default: not shown]",
+        ),
+    ] = None,
     records: Annotated[
         Path | None,
         typer.Option(
@@ -163,10 +178,15 @@ def serve(
     has_source = any(settings.one_of(context, "source", "interface", "replay"))
     chosen = choose_source(context, given) if has_source else None
     most_bytes = 0 if upload_size == "0" else parse_size(upload_size)
-    if not most_bytes and all(each is None for each in (chosen, records, reports, models)):
+    if not most_bytes and all(each is None for each in (chosen, live, records, reports, models)):
         raise UsageError(
             "nothing to show: name a source, --records FOLDER, --reports FOLDER or --models DIR"
         )
+    if live is not None and chosen is not None:
+        raise UsageError("--live: a running live is the source; name no other")
+    if live is None and live_metrics is not None:
+        raise UsageError("--live-metrics: only with --live")
+    counters = None if live_metrics is None else parse_address(live_metrics)
     rate = unknown_rate(unknown)
     with needs_extra("serve", "apptell serve"):
         from apptell.web.access_token import allowed_hosts, read_token
@@ -197,7 +217,7 @@ def serve(
                 ),
                 lists_decided=True,
             )
-            live = LiveOptions(
+            pipeline = LiveOptions(
                 flows, threshold, decide_after, evidence=deciders.evidence, unknown=rate
             )
             warm_up(flows, deciders.model, deciders.evidence)
@@ -206,8 +226,10 @@ def serve(
                 stack.callback(each.close)
             drop_privileges(user)
             name = chosen.name if chosen.replay is None else chosen.replay.name
-            feed = open_feed(name, opened, deciders.model, live, records, note)
+            feed = open_feed(name, opened, deciders.model, pipeline, records, note)
             site.feed = stack.enter_context(feed)
+        if live is not None:
+            site.feed = _link(stack, live, counters)
         if reports is not None:
             site.shelf = ReportShelf(reports)
         if models is not None:
@@ -284,6 +306,22 @@ def _capture_settings(
     if checks and identified != CaptureSettings():
         identified.deciders()
     return identified
+
+
+def _link(stack: ExitStack, path: Path, address: tuple[str, int] | None) -> "LiveLink":
+    """The connection to a running ``live``.
+
+    Raises:
+        OutputError: another program listens on the socket, or it cannot be made.
+    """
+    from apptell.errors import needs_extra
+
+    with needs_extra("serve", "apptell serve"):
+        from apptell.web.live_link import LiveLink
+        from apptell.web.live_metrics import LiveMetrics
+
+    metrics = None if address is None else stack.enter_context(LiveMetrics(address))
+    return stack.enter_context(LiveLink(path, metrics))
 
 
 def _registry(folder: Path) -> Path:

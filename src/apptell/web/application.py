@@ -151,7 +151,7 @@ async def _health(request: Request) -> Response:
 def _readiness(site: Site) -> Any:
     async def readiness(request: Request) -> Response:
         del request
-        if site.feed is None or site.feed.metrics.is_ready:
+        if site.feed is None or site.feed.is_ready:
             return PlainTextResponse("ready\n")
         return PlainTextResponse("not ready\n", 503)
 
@@ -161,7 +161,7 @@ def _readiness(site: Site) -> Any:
 def _metrics(site: Site) -> Any:
     async def metrics(request: Request) -> Response:
         del request
-        lines = [] if site.feed is None else [site.feed.metrics.text()]
+        lines = [] if site.feed is None else [site.feed.metrics_text()]
         if site.history is not None:
             try:
                 found, unreadable = await site.ask(site.history.status)

@@ -13,14 +13,14 @@ from starlette.responses import Response, StreamingResponse
 from apptell.errors import MissingError, UsageError
 from apptell.web.endpoint import Endpoint, Parameter
 from apptell.web.now_board import NARROWED
-from apptell.web.now_feed import EVERY_S
+from apptell.web.now_views import EVERY_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from starlette.requests import Request
 
-    from apptell.web.now_feed import NowFeed
+    from apptell.web.now_views import NowSource
     from apptell.web.site import Site
 
 _MOST_CHARACTERS: Final = 200
@@ -58,10 +58,10 @@ class NowApi:
             ),
         ]
 
-    def _feed(self) -> NowFeed:
+    def _feed(self) -> NowSource:
         if self._site.feed is None:
             raise MissingError(
-                "this server reads no source; start it with -i INTERFACE, a stream or --replay FILE"
+                "this server reads no source; start it with -i, --replay, --live or a stream"
             )
         return self._site.feed
 

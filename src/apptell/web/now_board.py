@@ -102,6 +102,11 @@ class NowBoard:
                 for line, *values in zip(json_lines(last), *names, strict=True):
                     self._latest.appendleft((Traits(*values), line))
 
+    def forget_open(self) -> None:
+        """Forgets which flows are open, because the numbers of connections begin anew."""
+        with self._lock:
+            self._open.clear()
+
     def tick(self) -> None:
         """Does nothing, because no records are held back."""
 

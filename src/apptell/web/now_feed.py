@@ -1,11 +1,7 @@
-"""Runs the live pipeline beside the pages, and turns its board and counters into what the pages show.
-
-The text for a view is made at most once a second, however many pages show it.
-"""
+"""Runs the live pipeline beside the pages, and turns its board and counters into what the pages show."""
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -15,9 +11,11 @@ import numpy as np
 from apptell.errors import ApptellError
 from apptell.records.forms import form_of_name
 from apptell.service import LivePipeline, QueuedOutput
+from apptell.service.drift_watch import DriftWatch
 from apptell.service.metrics import Metrics
 from apptell.service.outputs.folder import Folder
 from apptell.web.now_board import NowBoard
+from apptell.web.now_views import EVERY_S, NowViews
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +25,10 @@ if TYPE_CHECKING:
     from apptell.service import LiveOptions, PacketSource
     from apptell.service.metrics import Histogram
 
-EVERY_S: Final = 1.0
 RECORDS_S: Final = 20.0
 """Age at which a file of records is written."""
 _END_S: Final = 8.0
-_MOST_VIEWS: Final = 64
-"""Views whose text is kept for a second."""
+_MOST_ALARMS: Final = 100
 
 
 class NowFeed:
@@ -61,8 +57,7 @@ class NowFeed:
         self.has_ended = False
         self._pipeline, self._board, self._say = pipeline, board, say
         self._stop = threading.Event()
-        self._lock = threading.Lock()
-        self._views: dict[tuple[tuple[str, str], ...], tuple[float, str]] = {}
+        self._views = NowViews(board)
         self._before = (time.monotonic(), 0, 0)
         self._rates = (0.0, 0.0)
         self._threads = [
@@ -73,12 +68,16 @@ class NowFeed:
     def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
+        if self.metrics.drift is not None:
+            self.metrics.drift.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join(_END_S)
+        if self.metrics.drift is not None:
+            self.metrics.drift.close()
 
     def _run(self) -> None:
         try:
@@ -97,26 +96,22 @@ class NowFeed:
             self._before = (now, packets, n_bytes)
         self._rates = (0.0, 0.0)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether packets are being read."""
+        return self.metrics.is_ready
+
     def text(self, wanted: Mapping[str, str]) -> str:
         """A view as JSON in one line, at most a second old.
 
         Args:
             wanted: as in ``NowBoard.view``.
         """
-        key = tuple(sorted(wanted.items()))
-        with self._lock:
-            made_s, text = self._views.get(key, (-EVERY_S, ""))
-            now = time.monotonic()
-            if now - made_s < EVERY_S * 0.9:
-                return text
-            view = self._board.view(wanted)
-            latest = view.pop("latest")
-            text = json.dumps({**view, "counts": self.counts()}, separators=(",", ":"))
-            text = f'{text[:-1]},"latest":[{",".join(latest)}]}}'
-            if len(self._views) >= _MOST_VIEWS:
-                self._views.clear()
-            self._views[key] = (now, text)
-            return text
+        return self._views.text(wanted, self.counts)
+
+    def metrics_text(self) -> str:
+        """The counters of the pipeline in Prometheus' text form."""
+        return self.metrics.text()
 
     def counts(self) -> dict[str, Any]:
         """The counters of the pipeline."""
@@ -137,7 +132,18 @@ class NowFeed:
             "evicted": metrics.evicted,
             "delay_p50_s": quantile(metrics.delay, 0.5),
             "delay_p99_s": quantile(metrics.delay, 0.99),
+            "has_counters": True,
+            "drift": _drift(metrics.drift),
         }
+
+
+def _drift(watch: DriftWatch | None) -> dict[str, Any] | None:
+    """The last measurement of drift; None where there is none."""
+    found = None if watch is None else watch.report
+    if found is None:
+        return None
+    alarms = [{"app": each.app, "rise": round(each.rise, 4)} for each in found.alarms]
+    return {"flows": found.flows, "apps": len(found.apps), "alarms": alarms[:_MOST_ALARMS]}
 
 
 def quantile(histogram: Histogram, share: float) -> float | None:
@@ -175,6 +181,8 @@ def open_feed(
     """
     is_lossless = all(source.is_lossless for source in sources)
     board, metrics = NowBoard(), Metrics()
+    if model is not None:
+        metrics.drift = DriftWatch(say)
     outputs = [QueuedOutput("page", board, is_lossless=is_lossless)]
     if records is not None:
         folder = Folder(records, form_of_name("parquet"), seconds=RECORDS_S)

@@ -98,7 +98,7 @@ class Pages:
         """The last minutes, moving."""
         if self._site.feed is None:
             raise MissingError(
-                "this server reads no source; start it with -i INTERFACE, a stream or --replay FILE"
+                "this server reads no source; start it with -i, --replay, --live or a stream"
             )
         return self.answer(request, "now.html", "Now")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from apptell.history.record_history import RecordHistory
     from apptell.web.capture_folder import CaptureFolder
     from apptell.web.guard import Sessions
-    from apptell.web.now_feed import NowFeed
+    from apptell.web.now_views import NowSource
     from apptell.web.report_shelf import ReportShelf
     from apptell.web.update_desk import UpdateDesk
     from apptell.web.upload_desk import UploadDesk
@@ -33,8 +33,8 @@ class Site:
 
     sessions: Sessions
     history: RecordHistory | None = None
-    feed: NowFeed | None = None
-    """The live pipeline."""
+    feed: NowSource | None = None
+    """The live pipeline, or the connection to one in another process."""
     shelf: ReportShelf | None = None
     """The reports of a folder."""
     models: Path | None = None

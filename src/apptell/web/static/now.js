@@ -44,19 +44,24 @@ const seconds = (value) => (value === null ? "–" : value < 1 ? `${Math.round(v
 
 function show(found) {
   const counts = found.counts;
-  $("state").textContent = { reading: "live", ended: "the source has ended", starting: "starting" }[counts.state];
+  $("state").textContent = { reading: "live", ended: "the source has ended", starting: "starting", waiting: "waiting for apptell live" }[counts.state];
   $("state").className = `tag ${counts.state === "reading" ? "good" : "warn"}`;
   $("source").textContent = counts.source;
   say(counts.fault || null);
   const flows = found.top.outcome.reduce((sum, row) => sum + row.flows, 0);
   const isNamed = found.top.outcome.find((row) => row.key === "named")?.flows || 0;
+  const drift = counts.drift;
+  $("drift").hidden = !drift?.alarms.length;
+  if (drift?.alarms.length) $("drift").textContent = `Drift: the model no longer knows ${drift.alarms.map((each) => `${each.app} (disagreement up by ${percent(each.rise)})`).join(", ")} as on held-out flows.`;
+  const only = (tiles) => (counts.has_counters ? tiles : []);
   fill($("tiles"),
-    tile("Traffic", bits(counts.bytes_per_s * 8), `${short(Math.round(counts.packets_per_s))} packets a second`),
+    only(tile("Traffic", bits(counts.bytes_per_s * 8), `${short(Math.round(counts.packets_per_s))} packets a second`)),
     tile("Last five minutes", bytes(found.bytes), `${count(found.flows)} ${found.flows === 1 ? "flow" : "flows"}`),
     tile("Named", flows ? percent(isNamed / flows) : "–", `${count(flows - isNamed)} unknown or declined`),
-    tile("Open flows", count(counts.open_flows), `${count(counts.waiting_flows)} wait for the model`),
+    only([tile("Open flows", count(counts.open_flows), `${count(counts.waiting_flows)} wait for the model`),
     tile("Decision delay", seconds(counts.delay_p50_s), `99 % within ${seconds(counts.delay_p99_s)}`),
-    tile("Dropped packets", count(counts.kernel_drops), `${count(counts.overloaded)} flows without time, ${count(counts.evicted)} evicted`));
+    tile("Dropped packets", count(counts.kernel_drops), `${count(counts.overloaded)} flows without time, ${count(counts.evicted)} evicted`)]),
+    drift ? tile("Drift", drift.alarms.length ? `${count(drift.alarms.length)} ${drift.alarms.length === 1 ? "app" : "apps"}` : "no alarm", `${count(drift.apps)} apps, newest ${count(drift.flows)} flows of the model`) : []);
   const times = Array.from({ length: found.n_steps }, (_, i) => found.start_s + i * found.step_s);
   const series = found.series.map((each) => ({ key: each.key, name: named("app", each.key, each.label), colour: colour(each.key), values: each.bytes }));
   if (found.rest.some(Boolean)) series.push({ key: "", isRest: true, name: "All others", colour: colourOf(0, "", true), values: found.rest });
