@@ -17,10 +17,9 @@ from apptell.cluster import ArchiveFolder, StreamJob, find_streams
 from apptell.cluster.ray_run import run_archive
 from apptell.errors import UsageError
 from apptell.flows import FlowOptions
+from tests.cluster import NODE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from apptell.cluster.archive_folder import StreamRecord
     from apptell.cluster.sensor_streams import SensorStream
 
@@ -28,25 +27,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 SAMPLE = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"
 OPTIONS = FlowOptions(transports=(6, 17))
 N_STREAMS = 6
-NODE = {"num_cpus": 1, "node_ip_address": "127.0.0.2", "object_store_memory": 80 << 20}
-"""A node on the loopback interface. Ray replaces 127.0.0.1 by an address that other machines reach."""
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    from ray import cloudpickle
-    from ray.cluster_utils import Cluster
-
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
-    try:
-        ray.init(address=made.address, log_to_driver=False, logging_level="error")
-        yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
 
 
 @pytest.fixture(scope="module")

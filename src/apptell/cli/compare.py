@@ -21,7 +21,9 @@ from apptell.cli.shared_options import (
     SplitOption,
     System,
     TestDataset,
+    TrainingCluster,
     app_names,
+    trainer_on,
 )
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ def compare(
     evidence: MeasuredEvidence = None,
     catalogue: CatalogueFiles = None,
     device: Device = "auto",
+    cluster: TrainingCluster = None,
     as_json: Json = False,
 ) -> None:
     """Trains and tests several models on the same folds, with server names and with masked names.
@@ -134,6 +137,7 @@ def compare(
             out=output,
             cache=cache,
             command=command_line(),
+            trainer=trainer_on(cluster),
             progress=show,
             notify=note,
         )

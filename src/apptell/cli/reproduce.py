@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.screen import command_line, note, progress, report
-from apptell.cli.shared_options import Cache, Device, Json, Seed
+from apptell.cli.shared_options import Cache, Device, Json, Seed, TrainingCluster, trainer_on
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +51,7 @@ def reproduce(
     seed: Seed = 0,
     device: Device = "auto",
     cache: Cache = None,
+    cluster: TrainingCluster = None,
     as_json: Json = False,
 ) -> None:
     """Repeats the experiments of the paper's Section 4 and shows them beside the paper's numbers.
@@ -73,7 +74,12 @@ def reproduce(
     note(f"{len(chosen):,} flows. {schedule.words}.")
     with progress("reproducing") as show:
         found = reproduce_paper(
-            chosen, labels, schedule, cache=cache or output / "cache", show=show
+            chosen,
+            labels,
+            schedule,
+            cache=cache or output / "cache",
+            trainer=trainer_on(cluster),
+            show=show,
         )
     metrics = {"data": name, **found.to_json()}
     found.write_report(output, name, metrics, command_line())

@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from apptell.cluster.ray_trainer import RayTrainer
     from apptell.flows import FlowOptions
     from apptell.models import Model
     from apptell.records.text_table import Column
@@ -215,6 +216,14 @@ Cache = Annotated[
         help="Folder where finished trainings are kept. [default: cache/ in the report's folder]",
     ),
 ]
+TrainingCluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="ADDRESS",
+        help="Train on Ray: local (the cores of this machine), auto (the machine's cluster) or HOST:PORT.",
+    ),
+]
 Packets = Annotated[
     int | None,
     typer.Option(
@@ -313,3 +322,13 @@ def flow_options(
         local=parse_networks("--local", local or ()),
     )
     return options if max_flows is None else replace(options, max_flows=max_flows)
+
+
+def trainer_on(address: str | None) -> "RayTrainer | None":
+    """What trains on the Ray cluster at an address; None for one training after the other."""
+    if address is None:
+        return None
+    from apptell.cli.screen import note
+    from apptell.cluster.ray_trainer import RayTrainer
+
+    return RayTrainer(address, note)

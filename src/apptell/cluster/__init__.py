@@ -1,4 +1,4 @@
-"""Identifies the flows of archives of captures on a Ray cluster; nothing else imports Ray.
+"""Identifies the flows of archives of captures, and trains models, on a Ray cluster. Nothing else imports Ray.
 
 A *stream* is the captures of one sensor in time order. One worker reads a whole stream, so that flows,
 evidence and verdicts are exactly those of one process, and streams are shared among the workers.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from apptell.cluster.archive_folder import ArchiveFolder
 from apptell.cluster.ray_run import ArchiveReport, run_archive
+from apptell.cluster.ray_trainer import RayTrainer
 from apptell.cluster.sensor_streams import SensorStream, find_streams
 from apptell.cluster.stream_job import StreamJob, catalogue_files, model_files
 
 __all__ = [
     "ArchiveFolder",
     "ArchiveReport",
+    "RayTrainer",
     "SensorStream",
     "StreamJob",
     "catalogue_files",

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 LOCAL: Final = "local"
 """The address that stands for a cluster of this machine's cores, which ends with the run."""
-_RETRIES: Final = 5
-"""How often a stream is repeated whose worker or node was lost."""
+RETRIES: Final = 5
+"""How often a task is repeated whose worker or node was lost."""
 _LOOPBACK: Final = "127.0.0.1"
 
 
@@ -73,7 +73,7 @@ def run_archive(
             waiting.append((stream, key))
     report.n_skipped = len(done)
     if waiting:
-        with _cluster(address) as ray:
+        with connected(address) as ray:
             _run_tasks(ray, job, waiting, folder, done, report, notify)
     report.records = [done[sensor] for sensor in sorted(done)]
     folder.write_manifest(settings, report.records)
@@ -90,7 +90,7 @@ def _run_tasks(
     notify: Callable[[str], None],
 ) -> None:
     """Keeps twice as many tasks submitted as there are cores; the largest streams go first."""
-    task = ray.remote(num_cpus=1, max_retries=_RETRIES, retry_exceptions=False)(_run_stream)
+    task = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=False)(_run_stream)
     shared_job = ray.put(job)
     todo = sorted(waiting, key=lambda each: sum(size for _, size, _ in each[0].files))
     running: dict[Any, SensorStream] = {}
@@ -107,7 +107,7 @@ def _run_tasks(
             except ray.exceptions.RayTaskError:
                 raise  # a defect: its traceback says more than a line
             except ray.exceptions.RayError as lost:
-                record, error = None, f"its worker was lost {_RETRIES + 1} times: {_first(lost)}"
+                record, error = None, f"its worker was lost {RETRIES + 1} times: {_first(lost)}"
             if record is None:
                 report.failures[stream.sensor] = error
                 notify(f"{stream.sensor}: {error}")
@@ -131,10 +131,19 @@ def _first(error: BaseException) -> str:
 
 
 @contextmanager
-def _cluster(address: str) -> Iterator[Any]:
-    """Ray, connected. A connection that was there before is used and kept."""
+def connected(address: str, what: str = "archive") -> Iterator[Any]:
+    """Ray, connected. A connection that was there before is used and kept.
+
+    Args:
+        address: ``local``, ``auto`` or ``HOST:PORT``.
+        what: what needs Ray, as the subject of a sentence.
+
+    Raises:
+        UsageError: there is no cluster at the address.
+        MissingError: Ray is not installed, or cannot be started.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
-    with needs_extra("cluster", "archive"):
+    with needs_extra("cluster", what):
         import ray
 
     if ray.is_initialized():

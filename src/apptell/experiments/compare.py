@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from apptell.dataset.splits import Split
     from apptell.experiments.labelled import Flows
+    from apptell.experiments.trial_cache import Trainer
     from apptell.flows.schema import FlowBatch
 
 
@@ -103,6 +104,7 @@ def compare(
     out: str | Path | None = None,
     cache: str | Path | None = None,
     command: str = "",
+    trainer: Trainer | None = None,
     progress: Callable[[float, str], None] | None = None,
     notify: Callable[[str], None] | None = None,
 ) -> Comparison:
@@ -143,6 +145,7 @@ def compare(
         cache: folder of the results of trainings, by their hash (default: in the report's folder; without
             one, results are not kept).
         command: the command that creates the report again, for its pages.
+        trainer: trains all models ahead, such as ``cluster.RayTrainer``; default: one after the other.
         progress: called with the share done, 0 to 1, and a description.
         notify: called with notices, one sentence each.
 
@@ -206,7 +209,7 @@ def compare(
         for outcome in compare_models(
             chosen, truth, plans, used,
             epochs=epochs, packets=packets, device=device, cache=Path(cache), late=late,
-            show=progress,
+            trainer=trainer, show=progress,
         ):  # fmt: skip
             measured = measure_pooled(
                 chosen.flows, truth, outcome.apps, outcome.seeds,

@@ -19,9 +19,9 @@ from apptell.encoding import encoding_of
 from apptell.errors import UsageError
 from apptell.evaluation.pooled import PooledFolds
 from apptell.experiments.labelled import has_payload
-from apptell.experiments.plan import check_plans, training_sides
+from apptell.experiments.plan import check_plans, splits_of, training_sides
 from apptell.experiments.progress_meter import ProgressMeter, estimated_work
-from apptell.experiments.trial_cache import run_trial
+from apptell.experiments.trial_cache import Trial, run_trial
 from apptell.learning.registry import recipe_of
 from apptell.learning.task import NEIGHBOUR, Task
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from apptell.dataset.splits import Split
     from apptell.experiments.labelled import LateViews
     from apptell.experiments.plan import Plan
+    from apptell.experiments.trial_cache import Trainer
     from apptell.flows.schema import FlowBatch
 
     _Sides = dict[str, Callable[[FlowBatch], FlowBatch] | None]
@@ -113,6 +114,7 @@ def compare_models(
     device: str = "auto",
     cache: Path,
     late: LateViews | None = None,
+    trainer: Trainer | None = None,
     show: Callable[[float, str], None] | None = None,
 ) -> Iterator[Outcome]:
     """Trains and tests every model on every split, server names on and masked.
@@ -129,6 +131,7 @@ def compare_models(
         device: ``auto``, ``cpu`` or ``cuda``.
         cache: the folder of kept results.
         late: late views of the flows, which models that can learn from them learn as well; none is tested.
+        trainer: trains everything ahead; default: one training after the other.
         show: called with the share done, 0 to 1, and a description.
 
     Raises:
@@ -164,19 +167,32 @@ def compare_models(
     )
     inputs = _Inputs(chosen)
     late_inputs = None if late is None else _Inputs(late.views)
-    for task in settings:
-        for names, change in sides_of(task).items():
-            array = inputs.of(task, names, change)
-            more = None
-            if late_inputs is not None and learns_late_views(task.model):
-                more = late_inputs.of(task, names, change)
-            trials, times = [], []
-            for plan in plans:
-                trial, seconds = bench.trial(task, names, plan, array, more)
-                trials.append(trial)
-                times.append(seconds)
-            train_s, identify_s = np.mean(times, axis=0).tolist()
-            yield Outcome(task.model, names, bench.every, tuple(trials), train_s, identify_s)
+
+    def encoded() -> Iterator[tuple[Task, str, NDArray[Any], NDArray[Any] | None]]:
+        for task in settings:
+            for names, change in sides_of(task).items():
+                array = inputs.of(task, names, change)
+                more = None
+                if late_inputs is not None and learns_late_views(task.model):
+                    more = late_inputs.of(task, names, change)
+                yield task, names, array, more
+
+    if trainer is not None:
+        trials_ahead = (
+            bench.trial_of(task.with_seed(plan.seed), array, more, each)
+            for task, _, array, more in encoded()
+            for plan in plans
+            for each in splits_of(plan)
+        )
+        trainer(trials_ahead, cache)
+    for task, names, array, more in encoded():
+        trials, times = [], []
+        for plan in plans:
+            trial, seconds = bench.trial(task, names, plan, array, more)
+            trials.append(trial)
+            times.append(seconds)
+        train_s, identify_s = np.mean(times, axis=0).tolist()
+        yield Outcome(task.model, names, bench.every, tuple(trials), train_s, identify_s)
 
 
 class _Inputs:
@@ -252,16 +268,27 @@ class _Bench:
         split: Split,
         words: str,
     ) -> tuple[NDArray[np.float32], tuple[float, float]]:
-        train, test = split.train, split.test
+        trial = self.trial_of(task, inputs, late_inputs, split)
+        watch = self.meter.watch(words, estimated_work(task, len(split.train)))
+        run = run_trial(
+            task, trial.learned, trial.apps, trial.tested, self.cache, watch, trial.groups
+        )
+        self.meter.finish(cached=run.cached)
+        return run.spread(self.every), (run.train_s, run.identify_s)
+
+    def trial_of(
+        self,
+        task: Task,
+        inputs: NDArray[Any],
+        late_inputs: NDArray[Any] | None,
+        split: Split,
+    ) -> Trial:
+        """The training on one side of a split and the test on the other."""
+        train = split.train
         learned, apps, origin = inputs[train], self.truth[train], self.origin[train]
         if late_inputs is not None and self.late is not None and self.late_origin is not None:
             more = np.isin(self.late.of_row, train)
             learned = np.concatenate([learned, late_inputs[more]])
             apps = np.concatenate([apps, self.late.apps[more]])
             origin = np.concatenate([origin, self.late_origin[more]])
-        watch = self.meter.watch(words, estimated_work(task, len(train)))
-        run = run_trial(
-            task, learned, apps, inputs[test], self.cache, watch, origin,
-        )  # fmt: skip
-        self.meter.finish(cached=run.cached)
-        return run.spread(self.every), (run.train_s, run.identify_s)
+        return Trial(task, learned, apps, inputs[split.test], origin)

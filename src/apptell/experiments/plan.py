@@ -115,8 +115,14 @@ def plan_of(
 def training_sides(plans: Sequence[Plan]) -> Iterator[NDArray[np.int64]]:
     """Every training side."""
     for plan in plans:
-        yield from (split.train for split in plan.splits)
-        yield from (split.train for inner in plan.inner for split in inner)
+        yield from (split.train for split in splits_of(plan))
+
+
+def splits_of(plan: Plan) -> Iterator[Split]:
+    """Every split of a plan, those within the training sides last."""
+    yield from plan.splits
+    for inner in plan.inner:
+        yield from inner
 
 
 def check_plans(plans: Sequence[Plan]) -> None:

@@ -22,7 +22,7 @@ from apptell.evaluation import Evaluation, evaluate_predictions, mcnemar
 from apptell.evaluation.claims import Claim, claims_of
 from apptell.evaluation.paper import THRESHOLD
 from apptell.experiments.progress_meter import ProgressMeter, estimated_work
-from apptell.experiments.trial_cache import TrialResult, run_trial
+from apptell.experiments.trial_cache import Trial, TrialResult, run_trial
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.learning.task import Task
 from apptell.reports.page import write_page
@@ -30,11 +30,12 @@ from apptell.reports.reproduction import paper_sections
 from apptell.verdicts.schema import OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from apptell.experiments.trial_cache import Trainer
     from apptell.reports.page import Section
 
 EPOCHS: Final = 100
@@ -226,6 +227,7 @@ def reproduce_paper(
     schedule: Schedule,
     *,
     cache: Path,
+    trainer: Trainer | None = None,
     show: Callable[[float, str], None] | None = None,
 ) -> Reproduction:
     """Runs Section 4.
@@ -236,6 +238,7 @@ def reproduce_paper(
         labels: the app of each, ``other`` for background.
         schedule: epochs, seeds, device.
         cache: the folder of kept results, from which an interrupted run continues.
+        trainer: trains everything ahead; default: one training after the other.
         show: called with the share done, 0 to 1, and a description.
 
     Raises:
@@ -252,6 +255,9 @@ def reproduce_paper(
     has_other = bool((truth == OTHER).any())
     alone = np.flatnonzero(truth != OTHER)
     section = _Section4(Selection.of(flows), truth, schedule, cache)
+    everything = np.arange(len(truth)) if has_other else None
+    if trainer is not None:
+        trainer(section.trials(alone, everything), cache)
     section.meter = ProgressMeter(section.work(len(alone), len(truth) if has_other else 0), show)
     cnn, forest, other, after = [], [], [], []
     n_train = 0
@@ -262,8 +268,8 @@ def reproduce_paper(
         cnn.append(result)
         after.append(by_packets)
         forest.append(section.forest(train, test, seed))
-        if has_other:
-            train, test = section.sides(np.arange(len(truth)), seed)
+        if everything is not None:
+            train, test = section.sides(everything, seed)
             other.append(section.network(train, test, seed)[1])
     return Reproduction(
         schedule,
@@ -324,20 +330,38 @@ class _Section4:
         sides = split(self.flows.flows.take(rows), "paper", seed=seed)
         return rows[sides.train], rows[sides.test]
 
-    def network(
-        self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
-    ) -> tuple[list[float], SeedResult]:
-        """The paper's network: accuracy after 1 to 5 payload packets, and all figures after 5."""
+    def trials(
+        self, alone: NDArray[np.int64], everything: NDArray[np.int64] | None
+    ) -> Iterator[Trial]:
+        """Every training: of flows of apps, and of all flows where there is background."""
+        for seed in self.schedule.seeds:
+            sides = self.sides(alone, seed)
+            yield self._network_trial(*sides, seed)
+            yield self._forest_trial(*sides, seed)
+            if everything is not None:
+                yield self._network_trial(*self.sides(everything, seed), seed)
+
+    def _network_trial(self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> Trial:
+        """The network is tested on whole flows, then on their first 1 to 4 payload packets."""
         tested = self.flows.take(test)
         steps = [
             self.cnn.encode(tested, partial(first_packets, n_packets=n))
             for n in range(1, DECISION_SEGMENTS)
         ]
         inputs = np.concatenate([self.images[test], *steps])
-        del steps
+        return Trial(self.cnn.with_seed(seed), self.images[train], self.truth[train], inputs)
+
+    def _forest_trial(self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> Trial:
+        task, inputs = self.trees.with_seed(seed), self.statistics
+        return Trial(task, inputs[train], self.truth[train], inputs[test])
+
+    def network(
+        self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int
+    ) -> tuple[list[float], SeedResult]:
+        """The paper's network: accuracy after 1 to 5 payload packets, and all figures after 5."""
         n_apps = len(np.unique(self.truth[train]))
         words = f"paper-cnn on {n_apps} classes, seed {seed}"
-        run = self._run(self.cnn.with_seed(seed), words, self.images, train, inputs)
+        run = self._run(self._network_trial(train, test, seed), words)
         whole, *early = np.split(run.probabilities, DECISION_SEGMENTS)
         apps = np.array(run.apps)
         shares = [float((apps[p.argmax(axis=1)] == self.truth[test]).mean()) for p in early]
@@ -348,20 +372,14 @@ class _Section4:
 
     def forest(self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> SeedResult:
         """The paper's forest with all 37 features."""
-        task, inputs = self.trees.with_seed(seed), self.statistics
-        run = self._run(task, f"paper-rf, seed {seed}", inputs, train, inputs[test])
+        run = self._run(self._forest_trial(train, test, seed), f"paper-rf, seed {seed}")
         return self._result(seed, run.apps, run.probabilities, test, run.train_s, run.identify_s)
 
-    def _run(
-        self,
-        task: Task,
-        words: str,
-        inputs: NDArray[Any],
-        train: NDArray[np.int64],
-        tested: NDArray[Any],
-    ) -> TrialResult:
-        watch = self.meter.watch(words, estimated_work(task, len(train)))
-        run = run_trial(task, inputs[train], self.truth[train], tested, self.cache, watch)
+    def _run(self, trial: Trial, words: str) -> TrialResult:
+        watch = self.meter.watch(words, estimated_work(trial.task, len(trial.learned)))
+        run = run_trial(
+            trial.task, trial.learned, trial.apps, trial.tested, self.cache, watch, trial.groups
+        )
         self.meter.finish(cached=run.cached)
         return run
 

@@ -24,7 +24,7 @@ from apptell.files import make_folder, write_file
 from apptell.learning.task import NEIGHBOUR, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -66,6 +66,94 @@ class TrialResult:
         return wide
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A training and a test, with all that they depend on."""
+
+    task: Task
+    """The model."""
+    learned: NDArray[Any]
+    """Training inputs, shape (n, ...)."""
+    apps: NDArray[np.str_]
+    """Their apps, shape (n,)."""
+    tested: NDArray[Any]
+    """Test inputs, shape (m, ...)."""
+    groups: NDArray[np.str_] | None = None
+    """The source of each training flow, shape (n,), for models that use it."""
+
+    @property
+    def name(self) -> str:
+        """A hash of everything that the result depends on."""
+        used = self.groups if self.task.is_grouped else None
+        return _name(self.task, self.learned, self.apps, self.tested, used)
+
+    def check(self) -> None:
+        """Refuses a training side from which nothing can be learned.
+
+        Raises:
+            DatasetError: there are fewer than two apps.
+        """
+        if len(np.unique(self.apps)) < 2:
+            raise DatasetError(
+                f"a training side has only one app, {self.apps[0] if len(self.apps) else 'none'}; "
+                "at least two are needed: use fewer folds or another split"
+            )
+
+    def kept(self, cache: Path) -> TrialResult | None:
+        """An earlier result; None where there is none, or it is damaged."""
+        return _kept(cache / f"{self.name}.npz", len(self.tested))
+
+    def keep(self, cache: Path, result: TrialResult) -> None:
+        """Keeps a result for the next time.
+
+        Raises:
+            OutputError: the cache cannot be written.
+        """
+        _keep(cache / f"{self.name}.npz", result)
+
+    def run(
+        self, progress: Callable[[Progress], None] | None = None, checkpoint: Path | None = None
+    ) -> TrialResult:
+        """Trains and tests.
+
+        Args:
+            progress: called about twice a second by models that learn in passes.
+            checkpoint: where such models keep their state when they are interrupted.
+
+        Raises:
+            MissingError: the training libraries are not installed.
+            KeyboardInterrupt: the user interrupted it.
+        """
+        learner = _learner(self.task, progress, checkpoint)
+        began = time.perf_counter()
+        if self.groups is None or not self.task.is_grouped:
+            learner.fit(self.learned, self.apps)
+        else:
+            learner.fit(self.learned, self.apps, groups=self.groups)
+        if getattr(getattr(learner, "history_", None), "interrupted", False):
+            raise KeyboardInterrupt
+        middle = time.perf_counter()
+        probabilities = np.asarray(learner.predict_proba(self.tested), dtype=np.float32)
+        return TrialResult(
+            tuple(str(app) for app in learner.classes_),
+            probabilities,
+            middle - began,
+            time.perf_counter() - middle,
+            cached=False,
+        )
+
+
+class Trainer(Protocol):
+    """Trains ahead what a comparison will need, several at once or elsewhere."""
+
+    def __call__(self, trials: Iterator[Trial], cache: Path) -> None:
+        """Keeps the results of all trials in the cache's folder.
+
+        Raises:
+            ApptellError: a trial failed.
+        """
+
+
 def run_trial(
     task: Task,
     learned: NDArray[Any],
@@ -75,7 +163,7 @@ def run_trial(
     progress: Callable[[Progress], None] | None = None,
     groups: NDArray[np.str_] | None = None,
 ) -> TrialResult:
-    """Trains on some inputs and gives the probabilities of others.
+    """Trains on some inputs and gives the probabilities of others, or an earlier result.
 
     Args:
         task: the model.
@@ -92,38 +180,19 @@ def run_trial(
         OutputError: the cache cannot be written.
         KeyboardInterrupt: the user interrupted it; models that learn in passes keep a checkpoint.
     """
-    if len(np.unique(apps)) < 2:
-        raise DatasetError(
-            f"a training side has only one app, {apps[0] if len(apps) else 'none'}; "
-            "at least two are needed: use fewer folds or another split"
-        )
-    if not task.is_grouped:
-        groups = None
-    file = cache / f"{_name(task, learned, apps, tested, groups)}.npz"
+    trial = Trial(task, learned, apps, tested, groups)
+    trial.check()
+    file = cache / f"{trial.name}.npz"
     if (kept := _kept(file, len(tested))) is not None:
         return kept
-    learner = _learner(task, progress, file.with_suffix(".part"))
-    began = time.perf_counter()
-    if groups is None:
-        learner.fit(learned, apps)
-    else:
-        learner.fit(learned, apps, groups=groups)
-    if getattr(getattr(learner, "history_", None), "interrupted", False):
-        raise KeyboardInterrupt
-    middle = time.perf_counter()
-    probabilities = np.asarray(learner.predict_proba(tested), dtype=np.float32)
-    run = TrialResult(
-        tuple(str(app) for app in learner.classes_),
-        probabilities,
-        middle - began,
-        time.perf_counter() - middle,
-        cached=False,
-    )
+    run = trial.run(progress, file.with_suffix(".part"))
     _keep(file, run)
     return run
 
 
-def _learner(task: Task, progress: Callable[[Progress], None] | None, checkpoint: Path) -> Learner:
+def _learner(
+    task: Task, progress: Callable[[Progress], None] | None, checkpoint: Path | None
+) -> Learner:
     if task.model != NEIGHBOUR:
         return task.learner(progress, checkpoint)
     with needs_extra("train", "a comparison"):

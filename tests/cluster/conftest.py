@@ -1,0 +1,32 @@
+"""A real Ray cluster on the loopback interface."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cluster import NODE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A cluster of one node, to which tests add others; workers get what the test's module defines."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed")
+    from ray import cloudpickle
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    cloudpickle.register_pickle_by_value(sys.modules[request.module.__name__])
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    try:
+        ray.init(address=made.address, log_to_driver=False, logging_level="error")
+        yield made
+    finally:
+        ray.shutdown()
+        made.shutdown()
