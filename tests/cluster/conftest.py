@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A cluster of one node, to which tests add others; workers get what the test's module defines."""
+    """A cluster of one node, to which tests add others; workers get what the test module defines."""
     ray = pytest.importorskip("ray", reason="Ray is not installed")
     from ray import cloudpickle
     from ray.cluster_utils import Cluster
