@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A cluster of one node, to which tests add others; workers get what the test module defines."""
     ray = pytest.importorskip("ray", reason="Ray is not installed")
-    from ray import cloudpickle
-    from ray.cluster_utils import Cluster
+    cloudpickle: Any = pytest.importorskip("ray.cloudpickle")
+    cluster_utils: Any = pytest.importorskip("ray.cluster_utils")
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     cloudpickle.register_pickle_by_value(sys.modules[request.module.__name__])
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    made = cluster_utils.Cluster(
+        initialize_head=True, head_node_args={**NODE, "include_dashboard": False}
+    )
     try:
         ray.init(address=made.address, log_to_driver=False, logging_level="error")
         yield made
