@@ -141,6 +141,10 @@ def test_kept_sums_give_exactly_what_the_records_give(hours: Path, by: str) -> N
         Question(odd, odd + 450_000 * SECOND_NS),
         Question(odd),
         Question(None, odd),
+        Question(
+            filters={by: [RecordHistory(hours).overview(Question(), by).groups[0].key or "", ""]}
+        ),
+        Question(odd, filters={by: ["none of them"]}),
     ]
     before = [history.overview(question, by, n_steps=120) for question in questions]
     assert history.make_sums() == 2

@@ -28,18 +28,20 @@ if TYPE_CHECKING:
     from apptell.history.record_files import RecordFile
 
 SUMS_FOLDER: Final = ".apptell-sums"
-_NAME: Final = re.compile(r".+\.[0-9a-f]+-[0-9a-f]+\.parquet")
-"""Of a file of sums: the record file's name, its size in bytes and its time of change in ns."""
+_FORM: Final = 2
+"""Version of the content of a file of sums; those of another version are made again."""
+_NAME: Final = re.compile(r".+\.[0-9a-f]+-[0-9a-f]+(-[0-9]+)?\.parquet")
+"""Of a file of sums: the record file's name, its size in bytes, its time of change in ns, and ``_FORM``."""
 LEAST_RECORDS: Final = 100_000
 """Records of a file from which its sums are kept."""
 HOUR_NS: Final = 3600 * SECOND_NS
-HOURLY: Final = tuple(name for name in GROUPINGS if name != "server")
-"""Groupings with kept sums; there are nearly as many servers as flows."""
+HOURLY: Final = tuple(GROUPINGS)
+"""Groupings with kept sums."""
 
 
 def can_use_sums(question: Question, by: str, steps: Steps) -> bool:
-    """Whether sums by hour answer an overview."""
-    is_whole = not question.filters and not question.text
+    """Whether sums by hour answer an overview: a filter may be only on what it is grouped by."""
+    is_whole = question.filters.keys() <= {by} and not question.text
     return is_whole and by in HOURLY and steps.step_ns % HOUR_NS == 0
 
 
@@ -82,7 +84,7 @@ class SumsFolder:
 
     def _place(self, file: RecordFile) -> Path:
         name = file.path.name.removesuffix(".parquet")
-        return self.path / f"{name}.{file.n_bytes:x}-{file.modified_ns:x}.parquet"
+        return self.path / f"{name}.{file.n_bytes:x}-{file.modified_ns:x}-{_FORM}.parquet"
 
     def of(self, files: Iterable[RecordFile]) -> Mapping[RecordFile, Path]:
         """The sums of those files that have some."""

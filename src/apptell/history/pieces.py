@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apptell.history.flow_sums import SUM_NAMES, SUMS, Steps, overview_sql
 from apptell.history.hourly_sums import HOUR_NS
-from apptell.history.questions import ENDED, relation
+from apptell.history.questions import ENDED, among, relation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,6 +56,10 @@ class Pieces:
             if limit is not None:
                 terms.append(f"hour {sign} ?")
                 values.append(limit // HOUR_NS)  # type: ignore[arg-type]
+        if self._by in question.filters:
+            term, wanted = among("key", question.filters[self._by])
+            terms.append(term)
+            values += wanted
         step = self._steps.sql(f"hour * {HOUR_NS}")
         sums = ", ".join(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in SUM_NAMES)
         self._parts.append(

@@ -96,7 +96,7 @@ class Question:
                 terms.append(f"time {sign} make_timestamp_ns(?)::TIMESTAMPTZ_NS")
                 values.append(limit)
         for name, wanted in self.filters.items():
-            term, parameters = _among(GROUPINGS[name], wanted)
+            term, parameters = among(GROUPINGS[name], wanted)
             terms.append(term)
             values += parameters
         if self.text:
@@ -106,7 +106,8 @@ class Question:
         return " AND ".join(terms) or "true", values
 
 
-def _among(column: str, wanted: Sequence[str]) -> tuple[str, list[Any]]:
+def among(column: str, wanted: Sequence[str]) -> tuple[str, list[Any]]:
+    """The condition in SQL that a column has one of some values, and its parameters; an empty text is null."""
     there = [value for value in wanted if value]
     terms = []
     if there:

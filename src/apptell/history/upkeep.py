@@ -33,7 +33,9 @@ LEAST_FILES: Final = 16
 """Small files in a row that are merged before they have that many records."""
 SETTLED_S: Final = 120.0
 """Seconds since a file was changed, before which it is not merged."""
-ROW_GROUP_RECORDS: Final = 131_072
+ROW_GROUP_RECORDS: Final = 32_768
+MERGED_ORDER: Final = (("app", "ascending"), ("time", "ascending"))
+"""Of the records of a merged file: those of one app are in few row groups, so others are not read."""
 EVERY_S: Final = 600.0
 """Seconds between two rounds of upkeep."""
 _END_S: Final = 2.0
@@ -120,7 +122,8 @@ def _runs(files: Sequence[RecordFile], now_ns: int) -> Iterator[list[RecordFile]
 def _merge(run: Sequence[RecordFile]) -> None:
     try:
         tables = [pq.ParquetFile(file.path).read() for file in run]
-        table = pa.concat_tables(tables, promote_options="permissive").sort_by("time")
+        table = pa.concat_tables(tables, promote_options="permissive")
+        table = table.sort_by([order for order in MERGED_ORDER if order[0] in table.column_names])
     except (pa.ArrowException, OSError) as error:
         raise OutputError(f"{run[0].path}: cannot be merged: {error}") from error
     names = json.dumps([file.path.name for file in run])
