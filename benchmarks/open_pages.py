@@ -42,6 +42,7 @@ SAMPLE = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"
 SECOND = 1_000_000_000
 TICK = os.sysconf("SC_CLK_TCK")
 SETTLE_S = 2.0
+EVEN_S = 20.0
 NAMES = {"apptell_0": "decisions", "apptell_1": "packets", "AnyIO worker thread": "web"}
 PHASES = ("no pages", "same view", "different views")
 
@@ -133,11 +134,12 @@ def phase(feed: NowFeed, port: int, pages: int, seconds: float, views: list[str]
     time.sleep(SETTLE_S)
     metrics = feed.metrics
     metrics.delay.counts[:] = 0
-    begin_s, before, cpu = time.monotonic(), metrics.packets, cpu_s()
+    begin_s, before, cpu = time.monotonic(), packets_of(feed), cpu_s()
     time.sleep(seconds)
-    passed, packets, after = time.monotonic() - begin_s, metrics.packets - before, cpu_s()
+    passed, packets, after = time.monotonic() - begin_s, packets_of(feed) - before, cpu_s()
     found: dict[str, Any] = {
         "packets_per_s": round(packets / passed),
+        "us_per_packet": round((after["packets"] - cpu["packets"]) / max(packets, 1) * 1e6, 2),
         "delay_p50_s": quantile(metrics.delay, 0.5),
         "delay_p99_s": quantile(metrics.delay, 0.99),
         "cpu": {
@@ -151,6 +153,20 @@ def phase(feed: NowFeed, port: int, pages: int, seconds: float, views: list[str]
     return found
 
 
+def packets_of(feed: NowFeed) -> int:
+    """Packets read so far; the metrics are behind by up to a second."""
+    return sum(path.packets for path in feed._pipeline._paths)  # noqa: SLF001
+
+
+def wait_until_even(feed: NowFeed, rate: int) -> None:
+    """Waits until the replay reads at its rate: everything is compiled, and nothing is behind."""
+    for _ in range(int(EVEN_S / SETTLE_S)):
+        before = packets_of(feed)
+        time.sleep(SETTLE_S)
+        if abs((packets_of(feed) - before) / SETTLE_S / rate - 1) < 0.1:
+            return
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rate", type=int, default=20_000)
@@ -159,7 +175,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    length = given.rounds * len(PHASES) * (given.seconds + SETTLE_S + 1.0) + 5.0
+    length = given.rounds * len(PHASES) * (given.seconds + SETTLE_S + 1.0) + EVEN_S + 5.0
     with tempfile.TemporaryDirectory() as folder:
         capture = Path(folder) / "made.pcap"
         made = make_capture(capture, given.rate, length)
@@ -179,9 +195,11 @@ def main() -> None:
         web.start()
         rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in PHASES}
         with feed:
-            time.sleep(SETTLE_S)
-            top = json.loads(feed.text({}))["top"]["client"]
-            views = [row["key"] for row in top if row["key"]] + [f"10.9.{i}.1" for i in range(92)]
+            wait_until_even(feed, given.rate)
+            sums = feed._board._sums  # noqa: SLF001
+            clients = [name for name in sums._keys["client"] if name]  # noqa: SLF001
+            views = clients[: given.pages]
+            print(f"{len(clients):,} clients, {len(sums):,} combinations", flush=True)
             for _ in range(given.rounds):
                 for name in PHASES:
                     pages = 0 if name == "no pages" else given.pages
@@ -212,11 +230,12 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     names = sorted({name for each in rounds for name in each["cpu"]})
     return {
         "packets_per_s": middle([each["packets_per_s"] for each in rounds]),
+        "us_per_packet": middle([each["us_per_packet"] for each in rounds]),
+        "us_per_packet_least": min(each["us_per_packet"] for each in rounds),
         "delay_p50_s": middle([each["delay_p50_s"] for each in rounds]),
         "delay_p99_s": middle([each["delay_p99_s"] for each in rounds]),
         "cpu": {name: middle([each["cpu"].get(name, 0.0) for each in rounds]) for name in names},
-        "events_per_s": middle([each.get("events", 0) / 1.0 for each in rounds]),
-        "bytes": middle([each.get("bytes", 0) / 1.0 for each in rounds]),
+        "events": middle([float(each.get("events", 0)) for each in rounds]),
     }
 
 

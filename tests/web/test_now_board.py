@@ -1,5 +1,8 @@
 """The board counts every byte of every flow once, in the step in which it was seen."""
 
+import random
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,12 +10,19 @@ import pytest
 pytest.importorskip("starlette")
 from apptell.records.schema import LIVE_RECORD
 from apptell.service.metrics import Histogram
-from apptell.web import now_board
+from apptell.web import now_board, window_sums
 from apptell.web.now_board import N_STEPS, STEP_S, NowBoard
 from apptell.web.now_feed import quantile
 from tests.history.rows import flow, verdict_of
 
 TOTALS = np.dtype([("connection_id", "u8"), ("part", "i4"), ("packets", "i8"), ("bytes", "i8")])
+
+
+COLUMN = {"client": "client_address"}
+
+
+def bytes_of(row: dict[str, Any]) -> int:
+    return int(row["bytes_to_server"] + row["bytes_to_client"])
 
 
 class Clock:
@@ -62,7 +72,13 @@ def test_what_is_older_than_the_window_is_forgotten(board: NowBoard, clock: Cloc
     clock.now += STEP_S
     assert board.view({})["bytes"] == 0
     board.write(records(flow(2)))
-    assert len(board._steps) == 1
+    assert board.view({})["bytes"] == 1002
+    board.write(records(flow(3, app="zoom")))
+    clock.now += STEP_S * (N_STEPS - 1)
+    board.write(records(flow(4)))
+    clock.now += STEP_S * N_STEPS // 2
+    assert board.view({})["bytes"] == 1004
+    assert len(board._sums) == 1, "what has no flow in the window is dropped"
 
 
 def test_a_view_is_narrowed_to_values_and_to_none(board: NowBoard) -> None:
@@ -83,12 +99,59 @@ def test_a_view_is_narrowed_to_values_and_to_none(board: NowBoard) -> None:
 def test_many_clients_and_flows_stay_within_bounds(
     board: NowBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(now_board, "MOST_KEYS", 10)
+    monkeypatch.setattr(window_sums, "MOST_ROWS", 10)
     monkeypatch.setattr(now_board, "_MOST_OPEN", 5)
     board.write(records(*(verdict_of(flow(i, client_address=f"c{i}")) for i in range(100))))
     assert len(board._open) == 5
-    assert len(board._steps[-1][1]) == 11
+    assert len(board._sums) == 11
     assert board.view({})["flows"] == 100
+    assert board.view({"client": "others"})["flows"] == 90
+
+
+def test_a_view_of_many_flows_is_what_plain_sums_give(clock: Clock) -> None:
+    board, rng = NowBoard(clock), random.Random(1)
+    kept: list[tuple[int, dict[str, Any]]] = []
+    for step in range(2 * N_STEPS):
+        clock.now += STEP_S * rng.choice((1, 1, 1, 2, 40) if step % 50 == 0 else (1,))
+        rows = [
+            flow(
+                4 * step + i, client_address=f"c{rng.randrange(6)}", app=rng.choice(("a", "b", None)),
+                service=rng.choice(("s", None)), category=rng.choice(("x", None)),
+            )
+            for i in range(rng.randrange(4))
+        ]  # fmt: skip
+        board.write(records(*rows))
+        kept += [(int(clock.now) // STEP_S, row) for row in rows]
+    now = int(clock.now) // STEP_S
+    for wanted in (
+        {},
+        {"client": "c3"},
+        {"app": ""},
+        {"app": "a", "category": "x"},
+        {"client": "none"},
+    ):
+        mine = [
+            (at, row) for at, row in kept
+            if at > now - N_STEPS
+            and all((row[COLUMN.get(name, name)] or "") == value for name, value in wanted.items())
+        ]  # fmt: skip
+        found = board.view(wanted)
+        assert found["flows"] == len(mine)
+        assert found["bytes"] == sum(bytes_of(row) for _, row in mine)
+        for name in ("client", "app", "category", "service"):
+            sums: dict[str, list[int]] = {}
+            for _, row in mine:
+                if name != "service" or row["app"] is None:
+                    one = sums.setdefault(row[COLUMN.get(name, name)] or "", [0, 0])
+                    one[0] += bytes_of(row)
+                    one[1] += 1
+            assert {row["key"]: [row["bytes"], row["flows"]] for row in found["top"][name]} == sums
+        for series in found["series"]:
+            over = [0] * N_STEPS
+            for at, row in mine:
+                if (row["app"] or "") == series["key"]:
+                    over[at - now + N_STEPS - 1] += bytes_of(row)
+            assert series["bytes"] == over
 
 
 def test_a_quantile_is_the_bound_under_which_that_share_lies() -> None:

@@ -12,8 +12,8 @@ from starlette.responses import Response, StreamingResponse
 
 from apptell.errors import MissingError, UsageError
 from apptell.web.endpoint import Endpoint, Parameter
-from apptell.web.now_board import NARROWED
 from apptell.web.now_views import EVERY_S
+from apptell.web.window_sums import NARROWED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -1,7 +1,7 @@
 """Keeps what the last minutes transferred, from live records and open flows, for a page that moves.
 
 It is an output of the live pipeline like any other: it has its own queue and thread, so pages never
-slow the path of packets.
+slow the path of packets. The sums of the window are in arrays (``window_sums``).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apptell.records.forms.jsonl import json_lines
 from apptell.records.schema import END, VERDICT
+from apptell.web.window_sums import Traits, WindowSums
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 STEP_S: Final = 2
 N_STEPS: Final = 150
 """Steps that are kept: five minutes."""
-MOST_KEYS: Final = 2000
-"""Different clients, apps and outcomes that are told apart in one step; more are counted together."""
 _MOST_OPEN: Final = 300_000
 _LATEST: Final = 200
 """Verdicts that are remembered, so that a narrowed view has some as well."""
@@ -35,27 +34,6 @@ _COLUMNS: Final = (
     "event", "connection_id", "part", "client_address", "app", "app_name", "category", "service",
     "outcome", "bytes_to_server", "bytes_to_client",
 )  # fmt: skip
-NARROWED: Final = ("client", "app", "category", "service", "outcome")
-"""What the view can be narrowed by."""
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What tells flows apart on the page."""
-
-    client: str | None
-    app: str | None
-    app_name: str | None
-    category: str | None
-    service: str | None
-    outcome: str | None
-
-    def fits(self, wanted: Mapping[str, str]) -> bool:
-        """Whether it has the wanted values; an empty one stands for none."""
-        return all((getattr(self, name) or "") == value for name, value in wanted.items())
-
-
-_TOO_MANY: Final = Traits("others", None, None, None, None, None)
 
 
 @dataclass(slots=True)
@@ -78,22 +56,22 @@ class NowBoard:
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[tuple[int, int], _Young] = {}
-        self._steps: deque[tuple[int, dict[Traits, list[int]]]] = deque()
+        self._sums = WindowSums(N_STEPS)
         self._latest: deque[tuple[Traits, str]] = deque(maxlen=_LATEST)
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Adds records."""
         columns = (batch.column(name).to_pylist() for name in _COLUMNS)
         with self._lock:
-            step = self._step()
+            self._sums.move_to(self._now())
             for event, connection, part, *names, sent, received in zip(*columns, strict=True):
                 traits, n_bytes = Traits(*names), sent + received
                 flow = self._open.get((connection, part))
                 if event == END:
                     self._open.pop((connection, part), None)
-                    _add(step, traits, n_bytes - (flow.bytes if flow else 0), int(flow is None))
+                self._sums.add(traits, n_bytes - (flow.bytes if flow else 0), int(flow is None))
+                if event == END:
                     continue
-                _add(step, traits, n_bytes - (flow.bytes if flow else 0), int(flow is None))
                 if flow is not None or len(self._open) < _MOST_OPEN:
                     self._open[connection, part] = _Young(traits, n_bytes)
             if batch.num_rows and batch.column("event")[0].as_py() == VERDICT:
@@ -117,11 +95,11 @@ class NowBoard:
         """Takes the totals of open flows so far, as ``FlowTable.open_totals`` returns them."""
         columns = (totals[name].tolist() for name in totals.dtype.names or ())
         with self._lock:
-            step = self._step()
+            self._sums.move_to(self._now())
             for connection, part, _, n_bytes in zip(*columns, strict=True):
                 flow = self._open.get((connection, part))
                 if flow is not None and n_bytes > flow.bytes:
-                    _add(step, flow.traits, n_bytes - flow.bytes, 0)
+                    self._sums.add(flow.traits, n_bytes - flow.bytes, 0)
                     flow.bytes = n_bytes
 
     def view(self, wanted: Mapping[str, str]) -> dict[str, Any]:
@@ -131,25 +109,12 @@ class NowBoard:
             wanted: value for each of some names of ``NARROWED``.
         """
         with self._lock:
-            now = int(self._clock()) // STEP_S
-            kept = [(at, list(sums.items())) for at, sums in self._steps]
+            now = self._now()
+            self._sums.move_to(now)
+            window = self._sums.of(wanted)
             latest = [line for traits, line in self._latest if traits.fits(wanted)]
         first = now - N_STEPS + 1
-        sums: dict[str, dict[str, list[int]]] = {name: {} for name in NARROWED}
-        over_time: dict[str, list[int]] = {}
-        labels: dict[str, str] = {}
-        for at, entries in kept:
-            for traits, (n_bytes, flows) in entries:
-                if at < first or not traits.fits(wanted):
-                    continue
-                labels[traits.app or ""] = traits.app_name or traits.app or ""
-                over_time.setdefault(traits.app or "", [0] * N_STEPS)[at - first] += n_bytes
-                for name in NARROWED:
-                    if name == "service" and traits.app is not None:
-                        continue
-                    total = sums[name].setdefault(getattr(traits, name) or "", [0, 0])
-                    total[0] += n_bytes
-                    total[1] += flows
+        over_time, labels = window.over_time, window.labels
         ranked = sorted(over_time, key=lambda key: (-sum(over_time[key]), key))
         rest = [
             sum(column) for column in zip(*(over_time[key] for key in ranked[_TOP:]), strict=True)
@@ -164,29 +129,17 @@ class NowBoard:
             "series": series,
             "rest": rest or [0] * N_STEPS,
             "top": {
-                name: _top(found, labels if name == "app" else {}) for name, found in sums.items()
+                name: _top(found, labels if name == "app" else {})
+                for name, found in window.by.items()
             },
             "bytes": sum(map(sum, over_time.values())),
-            "flows": sum(flows for _, flows in sums["outcome"].values()),
+            "flows": sum(flows for _, flows in window.by["outcome"].values()),
             "latest": latest[:_LISTED],
         }
 
-    def _step(self) -> dict[Traits, list[int]]:
-        """The sums of the present step; older ones than are shown are dropped."""
-        now = int(self._clock()) // STEP_S
-        if not self._steps or self._steps[-1][0] < now:
-            self._steps.append((now, {}))
-        while self._steps[0][0] <= now - N_STEPS:
-            self._steps.popleft()
-        return self._steps[-1][1]
-
-
-def _add(step: dict[Traits, list[int]], traits: Traits, n_bytes: int, flows: int) -> None:
-    if traits not in step and len(step) >= MOST_KEYS:
-        traits = _TOO_MANY
-    total = step.setdefault(traits, [0, 0])
-    total[0] += max(n_bytes, 0)
-    total[1] += flows
+    def _now(self) -> int:
+        """The number of the present step."""
+        return int(self._clock()) // STEP_S
 
 
 def _top(found: Mapping[str, list[int]], labels: Mapping[str, str]) -> list[dict[str, Any]]:
