@@ -2,7 +2,7 @@
 
 Everything of an upload is in a folder of its own below one temporary folder, which only this user can enter. It
 is deleted when nobody has asked for the result for a while, when newer ones need its place, when it is removed,
-and when the server ends.
+and when the server ends; if the server is killed, when the next one starts.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import io
 import queue
 import secrets
 import shutil
-import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from apptell.errors import ApptellError, MissingError, OutputError
 from apptell.files import make_folder, open_append
 from apptell.history.record_history import RecordHistory
+from apptell.web.temporary_folder import TemporaryFolder
 from apptell.web.worker_process import CaptureJob, CaptureLimits, run_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from typing import BinaryIO
 
     from apptell.web.capture_jobs import CaptureSettings
@@ -39,7 +39,7 @@ _NAME_CHARACTERS: Final = 100
 _PRIVATE: Final = 0o600
 _REAP_S: Final = 5.0
 _END_S: Final = 5.0
-_MEMORY: Final = "512MB"
+_MEMORY: Final = "1GB"
 _THREADS: Final = 2
 RECEIVING, WAITING, READING, DONE, FAILED = "receiving", "waiting", "reading", "done", "failed"
 
@@ -103,12 +103,7 @@ class UploadDesk:
         self.settings, self.most_bytes = settings, most_bytes
         self.limits = limits or CaptureLimits()
         self.keep_s, self.say = keep_s, say
-        try:
-            self._place = tempfile.TemporaryDirectory(
-                prefix="apptell-try-", ignore_cleanup_errors=True
-            )
-        except OSError as error:
-            raise OutputError(f"no temporary folder for captures: {error.strerror}") from error
+        self._place = TemporaryFolder()
         self._uploads: dict[str, Upload] = {}
         self._lock = threading.Lock()
         self._waiting: queue.Queue[Upload | None] = queue.Queue()
@@ -125,12 +120,12 @@ class UploadDesk:
         self._thread.join(_END_S)
         for upload in list(self._uploads.values()):
             self.remove(upload)
-        self._place.cleanup()
+        self._place.delete()
 
     @property
     def folder(self) -> Path:
         """Where uploads are."""
-        return Path(self._place.name)
+        return self._place.path
 
     def begin(self, name: str) -> Upload:
         """Begins an upload; the oldest result makes room for it.
