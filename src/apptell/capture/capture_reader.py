@@ -40,7 +40,7 @@ class Part:
 class CaptureReader:
     """An iterator of PacketBatch over everything a source names; a context manager.
 
-    Each batch is valid until the next one is requested. If one of several files is damaged, the others are
+    Each batch is valid until the next one is requested, or as ``keep`` says. If one of several files is damaged, the others are
     still read, and the error is raised at the end.
     """
 
@@ -54,6 +54,7 @@ class CaptureReader:
         self._parts = parts
         self._stats = CaptureStats(files_skipped=files_skipped)
         self._columns = Columns(batch_packets)
+        self._n_kept = 1
         self._owners: list[Owner] = []
         self._current: StreamReader | None = None
         self._link_types: dict[str, int] = {}
@@ -79,6 +80,10 @@ class CaptureReader:
             _add(stats.skipped_blocks, parser.skipped_blocks)
             _add(stats.link_types, _named(parser.link_types))
         return stats
+
+    def keep(self, n: int) -> None:
+        """Makes each batch valid until ``n`` further ones are requested; called before the first."""
+        self._columns, self._n_kept = Columns(self._columns.capacity, n), n
 
     def __iter__(self) -> Self:
         return self
@@ -123,7 +128,9 @@ class CaptureReader:
         stream = part.open()
         reader = None
         try:
-            reader = StreamReader(stream, part.name, self._owners)
+            reader = StreamReader(
+                stream, part.name, self._owners, n_buffers=self._n_kept
+            )
             self._stats.formats[reader.format] = self._stats.formats.get(reader.format, 0) + 1
             self._current = reader
             for batch in reader.batches(self._columns):

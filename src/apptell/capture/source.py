@@ -90,6 +90,29 @@ def open_capture(
     )
 
 
+def bytes_at_rest(source: Any) -> int | None:
+    """Bytes of the files that a source names; None unless it names only regular files and folders.
+
+    Args:
+        source: what ``open_capture`` takes.
+    """
+    total = 0
+    for each in source if isinstance(source, list | tuple) else [source]:
+        if not isinstance(each, str | os.PathLike):
+            return None
+        try:
+            path = Path(each)
+            if path.is_dir():
+                total += sum(file.stat().st_size for file in _files_below(path))
+            elif path.is_file():
+                total += path.stat().st_size
+            else:
+                return None
+        except (OSError, ValueError):  # gone meanwhile, or no path
+            return None
+    return total
+
+
 def _open_one(source: str | Path, stop: Stop, *, follow: bool, batch_packets: int) -> CaptureReader:
     if isinstance(source, str) and is_address(source):
         part = Part(source, lambda: open_address(source, stop))

@@ -54,9 +54,21 @@ class StreamReader:
     """The packets of one stream."""
 
     def __init__(
-        self, stream: ByteStream, name: str, owners: list[Owner], block_bytes: int = BLOCK_BYTES
+        self,
+        stream: ByteStream,
+        name: str,
+        owners: list[Owner],
+        block_bytes: int = BLOCK_BYTES,
+        n_buffers: int = 1,
     ) -> None:
         """Detects the format from the first bytes.
+
+        Args:
+            stream: where the bytes come from.
+            name: what error messages call it.
+            owners: the side table of owners.
+            block_bytes: bytes asked of the stream at a time.
+            n_buffers: as ``Window`` takes it.
 
         Raises:
             NotACaptureError: the format is not known.
@@ -65,7 +77,7 @@ class StreamReader:
         self.name = name
         self._owners = owners
         self._stream = stream
-        self._window = Window(stream, name, block_bytes)
+        self._window = Window(stream, name, block_bytes, n_buffers)
         self._window.fill_to(MAGIC_BYTES)
         found = compression(self._window.peek(MAGIC_BYTES))
         if found is not None:
@@ -94,16 +106,19 @@ class StreamReader:
         )
 
     def batches(self, columns: Columns) -> Iterator[PacketBatch]:
-        """Yields batches that are valid until the next one is requested.
+        """Yields batches; each is valid until as many further ones are requested as there are sets and buffers.
 
         Raises:
             CaptureError: the stream broke; everything before was handed out.
         """
         window, parser = self._window, self.parser
+        columns.turn()
         parser.begin(columns)
         while True:
+            columns.turn()
             n = parser.scan(columns)
             if n:
+                window.is_handed_out = True
                 yield columns.batch(window.buffer, n, self._owners)
             elif not window.fill():
                 break

@@ -1,11 +1,13 @@
 """Buffers the unread bytes of a stream for the scanning kernels.
 
 Files are read and never mapped, so a file that shrinks during reading only ends earlier. There is one buffer,
-which grows to hold the largest record and never beyond ``MAX_WINDOW_BYTES``.
+or several that are filled in turn. A buffer grows to hold the largest record and never beyond
+``MAX_WINDOW_BYTES``.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
@@ -15,7 +17,7 @@ from apptell.errors import CaptureError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 4 << 20
 """Bytes asked of a stream at a time."""
 RECORD_LIMIT: Final = 16 << 20
 """The largest record or block that is read; a longer one is damage."""
@@ -43,13 +45,26 @@ class ByteStream(Protocol):
 
 
 class Window:
-    """The unread bytes of a stream: ``buffer[start:end]``."""
+    """The unread bytes of a stream: ``buffer[start:end]``.
 
-    def __init__(self, stream: ByteStream, name: str, size: int = BLOCK_BYTES) -> None:
+    Args:
+        stream: where they come from.
+        name: what error messages call it.
+        size: bytes of a buffer at first.
+        n_buffers: buffers that are filled in turn, once their bytes were handed out.
+    """
+
+    def __init__(
+        self, stream: ByteStream, name: str, size: int = BLOCK_BYTES, n_buffers: int = 1
+    ) -> None:
         self.stream = stream
         self.name = name
         """What error messages call the stream."""
         self.buffer: NDArray[np.uint8] = np.empty(size, dtype=np.uint8)
+        self._others: deque[NDArray[np.uint8]] = deque(maxlen=n_buffers - 1)
+        """The other buffers; the one that was filled first comes first."""
+        self.is_handed_out = False
+        """Whether packets that lie in ``buffer`` were handed out."""
         self.start = 0
         self.end = 0
         self.position = 0
@@ -73,6 +88,7 @@ class Window:
     def release(self) -> None:
         """Give the buffer back: the stream is done with."""
         self.buffer = np.empty(0, dtype=np.uint8)
+        self._others.clear()
         self.start = self.end = 0
 
     def peek(self, size: int) -> bytes:
@@ -89,7 +105,8 @@ class Window:
             return False
         if self.start:
             unread = len(self)
-            self.buffer[:unread] = self.buffer[self.start : self.end]
+            before, self.buffer = self.buffer, self._next_buffer()
+            self.buffer[:unread] = before[self.start : self.end]
             self.position += self.start
             self.start, self.end = 0, unread
         if self.end == len(self.buffer):
@@ -106,6 +123,17 @@ class Window:
             return False
         self.end += count
         return count > 0
+
+    def _next_buffer(self) -> NDArray[np.uint8]:
+        """The buffer to go on with: another one if packets of this one were handed out."""
+        others, size = self._others, len(self.buffer)
+        if not self.is_handed_out or not others.maxlen:
+            return self.buffer
+        self.is_handed_out = False
+        is_full = len(others) == others.maxlen
+        oldest = others.popleft() if is_full else np.empty(0, dtype=np.uint8)
+        others.append(self.buffer)
+        return oldest if len(oldest) >= size else np.empty(size, dtype=np.uint8)
 
     def fill_to(self, size: int) -> bool:
         """Read until ``size`` bytes are unread; False when the stream ends before."""

@@ -86,7 +86,7 @@ def check(
     form: Form = None,
     output: OutputFile = None,
     transport: Transport = "tcp,udp",
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     max_flows: MaxFlows = None,
 ) -> None:
     """Lists domains in captures that the catalogue lacks, those with the most flows first.

@@ -118,7 +118,7 @@ def identify(
     mode: Mode = "clean",
     follow: Follow = False,
     transport: EvidenceTransport = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     max_flows: MaxFlows = None,
     idle_timeout: IdleTimeout = 90.0,
     active_timeout: ActiveTimeout = None,
@@ -231,7 +231,7 @@ class _Job:
     around: "WholeContext | None"
     stage: "RecordStage"
     follow: bool
-    jobs: int
+    jobs: int | None
     reasons: "Reasons | None"
     """What explains the verdicts; None where that is not asked."""
 
@@ -258,7 +258,7 @@ class _Job:
                 jobs=self.jobs,
                 stop=stop,
                 observer=self.deciders.evidence,
-                watch=self.stage.watch,
+                watcher=self.stage.clients,
             ) as reader,
         ):
             yield reader

@@ -1,29 +1,48 @@
-"""Reads the finished flows of a source, and accounts for every packet."""
+"""Reads the finished flows of a source, and accounts for every packet.
+
+The work is done in three stages, ``flows.stages``: packets are read and decoded, assembled into flows, and the
+flows get their names. Each stage is a generator that takes the steps of the one before. With several jobs they run
+in a process of their own (``flows.apart``), and there reading has a thread of its own. All that depends on the
+order of packets beyond the flow table (what an observer learns, and what the caller does with flows) is done by
+the caller, in the order of the steps. The steps are the same for any number of jobs.
+"""
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import pyarrow as pa
 
 from apptell.capture import CaptureReader, CaptureStats
 from apptell.errors import CaptureError
+from apptell.flows.ahead import LIVE_ITEMS, Ahead
+from apptell.flows.apart import CAN_FORK, Apart
 from apptell.flows.assembly import Assembly
 from apptell.flows.schema import SCHEMA, FlowBatch
+from apptell.flows.stages import (
+    HAND_OUT_S,
+    Answers,
+    Block,
+    Counts,
+    End,
+    Ended,
+    Finished,
+    Looked,
+    Opened,
+    Step,
+    Told,
+    assembled,
+    decoded,
+    named,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from apptell.capture import PacketBatch
     from apptell.flows.options import FlowOptions
     from apptell.packets import HeaderBatch
-
-HAND_OUT_S: Final = 1.0
-"""While packets arrive, finished flows are collected for this long before they are returned as a batch."""
-LOOK_FLOWS: Final = 1 << 18
-"""Finished flows after which an observer is shown the open ones."""
 
 
 class Observer(Protocol):
@@ -41,9 +60,22 @@ class Observer(Protocol):
         """
 
 
+class Watcher(Protocol):
+    """Learns from packets something else than flows, in two steps: the second one needs no packets."""
+
+    def read(self, headers: HeaderBatch) -> Any:
+        """What decoded packets tell, before they become part of flows: nothing (false), or what pickles."""
+
+    def remember(self, told: Any) -> None:
+        """Takes it, before flows that end with these packets are handed out."""
+
+
 @dataclass(slots=True)
 class FlowStats:
-    """What became of every packet of a source: correct whenever flows are returned, final at the end."""
+    """What became of every packet of a source: correct whenever flows are returned, final at the end.
+
+    They are of the packets up to the block in which the last returned flows ended.
+    """
 
     capture: CaptureStats = field(default_factory=CaptureStats)
     """Files, formats, link types, snap-length cuts, damage."""
@@ -92,25 +124,30 @@ class FlowReader:
         reader: CaptureReader,
         options: FlowOptions,
         annotate: Callable[[PacketBatch], PacketBatch] | None = None,
-        share: tuple[int, int] = (0, 1),
-        hand_out_s: float = HAND_OUT_S,
+        hand_out_s: float | None = HAND_OUT_S,
         add_names: Callable[[FlowBatch], FlowBatch] | None = None,
         read_answers: Callable[[HeaderBatch], pa.RecordBatch] | None = None,
         observer: Observer | None = None,
-        watch: Callable[[HeaderBatch], None] | None = None,
+        watcher: Watcher | None = None,
+        *,
+        jobs: int = 1,
     ) -> None:
         self._reader = reader
         self._annotate = annotate
         self._hand_out_s = hand_out_s
+        self._add_names = add_names
         self._read_answers = read_answers
         self._observer = observer
-        self._watch = watch
-        self._looked_at = self._looked_until = 0
+        self._jobs = jobs
+        self._watcher = watcher
+        self._running: list[Ahead[Any] | Apart] = []
         if observer is not None:
             options = replace(options, lists_decided=True, lists_order=True)
             observer.observe(None, 0)
-        is_watching = observer is not None or watch is not None
-        self._assembly = Assembly(options, share, add_names, self._learn if is_watching else None)
+        self._reads_ahead = jobs > (2 if CAN_FORK else 1)
+        n_kept = LIVE_ITEMS if self._reads_ahead else 1
+        reader.keep(n_kept)
+        self._assembly = Assembly(options, n_kept=n_kept)
         self.options = options
         self.stats = FlowStats(capture=reader.stats)
 
@@ -121,72 +158,85 @@ class FlowReader:
         self.close()
 
     def close(self) -> None:
-        """Closes the source."""
+        """Ends its threads or its process and closes the source."""
+        self._end_jobs()
         self._reader.close()
+
+    def _end_jobs(self) -> None:
+        for job in self._running:
+            job.stop()
+        for job in self._running:
+            job.join()
 
     def __iter__(self) -> Iterator[FlowBatch]:
         try:
             yield from self._read()
         finally:  # who handles what was raised, or keeps the reader for its counters, keeps no table
+            self._end_jobs()
             self._assembly.release()
 
     def _read(self) -> Iterator[FlowBatch]:
-        damage: CaptureError | None = None
-        table = self._assembly.table
-        due = 0.0
-        try:
-            with self._reader:
-                for packets in self._reader:
-                    batch = self._annotate(packets) if self._annotate else packets
-                    yield from self._count(self._assembly.add(batch, self._reader.current_name))
-                    if table.n_ready and time.monotonic() >= due:
-                        self._look()
-                        yield from self._count(table.take())
-                        due = time.monotonic() + self._hand_out_s
-        except CaptureError as error:
-            damage = error
-        yield from self._count(table.finish())
-        self._update_stats()
+        observer, watcher, damage = self._observer, self._watcher, None
+        for step in self._steps():
+            match step:
+                case Told(told) if watcher is not None:
+                    watcher.remember(told)
+                case Answers(answers) if observer is not None:
+                    observer.learn(answers)
+                case Opened(flows, until) if observer is not None:
+                    observer.observe(flows, until)
+                case Looked(until) if observer is not None:
+                    observer.observe(None, until)
+                case Ended(flows, counts):
+                    self.stats.flows += len(flows)
+                    self._update_stats(counts)
+                    yield flows
+                case Finished(counts, damage):
+                    self._update_stats(counts)
         if damage is not None:
             raise damage
 
-    def _learn(self, headers: HeaderBatch) -> None:
-        if self._watch is not None:
-            self._watch(headers)
-        if self._observer is not None and self._read_answers is not None:
-            answers = self._read_answers(headers)
-            if len(answers):
-                self._observer.learn(answers)
+    def _steps(self) -> Iterable[Step]:
+        """The steps, made here or by other jobs."""
+        made = self._make_steps()
+        if self._jobs == 1:
+            return made
+        job: Ahead[Step] | Apart = Apart(made) if CAN_FORK else Ahead(made, "flows")
+        self._running.append(job)
+        return job
 
-    def _look(self) -> None:
-        """Passes open flows to the observer: immediately if the source is growing, otherwise after many."""
-        if self._observer is None or (
-            self._hand_out_s and self.stats.flows - self._looked_at < LOOK_FLOWS
-        ):
-            return
-        self._looked_at = self.stats.flows
-        table = self._assembly.table
-        for flows in table.take_decided():
-            self._observer.observe(flows, self._looked_until)
-        self._looked_until = table.place_ns
-        self._observer.observe(None, self._looked_until)
+    def _make_steps(self) -> Generator[Step, None, None]:
+        blocks: Iterable[Block | End] = decoded(
+            self._reader,
+            self._assembly,
+            self._annotate,
+            None if self._observer is None else self._read_answers,
+            None if self._watcher is None else self._watcher.read,
+        )
+        ahead = Ahead(blocks, "reading") if self._reads_ahead else None
+        try:
+            steps = assembled(
+                blocks if ahead is None else ahead,
+                self._assembly.table,
+                self._hand_out_s,
+                shows_open=self._observer is not None,
+            )
+            yield from named(steps, self._add_names, self.options)
+        finally:
+            if ahead is not None:
+                ahead.stop()
+                ahead.join()
 
-    def _count(self, batches: Iterator[FlowBatch]) -> Iterator[FlowBatch]:
-        for batch in batches:
-            self.stats.flows += len(batch)
-            self._update_stats()
-            yield batch
-
-    def _update_stats(self) -> None:
-        stats, tally, table = self.stats, self._assembly.tally, self._assembly.table
-        stats.capture = self._reader.stats
+    def _update_stats(self, counts: Counts) -> None:
+        stats, tally = self.stats, counts.tally
+        stats.capture = counts.capture
         stats.packets, stats.status, stats.protocols = tally.packets, tally.status, tally.protocols
         stats.fragments, stats.tunnelled = tally.fragments, tally.tunnelled
-        stats.reassembled = self._assembly.n_reassembled
-        stats.in_flows = table.n_flow_packets
-        stats.not_asked = table.n_not_asked
-        stats.after_close = table.n_after_close
-        stats.evicted = table.n_evicted
+        stats.reassembled = counts.n_reassembled
+        stats.in_flows = counts.n_flow_packets
+        stats.not_asked = counts.n_not_asked
+        stats.after_close = counts.n_after_close
+        stats.evicted = counts.n_evicted
 
     def to_arrow(self) -> pa.Table:
         """All flows as one Arrow table.

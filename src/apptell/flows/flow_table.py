@@ -32,7 +32,8 @@ SWEEP_NS: Final = 20 * _SECOND
 """How often at least silent flows are looked for, by whoever asks for the order of flows."""
 _UNCHANGED: Final = frozenset({"core", "link"})
 """Groups of flows whose names and segments their reader already has."""
-_NO_LINKS: Final = np.zeros(0, dtype=np.int32)
+NO_LINKS: Final = np.zeros(0, dtype=np.int32)
+"""The links of packets where they were not requested."""
 
 OPEN_TOTALS: Final = np.dtype(
     [
@@ -50,20 +51,16 @@ class FlowTable:
 
     Args:
         options: how packets become flows.
-        share: ``(i, n)``: take only the i-th of n shares of all tuples, selected by a hash of the tuple. The
-            flows of n such tables that see the same packets are together the flows of a single table.
         add_names: fills the columns of the group *names* (``apptell.names.add_names``); without it they are
-            null.
+            null, and whoever takes the flows may fill them (``parts.ConnectionNames``).
     """
 
     def __init__(
         self,
         options: FlowOptions | None = None,
-        share: tuple[int, int] = (0, 1),
         add_names: Callable[[FlowBatch], FlowBatch] | None = None,
     ) -> None:
         self.options = options or FlowOptions()
-        self._share = share
         self._add_names = add_names
         self._memory = state.FlowMemory(
             self.options.max_flows,
@@ -140,7 +137,7 @@ class FlowTable:
         headers: HeaderBatch,
         capture: str = "",
         owners: Sequence[Owner] = (),
-        links: NDArray[np.int32] = _NO_LINKS,
+        links: NDArray[np.int32] = NO_LINKS,
     ) -> Iterator[FlowBatch]:
         """Adds decoded packets; yields finished flows when many are waiting or space is needed.
 
@@ -199,7 +196,6 @@ class FlowTable:
             options.late_view_packets or 0,
             options.segments,
             options.decision_packets,
-            *self._share,
         )
 
     def advance(self, now_ns: int) -> Iterator[FlowBatch]:
@@ -279,14 +275,23 @@ class FlowTable:
 
     def _learn_waiting(self) -> None:
         """Remembers the names of ended flows that wait to be taken, where parts of theirs have begun."""
+        if self._add_names is not None and self._has_names:
+            self.waiting()
+
+    def waiting(self) -> FlowBatch | None:
+        """Ended flows that wait to be taken, where parts of theirs have begun lately; None for none.
+
+        Open flows that are such parts have their names. They are returned again when they are taken.
+        """
         memory = self._memory
-        if not memory.counters["n_parts"] or self._add_names is None or not self._has_names:
-            return
+        if not memory.counters["n_parts"]:
+            return None
         memory.counters["n_parts"] = 0
         waiting = memory.ready[: self.n_ready]
         waiting = waiting[memory.records["bucket"][waiting] < 0]  # others took their places
-        if len(waiting):
-            self._hand_out(waiting, self._groups, has_ended=True)
+        if not len(waiting):
+            return None
+        return self._hand_out(waiting, self._groups, has_ended=True)
 
     def take_decided(self, batch_flows: int = 2048) -> Iterator[FlowBatch]:
         """Flows whose verdict has become due since the last call, each once, in that order.

@@ -2,8 +2,8 @@
 
 The sender of packets chooses their 5-tuples. The place in the hash table therefore depends on a secret key
 (SipHash-1-3: Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012, with one and three rounds), so
-that nobody can choose tuples that collide. The stable hash has no key: connection ids and the shares of
-several processes must be the same in each process and on each run.
+that nobody can choose tuples that collide. The stable hash has no key: connection ids must be the same on each
+run.
 
 The hash of a text has 128 bits (SipHash-1-3-128), so that it can stand for the text: two texts of the same hash
 do not occur, and nobody can make them without the key.

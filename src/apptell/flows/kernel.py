@@ -95,10 +95,6 @@ class FlowRules(NamedTuple):
     """Payload segments whose bytes are kept."""
     decision_packets: int
     """Payload packets after which a verdict is due."""
-    share: int
-    """Which of the shares of all tuples this table takes."""
-    n_shares: int
-    """How many shares there are."""
 
 
 @kernel
@@ -127,10 +123,6 @@ def add_packets(packets, first_row, rules, memory):
             counters.clock_ns = header.time_ns
             end_closed(counters.clock_ns, records, ready, counters)
         key, way = tuple_of_packet(header)
-        if rules.n_shares > 1:
-            number = (stable_hash(key) >> np.uint64(40)) % np.uint64(rules.n_shares)
-            if number != np.uint64(rules.share):
-                continue  # another table's tuple
         bucket, record = find_flow(key, secret, buckets, records)
         fate, reason = BEGINS_CONNECTION, BY_IDLE
         if record >= 0:

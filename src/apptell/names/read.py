@@ -1,13 +1,15 @@
-"""Reads the flows of a source, with their names, in one process or in several."""
+"""Reads the flows of a source, with their names, in one process or in several jobs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Final
 
 from apptell.capture import open_capture
+from apptell.capture.source import bytes_at_rest
+from apptell.errors import UsageError
 from apptell.flows import FlowOptions, FlowReader
-from apptell.flows.flow_reader import HAND_OUT_S
-from apptell.flows.parallel import ParallelFlowReader
+from apptell.flows.stages import HAND_OUT_S
 from apptell.names.dns import DnsReader
 from apptell.names.flow_names import add_names
 
@@ -18,8 +20,24 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from apptell.capture import PacketBatch
-    from apptell.flows.flow_reader import Observer
-    from apptell.packets import HeaderBatch
+    from apptell.flows.flow_reader import Observer, Watcher
+
+MOST_JOBS: Final = 8
+"""Threads that are used by default where there are more processors."""
+_SMALL_BYTES: Final = 8 << 20
+"""Files of so many bytes are read sooner than threads would pay."""
+
+
+def usual_jobs(source: str | Path | BinaryIO | Sequence[str | Path]) -> int:
+    """How many threads to read a source with: one for streams and small files, else one a processor, at most 8.
+
+    Args:
+        source: what ``read_flows`` takes.
+    """
+    n_bytes = bytes_at_rest(source)
+    if n_bytes is None or n_bytes <= _SMALL_BYTES:
+        return 1
+    return min(MOST_JOBS, len(os.sched_getaffinity(0)))
 
 
 def read_flows(
@@ -28,10 +46,10 @@ def read_flows(
     *,
     follow: bool = False,
     annotate: Callable[[PacketBatch], PacketBatch] | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     stop: Callable[[], bool] | threading.Event | None = None,
     observer: Observer | None = None,
-    watch: Callable[[HeaderBatch], None] | None = None,
+    watcher: Watcher | None = None,
 ) -> FlowReader:
     """Reads the flows of a capture, with the columns of the group *names* if the options request them.
 
@@ -41,10 +59,11 @@ def read_flows(
         options: how packets become flows.
         follow: wait for more at the end of a file that is still being written.
         annotate: called with each PacketBatch before it is decoded, to fill in the owners of packets.
-        jobs: number of processes; more than one only for files and folders.
+        jobs: processors that share the work, of which at most three are used; more than one only for files and
+            folders. None: as ``usual_jobs`` has it. Flows, their order and counters are the same for any number.
         stop: called while nothing arrives; the source ends when it returns true.
         observer: receives the DNS answers of the capture, and open flows, as early as possible.
-        watch: called with the decoded packets before they become part of flows; not with several jobs.
+        watcher: reads decoded packets before they become part of flows, and remembers what they tell.
 
     Raises:
         CaptureError: the source cannot be opened or is not a capture; during iteration, if it is damaged.
@@ -56,20 +75,24 @@ def read_flows(
         ...         print(batch.column("server_name").to_pylist())
         ['signal.example', 'zoom.example']
     """
-    chosen = options or FlowOptions()
-    read_answers = None if observer is None else DnsReader(with_aliases=False)
-    if jobs > 1:
-        is_growing = follow or annotate is not None
-        return ParallelFlowReader(
-            source, chosen, jobs, is_growing, add_names, read_answers, observer
-        )
+    is_at_rest = not follow and annotate is None and bytes_at_rest(source) is not None
+    if jobs is None:
+        jobs = usual_jobs(source) if is_at_rest else 1
+    if jobs > 1 and not is_at_rest:
+        raise UsageError("several jobs can read only files and folders; a stream needs one job")
+    hand_out_s: float | None = HAND_OUT_S
+    if follow:
+        hand_out_s = 0  # more packets may not follow for a long time
+    elif is_at_rest:
+        hand_out_s = None
     return FlowReader(
         open_capture(source, follow=follow, stop=stop),
-        chosen,
+        options or FlowOptions(),
         annotate,
-        hand_out_s=0 if follow else HAND_OUT_S,  # more packets may not follow for a long time
+        hand_out_s,
         add_names=add_names,
-        read_answers=read_answers,
+        read_answers=None if observer is None else DnsReader(with_aliases=False),
         observer=observer,
-        watch=watch,
+        watcher=watcher,
+        jobs=jobs,
     )

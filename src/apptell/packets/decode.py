@@ -8,6 +8,7 @@ of IP, TCP and UDP. A frame that aggregates several packets (A-MSDU of IEEE 802.
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
@@ -288,26 +289,36 @@ def _decode(buffer, at, end, wire_end, layer, kind, layer_of_link, max_depth, fr
 
 
 class Decoder:
-    """Decodes batches into rows that are reused for each batch.
+    """Decodes batches into rows that are used again for later batches.
 
     Args:
         max_tunnels: tunnels within tunnels to open, 0 to 4; 0 leaves all closed.
         fragments_apart: whether first fragments also get the status ``FRAGMENT``, as a ``Reassembler`` needs.
+        n_kept: a result is valid until so many further batches are decoded.
     """
 
-    def __init__(self, max_tunnels: int = MAX_DEPTH, *, fragments_apart: bool = False) -> None:
+    def __init__(
+        self, max_tunnels: int = MAX_DEPTH, *, fragments_apart: bool = False, n_kept: int = 1
+    ) -> None:
         registry.use_table()
         self.max_tunnels = max_tunnels
         self.fragments_apart = fragments_apart
         self._rows: NDArray[Any] = np.zeros(0, dtype=HEADER)
         self._others = np.zeros(0, dtype=np.int64)
         self._further: NDArray[Any] = np.zeros(0, dtype=HEADER)
+        self._kept: deque[tuple[NDArray[Any], NDArray[Any]]] = deque(maxlen=n_kept - 1)
 
     def __call__(self, batch: PacketBatch) -> HeaderBatch:
-        """Decodes a batch; the result is valid until the next call."""
+        """Decodes a batch; the result is valid until ``n_kept`` further calls."""
         n = len(batch)
+        if self._kept.maxlen:
+            is_full = len(self._kept) == self._kept.maxlen
+            oldest = self._kept.popleft() if is_full else (np.zeros(0, dtype=HEADER),) * 2
+            self._kept.append((self._rows, self._further))
+            self._rows, self._further = oldest
         if len(self._rows) < n:
             self._rows = np.zeros(n, dtype=HEADER)
+        if len(self._others) < n:
             self._others = np.zeros(n, dtype=np.int64)
         frames = Frames(
             batch.buffer,

@@ -277,4 +277,4 @@ class Reassembler:
         if len(whole) > n:  # a tunnel whose datagram carried an aggregate
             further = np.flatnonzero(~is_first)
             rows = np.insert(rows, at[np.cumsum(is_first)[further] - 1] + 1, whole[further])
-        return HeaderBatch(rows, headers.buffer, self._whole)
+        return HeaderBatch(rows, headers.buffer, self._whole[: int(state[2])].copy())

@@ -37,6 +37,14 @@ class Tally:
         self._by_protocol: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
         self._others: NDArray[np.int64] = np.zeros(2, dtype=np.int64)
 
+    def copy(self) -> Tally:
+        """The counters as they are now."""
+        copied = Tally()
+        copied._by_status = self._by_status.copy()
+        copied._by_protocol = self._by_protocol.copy()
+        copied._others = self._others.copy()
+        return copied
+
     def add(self, headers: HeaderBatch) -> None:
         """Counts a batch in."""
         tally_rows(headers.rows, self._by_status, self._by_protocol, self._others)

@@ -21,7 +21,7 @@ from apptell.files import readable
 from apptell.names.client_names import ClientNameReader
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from apptell.packets import HeaderBatch
@@ -58,10 +58,16 @@ class ClientNames:
 
     def watch(self, headers: HeaderBatch) -> None:
         """Remembers what packets tell; may be called by several threads."""
-        if not self.reads_packets and not self._macs:
-            return
-        for address, told, time_ns, mac in self._read(headers):
-            name = self._macs.get(mac or "", told if self.reads_packets else None)
+        self.remember(self.read(headers))
+
+    def read(self, headers: HeaderBatch) -> list[tuple[str, str, int, str | None]]:
+        """Address, name, time in ns since 1970 UTC, and MAC address of each client that packets tell of."""
+        return [*self._read(headers)] if self.reads_packets or self._macs else []
+
+    def remember(self, told: Iterable[tuple[str, str, int, str | None]]) -> None:
+        """Takes what ``read`` gave; may be called by several threads."""
+        for address, name_told, time_ns, mac in told:
+            name = self._macs.get(mac or "", name_told if self.reads_packets else None)
             if name is None:
                 continue
             with self._lock:
