@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from apptell.flows.schema import CORE, SEGMENTS
 from apptell.testing import START_NS, app_capture, pcap_bytes, udp_frame, write_pcap
@@ -86,3 +87,18 @@ def test_fields_have_the_names_and_types_that_verdicts_have(run: Run, capture: P
     shared = flow.keys() & verdict.keys()
     assert {"time", "end_time", "protocol", "community_id", "server_name"} <= shared
     assert {name: flow[name] for name in shared} == {name: verdict[name] for name in shared}
+
+
+@pytest.mark.parametrize("verb", ["flows", "identify"])
+def test_the_number_of_jobs_changes_nothing_that_is_written(
+    run: Run, tmp_path: Path, verb: str
+) -> None:
+    path = write_pcap(tmp_path / "cut.pcap", app_capture(["signal", "zoom"], 30))
+    path.write_bytes(path.read_bytes()[:-5])
+    words = ["--evidence", "all"] if verb == "identify" else []
+    one, *others = (run(verb, path, *words, "--jobs", jobs) for jobs in (1, 2, 3))
+    assert one.returncode == 1
+    assert "cut.pcap: cut short" in one.stderr
+    assert len(one.stdout.splitlines()) >= 60
+    for done in others:
+        assert (done.returncode, done.stdout, done.stderr) == (1, one.stdout, one.stderr)

@@ -323,6 +323,6 @@ def test_open_flows_are_shown_after_so_many_that_ended_and_nothing_changes(
 ) -> None:
     path = busy.write(tmp_path / "phone.pcap")
     expected = [v.to_dict() for v in _verdicts(path, catalogue)]
-    monkeypatch.setattr("apptell.flows.flow_reader.LOOK_FLOWS", 8)
-    monkeypatch.setattr("apptell.flows.flow_reader.HAND_OUT_S", 1e-9)
+    monkeypatch.setattr("apptell.flows.stages.LOOK_FLOWS", 8)
+    monkeypatch.setattr("apptell.flows.stages.HAND_OUT_PACKETS", 1)
     assert [v.to_dict() for v in _verdicts(path, catalogue)] == expected

@@ -40,8 +40,8 @@ class Part:
 class CaptureReader:
     """An iterator of PacketBatch over everything a source names; a context manager.
 
-    Each batch is valid until the next one is requested, or as ``keep`` says. If one of several files is damaged, the others are
-    still read, and the error is raised at the end.
+    Each batch is valid until the next one is requested, or as ``keep`` says. If one of several files is
+    damaged, the others are still read, and the error is raised at the end.
     """
 
     def __init__(
@@ -128,9 +128,7 @@ class CaptureReader:
         stream = part.open()
         reader = None
         try:
-            reader = StreamReader(
-                stream, part.name, self._owners, n_buffers=self._n_kept
-            )
+            reader = StreamReader(stream, part.name, self._owners, n_buffers=self._n_kept)
             self._stats.formats[reader.format] = self._stats.formats.get(reader.format, 0) + 1
             self._current = reader
             for batch in reader.batches(self._columns):

@@ -99,9 +99,13 @@ Transport = Annotated[
     str, typer.Option(metavar="NAMES", help="Transport protocols, separated by commas: tcp, udp.")
 ]
 Jobs = Annotated[
-    int,
+    int | None,
     typer.Option(
-        metavar="N", help="Number of processes; only for files and folders.", min=1, max=512
+        metavar="N",
+        min=1,
+        max=512,
+        help="Processors that share the work, at most 3; only for files and folders. "
+        "[default: those there are; 1 for small files]",
     ),
 ]
 MaxFlows = Annotated[

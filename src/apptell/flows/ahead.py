@@ -1,9 +1,9 @@
 """Runs a stage of reading in a thread: it works ahead of the one that takes its items.
 
 A stage is a generator. ``Ahead`` gives its items in their order, so what comes out does not depend on whether a
-stage has a thread. Kernels hold no interpreter lock. While there are such threads, the interpreter changes between
-threads more often, because a thread that has ended a kernel would otherwise wait longer for its next turn than
-the kernel took.
+stage has a thread. Kernels hold no interpreter lock. While there are such threads, the interpreter changes
+between threads more often, because a thread that has ended a kernel would otherwise wait longer for its next
+turn than the kernel took.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Ahead(Generic[T]):
 
 
 class _Turns:
-    """How long a thread may keep the interpreter while others wait: shorter while there are stages in threads."""
+    """How long a thread may keep the interpreter while others wait: shorter while stages have threads."""
 
     _lock = threading.Lock()
     _n_threads = 0

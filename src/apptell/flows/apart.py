@@ -1,9 +1,9 @@
 """Runs the stages of reading in a process of their own, which sends their steps to the caller's.
 
-Half of the work from packets to named flows is done by kernels and half by the interpreter, and so is what follows.
-Threads of one process share one interpreter, so two of them are hardly faster than one. The cut is where least is
-passed on: finished flows and DNS answers, as Arrow IPC, and not packets. The process is a fork: it starts within
-milliseconds and inherits what the caller has imported, opened and compiled.
+Half of the work from packets to named flows is done by kernels and half by the interpreter, and so is what
+follows. Threads of one process share one interpreter, so two of them are hardly faster than one. The cut is
+where least is passed on: finished flows and DNS answers, as Arrow IPC, and not packets. The process is a fork:
+it starts within milliseconds and inherits what the caller has imported, opened and compiled.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ CAN_FORK: Final = sys.platform == "linux"
 """Elsewhere a fork is not safe once system libraries have started threads."""
 _PIPE_BYTES: Final = 1 << 20
 _FINAL, _FAILED = "final", "failed"
+_NOTHING: Final[Any] = None
+"""In place of what is sent as Arrow IPC behind a step."""
 
 
 class Apart:
@@ -53,21 +55,26 @@ class Apart:
         self._process = context.Process(
             target=_work, args=(steps, self._ours, theirs), name="apptell flows", daemon=True
         )
-        with warnings.catch_warnings():  # of threads: they are idle ones of libraries
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._process.start()
-        theirs.close()
+        # The process inherits that it gets no interrupt from the keyboard: the caller decides what one means.
+        allowed = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with warnings.catch_warnings():  # of threads: they are idle ones of libraries
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, allowed)
+            theirs.close()
 
     def __iter__(self) -> Iterator[Step]:
         while True:
             try:
-                kind, step = pickle.loads(self._ours.recv_bytes())  # noqa: S301 - of our own process
+                kind, step = pickle.loads(self._ours.recv_bytes())
                 if isinstance(step, Answers):
                     step = Answers(_batch(self._ours.recv_bytes()))
                 elif isinstance(step, Ended | Opened):
                     flows = FlowBatch.trusted(_batch(self._ours.recv_bytes()))
                     step = replace(step, flows=flows)
-            except EOFError:
+            except (EOFError, OSError):
                 raise CaptureError("the reading process ended unexpectedly") from None
             if kind == _FAILED:
                 raise step
@@ -87,8 +94,6 @@ class Apart:
 
 def _work(steps: Generator[Step, None, None], unused: Connection, out: Connection) -> None:
     """The process: sends the steps, then what was raised or the end."""
-    # The caller decides what an interrupt from the keyboard means, and ends this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     unused.close()
     made = Ahead(steps, "flows")
@@ -98,7 +103,7 @@ def _work(steps: Generator[Step, None, None], unused: Connection, out: Connectio
         last: tuple[str, Any] = (_FINAL, None)
     except BrokenPipeError:  # nobody wants more
         return
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - it is raised again by the caller's process
         error.add_note(traceback.format_exc())
         last = (_FAILED, error)
     with contextlib.suppress(BrokenPipeError):
@@ -109,9 +114,9 @@ def _send(step: Step, out: Connection) -> None:
     batch: pa.RecordBatch | None = None
     match step:
         case Answers(answers):
-            batch, step = answers, replace(step, answers=None)
+            batch, step = answers, Answers(_NOTHING)
         case Ended(flows) | Opened(flows):
-            batch, step = flows.to_arrow(), replace(step, flows=None)
+            batch, step = flows.to_arrow(), replace(step, flows=_NOTHING)
     out.send_bytes(pickle.dumps(("", step)))
     if batch is not None:
         sink = pa.BufferOutputStream()

@@ -1,10 +1,10 @@
 """Reads the finished flows of a source, and accounts for every packet.
 
 The work is done in three stages, ``flows.stages``: packets are read and decoded, assembled into flows, and the
-flows get their names. Each stage is a generator that takes the steps of the one before. With several jobs they run
-in a process of their own (``flows.apart``), and there reading has a thread of its own. All that depends on the
-order of packets beyond the flow table (what an observer learns, and what the caller does with flows) is done by
-the caller, in the order of the steps. The steps are the same for any number of jobs.
+flows get their names. Each stage is a generator that takes the steps of the one before. With two jobs they run
+in a process of their own (``flows.apart``), with three reading and decoding also have a thread there. All that
+depends on the order of packets beyond the flow table (what an observer learns, and what the caller does with
+flows) is done by the caller, in the order of the steps. The steps are the same for any number of jobs.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import pyarrow as pa
 
 from apptell.capture import CaptureReader, CaptureStats
-from apptell.errors import CaptureError
 from apptell.flows.ahead import LIVE_ITEMS, Ahead
 from apptell.flows.apart import CAN_FORK, Apart
 from apptell.flows.assembly import Assembly
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from apptell.capture import PacketBatch
+    from apptell.errors import CaptureError
     from apptell.flows.options import FlowOptions
     from apptell.packets import HeaderBatch
 
@@ -176,7 +176,8 @@ class FlowReader:
             self._assembly.release()
 
     def _read(self) -> Iterator[FlowBatch]:
-        observer, watcher, damage = self._observer, self._watcher, None
+        observer, watcher = self._observer, self._watcher
+        damage: CaptureError | None = None
         for step in self._steps():
             match step:
                 case Told(told) if watcher is not None:
@@ -191,8 +192,9 @@ class FlowReader:
                     self.stats.flows += len(flows)
                     self._update_stats(counts)
                     yield flows
-                case Finished(counts, damage):
+                case Finished(counts, error):
                     self._update_stats(counts)
+                    damage = error
         if damage is not None:
             raise damage
 
@@ -206,14 +208,16 @@ class FlowReader:
         return job
 
     def _make_steps(self) -> Generator[Step, None, None]:
-        blocks: Iterable[Block | End] = decoded(
+        blocks = decoded(
             self._reader,
             self._assembly,
             self._annotate,
             None if self._observer is None else self._read_answers,
             None if self._watcher is None else self._watcher.read,
         )
-        ahead = Ahead(blocks, "reading") if self._reads_ahead else None
+        ahead: Ahead[Block | End] | None = None
+        if self._reads_ahead:
+            ahead = Ahead(blocks, "reading")
         try:
             steps = assembled(
                 blocks if ahead is None else ahead,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 HAND_OUT_S: Final = 1.0
 """While packets of a stream arrive, finished flows are collected for this long before they are returned."""
 HAND_OUT_PACKETS: Final = 1 << 18
-"""Packets of files at rest for which they are collected; not a time, so that the order does not depend on it."""
+"""Packets of files at rest for which they are collected: a time would change the order of flows."""
 LOOK_FLOWS: Final = 1 << 18
 """Finished flows after which an observer is shown the open ones."""
 
@@ -251,7 +251,7 @@ def named(
         options: whether names were requested.
     """
     if add_names is None or "names" not in options.groups:
-        yield from steps
+        yield from (step for step in steps if not isinstance(step, Waiting))
         return
     connections = ConnectionNames()
     for step in steps:

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from apptell.capture import PacketBatch
     from apptell.flows.flow_reader import Observer, Watcher
 
-MOST_JOBS: Final = 8
-"""Threads that are used by default where there are more processors."""
-_SMALL_BYTES: Final = 8 << 20
-"""Files of so many bytes are read sooner than threads would pay."""
+MOST_JOBS: Final = 3
+"""Processors that a reader can use."""
+_SMALL_BYTES: Final = 16 << 20
+"""Files of so many bytes are read sooner than another process pays."""
 
 
 def usual_jobs(source: str | Path | BinaryIO | Sequence[str | Path]) -> int:
-    """How many threads to read a source with: one for streams and small files, else one a processor, at most 8.
+    """How many jobs to read a source with: one for streams and small files, else the processors, at most 3.
 
     Args:
         source: what ``read_flows`` takes.
@@ -60,7 +60,7 @@ def read_flows(
         follow: wait for more at the end of a file that is still being written.
         annotate: called with each PacketBatch before it is decoded, to fill in the owners of packets.
         jobs: processors that share the work, of which at most three are used; more than one only for files and
-            folders. None: as ``usual_jobs`` has it. Flows, their order and counters are the same for any number.
+            folders. None: as ``usual_jobs`` has it. Flows, their order and the counters do not depend on it.
         stop: called while nothing arrives; the source ends when it returns true.
         observer: receives the DNS answers of the capture, and open flows, as early as possible.
         watcher: reads decoded packets before they become part of flows, and remembers what they tell.

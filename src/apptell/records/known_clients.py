@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+    from apptell.names.client_names import ClientName
     from apptell.packets import HeaderBatch
     from apptell.records.record_filter import Network
 
@@ -60,11 +61,11 @@ class ClientNames:
         """Remembers what packets tell; may be called by several threads."""
         self.remember(self.read(headers))
 
-    def read(self, headers: HeaderBatch) -> list[tuple[str, str, int, str | None]]:
-        """Address, name, time in ns since 1970 UTC, and MAC address of each client that packets tell of."""
-        return [*self._read(headers)] if self.reads_packets or self._macs else []
+    def read(self, headers: HeaderBatch) -> list[ClientName]:
+        """What packets tell of clients."""
+        return self._read(headers) if self.reads_packets or self._macs else []
 
-    def remember(self, told: Iterable[tuple[str, str, int, str | None]]) -> None:
+    def remember(self, told: Iterable[ClientName]) -> None:
         """Takes what ``read`` gave; may be called by several threads."""
         for address, name_told, time_ns, mac in told:
             name = self._macs.get(mac or "", name_told if self.reads_packets else None)
