@@ -23,12 +23,12 @@ from apptell.flows.stages import (
     HAND_OUT_S,
     Answers,
     Block,
-    Counts,
     End,
     Ended,
     Finished,
     Looked,
     Opened,
+    StageCounts,
     Step,
     Told,
     assembled,
@@ -231,7 +231,7 @@ class FlowReader:
                 ahead.stop()
                 ahead.join()
 
-    def _update_stats(self, counts: Counts) -> None:
+    def _update_stats(self, counts: StageCounts) -> None:
         stats, tally = self.stats, counts.tally
         stats.capture = counts.capture
         stats.packets, stats.status, stats.protocols = tally.packets, tally.status, tally.protocols

@@ -37,7 +37,7 @@ LOOK_FLOWS: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class StageCounts:
     """Counters after some packets."""
 
     capture: CaptureStats
@@ -62,14 +62,14 @@ class Block:
     """The DNS answers in them; None if they were not requested."""
     told: Any
     """What a watcher read in them; None for nothing."""
-    counts: Counts
+    counts: StageCounts
 
 
 @dataclass(frozen=True, slots=True)
 class End:
     """The end of the packets."""
 
-    counts: Counts
+    counts: StageCounts
     damage: CaptureError | None
 
 
@@ -92,7 +92,7 @@ class Ended:
     """Finished flows."""
 
     flows: FlowBatch
-    counts: Counts
+    counts: StageCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Looked:
 class Finished:
     """The last step."""
 
-    counts: Counts
+    counts: StageCounts
     damage: CaptureError | None
 
 
@@ -165,10 +165,10 @@ def decoded(
     yield End(_counts(reader, assembly), damage)
 
 
-def _counts(reader: CaptureReader, assembly: Assembly) -> Counts:
+def _counts(reader: CaptureReader, assembly: Assembly) -> StageCounts:
     stats = reader.stats
     capture = replace(stats, names=stats.names.copy(), formats=stats.formats.copy())
-    return Counts(capture, assembly.tally.copy(), assembly.n_reassembled)
+    return StageCounts(capture, assembly.tally.copy(), assembly.n_reassembled)
 
 
 def assembled(
@@ -188,7 +188,7 @@ def assembled(
     """
     due_s, n_packets, n_ended, looked_at, looked_until = 0.0, 0, 0, 0, 0
 
-    def ended(flows: FlowBatch, counts: Counts) -> Ended:
+    def ended(flows: FlowBatch, counts: StageCounts) -> Ended:
         nonlocal n_ended
         n_ended += len(flows)
         return Ended(flows, _with_table(counts, table))
@@ -228,7 +228,7 @@ def assembled(
         due_s = time.monotonic() + (hand_out_s or 0)
 
 
-def _with_table(counts: Counts, table: FlowTable) -> Counts:
+def _with_table(counts: StageCounts, table: FlowTable) -> StageCounts:
     return replace(
         counts,
         n_flow_packets=table.n_flow_packets,
