@@ -60,6 +60,14 @@ def test_memory_is_bounded_and_the_lack_of_it_is_said(tmp_path: Path) -> None:
     assert len("".join(said)) < 5000
 
 
+def test_records_are_bounded_and_the_lack_of_room_is_said(tmp_path: Path) -> None:
+    (tmp_path / "records").mkdir()
+    write_pcap(tmp_path / "a.pcap", app_capture(["signal"], 1))
+    said = "^a.pcap: what is found in it cannot be stored: File too large$"
+    with pytest.raises(CaptureError, match=said):
+        run_job(job("a.pcap"), CaptureLimits(file_bytes=1000), tmp_path)
+
+
 def test_a_process_that_is_killed_is_said(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, "bomb.pcap.gz", endless())
 

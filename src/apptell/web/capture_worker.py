@@ -6,6 +6,7 @@ answer to standard output, and ends when standard input ends, so that it never o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from apptell.errors import ApptellError
+from apptell.errors import ApptellError, OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,12 +38,20 @@ def main() -> None:
         lines.write(json.dumps(values, separators=(",", ":")) + "\n")
         lines.flush()
 
+    too_much = f"{job['name']}: needs more memory than the server allows"
     try:
         send({"answer": _do(job, send)})
+    except OutputError as error:
+        reason = str(error).rpartition(": ")[2]
+        send({"fault": f"{job['name']}: what is found in it cannot be stored: {reason}"})
     except ApptellError as error:
         send({"fault": str(error)})
     except MemoryError:
-        send({"fault": f"{job['name']}: needs more memory than the server allows"})
+        send({"fault": too_much})
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        send({"fault": too_much})
 
 
 def _do(job: dict[str, Any], send: Answers) -> dict[str, Any]:
