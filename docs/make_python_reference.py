@@ -46,7 +46,7 @@ _SECTIONS = {
     "Datasets": ("Dataset", "Selection", "load_dataset", "FlowArrays"),
     "Train and measure": ("train", "learn", "evaluate", "compare", "audit"),
     "Results": (
-        "TrainedModel", "LearnedModel", "EvaluatedModel", "Evaluation", "Comparison", "Audit",
+        "TrainedModel", "TrainingCallback", "LearnedModel", "EvaluatedModel", "Evaluation", "Comparison", "Audit",
         "Explanation",
     ),
     "Flows, verdicts and models": (

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         TokenFusion,
         TokenLinear,
     )
+    from apptell.learning.progress import TrainingCallback
     from apptell.models import Model, load_model
     from apptell.names import read_flows
     from apptell.reasons import Explanation, explain
@@ -84,6 +85,7 @@ __all__ = [
     "TokenFusion",
     "TokenLinear",
     "TrainedModel",
+    "TrainingCallback",
     "UsageError",
     "Verdict",
     "VerdictBatch",
@@ -129,6 +131,7 @@ _HOME = {
     "TokenFusion": "learning",
     "TokenLinear": "learning",
     "TrainedModel": "experiments.train",
+    "TrainingCallback": "learning.progress",
     "Verdict": "verdicts",
     "VerdictBatch": "verdicts",
     "audit": "experiments.audit",

@@ -14,11 +14,13 @@ def main() -> None:
     import typer
 
     from apptell.cli.app import app
+    from apptell.cli.screen import choose_progress
     from apptell.cli.standard_streams import install
     from apptell.cli.verb import exit_codes
     from apptell.kernels.notice import announce_compilation
 
     install()
+    choose_progress("auto")
     announce_compilation()
     try:
         with exit_codes():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.evaluation_table import print_evidence
-from apptell.cli.screen import command_line, note, progress, report
+from apptell.cli.screen import choose_progress, command_line, note, progress, report
 from apptell.cli.shared_options import (
     Apps,
     Cache,
@@ -17,6 +17,7 @@ from apptell.cli.shared_options import (
     Level,
     MeasuredEvidence,
     Packets,
+    ProgressForm,
     Seed,
     SplitOption,
     System,
@@ -96,6 +97,7 @@ def compare(
     catalogue: CatalogueFiles = None,
     device: Device = "auto",
     cluster: TrainingCluster = None,
+    progress_form: ProgressForm = "auto",
     as_json: Json = False,
 ) -> None:
     """Trains and tests several models on the same folds, with server names and with masked names.
@@ -110,6 +112,8 @@ def compare(
     """
     from apptell.errors import UsageError
     from apptell.experiments.compare import compare as compare_models
+
+    choose_progress(progress_form)
 
     if only and not model:
         raise UsageError("--only: name a model with --model")

@@ -16,13 +16,14 @@ from apptell.cli.labelling import (
     renames,
     zone_of,
 )
-from apptell.cli.screen import note, progress, report
+from apptell.cli.screen import choose_progress, note, progress, report
 from apptell.cli.shared_options import (
     ActiveTimeout,
     CatalogueFiles,
     IdleTimeout,
     Json,
     Mode,
+    ProgressForm,
     Transport,
     flow_options,
 )
@@ -118,6 +119,7 @@ def build(
             metavar="N", help="Number of processes; each one reads whole captures.", min=1
         ),
     ] = 1,
+    progress_form: ProgressForm = "auto",
     as_json: Json = False,
 ) -> None:
     """Builds a dataset from captures and their labels, or adds them to an existing dataset.
@@ -134,6 +136,8 @@ def build(
     from apptell.flows.schema import GROUPS
     from apptell.labels import LabelOptions
     from apptell.labels.formats.tabular import parse_columns
+
+    choose_progress(progress_form)
 
     options = LabelOptions(
         kind=labels,

@@ -5,8 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.screen import command_line, note, progress, report
-from apptell.cli.shared_options import Cache, Device, Json, Seed, TrainingCluster, trainer_on
+from apptell.cli.screen import choose_progress, command_line, note, progress, report
+from apptell.cli.shared_options import (
+    Cache,
+    Device,
+    Json,
+    ProgressForm,
+    Seed,
+    TrainingCluster,
+    trainer_on,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,6 +60,7 @@ def reproduce(
     device: Device = "auto",
     cache: Cache = None,
     cluster: TrainingCluster = None,
+    progress_form: ProgressForm = "auto",
     as_json: Json = False,
 ) -> None:
     """Repeats the experiments of the paper's Section 4 and shows them beside the paper's numbers.
@@ -64,6 +73,8 @@ def reproduce(
     """
     from apptell.errors import UsageError
     from apptell.experiments.reproduce import Schedule, reproduce_paper
+
+    choose_progress(progress_form)
 
     if what != "paper":
         raise UsageError(f"{what!r} cannot be reproduced; available: paper")

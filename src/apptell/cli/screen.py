@@ -9,11 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from apptell.errors import UsageError
 from apptell.files import readable
 from apptell.records.terminal import TerminalConsole, clean_line
 
+PROGRESS_FORMS: Final = ("auto", "json")
 _SAY_S: Final = 60.0
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 """How Python holds the bytes of a file's name that are not UTF-8 (PEP 383)."""
@@ -24,14 +27,44 @@ def _as_readable(found: re.Match[str]) -> str:
     return f"\\\\x{ord(found[0]) - 0xDC00:02x}"
 
 
+class _Form:
+    """How a verb writes to stderr. A program runs one verb."""
+
+    is_json: bool = False
+
+
+def choose_progress(form: str) -> None:
+    """Chooses the form of progress, notes and errors on stderr: ``auto``, or ``json`` for a JSON object a line.
+
+    Raises:
+        UsageError: another form.
+    """
+    if form not in PROGRESS_FORMS:
+        raise UsageError(f"--progress {form!r} is neither {' nor '.join(PROGRESS_FORMS)}")
+    _Form.is_json = form == "json"
+
+
+def _event(kind: str, **facts: object) -> None:
+    """Writes one line of JSON to stderr; text in it is ASCII, so that it cannot control a terminal."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    sys.stderr.write(json.dumps({"event": kind, "time": now, **facts}) + "\n")
+    sys.stderr.flush()
+
+
 def note(text: str) -> None:
     """Writes a note to stderr."""
-    sys.stderr.write(text + "\n")
+    if _Form.is_json:
+        _event("note", text=text)
+    else:
+        sys.stderr.write(text + "\n")
 
 
 def complain(error: object) -> None:
     """Writes an error to stderr, in one line."""
-    sys.stderr.write(clean_line(f"apptell: {error}") + "\n")
+    if _Form.is_json:
+        _event("error", text=str(error))
+    else:
+        sys.stderr.write(clean_line(f"apptell: {error}") + "\n")
 
 
 def command_line() -> str:
@@ -86,9 +119,19 @@ def until_interrupted(*, follow: bool) -> Iterator[threading.Event | None]:
 def progress(words: str) -> Iterator[Callable[[float, str], None]]:
     """A progress bar on stderr while the block runs; one line a minute if stderr is not a terminal.
 
+    In the form ``json``, every step is a line.
+
     Yields:
         A function that takes the share done, 0 to 1 (-1: unknown), and a text beside the bar.
     """
+    if _Form.is_json:
+        began = time.monotonic()
+        _event("begin", task=words)
+        yield lambda done, beside: _event(
+            "progress", task=words, done=round(done, 4) if done >= 0 else None, text=beside
+        )
+        _event("end", task=words, seconds=round(time.monotonic() - began, 3))
+        return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = TerminalConsole(sys.stderr)

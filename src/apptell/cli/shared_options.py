@@ -177,6 +177,15 @@ EvidenceTransport = Annotated[
 ]
 VERDICT_GROUPS = ("core", "segments", "names")
 """Column groups of flows that verdicts need."""
+ProgressForm = Annotated[
+    str,
+    typer.Option(
+        "--progress",
+        metavar="FORM",
+        help="Progress and notes on standard error: auto (a bar, or a line a minute) or json (a JSON object a "
+        "line).",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every random choice.", min=0)]
 SplitOption = Annotated[

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from apptell.cli.evaluation_table import print_evaluation
-from apptell.cli.screen import note, progress, report
+from apptell.cli.screen import choose_progress, note, progress, report
 from apptell.cli.shared_options import (
     DatasetFolder,
     Device,
     Json,
     Level,
     Packets,
+    ProgressForm,
     Seed,
     SplitOption,
     System,
@@ -106,6 +107,7 @@ def train(
     ] = False,
     level: Level = None,
     system: System = None,
+    progress_form: ProgressForm = "auto",
     as_json: Json = False,
 ) -> None:
     """Trains a model on one side of a split and measures it on the other.
@@ -116,6 +118,8 @@ def train(
     """
     from apptell.errors import UsageError
     from apptell.experiments.train import train as train_model
+
+    choose_progress(progress_form)
 
     if ports not in ("on", "off"):
         raise UsageError(f"--ports {ports!r} is neither on nor off")

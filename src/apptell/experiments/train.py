@@ -13,6 +13,7 @@ from apptell.dataset.splits import save_split
 from apptell.errors import DatasetError, UsageError
 from apptell.experiments.circularity import SHARE, name_labels_share, names_to_learn, warning_facts
 from apptell.experiments.evaluate import SPLIT_FILE, EvaluatedModel, hash_of, measure, name_of
+from apptell.experiments.followed import followed
 from apptell.experiments.labelled import (
     NO_SPLIT,
     LateViews,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from apptell.dataset.splits import Split
     from apptell.experiments.labelled import Flows
-    from apptell.learning.progress import Progress
+    from apptell.learning.progress import TrainingCallback
     from apptell.learning.registry import Recipe
 
 
@@ -134,6 +135,7 @@ def train(
     system: str = "other",
     progress: Callable[[float, str], None] | None = None,
     notify: Callable[[str], None] | None = None,
+    callbacks: Sequence[TrainingCallback] = (),
 ) -> TrainedModel:
     """Trains a model on one side of a split and measures it on the other.
 
@@ -168,6 +170,7 @@ def train(
         system: the class of the phone's own traffic: ``other``, ``system``, or ``drop`` to leave it out.
         progress: called with the share done, 0 to 1, and a description.
         notify: called with notices, one sentence each.
+        callbacks: follow the training, for example to log it: each is a ``TrainingCallback``.
 
     Raises:
         DatasetError: there are too few flows or apps, or the model reads payload and the flows have none.
@@ -207,58 +210,66 @@ def train(
         tested, measured_on = _elsewhere(test, classes)
     refuse_without_payload(learned, recipe.inputs, model)
     notify(_plan(model, learned, tested, sides, measured_on))
-    promise = None
-    if precision is not None:
-        promise = _promise(learned, task, precision, sides, classes, late, progress)
-        notify(promise.sentence)
-    kept = promise if promise is not None and promise.threshold is not None else None
-    data = _data(opened, learned, sides, classes, seed)
-    if late is not None:
-        more = late.of(sides.train)
-        data["late_views"] = len(more)
-        learned = Selection.join([learned, more])
-    with tempfile.TemporaryDirectory() as aside:
-        folder = Path(aside, "model") if out is None else Path(out)
-        trained = train_model(
-            learned,
-            classes.of(learned.flows),
-            model=model,
-            ports=ports,
-            packets=packets,
-            names=names,
-            hyperparameters=hyperparameters,
-            epochs=epochs,
-            seed=seed,
-            device=device,
-            threshold=None if kept is None else kept.threshold,
-            out=folder,
-            replace=replace,
-            progress=None if progress is None else _by_epoch(progress),
-            unknown=unknown,
-            keep_rows=keep_rows,
-            new_stacks=new_stacks,
-            show=progress,
-            extra_info={"calibration": _calibration(kept), "data": data},
-        )
-        if new_stacks:
-            notify(sentence_of(trained.info["new_stacks"]))
-        found = None
-        if len(tested):
-            limit = choose_threshold(None, trained)
-            learned_from = {name: value for name, value in data.items() if name != SHARE}
-            facts = {**warning_facts(tested.flows), **learned_from}
-            facts |= {"seed": seed, "measured_on": measured_on}
-            found = measure(trained, tested, limit, seed, classes, facts)
-            trained.info["metrics"] = _metrics(found, measured_on, kept)
-        done = TrainedModel(
-            trained,
-            sides,
-            chosen,
-            found,
-            promise,
-            *_files_of(folder, trained.info),
-        )
-        done.save(folder, replace=True)
+    settings = {
+        "model": model, "dataset": name_of(opened), "dataset_hash": hash_of(opened), "split": sides.method,
+        "seed": seed, "epochs": epochs, "level": level, "learned_flows": len(learned),
+        "measured_flows": len(tested), "apps": len(set(classes.of(learned.flows))),
+        **recipe.complete(hyperparameters),
+    }  # fmt: skip
+    with followed(callbacks, settings, progress) as following:
+        promise = None
+        if precision is not None:
+            promise = _promise(learned, task, precision, sides, classes, late, progress)
+            notify(promise.sentence)
+        kept = promise if promise is not None and promise.threshold is not None else None
+        data = _data(opened, learned, sides, classes, seed)
+        if late is not None:
+            more = late.of(sides.train)
+            data["late_views"] = len(more)
+            learned = Selection.join([learned, more])
+        with tempfile.TemporaryDirectory() as aside:
+            folder = Path(aside, "model") if out is None else Path(out)
+            trained = train_model(
+                learned,
+                classes.of(learned.flows),
+                model=model,
+                ports=ports,
+                packets=packets,
+                names=names,
+                hyperparameters=hyperparameters,
+                epochs=epochs,
+                seed=seed,
+                device=device,
+                threshold=None if kept is None else kept.threshold,
+                out=folder,
+                replace=replace,
+                progress=following.progress,
+                unknown=unknown,
+                keep_rows=keep_rows,
+                new_stacks=new_stacks,
+                show=progress,
+                extra_info={"calibration": _calibration(kept), "data": data},
+            )
+            if new_stacks:
+                notify(sentence_of(trained.info["new_stacks"]))
+            found = None
+            if len(tested):
+                limit = choose_threshold(None, trained)
+                learned_from = {name: value for name, value in data.items() if name != SHARE}
+                facts = {**warning_facts(tested.flows), **learned_from}
+                facts |= {"seed": seed, "measured_on": measured_on}
+                found = measure(trained, tested, limit, seed, classes, facts)
+                following.measured(found.evaluation)
+                trained.info["metrics"] = _metrics(found, measured_on, kept)
+            done = TrainedModel(
+                trained,
+                sides,
+                chosen,
+                found,
+                promise,
+                *_files_of(folder, trained.info),
+            )
+            done.save(folder, replace=True)
     return done
 
 
@@ -362,15 +373,6 @@ def _metrics(
         "accuracy_at_threshold": round(result.at_threshold.accuracy, 4),
         **({} if kept is None else {"promised_at_threshold": kept.precision}),
     }
-
-
-def _by_epoch(progress: Callable[[float, str], None]) -> Callable[[Progress], None]:
-    def step(state: Progress) -> None:
-        progress(
-            state.done, f"epoch {state.epoch} of {state.epochs}, {state.remaining_s:.0f} s left"
-        )
-
-    return step
 
 
 def _silent(_sentence: str) -> None:

@@ -121,6 +121,9 @@ def train_tokens(
                 seconds = time.monotonic() - start
                 history.rows.append({"epoch": epoch, "loss": loss_now, "seconds": seconds})
                 history.best_epoch = epoch
+                if progress is not None:
+                    spent = time.monotonic() - began
+                    progress(_state(epoch / epochs, epoch, epochs, history, spent, batch.n_flows))
         except KeyboardInterrupt:
             if not history.rows:
                 raise
