@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from apptell.evaluation.shown import Evaluation
+    from apptell.evaluation import Evaluation
     from apptell.learning.progress import Progress, TrainingCallback
 
 
