@@ -210,12 +210,8 @@ def train(
         tested, measured_on = _elsewhere(test, classes)
     refuse_without_payload(learned, recipe.inputs, model)
     notify(_plan(model, learned, tested, sides, measured_on))
-    settings = {
-        "model": model, "dataset": name_of(opened), "dataset_hash": hash_of(opened), "split": sides.method,
-        "seed": seed, "epochs": epochs, "level": level, "learned_flows": len(learned),
-        "measured_flows": len(tested), "apps": len(set(classes.of(learned.flows))),
-        **recipe.complete(hyperparameters),
-    }  # fmt: skip
+    settings = _settings(task, recipe, sides, classes, learned, tested)
+    settings |= {"dataset": name_of(opened), "dataset_hash": hash_of(opened)}
     with followed(callbacks, settings, progress) as following:
         promise = None
         if precision is not None:
@@ -271,6 +267,28 @@ def train(
             )
             done.save(folder, replace=True)
     return done
+
+
+def _settings(
+    task: Task,
+    recipe: Recipe,
+    sides: Split,
+    classes: Classes,
+    learned: Selection,
+    tested: Selection,
+) -> dict[str, Any]:
+    """What callbacks are told at the beginning."""
+    return {
+        "model": task.model,
+        "split": sides.method,
+        "seed": task.seed,
+        "epochs": task.epochs,
+        "level": classes.level,
+        "learned_flows": len(learned),
+        "measured_flows": len(tested),
+        "apps": len(set(classes.of(learned.flows))),
+        **recipe.complete(task.hyperparameters),
+    }
 
 
 def _elsewhere(test: Flows, classes: Classes) -> tuple[Selection, str]:
