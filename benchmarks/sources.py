@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 NAMELESS = ("paper-rf", "nearest-neighbour")
 """Models that read no names."""
 ONLY_NAMES = "name-lookup"
+UNTOUCHED = "untouched"
 TRANSPORTS = {"TCP": "6", "UDP": "17"}
 
 
@@ -84,13 +86,15 @@ def main() -> None:
 def read(captures: Path, results: Path, *, untouched: bool) -> tuple[RealFlows, NDArray[np.bool_]]:
     """The flows, and which of them are the untouched half, shape (n,): none unless it is asked for.
 
-    A connection that both the untouched half and another collection have belongs to the untouched half.
+    A connection that both the untouched half and another collection have belongs to the untouched half, but
+    not to the collection UNTOUCHED, which has the connections that no other collection has.
     """
     flows = read_real_flows(captures, results)
     if not untouched:
         return flows, np.zeros(len(flows), dtype=bool)
     kept = read_real_flows(captures, results, collections=("real",), untouched=True)
-    flows = RealFlows.join([flows, kept])
+    named = replace(kept, collection=np.full(len(kept), UNTOUCHED))
+    flows = RealFlows.join([flows, named])
     return flows, np.isin(flows.key, kept.key)
 
 
@@ -154,6 +158,7 @@ def save(
         "mid-session": flows.is_late,
     }
     if what["untouched"]:
+        parts["new flows"] = flows.collection == UNTOUCHED
         parts["new people"] = ~np.isin(flows.source, sorted(known))
     found = {
         name: figures(flows.take(np.flatnonzero(part)), p[part], apps)
