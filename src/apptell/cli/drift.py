@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.screen import note, report
-from apptell.cli.shared_options import Json
+from apptell.cli.shared_options import CatalogueFiles, Json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +26,7 @@ def drift(
         Path,
         typer.Option("--model", "-m", metavar="FOLDER", help="Model, trained with --unknown."),
     ],
+    catalogue: CatalogueFiles = None,
     as_json: Json = False,
 ) -> None:
     """Compares a model's verdicts on unlabelled traffic with those on held-out flows of its training.
@@ -43,14 +44,19 @@ def drift(
     used = load_model(model)
     expected = used.held_out
     found = measure_drift(
-        observe(sources, used), used.apps, used.prior, expected, f"{used.name}@{used.hash}"
+        observe(sources, used, catalogue or []),
+        used.apps,
+        used.prior,
+        expected,
+        f"{used.name}@{used.hash}",
     )
     report(found.to_json(), lambda console: _print(found, console), as_json=as_json)
     for each in found.alarms:
         note(f"{each.app}: {each.reason}.")
     if found.alarms:
         raise typer.Exit(1)
-    note(f"No alarm among {len(found.apps):,} apps with {found.flows:,} flows.")
+    named = f", {found.named:,} of them named" if found.named else ""
+    note(f"No alarm among {len(found.apps):,} apps with {found.flows:,} flows{named}.")
 
 
 def _print(found: "DriftReport", console: "Console") -> None:

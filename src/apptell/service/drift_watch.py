@@ -1,7 +1,8 @@
 """Compares the newest verdicts of a running pipeline with held-out flows: drift, as metrics and a daily line.
 
 The thread that decides flows only hands its records over. A separate thread measures them now and then, by
-the same rule as ``apptell drift``. Names are not compared: a model is not asked about flows that they identify.
+the same rule as ``apptell drift``. Flows that names identify are the strongest evidence: the model is asked
+about some of them apart (``NamedCheck``), and its accuracy on them comes first.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from typing import TYPE_CHECKING, Final
 import pyarrow.compute as pc
 
 from apptell.records.schema import VERDICT
+from apptell.service.named_check import NamedCheck
 from apptell.watch.drift import measure_drift
 from apptell.watch.observations import NEEDED, Observations
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pyarrow as pa
 
     from apptell.models import Model
+    from apptell.service.work import Work
     from apptell.watch.drift import DriftReport
 
 MOST_FLOWS: Final = 10_000
@@ -52,6 +55,7 @@ class DriftWatch:
         self._kept: deque[pa.RecordBatch] = deque()
         self._n = 0
         self._said_s = clock()
+        self._named = NamedCheck()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
 
@@ -64,6 +68,7 @@ class DriftWatch:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._named.close()
 
     def watch(self, model: Model | None) -> None:
         """Another model is in use: what is known of the one before is dropped."""
@@ -72,6 +77,11 @@ class DriftWatch:
             self._model = model if able else None
             self._kept.clear()
             self._n, self.report = 0, None
+            self._named.watch(self._model)
+
+    def add_named(self, works: Sequence[Work]) -> None:
+        """Takes the works of live flows; the model is asked about some whose own names identify an app."""
+        self._named.add(works)
 
     def add(self, records: pa.RecordBatch) -> None:
         """Takes live records; only verdicts of the model are kept."""
@@ -96,10 +106,14 @@ class DriftWatch:
         if model is None:
             return None
         found = None
-        if kept:
-            seen = Observations.of_records(kept, model.apps)
+        named = self._named.counts(model)
+        self._named.renew()
+        if kept or named.any():
+            seen = (
+                Observations.of_records(kept, model.apps) if kept else Observations.none(model.apps)
+            )
             name = f"{model.name}@{model.hash}"
-            found = measure_drift(seen, model.apps, model.prior, model.held_out, name)
+            found = measure_drift(seen, model.apps, model.prior, model.held_out, name, named)
         with self._lock:
             if model is self._model:
                 self.report = found
@@ -118,6 +132,8 @@ class DriftWatch:
         rises = [f'{rise}{{app="{name}"}} {each.rise:.4f}' for name, each in apps]
         alarms = [f'{alarm}{{app="{name}"}} {int(bool(each.reason))}' for name, each in apps]
         flows = "apptell_drift_flows"
+        named, right = "apptell_drift_named_flows", "apptell_drift_named_right"
+        checked = [(name, each) for name, each in apps if each.named_right is not None]
         return [
             (
                 flows,
@@ -126,6 +142,16 @@ class DriftWatch:
             ),
             (rise, "Rise of disagreement of flow and window verdicts above held-out flows.", rises),
             (alarm, "Whether an app has drifted.", alarms),
+            (
+                named,
+                "Newest flows whose own name identifies the app.",
+                [f'{named}{{app="{name}"}} {each.named}' for name, each in checked],
+            ),
+            (
+                right,
+                "Share of these that the model gives to the app, too.",
+                [f'{right}{{app="{name}"}} {each.named_right:.4f}' for name, each in checked],
+            ),
         ]
 
     def _run(self) -> None:
@@ -137,6 +163,10 @@ def sentence_of(found: DriftReport | None) -> str:
     """A measurement as a line."""
     if found is None:
         return "Drift: no verdict of the model to compare."
+    seen = f"{found.flows:,} flows"
+    if found.named:
+        seen += f" and {found.named:,} named ones, {found.named_right:.0%} of them right"
     if not found.alarms:
-        return f"Drift: no alarm among {len(found.apps):,} apps with {found.flows:,} flows."
-    return "Drift: " + "; ".join(f"{each.app}: {each.reason}" for each in found.alarms) + "."
+        return f"Drift: no alarm among {len(found.apps):,} apps with {seen}."
+    alarms = "; ".join(f"{each.app}: {each.reason}" for each in found.alarms)
+    return f"Drift: {alarms}. Compared: {seen}."

@@ -252,6 +252,8 @@ class LivePipeline:
                 shadow, model = self._shadow, decisions.model
                 if shadow is not None and model is not None and not is_late:
                     shadow.add(works, model)
+                if self._drift is not None and not is_late:
+                    self._drift.add_named(works)
                 for records in self._records(works, is_late=is_late):
                     self.metrics.count(records)
                     if self._drift is not None:

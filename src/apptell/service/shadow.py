@@ -20,7 +20,7 @@ from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
 from apptell.verdicts.schema import EVIDENCE_KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from apptell.flows.schema import FlowBatch
     from apptell.models import Model
@@ -29,6 +29,33 @@ if TYPE_CHECKING:
 BY_NAME_CODE: Final = EVIDENCE_KINDS.index("name")
 MOST_BATCHES: Final = 32
 """Batches of flows that wait at most."""
+
+
+def due_and_named(
+    works: Sequence[Work], model: Model
+) -> Iterator[tuple[FlowBatch, list[str | None]]]:
+    """The flows of some works whose verdict is due, and the app that the own name of each identifies.
+
+    Args:
+        works: flows in the order of their arrival.
+        model: the model in use, which says when verdicts are due.
+    """
+    for work in works:
+        flows, found = work.flows, work.found
+        if work.kind == ENDED:  # others were due before they ended
+            is_due = flows.payload_packets < model.decision_packets
+            if not is_due.any():
+                continue
+            flows = flows.filter(is_due)
+            found = None if found is None else found.filter(is_due)
+        elif work.kind != DECIDED:
+            continue
+        named: list[str | None] = [None] * len(flows)
+        if found is not None:
+            by_name = (found.kind == BY_NAME_CODE) & found.is_app
+            for row in np.flatnonzero(by_name).tolist():
+                named[row] = found.identities[int(found.code[row])].app
+        yield flows, named
 
 
 @dataclass(slots=True)
@@ -85,21 +112,7 @@ class Shadow:
 
     def add(self, works: Sequence[Work], champion: Model) -> None:
         """Compares the flows of some works whose verdict is due."""
-        for work in works:
-            flows, found = work.flows, work.found
-            if work.kind == ENDED:  # others were due before they ended
-                is_due = flows.payload_packets < champion.decision_packets
-                if not is_due.any():
-                    continue
-                flows = flows.filter(is_due)
-                found = None if found is None else found.filter(is_due)
-            elif work.kind != DECIDED:
-                continue
-            named: list[str | None] = [None] * len(flows)
-            if found is not None:
-                by_name = (found.kind == BY_NAME_CODE) & found.is_app
-                for row in np.flatnonzero(by_name).tolist():
-                    named[row] = found.identities[int(found.code[row])].app
+        for flows, named in due_and_named(works, champion):
             self.put(flows, named, champion)
 
     def put(self, flows: FlowBatch, named: Sequence[str | None], champion: Model) -> None:

@@ -80,6 +80,17 @@ class DriftReport:
     apps: tuple[AppDrift, ...]
 
     @property
+    def named(self) -> int:
+        """Flows that are named as one of the apps."""
+        return sum(each.named for each in self.apps)
+
+    @property
+    def named_right(self) -> float:
+        """Share of these that the model also gives to that app; 0 without any."""
+        right = sum(each.named * (each.named_right or 0.0) for each in self.apps)
+        return right / max(self.named, 1)
+
+    @property
     def alarms(self) -> tuple[AppDrift, ...]:
         """Those that raise an alarm."""
         return tuple(each for each in self.apps if each.reason)
@@ -89,6 +100,8 @@ class DriftReport:
         return {
             "model": self.model,
             "flows": self.flows,
+            "named": self.named,
+            "named_right": round(self.named_right, 4) if self.named else None,
             "alarms": [each.app for each in self.alarms],
             "apps": [each.to_json() for each in self.apps],
         }
@@ -124,6 +137,7 @@ def measure_drift(
     prior: NDArray[np.float64],
     expected: Mapping[str, Mapping[str, float]],
     model: str = "",
+    named: NDArray[np.int64] | None = None,
 ) -> DriftReport:
     """Compares every app with held-out flows.
 
@@ -133,14 +147,18 @@ def measure_drift(
         prior: how common each is by the model, shape (k,).
         expected: by app: ``flows``, SIGNS, and ``recall`` (share of its flows that the model gives to it).
         model: its name, for the report.
+        named: flows that are named as each app, and those of them that the model gives to it, shape (2, k)
+            (default: of the observed flows).
     """
+    if named is None:
+        named = _of_named(seen, len(apps))
     verdict = seen.window_verdicts(prior)
     rows = []
     for number, (app, share) in enumerate(
         zip(apps, app_shares(seen, verdict, len(apps)), strict=True)
     ):
-        is_named = seen.named == number
-        right = float((seen.guess[is_named] == number).mean()) if is_named.any() else None
+        n_named, n_right = (int(each) for each in named[:, number])
+        right = n_right / n_named if n_named else None
         if not share and right is None:
             continue
         share = share or dict.fromkeys(("flows", *SIGNS, "new_stack"), 0.0)
@@ -155,13 +173,20 @@ def measure_drift(
                 None if np.isnan(share["p_unknown"]) else share["p_unknown"],
                 share["new_stack"],
                 held,
-                int(is_named.sum()),
+                n_named,
                 right,
-                _reason(share, held, int(is_named.sum()), right),
+                _reason(share, held, n_named, right),
             )
         )
     rows.sort(key=lambda each: (not each.reason, _named_fall(each), -each.rise))
     return DriftReport(model, len(seen), tuple(rows))
+
+
+def _of_named(seen: Observations, k: int) -> NDArray[np.int64]:
+    """Observed flows that are named as each app, and those of them that the model gives to it, shape (2, k)."""
+    own = seen.named[seen.named >= 0]
+    right = own[seen.guess[seen.named >= 0] == own]
+    return np.stack([np.bincount(own, minlength=k), np.bincount(right, minlength=k)])
 
 
 def _named_fall(app: AppDrift) -> float:

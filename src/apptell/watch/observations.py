@@ -62,6 +62,14 @@ class Observations:
         return len(self.guess)
 
     @classmethod
+    def none(cls, apps: Sequence[str]) -> Observations:
+        """No flows, under a model of these apps."""
+        numbers, flags = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=bool)
+        p = np.zeros((0, len(apps)), dtype=np.float32)
+        key = np.zeros(0, dtype=object)
+        return cls(numbers, p, key, numbers, flags, flags, p[:, 0], flags, numbers)
+
+    @classmethod
     def of_records(
         cls,
         batches: Iterable[pa.RecordBatch | pa.Table],

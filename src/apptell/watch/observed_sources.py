@@ -29,7 +29,9 @@ RECORDS: Final = (".parquet", ".jsonl")
 """Endings of files of records; anything else is a capture."""
 
 
-def observe(sources: Sequence[str], model: Model) -> Observations:
+def observe(
+    sources: Sequence[str], model: Model, catalogue: Sequence[str | Path] = ()
+) -> Observations:
     """Observes the flows of captures, or of records that the model made earlier.
 
     In captures the model decides every flow, also those that their own name identifies, so that the two can
@@ -38,6 +40,7 @@ def observe(sources: Sequence[str], model: Model) -> Observations:
     Args:
         sources: captures and folders of captures, or files of records; not both.
         model: the model that decides.
+        catalogue: files with rows that are added to the catalogue or override its own.
 
     Raises:
         UsageError: captures and records together, or nothing.
@@ -54,7 +57,8 @@ def observe(sources: Sequence[str], model: Model) -> Observations:
             raise CaptureError(
                 f"{sources[0]}: these are not records of verdicts: {error}"
             ) from error
-    names = Evidence(Catalogue.load(), EvidenceOptions.parse("name"))
+    files = [str(file) for file in catalogue]
+    names = Evidence(Catalogue.load(files), EvidenceOptions.parse("name"))
     options = FlowOptions(transports=model.transports, decision_packets=model.decision_packets)
     with read_flows(list(sources), options) as reader:
         found = list(identified(reader, model, names))
