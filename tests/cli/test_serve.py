@@ -78,6 +78,7 @@ def test_it_answers_until_sigterm(tmp_path: Path) -> None:
         ),
         (("--upload-size", "big", "--listen", "0"), 2, "'big' is not a size such as"),
         (("-m", "none", "--listen", "0"), 1, "none: no such model folder"),
+        (("--captures", "none", "--listen", "0"), 1, "none: no such folder of captures"),
     ],
 )
 def test_what_it_refuses(

@@ -237,7 +237,7 @@ def test_captures_are_read_one_by_one_and_removed_at_any_time_while_everything_a
     assert [each.state for each in uploads] == ["done", "failed", "done"]
     assert "its result was removed" in uploads[1].fault
     assert uploads[0].folder.is_dir()
-    assert open_desk.ask(f"/api/uploads/{numbers[0]}", "DELETE").status == 200
+    assert open_desk.ask(f"/api/uploads/{numbers[0]}", "DELETE").json["state"] == "removed"
     assert not any(each.folder.exists() for each in uploads[:2])
     for path in ("", "/flows", "/reason?community_id=1:x"):
         answer = open_desk.ask(f"/api/uploads/{numbers[0]}{path}")

@@ -82,3 +82,21 @@ def test_a_capture_is_never_written_through_a_link(tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="is a symbolic link"):
             desk.open(upload)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_defect_is_said_and_others_are_still_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(upload_desk, "run_job", broken)
+    said: list[str] = []
+    with UploadDesk(CaptureSettings(), say=said.append) as desk:
+        uploads = [desk.begin(name) for name in ("a.pcap", "b.pcap")]
+        for each in uploads:
+            desk.submit(each)
+        until = time.monotonic() + 60
+        while not all(each.is_over for each in uploads) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert [each.state for each in uploads] == [FAILED, FAILED]
+        assert "there is a fault in apptell" in uploads[1].fault
+    assert ["ZeroDivisionError: ours" in text for text in said] == [True, True]

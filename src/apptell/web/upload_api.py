@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
-    "description": "A capture that was sent, and how far it is: receiving, waiting, reading, done or failed.",
+    "description": "A capture that was sent, and how far it is.",
     "properties": {
         "id": {"type": "string"},
         "name": {"type": "string"},
-        "state": {"enum": ["receiving", "waiting", "reading", "done", "failed"]},
+        "state": {"enum": ["receiving", "waiting", "reading", "done", "failed", "removed"]},
         "bytes": {"type": "integer"},
         "packets": {"type": "integer"},
         "flows": {"type": "integer", "description": "Flows with a verdict."},

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import threading
 import time
+import traceback
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -41,7 +42,8 @@ _REAP_S: Final = 5.0
 _END_S: Final = 5.0
 _MEMORY: Final = "1GB"
 _THREADS: Final = 2
-RECEIVING, WAITING, READING, DONE, FAILED = "receiving", "waiting", "reading", "done", "failed"
+RECEIVING, WAITING, READING = "receiving", "waiting", "reading"
+DONE, FAILED, REMOVED = "done", "failed", "removed"
 
 
 @dataclass
@@ -75,7 +77,7 @@ class Upload:
     @property
     def is_over(self) -> bool:
         """Whether nothing happens to it any more."""
-        return self.state in (DONE, FAILED)
+        return self.state in (DONE, FAILED, REMOVED)
 
 
 class UploadDesk:
@@ -194,6 +196,8 @@ class UploadDesk:
 
     def _forget(self, upload: Upload) -> None:
         self._uploads.pop(upload.id, None)
+        if upload.state == DONE:
+            upload.state = REMOVED
         upload.is_removed.set()  # a process that reads it is killed, and its thread deletes the folder again
         if upload.history is not None:
             upload.history.close()
@@ -211,7 +215,14 @@ class UploadDesk:
                 pass
             else:
                 if upload is not None and not self._closing.is_set():
-                    self._read(upload)
+                    try:
+                        self._read(upload)
+                    except Exception as error:  # noqa: BLE001 - others can still be read
+                        self.say("".join(traceback.format_exception(error)))
+                        upload.fault = (
+                            "there is a fault in apptell; its standard error has the details"
+                        )
+                        upload.state = FAILED
             for each in list(self._uploads.values()):
                 if each.is_over and not self.expires_s(each):
                     self.remove(each)

@@ -36,14 +36,14 @@ function contributions(model, isWide = false) {
     + `${signed(model.total)} ${model.unit}. Values are ${model.method_words}.`;
   const adds = model.method !== "occlusion";
   fill($("contributions"),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "num" }, "Value"), h("th", { scope: "col" }, h("span", {}, "Share")), h("th", { scope: "col" }, "Field"),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "num" }, "Value"), h("th", { scope: "col", class: "less" }, h("span", {}, "Share")), h("th", { scope: "col" }, "Field"),
       h("th", { scope: "col" }, "What was read"), h("th", { scope: "col", class: "less" }, "Where"))),
     h("tbody", {},
-      adds ? h("tr", {}, h("td", { class: "num" }, signed(model.base)), h("td"), h("td", { class: "soft" }, "base"), h("td", { class: "soft" }, "before anything is known"), h("td", { class: "less" })) : [],
+      adds ? h("tr", {}, h("td", { class: "num" }, signed(model.base)), h("td", { class: "less" }), h("td", { class: "soft" }, "base"), h("td", { class: "soft" }, "before anything is known"), h("td", { class: "less" })) : [],
       model.contributions.slice(0, isWide ? undefined : SHOWN).map((each) => {
         const bar = h("div", { class: `fill ${each.value > 0 ? "c0" : "c5"}` });
         bar.style.width = `${(Math.abs(each.value) / most) * 100}%`;
-        return h("tr", {}, h("td", { class: "num" }, signed(each.value)), h("td", { class: "share" }, h("div", { class: "track" }, bar)),
+        return h("tr", {}, h("td", { class: "num" }, signed(each.value)), h("td", { class: "share less" }, h("div", { class: "track" }, bar)),
           h("td", {}, each.field), h("td", {}, each.words), h("td", { class: "less" }, each.where || ""));
       })));
   const others = model.rest + (isWide ? 0 : model.contributions.slice(SHOWN).reduce((sum, each) => sum + each.value, 0));
