@@ -32,6 +32,8 @@ _NAME_CHARACTERS: Final = 40
 _SYNCED_FILES: Final = 64
 """Files of a folder that are synced one by one; beyond that all file systems are synced once."""
 _IS_LINK: Final = "is a symbolic link; name its target instead"
+_BINARY: Final = getattr(os, "O_BINARY", 0)
+"""On Windows, files are opened as text without it."""
 _OWN_STREAM: Final = re.compile(r"/dev/std(out|err)|(?:/dev/fd|/proc/self/fd)/(\d+)")
 """Links to streams of this process, which other users cannot change."""
 
@@ -80,7 +82,8 @@ class NewFile(io.RawIOBase):
         if old is None:
             return open_without_links(self._part, flags, mode)
         handle = open_without_links(self._part, flags, 0o600)
-        os.fchmod(handle, stat.S_IMODE(old.st_mode) & 0o777)
+        if hasattr(os, "fchmod"):  # not on Windows
+            os.fchmod(handle, stat.S_IMODE(old.st_mode) & 0o777)
         return handle
 
     def writable(self) -> bool:
@@ -273,13 +276,35 @@ def make_folder(path: Path) -> None:
         raise OutputError(f"{path}: {error.strerror}") from error
 
 
+def lock_file(handle: int) -> None:
+    """Locks an open file for this process, until the file is closed or the process ends.
+
+    Args:
+        handle: a descriptor that is open for writing.
+
+    Raises:
+        OSError: another process has locked it.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # on Windows
+        import msvcrt
+
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def open_without_links(path: Path, flags: int, mode: int = PRIVATE) -> int:
     """A file descriptor to a path that is no symbolic link, not passed on to other programs.
 
     Raises:
         OSError: it cannot be opened, or is a symbolic link (ELOOP).
     """
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    no_links = getattr(os, "O_NOFOLLOW", 0)
+    if not no_links and path.is_symlink():  # on Windows
+        raise OSError(errno.ELOOP, "is a symbolic link", str(path))
+    return os.open(path, flags | no_links | getattr(os, "O_CLOEXEC", 0) | _BINARY, mode)
 
 
 def open_append(path: Path, mode: int = PRIVATE) -> int:

@@ -7,7 +7,6 @@ names.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import secrets
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from apptell.dataset.manifest import INFO_FILE, SHARD_NAME
 from apptell.errors import DatasetError, OutputError
-from apptell.files import NewFile, open_without_links
+from apptell.files import NewFile, lock_file, open_without_links
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +50,7 @@ class DatasetFolder:
         except OSError as error:
             raise DatasetError(f"{path}: cannot be written: {error.strerror}") from error
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._lock)
         except OSError as error:
             os.close(self._lock)
             raise DatasetError(f"{path}: another build is writing it") from error

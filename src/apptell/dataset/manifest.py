@@ -15,6 +15,7 @@ import stat
 from typing import TYPE_CHECKING, Any, Final
 
 from apptell.errors import DatasetError
+from apptell.files import open_without_links
 from apptell.flows.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def check_shard_file(folder: Path, shard: dict[str, Any]) -> Path:
 def _read(file: Path) -> bytes:
     """The bytes of a regular file that is no link, up to a bound."""
     try:
-        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = open_without_links(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except FileNotFoundError:
         raise DatasetError(f"{file.parent}: not a dataset ({INFO_FILE} is missing)") from None
     except OSError as error:

@@ -9,7 +9,6 @@ it starts within milliseconds and inherits what the caller has imported, opened 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import multiprocessing
 import pickle
 import signal
@@ -50,6 +49,8 @@ class Apart:
     def __init__(self, steps: Generator[Step, None, None]) -> None:
         context = multiprocessing.get_context("fork")
         self._ours, theirs = context.Pipe(duplex=False)
+        import fcntl  # not on every system; where there is a fork to use, there is this
+
         with contextlib.suppress(OSError):  # more than one user may have
             fcntl.fcntl(theirs.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self._process = context.Process(

@@ -37,7 +37,8 @@ def usual_jobs(source: str | Path | BinaryIO | Sequence[str | Path]) -> int:
     n_bytes = bytes_at_rest(source)
     if n_bytes is None or n_bytes <= _SMALL_BYTES:
         return 1
-    return min(MOST_JOBS, len(os.sched_getaffinity(0)))
+    allowed = getattr(os, "sched_getaffinity", None)  # on Linux
+    return min(MOST_JOBS, len(allowed(0)) if allowed is not None else os.cpu_count() or 1)
 
 
 def read_flows(
