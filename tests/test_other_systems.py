@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from apptell.names import read
-
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "src/apptell/samples"
 
@@ -29,7 +27,7 @@ def test_captures_become_verdicts_datasets_and_models(system, tmp_path):
     phone = SAMPLES / "pcapdroid/phone.pcap"
     steps = [  # the second writes over the file of the first
         ("identify", phone, "--evidence", "all", "--format", "jsonl", "-o", tmp_path / "v.jsonl"),
-        ("identify", phone, "--evidence", "all", "--format", "jsonl", "-o", tmp_path / "v.jsonl")
+        ("identify", phone, "--evidence", "all", "--format", "jsonl", "-o", tmp_path / "v.jsonl"),
         ("flows", phone, "-o", tmp_path / "f.parquet"),
         ("inspect", phone, "--json"),
         ("dataset", "build", SAMPLES / "pcapdroid", "-o", tmp_path / "d"),
@@ -53,12 +51,3 @@ def test_an_interface_is_refused_in_one_line(system):
     assert done.returncode in (2, 3)
     assert "interfaces can be read only on Linux" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_number_of_jobs_needs_no_linux(tmp_path, monkeypatch):
-    large = tmp_path / "large.pcap"
-    with large.open("wb") as file:
-        file.truncate(32 << 20)
-    monkeypatch.delattr("os.sched_getaffinity", raising=False)
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    assert read.usual_jobs(large) == 2

@@ -8,6 +8,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src" / "apptell"
 SAME_JOB = {
     "__init__": "the package itself",
+    "__main__": "runs the command line",
     "registry": "finds the package's plug-ins by name",
     "schema": "defines the columns of the package's table",
     "options": "the options of the package, checked when they are made",

@@ -19,7 +19,6 @@ from apptell.flows.apart import CAN_FORK, Apart
 from apptell.flows.schema import GROUPS
 from apptell.flows.stages import Finished, Looked
 from apptell.names import read_flows
-from apptell.names.read import usual_jobs
 from apptell.testing import app_capture, pcap_bytes, udp_frame, write_pcap
 from tests.flows.test_cuts import CAPTURES, EVERYTHING, PARTS
 from tests.flows.test_flow_table import frames_of, random_packets
@@ -175,21 +174,6 @@ def test_a_stream_cannot_be_shared(tmp_path):
             read_flows(source, jobs=2)
     with pytest.raises(UsageError, match="several jobs can read only files and folders"):
         read_flows(path, jobs=2, follow=True)
-
-
-def test_small_files_and_streams_have_one_job_by_default(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
-    small, large_one = tmp_path / "small.pcap", tmp_path / "large.pcap"
-    small.write_bytes(b"x")
-    large_one.write_bytes(bytes(17 << 20))
-    assert (usual_jobs(small), usual_jobs("-"), usual_jobs(io.BytesIO())) == (1, 1, 1)
-    assert (usual_jobs(large_one), usual_jobs(tmp_path), usual_jobs([large_one, small])) == (
-        3,
-        3,
-        3,
-    )
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
-    assert usual_jobs(large_one) == 1
 
 
 def children():

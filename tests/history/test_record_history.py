@@ -44,6 +44,13 @@ def test_an_app_has_its_name_and_the_verdict_records_are_not_counted(tmp_path: P
     assert (group.key, group.label, group.flows, group.named) == ("signal", "Signal", 1, 1)
 
 
+def test_background_is_no_named_app(tmp_path: Path) -> None:
+    background = flow(2, app="other", app_name=None, category=None, evidence="model")
+    write_records(tmp_path / "a.parquet", [flow(1), background, flow(3, app=None, app_name=None)])
+    total = RecordHistory(tmp_path).overview(Question()).total
+    assert (total.flows, total.named) == (3, 1)
+
+
 def test_records_of_identify_without_events_are_whole_flows(tmp_path: Path) -> None:
     row = {name: value for name, value in flow(1).items() if name in VERDICT_RECORD.names}
     write_records(tmp_path / "identify.parquet", [row], VERDICT_RECORD)

@@ -96,6 +96,15 @@ def test_a_view_is_narrowed_to_values_and_to_none(board: NowBoard) -> None:
     }
 
 
+def test_flows_of_apps_and_of_background_are_counted_apart(board: NowBoard) -> None:
+    board.write(records(
+        verdict_of(flow(1)), verdict_of(flow(2, app="other", app_name=None, category=None)),
+        verdict_of(flow(3, app=None, app_name=None, category=None, outcome="low confidence")),
+    ))  # fmt: skip
+    found = board.view({})
+    assert (found["flows"], found["named"], found["background"]) == (3, 1, 1)
+
+
 def test_many_clients_and_flows_stay_within_bounds(
     board: NowBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

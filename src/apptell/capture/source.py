@@ -90,27 +90,22 @@ def open_capture(
     )
 
 
-def bytes_at_rest(source: Any) -> int | None:
-    """Bytes of the files that a source names; None unless it names only regular files and folders.
+def is_at_rest(source: Any) -> bool:
+    """Whether a source names only regular files and folders.
 
     Args:
         source: what ``open_capture`` takes.
     """
-    total = 0
     for each in source if isinstance(source, list | tuple) else [source]:
         if not isinstance(each, str | os.PathLike):
-            return None
+            return False
         try:
             path = Path(each)
-            if path.is_dir():
-                total += sum(file.stat().st_size for file in _files_below(path))
-            elif path.is_file():
-                total += path.stat().st_size
-            else:
-                return None
-        except (OSError, ValueError):  # gone meanwhile, or no path
-            return None
-    return total
+            if not path.is_dir() and not path.is_file():
+                return False
+        except (OSError, ValueError):  # no path
+            return False
+    return True
 
 
 def _open_one(source: str | Path, stop: Stop, *, follow: bool, batch_packets: int) -> CaptureReader:

@@ -86,7 +86,7 @@ def check(
     form: Form = None,
     output: OutputFile = None,
     transport: Transport = "tcp,udp",
-    jobs: Jobs = None,
+    jobs: Jobs = 1,
     max_flows: MaxFlows = None,
 ) -> None:
     """Lists domains in captures that the catalogue lacks, those with the most flows first.

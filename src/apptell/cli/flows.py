@@ -46,7 +46,7 @@ def flows(
     mode: Mode = "clean",
     follow: Follow = False,
     transport: Transport = "tcp",
-    jobs: Jobs = None,
+    jobs: Jobs = 1,
     max_flows: MaxFlows = None,
     idle_timeout: IdleTimeout = 90.0,
     active_timeout: ActiveTimeout = None,

@@ -118,7 +118,7 @@ def identify(
     mode: Mode = "clean",
     follow: Follow = False,
     transport: EvidenceTransport = None,
-    jobs: Jobs = None,
+    jobs: Jobs = 1,
     max_flows: MaxFlows = None,
     idle_timeout: IdleTimeout = 90.0,
     active_timeout: ActiveTimeout = None,
@@ -231,7 +231,7 @@ class _Job:
     around: "WholeContext | None"
     stage: "RecordStage"
     follow: bool
-    jobs: int | None
+    jobs: int
     reasons: "Reasons | None"
     """What explains the verdicts; None where that is not asked."""
 

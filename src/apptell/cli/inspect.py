@@ -43,7 +43,7 @@ def inspect(
     captures: Captures,
     mode: Mode = "clean",
     transport: Transport = "tcp",
-    jobs: Jobs = None,
+    jobs: Jobs = 1,
     max_flows: MaxFlows = None,
     idle_timeout: IdleTimeout = 90.0,
     active_timeout: ActiveTimeout = None,

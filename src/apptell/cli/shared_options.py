@@ -99,13 +99,12 @@ Transport = Annotated[
     str, typer.Option(metavar="NAMES", help="Transport protocols, separated by commas: tcp, udp.")
 ]
 Jobs = Annotated[
-    int | None,
+    int,
     typer.Option(
         metavar="N",
         min=1,
         max=512,
-        help="Processors that share the work, at most 3; only for files and folders. "
-        "[default: those there are; 1 for small files]",
+        help="Processors that share the work, at most 3; only for files and folders.",
     ),
 ]
 MaxFlows = Annotated[

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from apptell.verdicts.schema import OTHER
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -18,7 +20,8 @@ STEPS_S: Final = (
 SUM_NAMES: Final = ("flows", "named", "packets", "bytes_to_server", "bytes_to_client")
 """What is summed; each is a column of the SQL in ``SUMS`` and an attribute of ``FlowGroup``."""
 SUMS: Final = (
-    "count(*) AS flows, count(app) AS named, "
+    "count(*) AS flows, "
+    f"count(CASE WHEN app <> '{OTHER}' THEN app END) AS named, "
     "CAST(sum(packets_to_server + packets_to_client) AS BIGINT) AS packets, "
     "CAST(sum(bytes_to_server) AS BIGINT) AS bytes_to_server, "
     "CAST(sum(bytes_to_client) AS BIGINT) AS bytes_to_client"
@@ -35,7 +38,7 @@ class FlowGroup:
     """For an app, its name as its vendor writes it."""
     flows: int = 0
     named: int = 0
-    """Flows whose app is named."""
+    """Flows of apps; those of background (``other``) are not counted."""
     packets: int = 0
     bytes_to_server: int = 0
     bytes_to_client: int = 0

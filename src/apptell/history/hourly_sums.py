@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from apptell.history.record_files import RecordFile
 
 SUMS_FOLDER: Final = ".apptell-sums"
-_FORM: Final = 2
+_FORM: Final = 3
 """Version of the content of a file of sums; those of another version are made again."""
 _NAME: Final = re.compile(r".+\.[0-9a-f]+-[0-9a-f]+(-[0-9]+)?\.parquet")
 """Of a file of sums: the record file's name, its size in bytes, its time of change in ns, and ``_FORM``."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from apptell.capture import open_capture
-from apptell.capture.source import bytes_at_rest
+from apptell.capture.source import is_at_rest
 from apptell.errors import UsageError
 from apptell.flows import FlowOptions, FlowReader
 from apptell.flows.stages import HAND_OUT_S
@@ -22,24 +21,6 @@ if TYPE_CHECKING:
     from apptell.capture import PacketBatch
     from apptell.flows.flow_reader import Observer, Watcher
 
-MOST_JOBS: Final = 3
-"""Processors that a reader can use."""
-_SMALL_BYTES: Final = 16 << 20
-"""Files of so many bytes are read sooner than another process pays."""
-
-
-def usual_jobs(source: str | Path | BinaryIO | Sequence[str | Path]) -> int:
-    """How many jobs to read a source with: one for streams and small files, else the processors, at most 3.
-
-    Args:
-        source: what ``read_flows`` takes.
-    """
-    n_bytes = bytes_at_rest(source)
-    if n_bytes is None or n_bytes <= _SMALL_BYTES:
-        return 1
-    allowed = getattr(os, "sched_getaffinity", None)  # on Linux
-    return min(MOST_JOBS, len(allowed(0)) if allowed is not None else os.cpu_count() or 1)
-
 
 def read_flows(
     source: str | Path | BinaryIO | Sequence[str | Path],
@@ -47,7 +28,7 @@ def read_flows(
     *,
     follow: bool = False,
     annotate: Callable[[PacketBatch], PacketBatch] | None = None,
-    jobs: int | None = 1,
+    jobs: int = 1,
     stop: Callable[[], bool] | threading.Event | None = None,
     observer: Observer | None = None,
     watcher: Watcher | None = None,
@@ -61,7 +42,7 @@ def read_flows(
         follow: wait for more at the end of a file that is still being written.
         annotate: called with each PacketBatch before it is decoded, to fill in the owners of packets.
         jobs: processors that share the work, of which at most three are used; more than one only for files and
-            folders. None: as ``usual_jobs`` has it. Flows, their order and the counters do not depend on it.
+            folders. Flows, their order and the counters do not depend on it.
         stop: called while nothing arrives; the source ends when it returns true.
         observer: receives the DNS answers of the capture, and open flows, as early as possible.
         watcher: reads decoded packets before they become part of flows, and remembers what they tell.
@@ -76,15 +57,13 @@ def read_flows(
         ...         print(batch.column("server_name").to_pylist())
         ['signal.example', 'zoom.example']
     """
-    is_at_rest = not follow and annotate is None and bytes_at_rest(source) is not None
-    if jobs is None:
-        jobs = usual_jobs(source) if is_at_rest else 1
-    if jobs > 1 and not is_at_rest:
+    at_rest = not follow and annotate is None and is_at_rest(source)
+    if jobs > 1 and not at_rest:
         raise UsageError("several jobs can read only files and folders; a stream needs one job")
     hand_out_s: float | None = HAND_OUT_S
     if follow:
         hand_out_s = 0  # more packets may not follow for a long time
-    elif is_at_rest:
+    elif at_rest:
         hand_out_s = None
     return FlowReader(
         open_capture(source, follow=follow, stop=stop),

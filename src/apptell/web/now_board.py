@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from apptell.records.forms.jsonl import json_lines
 from apptell.records.schema import END, VERDICT
+from apptell.verdicts.schema import OTHER
 from apptell.web.window_sums import Traits, WindowSums
 
 if TYPE_CHECKING:
@@ -134,6 +135,10 @@ class NowBoard:
             },
             "bytes": sum(map(sum, over_time.values())),
             "flows": sum(flows for _, flows in window.by["outcome"].values()),
+            "named": sum(
+                flows for app, (_, flows) in window.by["app"].items() if app not in ("", OTHER)
+            ),
+            "background": window.by["app"].get(OTHER, [0, 0])[1],
             "latest": latest[:_LISTED],
         }
 

@@ -48,8 +48,6 @@ function show(found) {
   $("state").className = `tag ${counts.state === "reading" ? "good" : "warn"}`;
   $("source").textContent = counts.source;
   say(counts.fault || null);
-  const flows = found.top.outcome.reduce((sum, row) => sum + row.flows, 0);
-  const isNamed = found.top.outcome.find((row) => row.key === "named")?.flows || 0;
   const drift = counts.drift;
   $("drift").hidden = !drift?.alarms.length;
   if (drift?.alarms.length) $("drift").textContent = `Drift: the model no longer knows ${drift.alarms.map((each) => `${each.app} (disagreement up by ${percent(each.rise)})`).join(", ")} as on held-out flows.`;
@@ -57,7 +55,7 @@ function show(found) {
   fill($("tiles"),
     only(tile("Traffic", bits(counts.bytes_per_s * 8), `${short(Math.round(counts.packets_per_s))} packets a second`)),
     tile("Last five minutes", bytes(found.bytes), `${count(found.flows)} ${found.flows === 1 ? "flow" : "flows"}`),
-    tile("Named", flows ? percent(isNamed / flows) : "–", `${count(flows - isNamed)} unknown or declined`),
+    tile("Named", found.flows ? percent(found.named / found.flows) : "–", `${count(found.background)} background, ${count(found.flows - found.named - found.background)} without an app`),
     only([tile("Open flows", count(counts.open_flows), `${count(counts.waiting_flows)} wait for the model`),
     tile("Decision delay", seconds(counts.delay_p50_s), `99 % within ${seconds(counts.delay_p99_s)}`),
     tile("Dropped packets", count(counts.kernel_drops), `${count(counts.overloaded)} flows without time, ${count(counts.evicted)} evicted`)]),

@@ -87,6 +87,7 @@ export const GROUPINGS = {
 };
 export function named(by, key, label) {
   if (key === null || key === undefined || key === "") return NOBODY[by] || "None";
+  if (by === "app" && key === "other") return "Background";
   if (label) return label;
   if (by === "evidence") return EVIDENCE[key] || key;
   if (by === "category" || by === "outcome") return key.charAt(0).toUpperCase() + key.slice(1);

@@ -1,0 +1,5 @@
+"""``python -m apptell`` is the command ``apptell``."""
+
+from apptell.cli import main
+
+main()
