@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from apptell.errors import MissingError, UsageError
 from apptell.records.forms import (
@@ -19,6 +21,7 @@ from apptell.records.forms import (
     form_of_name,
     form_of_path,
 )
+from apptell.records.forms.jsonl import _joined, json_lines
 from apptell.records.schema import flow_record_schema, flow_records, verdict_records
 from apptell.records.summary import SUMMARY_RECORD
 from apptell.records.writers import open_writer
@@ -201,3 +204,43 @@ def test_negative_numbers_in_csv_stay_numbers() -> None:
     assert isinstance(form, LineForm)
     (line,) = form.lines(pa.record_batch({"a": [-1], "b": [-0.5], "c": ["-"]}))
     assert line == "-1,-0.5,'-"
+
+
+_TEXTS = (
+    st.none()
+    | st.text(max_size=8)
+    | st.sampled_from(["", '"', "\\", "\x00\x1f\x7f", "\u2028é", "a/b"])
+)
+_MOMENTS = st.none() | st.integers(-(2**61), 2**62)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(_TEXTS, _MOMENTS, st.floats() | st.none(), st.integers(0, 2**64 - 1)), min_size=1
+    )
+)
+def test_joined_columns_are_the_lines_of_single_records(rows):
+    texts, moments, numbers, large = zip(*rows, strict=True)
+    batch = pa.record_batch(
+        {
+            "text": pa.array(texts, pa.string()),
+            "time": pa.array(moments, pa.int64()).cast(pa.timestamp("ns", "UTC")),
+            "number": pa.array(numbers, pa.float64()),
+            "id": pa.array(large, pa.uint64()),
+            "count": pa.array([value % 1000 for value in large], pa.int32()),
+            "flag": pa.array([None if value % 3 else bool(value % 2) for value in large]),
+            "list": pa.array([None if value % 3 else ["a", '"'] for value in large], pa.list_(pa.string())),
+            "nothing": pa.nulls(len(rows), pa.string()),
+        }
+    )  # fmt: skip
+    columns = [
+        (f'{", " if i else "{"}"{name}": ', batch.column(name))
+        for i, name in enumerate(batch.schema.names)
+    ]
+    alone = [line for row in range(len(batch)) for line in json_lines(batch.slice(row, 1))]
+    assert _joined(columns) == alone
+    assert (
+        _joined([(head, column.slice(len(rows) // 2)) for head, column in columns])
+        == alone[len(rows) // 2 :]
+    )
