@@ -22,7 +22,11 @@ def main() -> None:
     """Writes ``apptell.1`` and ``apptell-VERB.1``."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, required=True)
-    folder = parser.parse_args().output
+    write(parser.parse_args().output)
+
+
+def write(folder: Path) -> None:
+    """Writes the pages into a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
         (folder / f"{name}.1").write_text(text, encoding="utf-8")

@@ -2,9 +2,13 @@
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
+import venv
+import zipfile
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +18,7 @@ import typer.main
 from apptell.cli.app import app
 
 ROOT = Path(__file__).parents[2]
+MAN = shutil.which("man")
 BUILDER = shutil.which("podman") or shutil.which("docker")
 ASKED = "APPTELL_TEST_CONTAINER"
 """Set by who wants the image to be built, which downloads a base image and packages."""
@@ -57,6 +62,55 @@ def test_each_verb_has_a_man_page_with_its_options(maker: ModuleType) -> None:
             assert option.replace("-", "\\-") in page
 
 
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """What the wheel is built from, with hardly any code."""
+    folder = tmp_path / "project"
+    package = folder / "src" / "apptell"
+    package.mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copy(ROOT / "src/apptell/_version.py", package)
+    (package / "__init__.py").touch()
+    (folder / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci/man_pages_hook.py", folder / ".ci")
+    return folder
+
+
+def _built(project: Path) -> Path:
+    """Its wheel."""
+    builder = pytest.importorskip("hatchling.builders.wheel").WheelBuilder(str(project))
+    (wheel,) = builder.build(directory=str(project / "dist"))
+    return Path(wheel)
+
+
+def test_a_wheel_that_make_build_builds_installs_the_man_pages(
+    maker: ModuleType, project: Path, tmp_path: Path
+) -> None:
+    made = re.search(r"docs/make_man_pages.py -o (\S+)", (ROOT / "Makefile").read_text())
+    assert made
+    maker.write(project / made[1])
+    wheel = _built(project)
+    place = tmp_path / "environment"
+    venv.create(place)
+    # in an environment of its own: with --prefix pip would remove the installed apptell
+    command = [sys.executable, "-m", "pip", "--python", place / "bin" / "python", "install"]
+    subprocess.run([*command, "--quiet", "--no-index", "--no-deps", wheel], check=True)
+    pages = {path.name: path.read_text() for path in (place / "share/man/man1").iterdir()}
+    assert pages == {f"{name}.1": text for name, text in maker.pages().items()}
+    if MAN is not None:
+        found = subprocess.run(
+            [MAN, "--path", "apptell-identify"], capture_output=True, text=True, check=True,
+            env={"PATH": f"{place / 'bin'}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        assert Path(found.stdout.strip()) == place / "share/man/man1/apptell-identify.1"
+
+
+def test_a_wheel_is_also_built_where_no_man_pages_were_made(project: Path) -> None:
+    with zipfile.ZipFile(_built(project)) as wheel:
+        assert not [name for name in wheel.namelist() if ".data/" in name]
+
+
 @pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
 def test_groff_formats_the_pages_without_a_warning(maker: ModuleType) -> None:
     for name, text in maker.pages().items():
@@ -69,8 +123,11 @@ def test_groff_formats_the_pages_without_a_warning(maker: ModuleType) -> None:
 def test_the_image_is_light_and_not_run_as_root() -> None:
     lines = (ROOT / "Containerfile").read_text().splitlines()
     assert [line.split()[1] for line in lines if line.startswith("USER ")] == ["apptell"]
-    copied = next(line for line in lines if line.startswith("COPY pyproject.toml"))
-    for name in copied.split()[1:-1]:
+    copied = [
+        line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line
+    ]
+    assert ["src"] in copied
+    for name in chain.from_iterable(copied):
         assert (ROOT / name).exists()
         assert f"!{name}" in (ROOT / ".containerignore").read_text().splitlines()
     assert (ROOT / ".containerignore").read_text() == (ROOT / ".dockerignore").read_text()
