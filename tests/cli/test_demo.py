@@ -1,6 +1,7 @@
 """``apptell demo``: every step on the embedded samples."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,17 @@ def test_the_demo_trains_measures_and_names_well_known_apps_with_their_evidence(
 ) -> None:
     done = run("demo", "--model", "fast", "-o", tmp_path / "demo")
     assert done.returncode == 0, done.stderr
-    assert "[5/5]" in done.stderr
+    steps = re.findall(r"^\[(\d)/(\d)\]", done.stderr, re.MULTILINE)
+    assert steps == [(str(step), "6") for step in range(1, 7)]
+    unknown = re.search(
+        r"may call 5% .* calls (\S+)% of 182 such flows unknown, and (\S+)% of all 168 flows of matrix\. .*"
+        r"in (\S+)% of the pairs",
+        done.stderr,
+    )
+    assert unknown
+    realised, caught, auroc = map(float, unknown.groups())
+    assert realised <= 5 < caught
+    assert 90 < auroc <= 100
     recording, named = done.stdout.split("time (UTC)")[1:]
     assert "xmpp" in recording
     rows = [line.split() for line in named.splitlines()[1:] if line]

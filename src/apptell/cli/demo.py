@@ -39,13 +39,13 @@ def demo(
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Runs every step on embedded samples: train, evaluate, identify and report.
+    """Runs every step on embedded samples: train, evaluate, identify, report, and recognise an unknown app.
 
     Examples:
         apptell demo
         apptell demo --model paper-cnn -o my-demo/
     """
-    from apptell.experiments.demo import demo_epochs, train_on_samples
+    from apptell.experiments.demo import UNLEARNED, demo_epochs, leave_out_app, train_on_samples
     from apptell.experiments.samples import embedded_dataset, embedded_recordings, named_sample
     from apptell.records.text_table import human_bytes
 
@@ -54,21 +54,21 @@ def demo(
     captures = [path for folder in recordings for path in sorted(folder.glob("*.pcap.xz"))]
     size = human_bytes(sum(path.stat().st_size for path in captures))
     note(
-        f"[1/5] Reading {len(captures)} embedded captures ({size}): real messaging servers and "
+        f"[1/6] Reading {len(captures)} embedded captures ({size}): real messaging servers and "
         f"clients, recorded {len(recordings)} times, each on another network."
     )
     with progress("reading") as show:
         data = embedded_dataset(output / "dataset", lambda name: show(-1, name))
     note(f"      {len(data):,} flows of {len(data.apps)} classes: {', '.join(data.apps)}.")
 
-    note(f"[2/5] Training {model} for {passes} epochs; some recordings are kept for testing.")
+    note(f"[2/6] Training {model} for {passes} epochs; some recordings are kept for testing.")
     with progress(f"training {model}") as show:
         shown = train_on_samples(
             data, output / "model", model, epochs=passes, seed=seed, progress=show, notify=note
         )
 
     folder = shown.held_out[0]
-    note(f"[3/5] Identifying {folder.name} flow by flow; some of its flows:")
+    note(f"[3/6] Identifying {folder.name} flow by flow; some of its flows:")
     n_flows = _identify_recording(
         sorted(folder.glob("*.pcap.xz")), shown.model, output / "verdicts.jsonl"
     )
@@ -76,7 +76,7 @@ def demo(
     shown.write_report(output / "report")
     result = shown.test.evaluation
     note(
-        f"[4/5] The report: {output / 'report' / 'report.html'}\n\n"
+        f"[4/6] The report: {output / 'report' / 'report.html'}\n\n"
         f"Summary: {model} was trained on the first payload packets of {shown.n_train:,} flows of "
         f"{shown.n_recordings} recordings. On {folder.name}, which was kept out of training, "
         f"it identifies {result.scores.accuracy:.1%} of the flows correctly. Its confidence is at least "
@@ -84,9 +84,23 @@ def demo(
         f"{result.at_threshold.accuracy:.1%} are correct. "
         f"All {n_flows:,} verdicts are in {output / 'verdicts.jsonl'}.\n"
     )
+    note(
+        f"[5/6] Training another model (fast) that never sees {UNLEARNED}; can it tell that it does not know "
+        "this app?"
+    )
+    with progress("training fast") as show:
+        open_set = leave_out_app(data, seed=seed, progress=show)
+    note(
+        f"      It may call {open_set.rate:.0%} of the flows of apps that it knows unknown; the limit for that "
+        "comes from held-out parts of its training flows. Measured on the recording that was kept out of "
+        f"training, it calls {open_set.realised:.1%} of {open_set.known:,} such flows unknown, and "
+        f"{open_set.caught:.1%} of all {open_set.unknown:,} flows of {UNLEARNED}. Sorted by how unknown they "
+        f"look, a flow of {UNLEARNED} comes before a flow of a known app in {open_set.auroc:.1%} of the pairs "
+        "(the AUROC).\n"
+    )
     named = named_sample()
     note(
-        "[5/5] Well-known apps, identified without a model by what their traffic shows openly (from "
+        "[6/6] Well-known apps, identified without a model by what their traffic shows openly (from "
         f"{named.name}, recorded with servers that answer for their names):"
     )
     _identify_named(named)
@@ -96,6 +110,8 @@ def demo(
         "    apptell identify YOUR.pcap\n"
         "  Learn a model of the apps that your captures name, for flows that show no name:\n"
         "    apptell learn CAPTURES/ -o my-model/\n"
+        "  Train a model that calls flows unknown when they look like none of its apps:\n"
+        f"    apptell train {output / 'dataset'} -o open/ --model fast --split source --unknown\n"
         "  Train the paper's network, or its forest (paper-rf), on the same flows and split:\n"
         f"    apptell train {output / 'dataset'} -o network/ --model paper-cnn --epochs 20 "
         "--split source\n"
