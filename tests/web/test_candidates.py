@@ -19,8 +19,7 @@ from apptell.models.model_shelf import ModelShelf
 from apptell.testing import START_NS, app_messages, conversation, flow_batch, write_pcap
 from apptell.watch.discover import discover
 from apptell.web.report_shelf import ReportShelf
-from apptell.web.update_desk import UpdateDesk
-from apptell.web.update_worker import UpdateTask
+from apptell.web.update_desk import UpdateDesk, UpdateTask
 from tests.web.conftest import Running, log_in, resize, scheme
 from tests.web.test_history_page import HOSTILE, faults, texts, wait
 

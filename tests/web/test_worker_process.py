@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import signal
 import struct
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,21 +89,3 @@ def test_faults_of_settings_are_said_by_the_process(tmp_path: Path) -> None:
     write_pcap(tmp_path / "a.pcap", app_capture(["signal"], 1))
     with pytest.raises(CaptureError, match="no such model folder"):
         run_job(job("a.pcap", model="/nowhere"), CaptureLimits(), tmp_path)
-
-
-def test_it_never_outlives_the_server(tmp_path: Path) -> None:
-    folder = folder_with(tmp_path, "bomb.pcap.gz", endless())
-    values = {
-        "kind": "identify", "name": "a", "captures": ["bomb.pcap.gz"], "settings": {}, "output": "records",
-        "memory_bytes": 4 << 30, "cpu_s": 300, "file_bytes": 1 << 20,
-    }  # fmt: skip
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", "apptell.web.capture_worker"],
-        cwd=folder,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as process:
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(values).encode() + b"\n")
-        process.stdin.close()  # as the end of its parent does
-        assert process.wait(120) == 1

@@ -15,7 +15,7 @@ from apptell.web.endpoint import Endpoint, Parameter
 from apptell.web.history_api import json_answer
 from apptell.web.model_api import read_json, refuse_without_token, registry_of, shelf_of
 from apptell.web.parameters import read_number
-from apptell.web.update_worker import UpdateTask
+from apptell.web.update_desk import UpdateTask
 
 if TYPE_CHECKING:
     from pathlib import Path

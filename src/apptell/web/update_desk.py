@@ -5,30 +5,43 @@ What was asked for and what came of it is remembered until the server ends.
 
 from __future__ import annotations
 
-import json
-import multiprocessing
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from apptell.errors import UsageError
-from apptell.web.update_worker import run_update
+from apptell.web.bounded_process import ProcessLimits, run_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from multiprocessing.connection import Connection
-    from multiprocessing.process import BaseProcess
+    from pathlib import Path
 
-    from apptell.web.update_worker import UpdateTask
+    from apptell.web.bounded_process import ProcessEnding
 
 UPDATE_S: Final = 3600.0
 """Seconds that an update may take."""
+MEMORY_BYTES: Final = 12 << 30
+"""Memory that the process may allocate; training libraries reserve much that they never use."""
+FILE_BYTES: Final = 4 << 30
+"""Size of one file that it writes."""
 MOST_REMEMBERED: Final = 20
 _MOST_NOTES: Final = 20
-_LOOK_S: Final = 0.2
-_MESSAGE_BYTES: Final = 16 << 20
 _END_S: Final = 5.0
+_NICE: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateTask:
+    """An update of one version of a model."""
+
+    shelf: Path
+    """Folder of the model's versions in the registry."""
+    version: str
+    """The version that is updated; it is not changed."""
+    add: Sequence[tuple[Path, str]]
+    """Folders of candidates, each with the app that it is."""
+    memory_bytes: int = MEMORY_BYTES
 
 
 @dataclass(slots=True)
@@ -105,52 +118,51 @@ class UpdateDesk:
         return False
 
     def _run(self, one: ModelUpdate) -> None:
-        context = multiprocessing.get_context("spawn")
-        own, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=run_update, args=(one.task, theirs), daemon=True)
+        task = one.task
+        limits = ProcessLimits(
+            self._limit_s, task.memory_bytes, FILE_BYTES, niceness=_NICE, is_strict=False
+        )
+        job = {
+            "shelf": str(task.shelf),
+            "version": task.version,
+            "add": [(str(folder), app) for folder, app in task.add],
+        }
         try:
-            process.start()
-            theirs.close()
-            self._follow(one, process, own)
+            ending = run_bounded(
+                "apptell.web.update_worker",
+                job,
+                limits,
+                is_unwanted=lambda: one.is_unwanted,
+                report=lambda message: _take(one, message),
+            )
+            if ending.printed:
+                self._say(ending.printed)
+            one.fault, one.result = self._fault(ending), ending.answer
         except OSError as error:
             one.fault = f"no process for the update: {error.strerror}"
         finally:
-            own.close()
-            if process.pid is not None:
-                process.kill()
-                process.join()
             one.share = 1.0
             one.state = _state(one)
-        self._say(f"Update {one.number} of {one.task.shelf.name}: {one.state}")
+        self._say(f"Update {one.number} of {task.shelf.name}: {one.state}")
 
-    def _follow(self, one: ModelUpdate, process: BaseProcess, pipe: Connection) -> None:
-        """Takes messages until the process has answered, or has to end."""
-        until_s = time.monotonic() + self._limit_s
-        while not one.is_unwanted:
-            if time.monotonic() > until_s:
-                one.fault = f"the update took longer than {self._limit_s:g} s"
-                return
-            if not pipe.poll(_LOOK_S):
-                continue
-            try:
-                message = json.loads(pipe.recv_bytes(_MESSAGE_BYTES))
-            except (EOFError, OSError):
-                process.join(_END_S)
-                one.fault = (
-                    f"the process of the update died (status {process.exitcode}), perhaps for lack of "
-                    "memory; standard error of the server has the details"
-                )
-                return
-            if "progress" in message:
-                one.share, one.words = float(message["progress"]), str(message["words"])
-            elif "note" in message:
-                one.notes = [*one.notes, str(message["note"])][-_MOST_NOTES:]
-            elif "fault" in message:
-                one.fault = str(message["fault"])
-                return
-            else:
-                one.result = message["done"]
-                return
+    def _fault(self, ending: ProcessEnding) -> str:
+        """What went wrong; empty where nothing did, or where nobody wanted the update any more."""
+        if ending.kind == "late":
+            return f"the update took longer than {self._limit_s:g} s"
+        if ending.kind == "died":
+            return (
+                f"the process of the update died (status {ending.status}), perhaps for lack of memory; "
+                "standard error of the server has the details"
+            )
+        return ending.fault
+
+
+def _take(one: ModelUpdate, message: dict[str, Any]) -> None:
+    """Takes a report of the process."""
+    if "progress" in message:
+        one.share, one.words = float(message["progress"]), str(message["words"])
+    else:
+        one.notes = [*one.notes, str(message["note"])][-_MOST_NOTES:]
 
 
 def _state(one: ModelUpdate) -> str:
