@@ -11,6 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apptell.cli.decider_options import load_deciders
+from apptell.cli.extract_options import (
+    Extract,
+    ExtractFiles,
+    ExtractFlow,
+    ExtractRing,
+    ExtractSize,
+    extraction_options,
+    note_extraction,
+    open_extraction,
+    refuse_unwritten,
+)
 from apptell.cli.filter_options import (
     AllFlows,
     ClientFile,
@@ -102,6 +113,11 @@ def live(
     early: Early = False,
     out: Out = None,
     all_flows: AllFlows = False,
+    extract: Extract = None,
+    extract_ring: ExtractRing = "64MB",
+    extract_flow: ExtractFlow = "10MB",
+    extract_size: ExtractSize = "100MB",
+    extract_files: ExtractFiles = 10,
     app: OfApp = None,
     category: OfCategory = None,
     client: OfClient = None,
@@ -169,6 +185,7 @@ def live(
         model, version = _promoted(model_registry, model)
     deciders = load_deciders(evidence, model, catalogue, around, transport, rate)
     stage = record_stage(context.params, deciders.apps)
+    extracted = extraction_options(context)
     if deciders.context is not None and deciders.context.both_sides:
         raise UsageError(f"--context {around}: later flows are not known yet: leave out both")
     options = replace(
@@ -202,6 +219,7 @@ def live(
         outputs = open_outputs(out_places(out, raw_csv=raw_csv), is_lossless=lossless)
         if on_verdict is not None:
             outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, deciders.apps))
+        extraction = open_extraction(extracted, options, is_replay=chosen.replay is not None)
         live_options = LiveOptions(
             options,
             threshold,
@@ -211,6 +229,7 @@ def live(
             rate,
             all_flows,
             stage,
+            extraction,
         )
         pipeline = LivePipeline(opened, deciders.model, outputs, live_options, counts)
         settle()
@@ -229,7 +248,9 @@ def live(
         finally:
             _say_counts(counts)
             note_losses(outputs)
+            note_extraction(extraction)
         refuse_losses(outputs)
+        refuse_unwritten(extraction)
         if interrupted.is_set():
             raise KeyboardInterrupt
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from apptell.capture import PacketBatch
     from apptell.verdicts.schema import VerdictBatch
 
-_SAID: Final = (
+SAID: Final = (
     "app", "outcome", "evidence", "service", "best_guess", "confidence", "threshold", "model", "server_name",
     "http_host", "dns_name", "label", "community_id",
 )  # fmt: skip
@@ -75,7 +75,7 @@ class Extraction:
             ]
         )
         for key, row in zip(packet_keys(rows).tolist(), chosen, strict=True):
-            self._flows[key].append(_Chosen(row["start_ns"], row["end_ns"], _comment(row)))
+            self._flows[key].append(_Chosen(row["start_ns"], row["end_ns"], verdict_comment(row)))
         self._pairs.update(packet_keys(rows, has_ports=False).tolist())
 
     def write(self, captures: Sequence[str], path: Path, tunnels: int) -> None:
@@ -149,8 +149,9 @@ def extracting(
     extraction.write(captures, path, tunnels)
 
 
-def _comment(row: dict[str, Any]) -> str:
-    values = {name: row[name] for name in _SAID if row[name] is not None}
+def verdict_comment(row: dict[str, Any]) -> str:
+    """What a comment says of a flow, given the columns ``SAID`` of its verdict or record."""
+    values = {name: row[name] for name in SAID if row[name] is not None}
     for name in ("confidence", "threshold"):
         if name in values:
             values[name] = round(values[name], _DIGITS)

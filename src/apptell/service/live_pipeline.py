@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.models import Model
+    from apptell.service.live_extraction import LiveExtraction
     from apptell.service.outputs import QueuedOutput
     from apptell.service.shadow import Shadow
     from apptell.service.sources import PacketSource
@@ -70,6 +71,8 @@ class LiveOptions:
     """Whether flows with too few payload packets are reported, too; needs the group *link* in ``flows``."""
     stage: RecordStage = field(default_factory=RecordStage)
     """What happens to records before the outputs get them; metrics count all records."""
+    extraction: LiveExtraction | None = None
+    """Extracts the packets of the flows that ``stage`` selects; the pipeline ends it. None extracts nothing."""
     max_waiting: int = 8192
     """Flows that may wait for identification."""
     batch_flows: int = 256
@@ -114,6 +117,7 @@ class LivePipeline:
         self._is_live = all(source.is_live for source in sources)
         self._work = WorkQueue(self.options.max_waiting, is_lossless=lossless)
         evidence_lock = threading.Lock()
+        self._extraction = extraction = self.options.extraction
         self._paths = [
             PacketPath(
                 source,
@@ -123,6 +127,7 @@ class LivePipeline:
                 evidence=evidence,
                 evidence_lock=evidence_lock,
                 watch=self.options.stage.watch,
+                keep=None if extraction is None else extraction.keep,
             )
             for source in sources
         ]
@@ -207,18 +212,27 @@ class LivePipeline:
                 path.ending = self._ending
             for output in self._outputs:
                 output.end_by(self._ending.write_s)
+            if self._extraction is not None:
+                self._extraction.end_by(self._ending.write_s)
 
     def _end_outputs(self, stop: threading.Event) -> None:
         """Ends all outputs concurrently, so that a stalled one takes no time from the others."""
         for output in self._outputs:
             output.end()
+        extraction = self._extraction
+        if extraction is not None:
+            extraction.end()
         pause_s = _WATCH_S / 100
-        while any(output.is_busy for output in self._outputs):
+        while any(output.is_busy for output in self._outputs) or (
+            extraction is not None and extraction.is_busy
+        ):
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _WATCH_S / 5)
             self._heed(stop)
         for output in self._outputs:
             output.close(None if self._ending is None else self._ending.write_s)
+        if extraction is not None:
+            extraction.close()
 
     def _are_outputs_gone(self) -> bool:
         return bool(self._outputs) and all(output.is_gone for output in self._outputs)
@@ -234,6 +248,7 @@ class LivePipeline:
         metrics.kernel_drops = sum(path.source.dropped() for path in paths)
         metrics.waiting = self._work.n_flows
         metrics.unreported = sum(path.unreported for path in paths) + self._unreported
+        metrics.extraction = self._extraction
         metrics.outputs = {output.name: output.counts() for output in self._outputs}
 
     def _decide(self) -> None:
@@ -258,6 +273,8 @@ class LivePipeline:
                     self.metrics.count(records)
                     if self._drift is not None:
                         self._drift.add(records)
+                    if options.extraction is not None:
+                        options.extraction.tell(records, options.stage.wanted)
                     selected = options.stage(records)
                     for output in self._outputs:
                         output.put(selected)

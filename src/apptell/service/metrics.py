@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from apptell.service.drift_watch import DriftWatch
+    from apptell.service.live_extraction import LiveExtraction
     from apptell.service.shadow import Shadow
 
 _BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -87,6 +88,8 @@ class Metrics:
         """What compares a challenger with the model; None for no challenger."""
         self.drift: DriftWatch | None = None
         """What compares verdicts with those on held-out flows; None where nobody asks."""
+        self.extraction: LiveExtraction | None = None
+        """What extracts packets of chosen flows; None where nobody asks."""
         self._model = ""
 
     def set_model(self, name: str) -> None:
@@ -169,9 +172,27 @@ class Metrics:
         sample = f'apptell_model_info{{name="{_escaped(name)}",hash="{_escaped(digest)}"}} 1'
         metric("apptell_model_info", "gauge", "The model in use.", sample)
         self._shadow_text(metric)
+        self._extraction_text(metric)
         for name, words, samples in [] if self.drift is None else self.drift.metric_lines(_escaped):
             metric(name, "gauge", words, *samples)
         return "\n".join(lines) + "\n"
+
+    def _extraction_text(self, metric: Callable[..., None]) -> None:
+        """The counters of packets that are extracted."""
+        if self.extraction is None:
+            return
+        full = "apptell_extracted_packets_total"
+        samples = (
+            f'{full}{{state="{state}"}} {n}' for state, n in self.extraction.counts().items()
+        )
+        metric(full, "counter", "Packets to extract, by fate.", *samples)
+        for name, kind, words, value in (
+            ("flows_total", "counter", "Flows whose packets are extracted.", self.extraction.flows),
+            ("files_total", "counter", "Files of packets begun.", self.extraction.files.n_files),
+            ("ring_bytes", "gauge", "Memory of the newest packets.", self.extraction.ring_bytes),
+        ):
+            full = f"apptell_extracted_{name}"
+            metric(full, kind, words, f"{full} {value}")
 
     def _shadow_text(self, metric: Callable[..., None]) -> None:
         """The counters of a challenger."""

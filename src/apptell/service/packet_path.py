@@ -52,6 +52,7 @@ class PacketPath:
             read its packets: what it says depends on the packets alone.
         evidence_lock: held while it is used, where several threads share it.
         watch: also called with the decoded packets before they become part of flows.
+        keep: called with the packets and the source's name before anything else; it must not keep them.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PacketPath:
         evidence: Evidence | None = None,
         evidence_lock: threading.Lock | None = None,
         watch: Callable[[HeaderBatch], None] | None = None,
+        keep: Callable[[PacketBatch, str], None] | None = None,
     ) -> None:
         self.source = source
         self.packets = 0
@@ -82,6 +84,7 @@ class PacketPath:
         self._evidence_lock = evidence_lock or threading.Lock()
         self._read_answers = DnsReader(with_aliases=False)
         self._also_watch = watch
+        self._keep = keep
         self._assembly = Assembly(
             replace(options, reports_once=True, lists_order=evidence is not None),
             add_names=add_names,
@@ -138,6 +141,8 @@ class PacketPath:
         begin_s = time.thread_time()
         self.packets += len(packets)
         self.bytes += int(packets.wire.sum())
+        if self._keep is not None:
+            self._keep(packets, self.source.name)
         # what these packets tell is known before any of their flows is asked about
         batches = _ended(self._assembly.add(packets, self.source.name))
         if self._evidence is not None:
