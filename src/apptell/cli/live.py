@@ -78,10 +78,11 @@ from apptell.cli.shared_options import (
 from apptell.cli.verb import ends_at_once
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from apptell.models import Model
     from apptell.service import LivePipeline, QueuedOutput
+    from apptell.service.live_extraction import LiveExtraction
     from apptell.service.metrics import Metrics
     from apptell.service.model_follower import ModelFollower
 
@@ -235,8 +236,7 @@ def live(
         settle()
         interrupted = _listen(stop, pipeline, model, deciders.model, reloads)
         if model_registry is not None and version is not None:
-            follower = _follower(model_registry, version, pipeline)
-            stack.enter_context(follower)
+            follower = stack.enter_context(_follower(model_registry, version, pipeline))
             reloads.append(follower.thread)
         # its packets count from here on, and no kernel has to be compiled
         if chosen.interface is not None:
@@ -246,9 +246,7 @@ def live(
         try:
             pipeline.run(stop)
         finally:
-            _say_counts(counts)
-            note_losses(outputs)
-            note_extraction(extraction)
+            _report(counts, outputs, extraction)
         refuse_losses(outputs)
         refuse_unwritten(extraction)
         if interrupted.is_set():
@@ -356,6 +354,15 @@ def _listen(
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, hang_up)
     return interrupted
+
+
+def _report(
+    counts: "Metrics", outputs: "Sequence[QueuedOutput]", extraction: "LiveExtraction | None"
+) -> None:
+    """Says at the end what was read, decided, lost and extracted."""
+    _say_counts(counts)
+    note_losses(outputs)
+    note_extraction(extraction)
 
 
 def _say_counts(counts: "Metrics") -> None:
