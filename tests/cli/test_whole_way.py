@@ -230,8 +230,8 @@ def test_numbers_of_a_recipe_are_chosen_by_name(run: Run, dataset: Path, tmp_pat
     assert training["hyperparameters"] == {"n_trees": 7, "features": 0.5}
     for setting, message in (
         ("lr=1", "model paper-rf has no hyperparameter 'lr'; available: n_trees, features"),
-        ("n_trees=0", "n_trees=0 is not a whole number above 0"),
-        ("n_trees=1.5", "n_trees=1.5 is not a whole number above 0"),
+        ("n_trees=0", "n_trees=0 is not a whole number of at least 1"),
+        ("n_trees=1.5", "n_trees=1.5 is not a whole number of at least 1"),
         ("n_trees", "--set n_trees: not NAME=VALUE with a number"),
     ):
         done = run("train", dataset, *words, "--set", setting)

@@ -119,3 +119,13 @@ def test_the_verbs_of_a_registry(shelf: ModelShelf, tmp_path: Path) -> None:
     assert run("promote", one, "9")[0] == 2
     assert run("show", str(tmp_path / "none"))[0] == 2
     assert run("list", str(tmp_path / "none"))[0] == 1
+
+
+def test_the_folder_of_one_model_is_no_registry(tmp_path):
+    (tmp_path / "phones" / "1").mkdir(parents=True)
+    (tmp_path / "phones" / "current").write_text("1\n")
+    assert [shelf.name for shelf in shelves(tmp_path)] == ["phones"]
+    with pytest.raises(
+        ModelError, match="the folder of one model; a registry is the folder above it"
+    ):
+        shelves(tmp_path / "phones")

@@ -248,7 +248,7 @@ def test_the_row_of_the_catalogue_is_named(phone: Path, tmp_path: Path) -> None:
         "suffix",
         "chat",
     )
-    assert "chat.example and names below it belongs to the app Chat" in step.words
+    assert "chat.example and names below it belong to the app Chat" in step.words
     others = by_name["unlisted.example"]
     assert others.steps[0].kind == "name"
     assert "is not listed" in others.steps[0].words

@@ -52,9 +52,7 @@ Early = Annotated[
 ]
 Snap = Annotated[
     int | None,
-    typer.Option(
-        metavar="BYTES", help="Bytes captured of each packet. [default: 2048] [default: 2048]"
-    ),
+    typer.Option(metavar="BYTES", help="Bytes captured of each packet. [default: 2048]"),
 ]
 Expression = Annotated[
     str | None,

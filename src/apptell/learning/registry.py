@@ -48,9 +48,12 @@ class Hyperparameter:
         """
         number = self.kind(value)
         if number != value or not self.low < number <= self.high:
-            whole = "a whole number " if self.kind is int else ""
+            if self.kind is int:
+                words = f"a whole number of at least {self.low + 1:g}"
+            else:
+                words = f"above {self.low:g}"
             limit = "" if self.high == float("inf") else f" and at most {self.high:g}"
-            raise UsageError(f"{name}={value:g} is not {whole}above {self.low:g}{limit}")
+            raise UsageError(f"{name}={value:g} is not {words}{limit}")
         return number
 
 

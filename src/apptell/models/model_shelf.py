@@ -247,12 +247,14 @@ def shelves(folder: str | Path) -> list[ModelShelf]:
     """The models of a registry, by name: folders with a file ``current``, or with versions.
 
     Raises:
-        ModelError: there is no such folder.
+        ModelError: there is no such folder, or it is that of one model.
     """
     try:
         entries = sorted(Path(folder).iterdir())
     except OSError as error:
         raise ModelError(f"{folder}: {error.strerror}") from error
+    if any(entry.name == CURRENT and entry.is_file() for entry in entries):
+        raise ModelError(f"{folder}: the folder of one model; a registry is the folder above it")
     return [
         ModelShelf(entry)
         for entry in entries

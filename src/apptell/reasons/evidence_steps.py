@@ -103,7 +103,7 @@ def _listed(name: str, catalogue: Catalogue) -> Said:
     if row is None:
         domain = match.service
         return f"is not listed{f' (registered domain {domain})' if domain else ''}", None
-    extent = "and names below it " if row.match == "suffix" else ""
+    extent = "and names below it belong" if row.match == "suffix" else "belongs"
     what = f"the app {match.app_name}" if match.app else f"{match.service} ({match.kind}), no app"
     found = {
         "domain": row.domain,
@@ -114,7 +114,7 @@ def _listed(name: str, catalogue: Catalogue) -> Said:
         "published": row.published,
         "checked": row.checked,
     }
-    return f"is listed: {row.domain} {extent}belongs to {what}", found
+    return f"is listed: {row.domain} {extent} to {what}", found
 
 
 def _range_row(row: Range) -> dict[str, str | None]:
