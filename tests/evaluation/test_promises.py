@@ -93,12 +93,12 @@ def test_a_truth_that_no_tree_voted_for_does_not_outweigh_all():
 
 def test_thresholds_are_chosen_on_what_the_model_will_say():
     """A model folder softens as the thresholds were chosen, also where a probability is zero."""
-    from apptell.models.model import _soften
+    from apptell.models.new_stacks import soften
     from apptell.verdicts.calibration import FLOOR, calibrate
 
     random = np.random.default_rng(0)
     votes = np.round(random.dirichlet([0.2] * 5, 200), 2).astype(np.float32)
     for temperature in (0.5, 1.0, 4.0, 15.0):
         np.testing.assert_allclose(
-            _soften(votes, temperature, FLOOR), calibrate(votes, temperature, FLOOR), atol=1e-6
+            soften(votes, temperature, FLOOR), calibrate(votes, temperature, FLOOR), atol=1e-6
         )
