@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from apptell.web.site import Site
     from apptell.web.upload_desk import UploadDesk
+    from apptell.web.worker_process import CaptureLimits
 
 
 @dataclass
@@ -69,7 +70,15 @@ def desk_of(**options: Any) -> UploadDesk:
     from apptell.web.capture_jobs import CaptureSettings
     from apptell.web.upload_desk import UploadDesk
 
-    return UploadDesk(options.pop("settings", CaptureSettings()), **options).__enter__()
+    options = {"settings": CaptureSettings(), "limits": patient_limits(), **options}
+    return UploadDesk(options.pop("settings"), **options).__enter__()
+
+
+def patient_limits() -> CaptureLimits:
+    """Bounds that a process meets which compiles its kernels first, on a busy machine."""
+    from apptell.web.worker_process import CaptureLimits
+
+    return CaptureLimits(seconds=900.0)
 
 
 def send_capture(server: Running, data: bytes, name: str = "phone.pcap") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from apptell.errors import CaptureError, OutputError
 from apptell.testing import START_NS, app_capture, write_pcap
 from apptell.web.capture_folder import CaptureFolder, find_captures
 from apptell.web.capture_jobs import CaptureSettings, identify_capture
+from tests.web.conftest import patient_limits
 from tests.web.test_history_page import faults, settled, texts
 from tests.web.test_now_page import SAMPLE
 from tests.web.test_try_page import patient
@@ -84,7 +85,8 @@ def test_a_flow_of_the_history_has_its_reason_and_its_packets(
     shutil.copy(SAMPLE, copy)
     settings = CaptureSettings(evidence="name,dns,address,range,model")
     identify_capture(copy, tmp_path / "records", settings, lambda _: None)
-    server = start(tmp_path / "records", kept=CaptureFolder(tmp_path / "captures", settings))
+    kept = CaptureFolder(tmp_path / "captures", settings, limits=patient_limits())
+    server = start(tmp_path / "records", kept=kept)
     assert server.ask("/api/status").json["has_captures"]
     browser.get(f"{server.address}/history?evidence=model&last=all")
     settled(browser)
