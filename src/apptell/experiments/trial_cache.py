@@ -13,6 +13,7 @@ import json
 import time
 import zipfile
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -66,7 +67,7 @@ class TrialResult:
         return wide
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Trial:
     """A training and a test, with all that they depend on."""
 
@@ -81,7 +82,7 @@ class Trial:
     groups: NDArray[np.str_] | None = None
     """The source of each training flow, shape (n,), for models that use it."""
 
-    @property
+    @cached_property
     def name(self) -> str:
         """A hash of everything that the result depends on."""
         used = self.groups if self.task.is_grouped else None

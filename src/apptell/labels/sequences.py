@@ -22,10 +22,13 @@ from apptell.labels.labelled_capture import with_groups
 from apptell.labels.labellers import UNKNOWN_OWNER
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+    Ends = tuple[str | None, int | None, str | None, int | None, int | None]
+    """Client address and port, server address and port, protocol number."""
 
 MALFORMED: Final = "malformed record"
 MAX_LENGTH: Final = 2**31 - 1
@@ -88,8 +91,21 @@ def sequence_flows(
     gap_us: pa.ListArray,
     label: pa.Array,
     groups: dict[str, pa.Array],
+    ends: Iterable[Ends] | None = None,
 ) -> FlowBatch:
-    """Flows of which only lengths and gaps are known; counts are those of the kept packets."""
+    """Flows of which only lengths and gaps are known; counts are those of the kept packets.
+
+    Args:
+        capture: name of their source.
+        kind: what labelled them.
+        ids: identifiers, shape (n,).
+        start_ns: times of their first packets, shape (n,).
+        length: signed lengths of payload packets.
+        gap_us: times since the packet before.
+        label: the app of each.
+        groups: columns of n texts by the name of the group.
+        ends: addresses, ports and protocol number of each; default: unknown.
+    """
     n = len(ids)
     first = np.asarray(length.offsets)[: n + 1].astype(np.int64)
     flow = np.repeat(np.arange(n), np.diff(first))
@@ -111,8 +127,11 @@ def sequence_flows(
     there = table != None  # noqa: E711  # element by element
     keys = pa.array(np.tile(np.array(list(groups), dtype=object), (n, 1))[there], pa.string())
     offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
+    names = ("client_address", "client_port", "server_address", "server_port", "protocol")
+    said = {} if ends is None else dict(zip(names, map(list, zip(*ends, strict=True)), strict=True))
     return FlowBatch.from_columns(
         {
+            **said,
             "capture": [capture] * n,
             "connection_id": ids,
             "part": np.zeros(n, dtype=np.int32),

@@ -73,14 +73,17 @@ class ProcessLimits:
 
         bounds = {resource.RLIMIT_FSIZE: self.file_bytes, resource.RLIMIT_CORE: 0}
         if self.is_strict:
-            bounds |= {resource.RLIMIT_AS: self.memory_bytes, resource.RLIMIT_CPU: self.cpu_s}
+            bounds |= {resource.RLIMIT_AS: self.memory_bytes, resource.RLIMIT_CPU: self.cpu_s + 1}
             os.umask(0o077)
         else:
             bounds[resource.RLIMIT_DATA] = self.memory_bytes
         for kind, most in bounds.items():
             hard = resource.getrlimit(kind)[1]
             least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            resource.setrlimit(kind, (least, least))
+            soft = (
+                least - 1 if kind == resource.RLIMIT_CPU else least
+            )  # SIGXCPU comes before SIGKILL
+            resource.setrlimit(kind, (soft, least))
         os.nice(self.niceness)
 
 
@@ -157,8 +160,8 @@ def run_bounded(
             return ProcessEnding("answer", status, last["answer"])
         if watch.kind is not None:
             return ProcessEnding(watch.kind, status)
-        killed = limits.is_strict and -status in (signal.SIGXCPU, signal.SIGKILL)
-        return ProcessEnding("busy" if killed else "died", status, printed=_end_of(printed))
+        is_busy = -status == signal.SIGXCPU
+        return ProcessEnding("busy" if is_busy else "died", status, printed=_end_of(printed))
 
 
 class _Watch:

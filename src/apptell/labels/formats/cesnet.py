@@ -249,7 +249,7 @@ class _Day:
         }
         numbers = np.array([self.first + row.number for row in rows], dtype=np.uint64)
         starts = [begin_ns if row.start_ns is None else row.start_ns for row in rows]
-        flows = sequence_flows(
+        yield sequence_flows(
             self.path.name.split(".")[0],
             Cesnet.name,
             first_id(self.path) + numbers,
@@ -258,10 +258,8 @@ class _Day:
             pa.array([row.gap_us for row in rows], pa.list_(pa.int64())),
             pa.array([row.label for row in rows], pa.string()),
             {key: pa.array(values, pa.string()) for key, values in said.items() if any(values)},
+            (row.ends for row in rows),
         )
-        ends = zip(*(row.ends for row in rows), strict=True)
-        names = ("client_address", "client_port", "server_address", "server_port", "protocol")
-        yield flows.with_columns(**dict(zip(names, map(list, ends), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,7 @@ def read_mirage(path: Path, dropped: Counter[str]) -> Iterator[FlowBatch]:
         "version": [row.version for row in rows],
         "labelling": [row.labelling for row in rows],
     }
-    flows = sequence_flows(
+    yield sequence_flows(
         path.stem,
         "mirage",
         first_id(path) + np.arange(n, dtype=np.uint64),
@@ -106,10 +106,8 @@ def read_mirage(path: Path, dropped: Counter[str]) -> Iterator[FlowBatch]:
         pa.array([row.gap_us for row in rows], pa.list_(pa.int64())),
         pa.array([row.label for row in rows], pa.string()),
         {key: pa.array(values, pa.string()) for key, values in said.items() if any(values)},
+        (row.ends for row in rows),
     )
-    ends = zip(*(row.ends for row in rows), strict=True)
-    names = ("client_address", "client_port", "server_address", "server_port", "protocol")
-    yield flows.with_columns(**dict(zip(names, map(list, ends), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ def _batch(path: Path, flows: Sequence[_Flow]) -> FlowBatch:
         "device": [said.get("device")] * n,
         "location": [flow.location or None for flow in flows],
     }
-    batch = sequence_flows(
+    return sequence_flows(
         path.stem,
         UtMobileNet.name,
         first_id(path) + np.arange(n, dtype=np.uint64),
@@ -146,13 +146,7 @@ def _batch(path: Path, flows: Sequence[_Flow]) -> FlowBatch:
         pa.array([flow.gap_us for flow in flows], pa.list_(pa.int64())),
         pa.array([label] * n, pa.string()),
         {key: pa.array(values, pa.string()) for key, values in groups.items() if any(values)},
-    )
-    return batch.with_columns(
-        client_address=[flow.client[0] for flow in flows],
-        client_port=[flow.client[1] for flow in flows],
-        server_address=[flow.server[0] for flow in flows],
-        server_port=[flow.server[1] for flow in flows],
-        protocol=[flow.protocol for flow in flows],
+        ((*flow.client, *flow.server, flow.protocol) for flow in flows),
     )
 
 
