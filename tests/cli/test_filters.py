@@ -106,6 +106,16 @@ def test_an_unknown_app_is_refused_with_those_that_are_near(run: Run, named: Pat
     assert "no verdict can name 'whatsap'; available: whatsapp" in done.stderr
 
 
+def test_an_unknown_category_is_refused_and_kinds_of_services_are_known(
+    run: Run, named: Path
+) -> None:
+    done = run("identify", named, "--category", "adz")
+    assert done.returncode == 2
+    assert "no app or service has the category 'adz'; available: ads" in done.stderr
+    for kind in ("ads", "network", "unlisted", "messaging"):
+        assert run("identify", named, "--category", kind).returncode == 0
+
+
 def _dhcp_request(name: bytes, address: bytes) -> bytes:
     fixed = struct.pack(">BBBBI8x16x", 1, 1, 6, 0, 7) + bytes(204)
     return (

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from apptell.records.stage import RecordStage
+    from apptell.verdicts.deciders import Deciders
 
 _NETWORK = "Only flows whose {} is in this network; repeatable."
 OfApp = Annotated[
@@ -92,18 +93,16 @@ Sensor = Annotated[
 ]
 
 
-def record_stage(
-    options: "Mapping[str, Any]", known_apps: "Collection[str] | None" = None
-) -> "RecordStage":
+def record_stage(options: "Mapping[str, Any]", deciders: "Deciders") -> "RecordStage":
     """What happens to records before they are written.
 
     Args:
         options: a verb's options by their parameters' names, those of this module among them.
-        known_apps: ids of the apps that verdicts can name.
+        deciders: what decides; its apps and categories can be asked for.
 
     Raises:
-        UsageError: an unknown app or kind of evidence, no network, conditions that no record meets, a file of
-            clients that cannot be read, or a word other than on and off.
+        UsageError: an unknown app, category or kind of evidence, no network, conditions that no record meets,
+            a file of clients that cannot be read, or a word other than on and off.
     """
     from apptell.errors import UsageError
     from apptell.records.known_clients import ClientNames, read_clients
@@ -119,7 +118,8 @@ def record_stage(
         min_confidence=options["min_confidence"],
         only_named=options["only_named"],
         not_named=options["not_named"],
-        known_apps=known_apps,
+        known_apps=deciders.apps if options["app"] else None,
+        known_categories=deciders.categories if options["category"] else None,
     )
     if options["client_names"] not in ("on", "off"):
         raise UsageError(f"--client-names: {options['client_names']!r} is neither on nor off")

@@ -158,7 +158,7 @@ def identify(
     rate = unknown_rate(unknown)
     deciders = load_deciders(evidence, model, catalogue, context, transport, rate)
     used = deciders.model
-    stage = record_stage(typed.params, deciders.apps)
+    stage = record_stage(typed.params, deciders)
     options = flow_options(
         mode,
         VERDICT_GROUPS + (("link",) if all_flows else ()),

@@ -185,7 +185,7 @@ def live(
     if model_registry is not None:
         model, version = _promoted(model_registry, model)
     deciders = load_deciders(evidence, model, catalogue, around, transport, rate)
-    stage = record_stage(context.params, deciders.apps)
+    stage = record_stage(context.params, deciders)
     extracted = extraction_options(context)
     if deciders.context is not None and deciders.context.both_sides:
         raise UsageError(f"--context {around}: later flows are not known yet: leave out both")
@@ -289,16 +289,11 @@ def _open_on_verdict(
     Raises:
         UsageError: it is neither a command nor a URL, or no verdict can name such an app.
     """
-    from difflib import get_close_matches
-
-    from apptell.errors import UsageError
+    from apptell.records.record_filter import check_known
     from apptell.service.on_verdict import open_on_verdict
 
     apps = [] if names is None else [name.strip() for name in names.split(",")]
-    for app in apps:
-        if app not in known:
-            near = ", ".join(get_close_matches(app, known)) or ", ".join(sorted(known)[:20])
-            raise UsageError(f"--on-app: no verdict can name {app!r}; available: {near}")
+    check_known(apps, known, "--on-app: no verdict can name")
     return open_on_verdict(what, apps, rate)
 
 

@@ -106,6 +106,7 @@ def parse_filter(
     only_named: bool = False,
     not_named: bool = False,
     known_apps: Collection[str] | None = None,
+    known_categories: Collection[str] | None = None,
 ) -> RecordFilter:
     """A filter from what people write.
 
@@ -119,9 +120,11 @@ def parse_filter(
         only_named: only flows of which an app is named.
         not_named: only flows of which none is.
         known_apps: ids of the apps that verdicts can name; None accepts every id.
+        known_categories: likewise, categories of apps and kinds of services.
 
     Raises:
-        UsageError: an unknown app or kind of evidence, no network, or conditions that no record meets.
+        UsageError: an unknown app, category or kind of evidence, no network, or conditions that no record
+            meets.
     """
     if only_named and not_named:
         raise UsageError("only named and only not named flows: together they select nothing")
@@ -130,17 +133,16 @@ def parse_filter(
     if min_confidence is not None and not 0 <= min_confidence <= 1:
         raise UsageError(f"confidence {min_confidence} is not between 0 and 1")
     asked = _words(apps)
-    for app in asked if known_apps is not None else ():
-        if app not in (known_apps or ()):
-            near = get_close_matches(app, known_apps or ()) or sorted(known_apps or ())[:_SHOWN]
-            raise UsageError(f"no verdict can name {app!r}; available: {', '.join(near)}")
+    check_known(asked, known_apps, "no verdict can name")
+    wanted_categories = _words(categories)
+    check_known(wanted_categories, known_categories, "no app or service has the category")
     kinds = _words(evidence)
     for kind in kinds:
         if kind not in EVIDENCE_KINDS:
             raise UsageError(f"no evidence {kind!r}; available: {', '.join(EVIDENCE_KINDS)}")
     return RecordFilter(
         frozenset(asked),
-        frozenset(_words(categories)),
+        frozenset(wanted_categories),
         parse_networks("--client", clients),
         parse_networks("--server", servers),
         frozenset(kinds),
@@ -199,3 +201,20 @@ def is_within(address: str, networks: Sequence[Network]) -> bool:
 
 def _flags(values: pa.Array) -> NDArray[np.bool_]:
     return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+def check_known(asked: Iterable[str], known: Collection[str] | None, problem: str) -> None:
+    """Refuses a word that is not known, with words like it.
+
+    Args:
+        asked: words.
+        known: what they may be; None for anything.
+        problem: what is wrong with a word, before it.
+
+    Raises:
+        UsageError: a word is not known.
+    """
+    for word in () if known is None else asked:
+        if word not in (known or ()):
+            near = get_close_matches(word, known or ()) or sorted(known or ())[:_SHOWN]
+            raise UsageError(f"{problem} {word!r}; available: {', '.join(near)}")

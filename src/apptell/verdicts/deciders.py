@@ -9,7 +9,8 @@ from apptell.catalogue import Catalogue
 from apptell.errors import UsageError
 from apptell.models import Model, load_model
 from apptell.verdicts.context import ContextOptions
-from apptell.verdicts.evidence import Evidence, EvidenceOptions
+from apptell.verdicts.evidence import NETWORK, Evidence, EvidenceOptions
+from apptell.verdicts.identity import UNLISTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,16 @@ class Deciders:
         """The apps that a verdict can name."""
         known = set() if self.model is None else set(self.model.apps)
         return known if self.evidence is None else known.union(self.evidence.known_apps)
+
+    @property
+    def categories(self) -> set[str] | None:
+        """Categories of apps and kinds of services that a record can have; None if no catalogue is used."""
+        if self.evidence is None:
+            return None
+        catalogue = self.evidence.catalogue
+        categories = {app.category for app in catalogue.apps.values() if app.category is not None}
+        kinds = {row.kind for row in catalogue.domains} - {"app"}
+        return categories | kinds | {NETWORK, UNLISTED}
 
     @property
     def name(self) -> str:
