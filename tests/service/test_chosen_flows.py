@@ -157,3 +157,4 @@ def test_only_so_many_flows_are_followed(
     ]
     chosen.take(piece_of(tmp_path, packets))
     assert written(chosen, tmp_path) == packets[1:]
+    assert (chosen.flows, chosen.dropped) == (2, 1)

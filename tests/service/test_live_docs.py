@@ -72,7 +72,11 @@ def test_every_metric_is_explained_and_every_one_explained_is_served():
     counts.drift = DriftWatch(print)
     counts.drift.report = SimpleNamespace(apps=[], flows=0)
     counts.extraction = SimpleNamespace(
-        counts=lambda: {"written": 0}, flows=0, files=SimpleNamespace(n_files=0), ring_bytes=0
+        counts=lambda: {"written": 0},
+        flows=0,
+        lost_flows=0,
+        files=SimpleNamespace(n_files=0),
+        ring_bytes=0,
     )
     served = set(re.findall(r"^# TYPE (\w+)", counts.text(), re.MULTILINE))
     explained = set(re.findall(r"`(apptell_\w+)", DOCS[DOCS.index("## What to watch") :]))

@@ -88,6 +88,20 @@ def test_packets_without_room_are_skipped_counted_and_said_once(
     extracts.close()
 
 
+def test_chosen_flows_without_room_are_counted(
+    tmp_path: Path, capture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_extraction, "MAX_WAITING_RECORDS", -1)
+    extracts = extraction(tmp_path, [])
+    n_flows = 0
+    for verdicts in identify_flows(_flows(capture), None):
+        n_flows += len(verdicts)
+        extracts.tell(live_records(verdicts, "verdict"), RecordFilter())
+    extracts.close()
+    assert n_flows
+    assert (extracts.lost_flows, extracts.flows) == (n_flows, 0)
+
+
 def test_a_replay_waits_for_room(
     tmp_path: Path, capture: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

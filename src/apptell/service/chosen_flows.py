@@ -85,6 +85,8 @@ class ChosenFlows:
         """Flows that were chosen."""
         self.limited = 0
         """Packets that were left out because their flow has enough."""
+        self.dropped = 0
+        """Flows that were no longer followed, because others were chosen after them."""
         self.missed = 0
         """Packets of ended flows that were not found: they had left the ring, or never reached it."""
         self._max_flow_bytes, self._idle_ns = max_flow_bytes, idle_ns
@@ -200,6 +202,7 @@ class ChosenFlows:
         self._is_sorted = False
         if len(self._by_id) > MAX_FOLLOWED:
             self._remove(next(iter(self._by_id)))
+            self.dropped += 1
 
     def _remove(self, name: tuple[int, int]) -> None:
         flow = self._by_id.pop(name)

@@ -118,7 +118,7 @@ class LiveExtraction:
         self._say = say
         self._waiting: deque[_Packets | _Told] = deque()
         self._n_bytes = self._n_records = 0
-        self._skipped = 0
+        self._skipped = self._n_untold = 0
         self._is_working = self._is_ending = self._is_over = False
         self._deadline_s = float("inf")
         self._changed = threading.Condition()
@@ -159,6 +159,7 @@ class LiveExtraction:
             while self._waits and self._n_records > MAX_WAITING_RECORDS and self._may_wait():
                 self._changed.wait(_PAUSE_S)
             if self._n_records > MAX_WAITING_RECORDS or self._is_over:
+                self._n_untold += int(kept.sum())
                 return
             self._n_records += records.num_rows
             self._waiting.append(_Told(records, kept))
@@ -185,6 +186,14 @@ class LiveExtraction:
     def flows(self) -> int:
         """Flows that were chosen."""
         return self._chosen.flows
+
+    @property
+    def lost_flows(self) -> int:
+        """Chosen flows for which there was no room: too many were followed at once, or waited.
+
+        A flow whose verdict and end were both lost counts twice.
+        """
+        return self._chosen.dropped + self._n_untold
 
     @property
     def ring_bytes(self) -> int:

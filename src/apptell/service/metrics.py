@@ -188,6 +188,12 @@ class Metrics:
         metric(full, "counter", "Packets to extract, by fate.", *samples)
         for name, kind, words, value in (
             ("flows_total", "counter", "Flows whose packets are extracted.", self.extraction.flows),
+            (
+                "flows_lost_total",
+                "counter",
+                "Chosen flows without room.",
+                self.extraction.lost_flows,
+            ),
             ("files_total", "counter", "Files of packets begun.", self.extraction.files.n_files),
             ("ring_bytes", "gauge", "Memory of the newest packets.", self.extraction.ring_bytes),
         ):

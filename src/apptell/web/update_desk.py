@@ -169,5 +169,5 @@ def _state(one: ModelUpdate) -> str:
     if one.fault:
         return "failed"
     if one.result is None:
-        return "cancelled"
+        return "cancelled" if one.is_unwanted else "failed"
     return "added" if one.result["version"] is not None else "refused"
