@@ -6,6 +6,7 @@ import gzip
 import os
 import signal
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from apptell.errors import CaptureError
 from apptell.testing import app_capture, write_pcap
 from apptell.web.capture_jobs import CaptureSettings
 from apptell.web.worker_process import CaptureJob, CaptureLimits, run_job
+from tests.web.conftest import patient_limits
 
 
 def job(name: str, **settings: Any) -> CaptureJob:
@@ -53,7 +55,12 @@ def test_memory_is_bounded_and_the_lack_of_it_is_said(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, "a.pcap", b"x")
     said: list[str] = []
     with pytest.raises(CaptureError, match=r"^a.pcap: .*memory"):
-        run_job(job("a.pcap"), CaptureLimits(memory_bytes=100 << 20), folder, say=said.append)
+        run_job(
+            job("a.pcap"),
+            replace(patient_limits(), memory_bytes=100 << 20),
+            folder,
+            say=said.append,
+        )
     assert len("".join(said)) < 5000
 
 
@@ -62,7 +69,7 @@ def test_records_are_bounded_and_the_lack_of_room_is_said(tmp_path: Path) -> Non
     write_pcap(tmp_path / "a.pcap", app_capture(["signal"], 1))
     said = "^a.pcap: what is found in it cannot be stored: File too large$"
     with pytest.raises(CaptureError, match=said):
-        run_job(job("a.pcap"), CaptureLimits(file_bytes=1000), tmp_path)
+        run_job(job("a.pcap"), replace(patient_limits(), file_bytes=1000), tmp_path)
 
 
 def test_a_process_that_is_killed_is_said(tmp_path: Path) -> None:
@@ -74,13 +81,13 @@ def test_a_process_that_is_killed_is_said(tmp_path: Path) -> None:
         return False
 
     with pytest.raises(CaptureError, match=r"the process that read it died .status -11., perhaps"):
-        run_job(job("bomb.pcap.gz"), CaptureLimits(), folder, kill)
+        run_job(job("bomb.pcap.gz"), patient_limits(), folder, kill)
 
 
 def test_what_is_not_wanted_any_more_is_ended(tmp_path: Path) -> None:
     folder = folder_with(tmp_path, "bomb.pcap.gz", endless())
     with pytest.raises(CaptureError, match="is not read any further"):
-        run_job(job("bomb.pcap.gz"), CaptureLimits(), folder, lambda: True)
+        run_job(job("bomb.pcap.gz"), patient_limits(), folder, lambda: True)
     assert not children()
 
 
@@ -88,4 +95,4 @@ def test_faults_of_settings_are_said_by_the_process(tmp_path: Path) -> None:
     (tmp_path / "records").mkdir()
     write_pcap(tmp_path / "a.pcap", app_capture(["signal"], 1))
     with pytest.raises(CaptureError, match="no such model folder"):
-        run_job(job("a.pcap", model="/nowhere"), CaptureLimits(), tmp_path)
+        run_job(job("a.pcap", model="/nowhere"), patient_limits(), tmp_path)
