@@ -39,8 +39,8 @@ _LEAST_FLOWS: Final = 10
 """Accepted flows of a device that say whether a rule holds on it."""
 _LEAST_DEVICES: Final = 2
 """Devices that must say so."""
-_QUANTILE: Final = 1.645
-"""One-sided 95 % of the normal distribution."""
+_CONFIDENCE: Final = 0.9
+"""Of the two-sided interval (Wilson's), so that the share in all is above its lower end in 95 % of samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +212,8 @@ def _holds(counts: NDArray[np.int64]) -> bool:
     telling = counts[counts[:, 1] >= _LEAST_FLOWS]
     if len(telling) < _LEAST_DEVICES or (telling[:, 2] < PRECISION * telling[:, 1]).any():
         return False
-    _, n, right = (float(each) for each in counts.sum(axis=0))
-    share, z = right / n, _QUANTILE
-    middle = share + z * z / (2 * n)
-    width = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return bool((middle - width) / (1 + z * z / n) >= PRECISION)
+    from scipy.stats import binomtest
+
+    _, accepted, right = (int(each) for each in counts.sum(axis=0))
+    interval = binomtest(right, accepted).proportion_ci(_CONFIDENCE, method="wilson")
+    return bool(interval.low >= PRECISION)
