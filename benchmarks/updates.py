@@ -30,8 +30,8 @@ from apptell.experiments.held_out_change import compare_held_out
 from apptell.learning.labelled_inputs import LabelledInputs
 from apptell.learning.model_fitting import fit, from_rows, to_rows
 from apptell.learning.task import Task
+from apptell.models.temperature import calibrate
 from apptell.models.training_rows import TrainingRows
-from apptell.verdicts.calibration import calibrate
 from apptell.verdicts.context import reweigh_all
 from apptell.watch.observations import TEMPERATURE, WINDOW
 from open_world import Rows, held_side, load, on_phones

@@ -19,7 +19,8 @@ import numpy as np
 from apptell.evaluation.by_source import source_folds
 from apptell.experiments.trial_cache import run_trial
 from apptell.learning.task import Task
-from apptell.verdicts.calibration import FLOOR, calibrate, fit_temperature
+from apptell.models.temperature import calibrate
+from apptell.verdicts.calibration import FLOOR, fit_temperature
 from real_flows import OTHER, RealFlows, read_real_flows
 from sources import figures
 

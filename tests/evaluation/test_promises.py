@@ -89,16 +89,3 @@ def test_a_truth_that_no_tree_voted_for_does_not_outweigh_all():
     kept = promise([(held, judged(1, 2000, 0.8, 1.0))])
     assert 5 < kept.temperatures[0] < 9  # 1 / (1 + 1e-4 ** (1 / T)) = 0.8
     assert kept.error_after < 0.03
-
-
-def test_thresholds_are_chosen_on_what_the_model_will_say():
-    """A model folder softens as the thresholds were chosen, also where a probability is zero."""
-    from apptell.models.new_stacks import soften
-    from apptell.verdicts.calibration import FLOOR, calibrate
-
-    random = np.random.default_rng(0)
-    votes = np.round(random.dirichlet([0.2] * 5, 200), 2).astype(np.float32)
-    for temperature in (0.5, 1.0, 4.0, 15.0):
-        np.testing.assert_allclose(
-            soften(votes, temperature, FLOOR), calibrate(votes, temperature, FLOOR), atol=1e-6
-        )

@@ -10,6 +10,8 @@ from apptell.encoding import statistics
 from apptell.errors import DatasetError, ModelError
 from apptell.flows.schema import FlowBatch
 from apptell.models import load_model, write_model
+from apptell.models.temperature import calibrate
+from apptell.verdicts.calibration import FLOOR
 from tests.encoding.crafted import batch, random_flow
 from tests.models.tiny import APPS, info, network, weights
 
@@ -83,6 +85,16 @@ def test_a_temperature_softens_and_keeps_the_order(tmp_path):
     clear = plain.min(axis=1) > 1e-6  # below, float32 has forgotten the score
     np.testing.assert_allclose(soft[clear], softmax(scores / 3)[clear], atol=1e-4)
     np.testing.assert_allclose(soft.sum(axis=1), 1, atol=1e-6)
+
+
+def test_thresholds_are_chosen_on_what_the_model_will_say(tmp_path):
+    """A model folder softens as thresholds are chosen, also where a probability is as small as zero."""
+    plain = load_model(save(tmp_path)).predict_proba(FLOWS)
+    assert plain.min() < FLOOR
+    for temperature in (0.5, 4.0, 15.0):
+        about = {"temperature": temperature, "floor": FLOOR}
+        soft = load_model(save(tmp_path, calibration=about)).predict_proba(FLOWS)
+        np.testing.assert_array_equal(soft, calibrate(plain, temperature, FLOOR))
 
 
 def test_early_each_number_of_packets_has_its_own_temperature(tmp_path):

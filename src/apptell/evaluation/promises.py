@@ -14,12 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.evaluation.curves import expected_calibration_error, reliability
-from apptell.verdicts.calibration import (
-    FLOOR,
-    calibrate,
-    fit_temperature,
-    threshold_for_precision,
-)
+from apptell.models.temperature import calibrate
+from apptell.verdicts.calibration import FLOOR, fit_temperature, threshold_for_precision
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:

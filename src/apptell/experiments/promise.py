@@ -20,12 +20,8 @@ from apptell.errors import DatasetError
 from apptell.experiments.plan import plan_of
 from apptell.experiments.progress_meter import ProgressMeter, estimated_work
 from apptell.experiments.trial_cache import run_trial
-from apptell.verdicts.calibration import (
-    FLOOR,
-    calibrate,
-    fit_temperature,
-    threshold_for_precision,
-)
+from apptell.models.temperature import calibrate
+from apptell.verdicts.calibration import FLOOR, fit_temperature, threshold_for_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

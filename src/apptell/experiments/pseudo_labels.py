@@ -11,8 +11,8 @@ from apptell.dataset import Dataset
 from apptell.dataset.selection import Selection
 from apptell.errors import DatasetError, UsageError
 from apptell.flows import FlowOptions
+from apptell.models.temperature import calibrate
 from apptell.names import read_flows
-from apptell.verdicts.calibration import calibrate
 from apptell.verdicts.context import reweigh_all, times_of
 from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS
 from apptell.verdicts.unlearned import extended

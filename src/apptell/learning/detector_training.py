@@ -18,6 +18,7 @@ from apptell.errors import DatasetError
 from apptell.learning.model_fitting import fit
 from apptell.learning.registry import recipe_of
 from apptell.models.nearest_tokens import MOST_REFERENCES, NearestTokens
+from apptell.models.temperature import NO_FLOOR, calibrate
 from apptell.models.unknown_detector import (
     FEATURES,
     LEVELS,
@@ -28,7 +29,6 @@ from apptell.models.unknown_detector import (
     rank,
     share_of,
 )
-from apptell.verdicts.calibration import calibrate
 from apptell.verdicts.context import ContextOptions
 from apptell.verdicts.novelty import unknown_in_context
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
@@ -218,7 +218,7 @@ def _hold(
     description = describe(part, np.searchsorted(present, part.apps), len(present), task)
     p = np.asarray(learner.predict_proba(others.inputs), dtype=np.float32)
     if calibration:
-        p = calibrate(p, calibration["temperature"], calibration.get("floor", 1e-12))
+        p = calibrate(p, calibration["temperature"], calibration.get("floor", NO_FLOOR))
     similarity = None
     if description.neighbours is not None:
         tokens = others.inputs if others.inputs.ndim == 2 else others.inputs[:, 0]

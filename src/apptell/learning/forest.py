@@ -16,7 +16,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from apptell.learning.export import ForestCalibration, forest_to_onnx
 from apptell.learning.trees import Trees, compact
-from apptell.verdicts.calibration import calibrate, fit_temperature
+from apptell.models.temperature import calibrate
+from apptell.verdicts.calibration import fit_temperature
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -16,7 +16,7 @@ import numpy as np
 
 from apptell.learning.model_fitting import fit
 from apptell.models.new_stacks import DECLINING, mixed
-from apptell.verdicts.calibration import calibrate
+from apptell.models.temperature import NO_FLOOR, calibrate
 from apptell.verdicts.pipeline import DEFAULT_THRESHOLD
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _leave_out(
         inputs = tested.inputs[:, 0] if task.views else tested.inputs
         p = np.asarray(model.predict_proba(inputs), dtype=np.float32)
         if calibration:
-            p = calibrate(p, calibration["temperature"], calibration.get("floor", 1e-12))
+            p = calibrate(p, calibration["temperature"], calibration.get("floor", NO_FLOOR))
         forest = make_forest(task)
         forest.fit(part.lengths, part.apps)
         by_lengths = np.asarray(forest.predict_proba(tested.lengths), dtype=np.float32)

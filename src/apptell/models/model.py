@@ -21,8 +21,9 @@ from apptell.models.model_folder import (
     read_model,
     read_unknown,
 )
-from apptell.models.new_stacks import NewStacks, soften
+from apptell.models.new_stacks import NewStacks
 from apptell.models.session import BoundedSession
+from apptell.models.temperature import NO_FLOOR, calibrate
 from apptell.models.unknown_detector import UnknownDetector
 from apptell.models.weights import Weights, read_weights
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL: Final = Path(__file__).parent / "default"
 """The model that ships in the package."""
-_TINY: Final = float(np.finfo(np.float32).tiny)
 MANY_CUT: Final = 0.01
 """Share of segments cut by a snap length from which on a capture, or what a model learned from, is cut."""
 BATCH_FLOWS: Final = 64
@@ -318,7 +318,7 @@ class Model:
             temperature = by_packets[np.clip(seen, 1, len(by_packets)) - 1][:, None]
         elif temperature == 1:
             return probabilities
-        return soften(probabilities, temperature, calibration.get("floor", _TINY))
+        return calibrate(probabilities, temperature, calibration.get("floor", NO_FLOOR))
 
     def _check_shapes(self, place: str) -> None:
         inputs, outputs = self._session.inputs, self._session.outputs

@@ -16,6 +16,7 @@ import numpy as np
 from apptell.encoding.lengths import lengths
 from apptell.errors import ModelError
 from apptell.models.session import BoundedSession
+from apptell.models.temperature import calibrate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,18 +29,6 @@ DECLINING: Final = 100.0
 """A temperature at which no app of three or more comes near any useful threshold."""
 FLOOR: Final = 1e-5
 """The smallest probability that is softened."""
-
-
-def soften(
-    probabilities: NDArray[np.float32],
-    temperature: float | NDArray[np.float64],
-    floor: float,
-) -> NDArray[np.float32]:
-    """Temperature scaling: softmax of the log probabilities over the temperature, float32, shape (n, k)."""
-    logits = np.log(np.maximum(probabilities, floor)) / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    powers = np.exp(logits)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def mixed(
@@ -58,7 +47,7 @@ def mixed(
     """
     if by_lengths is not None and share:
         probabilities = ((1 - share) * probabilities + share * by_lengths).astype(np.float32)
-    return soften(probabilities, temperature, FLOOR)
+    return calibrate(probabilities, temperature, FLOOR)
 
 
 class NewStacks:

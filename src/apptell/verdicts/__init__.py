@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from apptell.verdicts.calibration import (
-    calibrate,
-    fit_temperature,
-    threshold_for_precision,
-)
+from apptell.models.temperature import calibrate
+from apptell.verdicts.calibration import fit_temperature, threshold_for_precision
 from apptell.verdicts.context import Context, ContextOptions, RollingContext, WholeContext
 from apptell.verdicts.decide import decide
 from apptell.verdicts.deciders import Deciders, choose_deciders

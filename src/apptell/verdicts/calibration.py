@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.errors import UsageError
+from apptell.models.temperature import TINY
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -19,35 +20,13 @@ FLOOR: Final = 1e-4
 """The smallest probability that votes are taken for: an app without votes of any tree of a forest is rare
 rather than impossible.
 """
-_TINY: Final = 1e-12
 _GOLDEN: Final = (5**0.5 - 1) / 2
-
-
-def calibrate(
-    probabilities: NDArray[np.float32], temperature: float, floor: float = _TINY
-) -> NDArray[np.float32]:
-    """Divides the logarithms of probabilities by a temperature, and normalises the result.
-
-    Args:
-        probabilities: shape (n, k).
-        temperature: above 1 softens, below 1 sharpens; the order of the apps does not change.
-        floor: smaller probabilities are raised to this value.
-    """
-    if not temperature > 0:
-        raise UsageError(f"temperature {temperature} is not above 0")
-    logits = np.log(np.maximum(probabilities.astype(np.float64), floor)) / temperature
-    logits -= logits.max(axis=1, keepdims=True)
-    scaled = np.exp(logits)
-    calibrated: NDArray[np.float32] = (scaled / scaled.sum(axis=1, keepdims=True)).astype(
-        np.float32
-    )
-    return calibrated
 
 
 def fit_temperature(
     probabilities: NDArray[np.float32],
     truth: NDArray[np.int64],
-    floor: float = _TINY,
+    floor: float = TINY,
     groups: ArrayLike | None = None,
 ) -> float:
     """The temperature with the highest likelihood of held-out truths; 1.0 if there are no flows.

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apptell.verdicts.calibration import calibrate
+from apptell.models.temperature import calibrate
 from apptell.verdicts.context import ContextOptions, reweigh_all
 from apptell.verdicts.schema import BELOW_THRESHOLD, NEW_STACK, UNKNOWN
 
