@@ -4,7 +4,8 @@ import pytest
 from apptell.encoding import images
 from apptell.errors import DatasetError
 from apptell.experiments import trial_cache
-from apptell.experiments.reproduce import Schedule, first_packets, reproduce_paper
+from apptell.experiments.reproduce import first_packets, reproduce_paper
+from apptell.experiments.schedule import Schedule
 from apptell.testing import flow_batch
 
 LABELS = ["signal", "zoom", "other"] * 15
@@ -41,9 +42,13 @@ def test_it_resumes_from_what_was_trained(found, cache, monkeypatch):
     assert first == second
 
 
-def test_a_reduced_schedule_says_so():
-    assert ONE.words == "REDUCED: 1 epochs instead of the paper's 100, 1 seed"
-    assert Schedule(100, (0, 1), "cpu").words == "100 epochs as in the paper, 2 seeds"
+def test_with_patience_the_network_trains_until_its_loss_no_longer_falls(tmp_path):
+    labels = [label for label in LABELS if label != "other"]
+    schedule = Schedule(30, (0,), "cpu", patience=1)
+    found = reproduce_paper(flow_batch(labels), labels, schedule, cache=tmp_path)
+    assert 1 < found.cnn[0].passes < 30
+    assert found.forest[0].passes == 1
+    assert schedule.words in found.sections[0].words
 
 
 def test_the_first_packets_fill_the_first_rows_of_the_image_alone():

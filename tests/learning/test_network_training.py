@@ -92,6 +92,26 @@ def test_with_a_validation_share_the_best_epoch_is_kept():
     assert all(0 <= row["validation_accuracy"] <= 1 for row in history.rows)
 
 
+def test_with_patience_it_ends_when_the_loss_no_longer_falls():
+    images, targets = easy(100)
+    wrong = targets.copy()
+    wrong[80:] = 1 - wrong[80:]
+    watched = np.arange(80, 100)
+    network, history = train_network(
+        images, wrong, 2, epochs=50, device="cpu", validation=watched, patience=2
+    )
+    assert len(history.rows) == history.best_epoch + 2 < 50
+    again, _ = train_network(
+        images, wrong, 2, epochs=history.best_epoch, device="cpu", validation=watched
+    )
+    assert torch.equal(network.dense1.weight, again.dense1.weight)  # as if nothing had come after
+
+
+def test_patience_needs_flows_that_are_held_out():
+    with pytest.raises(UsageError, match="patience=2 needs flows that are held out"):
+        train_network(*easy(10), 2, epochs=1, device="cpu", patience=2)
+
+
 def test_progress_counts_up_to_the_end():
     calls = []
     train_network(*easy(70), 2, epochs=2, device="cpu", progress=calls.append)

@@ -56,6 +56,15 @@ def reproduce(
         int | None,
         typer.Option(metavar="N", min=1, help="Number of seeds. [default: 5, or 2 with --quick]"),
     ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="End a training of the network after N passes without a smaller loss on a held-out tenth of"
+            " the training flows. [default: all passes]",
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     cache: Cache = None,
@@ -72,7 +81,8 @@ def reproduce(
         apptell reproduce paper --quick -o report/
     """
     from apptell.errors import UsageError
-    from apptell.experiments.reproduce import Schedule, reproduce_paper
+    from apptell.experiments.reproduce import reproduce_paper
+    from apptell.experiments.schedule import Schedule
 
     choose_progress(progress_form)
 
@@ -80,7 +90,7 @@ def reproduce(
         raise UsageError(f"{what!r} cannot be reproduced; available: paper")
     if quick and (data or background):
         raise UsageError("--quick uses the embedded samples: give no --data or --background")
-    schedule = Schedule.choose(epochs, seeds, seed, device, quick=quick)
+    schedule = Schedule.choose(epochs, seeds, seed, device, quick=quick, patience=patience)
     name, chosen, labels = _flows(quick, data, background, output)
     note(f"{len(chosen):,} flows. {schedule.words}.")
     with progress("reproducing") as show:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from apptell.dataset.selection import Selection
 from apptell.dataset.splits import method_of, split
-from apptell.errors import DatasetError, needs_extra
+from apptell.errors import DatasetError
 from apptell.evaluation import Evaluation, evaluate_predictions, mcnemar
 from apptell.evaluation.claims import Claim, claims_of
 from apptell.evaluation.paper import THRESHOLD
@@ -35,61 +35,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from apptell.experiments.schedule import Schedule
     from apptell.experiments.trial_cache import Trainer
     from apptell.reports.page import Section
 
-EPOCHS: Final = 100
-"""Section 4."""
-_CPU_EPOCHS, _SEEDS = 15, 5
-_QUICK_EPOCHS, _QUICK_SEEDS = 10, 2
 MIN_FLOWS: Final = 5
 """Minimum number of flows of an app: one for testing, four for training."""
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """The number of epochs and seeds."""
-
-    epochs: int
-    seeds: tuple[int, ...]
-    device: str
-
-    @classmethod
-    def choose(
-        cls,
-        epochs: int | None = None,
-        seeds: int | None = None,
-        seed: int = 0,
-        device: str = "auto",
-        *,
-        quick: bool = False,
-    ) -> Schedule:
-        """Chooses epochs and seeds: the paper's epochs with a GPU, otherwise fewer.
-
-        Args:
-            epochs: passes (default: 100 on a GPU, 15 on a CPU, 10 with ``quick``).
-            seeds: number of seeds (default: 5, 2 with ``quick``).
-            seed: the first seed.
-            device: ``auto``, ``cpu`` or ``cuda``.
-            quick: whether to reduce epochs and seeds.
-
-        Raises:
-            MissingError: PyTorch is not installed.
-        """
-        with needs_extra("train", "training"):
-            import torch
-        fast = device != "cpu" and torch.cuda.is_available()
-        usual = _QUICK_EPOCHS if quick else EPOCHS if fast else _CPU_EPOCHS
-        n_seeds = seeds or (_QUICK_SEEDS if quick else _SEEDS)
-        return cls(epochs or usual, tuple(range(seed, seed + n_seeds)), device)
-
-    @property
-    def words(self) -> str:
-        """What was reduced, for the captions of tables."""
-        seeds = f"{len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
-        if self.epochs >= EPOCHS:
-            return f"{self.epochs} epochs as in the paper, {seeds}"
-        return f"REDUCED: {self.epochs} epochs instead of the paper's {EPOCHS}, {seeds}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +53,8 @@ class SeedResult:
     """Whether each tested flow was identified correctly, in the split's order."""
     train_s: float
     identify_s: float
+    passes: int
+    """Passes over the training flows; 1 of a forest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +90,7 @@ class Reproduction:
                     "seed": result.seed,
                     "train_s": result.train_s,
                     "identify_s": result.identify_s,
+                    "passes": result.passes,
                     **result.evaluation.to_json(),
                 }
                 for result in some
@@ -163,13 +117,12 @@ class Reproduction:
             "network": self.cnn, "forest": self.forest, "network with Other": self.with_other,
         }  # fmt: skip
         n_train = {"network with Other": self._n_train_with_other}
-        passes = {"forest": 1}
         times = [
             (
                 title,
                 some[0].train_s,
                 some[0].identify_s,
-                n_train.get(title, self.n_train) * passes.get(title, self.schedule.epochs),
+                n_train.get(title, self.n_train) * some[0].passes,
                 some[0].evaluation.scores.n_flows,
             )
             for title, some in results.items()
@@ -309,7 +262,10 @@ class _Section4:
         self.truth = truth
         self.schedule = schedule
         self.cache = cache
-        self.cnn = Task("paper-cnn", schedule.epochs, device=schedule.device)
+        self.cnn = Task(
+            "paper-cnn", schedule.epochs, device=schedule.device,
+            hyperparameters=schedule.hyperparameters,
+        )  # fmt: skip
         self.trees = Task("paper-rf", ports=True)
         self.images = self.cnn.encode(flows)
         self.statistics = self.trees.encode(flows)
@@ -367,7 +323,8 @@ class _Section4:
         shares = [float((apps[p.argmax(axis=1)] == self.truth[test]).mean()) for p in early]
         # The truncated flows were named too: a fifth of the time is the whole flows'.
         seconds = run.identify_s / DECISION_SEGMENTS
-        result = self._result(seed, run.apps, whole, test, run.train_s, seconds)
+        passes = run.passes or self.schedule.epochs
+        result = self._result(seed, run.apps, whole, test, run.train_s, seconds, passes)
         return [*shares, result.evaluation.scores.accuracy], result
 
     def forest(self, train: NDArray[np.int64], test: NDArray[np.int64], seed: int) -> SeedResult:
@@ -391,6 +348,7 @@ class _Section4:
         test: NDArray[np.int64],
         train_s: float,
         identify_s: float,
+        passes: int = 1,
     ) -> SeedResult:
         truth = self.truth[test]
         result = evaluate_predictions(
@@ -403,7 +361,7 @@ class _Section4:
             seed=seed,
         )
         right = np.array(apps)[probabilities.argmax(axis=1)] == truth
-        return SeedResult(seed, result, right, train_s, identify_s)
+        return SeedResult(seed, result, right, train_s, identify_s, passes)
 
 
 def first_packets(flows: FlowBatch, n_packets: int) -> FlowBatch:

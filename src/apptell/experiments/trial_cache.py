@@ -59,6 +59,8 @@ class TrialResult:
     """Seconds for the tested flows, without encoding."""
     cached: bool
     """Whether the result came from the cache."""
+    passes: int | None = None
+    """Passes over the training flows, of a model that learns in passes."""
 
     def spread(self, apps: tuple[str, ...]) -> NDArray[np.float32]:
         """The probabilities with a column for each of ``apps``; 0 for apps without training data."""
@@ -131,7 +133,8 @@ class Trial:
             learner.fit(self.learned, self.apps)
         else:
             learner.fit(self.learned, self.apps, groups=self.groups)
-        if getattr(getattr(learner, "history_", None), "interrupted", False):
+        history = getattr(learner, "history_", None)
+        if getattr(history, "interrupted", False):
             raise KeyboardInterrupt
         middle = time.perf_counter()
         probabilities = np.asarray(learner.predict_proba(self.tested), dtype=np.float32)
@@ -141,6 +144,7 @@ class Trial:
             middle - began,
             time.perf_counter() - middle,
             cached=False,
+            passes=None if history is None else len(history.rows),
         )
 
 
@@ -233,6 +237,7 @@ def _kept(file: Path, n_tested: int) -> TrialResult | None:
                 float(there["train_s"]),
                 float(there["identify_s"]),
                 cached=True,
+                passes=int(there["passes"]) if "passes" in there else None,
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
@@ -248,5 +253,6 @@ def _keep(file: Path, run: TrialResult) -> None:
         probabilities=run.probabilities,
         train_s=run.train_s,
         identify_s=run.identify_s,
+        **({} if run.passes is None else {"passes": run.passes}),
     )
     write_file(file, content.getbuffer())

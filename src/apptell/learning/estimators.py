@@ -42,6 +42,8 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         checkpoint: a file from which an interrupted ``fit`` with the same data and seed continues.
         lr: factor of Adadelta's own step.
         batch_size: flows in each step (the paper: 64).
+        patience: epochs without a smaller loss on the validation share after which the training ends; zero
+            trains all epochs.
 
     Attributes:
         classes_: the classes, sorted.
@@ -72,6 +74,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         checkpoint: Path | None = None,
         lr: float = 1.0,
         batch_size: int = BATCH,
+        patience: int = 0,
     ) -> None:
         self.epochs = epochs
         self.validation = validation
@@ -82,6 +85,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
         self.checkpoint = checkpoint
         self.lr = lr
         self.batch_size = batch_size
+        self.patience = patience
 
     def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Trains the network.
@@ -94,6 +98,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
 
         Raises:
             ValueError: images of another size, or fewer than two classes.
+            UsageError: patience without a validation share.
             KeyboardInterrupt: interrupted before the first epoch was over.
         """
         X, y = validate_data(self, _flat(X), y, dtype=[np.uint8, np.float32])
@@ -118,6 +123,7 @@ class AppClassifier(ClassifierMixin, BaseEstimator):
             checkpoint=self.checkpoint,
             lr=self.lr,
             batch_size=self.batch_size,
+            patience=self.patience,
         )
         return self
 

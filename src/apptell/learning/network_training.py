@@ -81,13 +81,14 @@ def train_network(
     checkpoint: Path | None = None,
     lr: float = 1.0,
     batch_size: int = BATCH,
+    patience: int = 0,
 ) -> tuple[AppNetwork, History]:
     """Trains a network as the paper trains its own.
 
     Without validation rows the last finished epoch is kept, as in the paper; with them the epoch of
-    least validation loss. A KeyboardInterrupt after the first epoch ends the training and leaves
-    the best weights so far. The same seed gives the same weights on a CPU with the same thread
-    count.
+    least validation loss, and with ``patience`` the training ends when that loss no longer falls. A
+    KeyboardInterrupt after the first epoch ends the training and leaves the best weights so far. The
+    same seed gives the same weights on a CPU with the same thread count.
 
     Args:
         images: pixels or bytes 0 to 255, uint8 or float32, shape (n, *kind.shape).
@@ -105,16 +106,19 @@ def train_network(
             written with the same arguments.
         lr: factor of Adadelta's own step.
         batch_size: flows in each step.
+        patience: epochs without a smaller validation loss after which the training ends; 0 trains all epochs.
 
     Returns:
         The network, on the CPU and ready to predict, and its history.
 
     Raises:
-        UsageError: an unknown device or precision.
+        UsageError: an unknown device or precision, or patience without validation rows.
         MissingError: ``cuda`` is requested and not available.
         OutputError: the checkpoint cannot be written, or is damaged.
         KeyboardInterrupt: interrupted before the first epoch was over.
     """
+    if patience and validation is None:
+        raise UsageError(f"patience={patience} needs flows that are held out: set validation=0.1")
     place = device_of(device)
     dtype = _dtype(precision, place)
     rows = np.arange(len(targets))
@@ -126,7 +130,7 @@ def train_network(
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         run = _Run(
             network, images, targets, rows, validation, dtype, epochs, progress, checkpoint, lr,
-            batch_size,
+            batch_size, patience,
         )  # fmt: skip
         history = run.train()
     return network.to("cpu").eval(), history
@@ -158,6 +162,7 @@ class _Run:
         checkpoint: Path | None,
         lr: float,
         batch_size: int,
+        patience: int,
     ) -> None:
         self.network = network
         self.place = next(network.parameters()).device
@@ -170,6 +175,7 @@ class _Run:
         self.progress = progress
         self.optimizer = torch.optim.Adadelta(network.parameters(), lr=lr, rho=0.95, eps=1e-7)
         self.batch_size = batch_size
+        self.patience = patience
         self.history = History(precision=str(dtype).removeprefix("torch."), device=self.place.type)
         self.started = self.reported = self.kept = time.monotonic()
         self.checkpoint = checkpoint
@@ -182,6 +188,8 @@ class _Run:
         self._resume()
         try:
             for epoch in range(self.before + 1, self.epochs + 1):
+                if self.patience and epoch - 1 - self.history.best_epoch >= self.patience:
+                    break
                 row = self._epoch(epoch)
                 self.history.rows.append(row)
                 watched = row.get("validation_loss", -float(epoch))

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 HYPERPARAMETERS: Final = {
     "lr": Hyperparameter(1.0, "factor of Adadelta's own step"),
     "batch_size": Hyperparameter(64, "flows in each step", int, high=65_536),
+    "validation": Hyperparameter(
+        0.0, "share of the flows that is held out; the pass of least loss on it is kept", high=0.5
+    ),
+    "patience": Hyperparameter(0, "passes without a smaller loss on it before training ends", int),
 }
 
 
