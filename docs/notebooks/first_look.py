@@ -29,7 +29,9 @@ def _(mo):
 @app.cell
 def _(apptell, capture):
     table = apptell.identify_table(capture)
-    shown = table[["time", "server_name", "dns_name", "app_name", "category", "evidence", "bytes_to_client"]]
+    shown = table[
+        ["time", "server_name", "dns_name", "app_name", "category", "evidence", "bytes_to_client"]
+    ]
     shown
     return (table,)
 

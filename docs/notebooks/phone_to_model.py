@@ -53,7 +53,9 @@ def _(apptell, data, folder):
 
 @app.cell
 def _(apptell, folder, recording):
-    verdicts = apptell.identify_table(recording / "phone.pcap", folder / "model", evidence="model", threshold=0)
+    verdicts = apptell.identify_table(
+        recording / "phone.pcap", folder / "model", evidence="model", threshold=0
+    )
     verdicts[["time", "server_address", "best_guess", "confidence", "runner_up"]]
     return (verdicts,)
 
