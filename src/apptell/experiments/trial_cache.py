@@ -247,12 +247,13 @@ def _kept(file: Path, n_tested: int) -> TrialResult | None:
 def _keep(file: Path, run: TrialResult) -> None:
     make_folder(file.parent)
     content = io.BytesIO()
-    np.savez(
-        content,
-        apps=np.array(run.apps, dtype=np.str_),
-        probabilities=run.probabilities,
-        train_s=run.train_s,
-        identify_s=run.identify_s,
-        **({} if run.passes is None else {"passes": run.passes}),
-    )
+    arrays: dict[str, Any] = {
+        "apps": np.array(run.apps, dtype=np.str_),
+        "probabilities": run.probabilities,
+        "train_s": run.train_s,
+        "identify_s": run.identify_s,
+    }
+    if run.passes is not None:
+        arrays["passes"] = run.passes
+    np.savez(content, **arrays)
     write_file(file, content.getbuffer())
