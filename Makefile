@@ -42,9 +42,8 @@ format: $(STAMP)  ## format the code and apply safe lint fixes
 
 build: $(STAMP)  ## build the source distribution and the wheel, with compiled kernels and man pages, into dist/
 	rm -rf dist build/man1
-	$(BIN)/python .ci/prebuild.py
 	$(BIN)/python docs/make_man_pages.py -o build/man1
-	$(BIN)/python -m build --sdist --wheel; done=$$?; rm -rf src/apptell/kernels/prebuilt build/man1; exit $$done
+	$(BIN)/python -m build --no-isolation --sdist --wheel; done=$$?; rm -rf build/man1; exit $$done
 
 docs: $(DOCS_STAMP)  ## build the documentation into docs/_build/html; a warning or a broken link is an error
 	$(BIN)/python docs/make_python_reference.py

@@ -73,7 +73,7 @@ def project(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "src/apptell/_version.py", package)
     (package / "__init__.py").touch()
     (folder / ".ci").mkdir()
-    shutil.copy(ROOT / ".ci/man_pages_hook.py", folder / ".ci")
+    shutil.copy(ROOT / ".ci/wheel_hook.py", folder / ".ci")
     return folder
 
 
