@@ -44,7 +44,11 @@ def test_a_shell_completes_verbs_and_options() -> None:
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("man_pages", ROOT / "docs/make_man_pages.py")
+    return _module("man_pages", ROOT / "docs/make_man_pages.py")
+
+
+def _module(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -109,6 +113,55 @@ def test_a_wheel_that_make_build_builds_installs_the_man_pages(
 def test_a_wheel_is_also_built_where_no_man_pages_were_made(project: Path) -> None:
     with zipfile.ZipFile(_built(project)) as wheel:
         assert not [name for name in wheel.namelist() if ".data/" in name]
+
+
+@pytest.fixture
+def backend(project: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The build backend of the project, in its folder."""
+    pytest.importorskip("hatchling")
+    shutil.copy(ROOT / ".ci/backend.py", project / ".ci")
+    monkeypatch.chdir(project)
+    return _module("backend", project / ".ci/backend.py")
+
+
+def test_a_wheel_with_compiled_kernels_is_one_of_this_python_and_platform(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def compile_kernels(folder: Path) -> None:
+        (folder / "one.nbi").write_bytes(b"code")
+
+    monkeypatch.setattr(backend, "compile_kernels", compile_kernels)
+    name = backend.build_wheel(str(tmp_path))
+    assert f"cp3{sys.version_info.minor}" in name
+    with zipfile.ZipFile(tmp_path / name) as wheel:
+        assert wheel.read("apptell/kernels/prebuilt/one.nbi") == b"code"
+
+
+def test_a_wheel_without_compiled_kernels_is_one_of_every_platform(
+    backend: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(backend, "compile_kernels", lambda _: None)
+    assert backend.build_wheel(str(tmp_path)).endswith("-py3-none-any.whl")
+    monkeypatch.setattr(backend, "compile_kernels", lambda _: pytest.fail("not asked for"))
+    assert backend.build_wheel(str(tmp_path), {"kernels": "off"}).endswith("-py3-none-any.whl")
+
+
+def test_a_package_that_cannot_compile_is_still_built(
+    backend: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # the project has hardly any code, so there is nothing that could compile
+    assert backend.build_wheel(str(tmp_path)).endswith("-py3-none-any.whl")
+    assert "ompiled" in capfd.readouterr().err
+
+
+def test_only_a_wheel_needs_the_compiler_to_be_built(backend: ModuleType) -> None:
+    def names(found: list[str]) -> set[str]:
+        return {re.split(r"[<>=]", each)[0] for each in found}
+
+    assert "numba" in names(backend.get_requires_for_build_wheel())
+    assert "numba" not in names(backend.get_requires_for_build_wheel({"kernels": "off"}))
+    assert "numba" not in names(backend.get_requires_for_build_editable())
+    assert "numba" not in names(backend.get_requires_for_build_sdist())
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")

@@ -1,8 +1,8 @@
 """Finds the machine code that comes with the package, and says whether this machine can run it.
 
-A wheel that ``make build`` makes has the machine code of all kernels for processors of level x86-64-v3, as most
-machines of the last ten years have (System V ABI for x86-64, table 3.1). It is used for a kernel that the
-cache of this machine lacks, if it was made from the same sources, with the same version of Numba and Python
+A wheel has the machine code of all kernels for processors of level x86-64-v3, as most machines of the last ten
+years have (System V ABI for x86-64, table 3.1); ``.ci/backend.py`` puts it there. It is used for a kernel that
+the cache of this machine lacks, if it was made from the same sources, with the same version of Numba and Python
 and on the same platform. A cache of this machine, which has newer instructions, goes first.
 """
 
@@ -18,7 +18,7 @@ from numba.core import config
 from apptell.kernels.cache_folders import why_unsafe
 
 FOLDER: Final = Path(__file__).parent / "prebuilt"
-"""Numba's cache files, as ``.ci/prebuild.py`` puts them there."""
+"""Numba's cache files, as ``.ci/backend.py`` puts them there."""
 PROCESSOR: Final = "x86-64-v3"
 """LLVM's name of the processor."""
 _ABILITIES: Final = (
