@@ -34,6 +34,7 @@ from apptell.watch.discover import discover
 from apptell.watch.example_flows import PACKETS
 from apptell.watch.found_folder import read_candidate, write_found
 from apptell.watch.traffic import SCHEMA, WatchedTraffic, gather
+from tests.names.tls12 import spoken
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -136,6 +137,40 @@ def test_a_card_escapes_whatever_traffic_says(captures: Path, model: Model, tmp_
         assert "&lt;script&gt;" in page
         assert "<script" not in page
         assert "<img" not in page
+
+
+def test_names_in_certificates_are_evidence_and_name_a_candidate(
+    model: Model, tmp_path: Path
+) -> None:
+    certified = {"own": ("*.newchat.example",), "listed": ("relay.viber.com",)}
+    for which, names in certified.items():
+        for number in range(1, 7):
+            packets = []
+            for flow in range(5):
+                said = [*spoken(names), *app_messages("viber", seed=100 * number + flow)]
+                packets += conversation(
+                    (f"192.168.9.{number}", 50_000 + flow), ("198.51.100.7", 4443), said,
+                    start_ns=START_NS + number * HOUR + flow * 1_000_000_000,
+                )  # fmt: skip
+            (tmp_path / which).mkdir(exist_ok=True)
+            write_pcap(tmp_path / which / f"phone{number}.pcap", packets)
+    write_pcap(tmp_path / "calm.pcap", app_capture(APPS, 6, seed=0, start_ns=START_NS + 20 * HOUR))
+    (own,), (listed,) = (
+        discover([str(tmp_path / which), str(tmp_path / "calm.pcap")], model).candidates
+        for which in certified
+    )
+    assert [(each.value, each.flows, each.others) for each in own.of_kind("certificate")] == [
+        ("*.newchat.example", 30, 0)
+    ]
+    assert (own.name, own.named_by) == ("newchat", "certificate")
+    assert (listed.name, listed.named_by, listed.named_flows) == ("viber", "catalogue", 30)
+
+
+def test_a_catalogue_file_names_a_candidate(captures: Path, model: Model, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("viber.com,Other Chat\n")
+    (one,) = discover([str(captures)], model, catalogue=[rows]).candidates
+    assert (one.name, one.named_by, one.named_flows) == ("other-chat", "catalogue", 15)
 
 
 def test_examples_are_the_first_packets_of_flows_of_the_candidate(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.screen import note, report
-from apptell.cli.shared_options import Json, Seed
+from apptell.cli.shared_options import CatalogueFiles, Json, Seed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,6 +39,7 @@ def discover(
             help="Flows of each candidate whose first packets, with payload, become examples.pcap.",
         ),
     ] = 5,
+    catalogue: CatalogueFiles = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -51,7 +52,14 @@ def discover(
     from apptell.models import load_model
     from apptell.watch.discover import discover as find
 
-    found = find(sources, load_model(model), output, examples=examples, seed=seed)
+    found = find(
+        sources,
+        load_model(model),
+        output,
+        examples=examples,
+        seed=seed,
+        catalogue=catalogue or [],
+    )
     report(found.to_json(), lambda console: _print(found, console), as_json=as_json)
     note(
         f"{found.strange:,} of {found.flows:,} flows are unknown or declined; {len(found.candidates):,} "

@@ -1,7 +1,8 @@
 """Describes a cluster of flows as a candidate for an app: evidence, size, clients, times and a suggested name.
 
-Evidence is what the flows share more often than other traffic: registered domains, DNS names, services of the
-catalogue, JA4s and ports, in the order of their lift (the ratio of the two shares).
+Evidence is what the flows share more often than other traffic: registered domains, DNS names, names in
+servers' certificates, services of the catalogue, JA4s and ports, in the order of their lift (the ratio of the
+two shares).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,8 +27,12 @@ if TYPE_CHECKING:
 
     from apptell.watch.traffic import WatchedTraffic
 
-KINDS: Final = ("domain", "dns", "service", "ja4", "port")
-"""Kinds of evidence: registered domain of the server's name, DNS name, service of the catalogue, JA4, port."""
+KINDS: Final = ("domain", "dns", "certificate", "service", "ja4", "port")
+"""Kinds of evidence.
+
+Registered domain of the server's name, DNS name, name in the server's certificate (of captures, up to TLS 1.2),
+service of the catalogue, JA4, port.
+"""
 MOST_EVIDENCE: Final = 10
 """Values of each kind that a candidate lists."""
 _LEAST_SHARE: Final = 0.05
@@ -69,7 +75,11 @@ class AppCandidate:
     name: str
     """What it is proposed as, lower case."""
     named_by: str
-    """``catalogue``: names that the catalogue lists; ``domain``: its first domain; ``number``: nothing."""
+    """What it is named by.
+
+    ``catalogue``: names that the catalogue lists; ``domain``: its first domain; ``certificate``: the domain of
+    the first name in certificates; ``number``: nothing.
+    """
     named_flows: int
     """Flows whose names the catalogue gives to the proposed app."""
     is_known: bool
@@ -110,7 +120,10 @@ class AppCandidate:
 
 
 def find_candidates(
-    traffic: WatchedTraffic, apps: Sequence[str], seed: int = 0
+    traffic: WatchedTraffic,
+    apps: Sequence[str],
+    seed: int = 0,
+    catalogue: Catalogue | None = None,
 ) -> tuple[list[AppCandidate], bool]:
     """The candidates in some traffic, the largest first, and whether several apps run at once.
 
@@ -118,13 +131,14 @@ def find_candidates(
         traffic: n flows.
         apps: of the model.
         seed: of random choices.
+        catalogue: of apps; the shipped one by default.
 
     Raises:
         MissingError: scikit-learn is not installed.
     """
     label, mixed = find_clusters(traffic, seed)
     values = _values(traffic)
-    catalogue = Catalogue.load()
+    catalogue = catalogue or Catalogue.load()
     clusters = [np.flatnonzero(label == n) for n in range(int(label.max(initial=-1)) + 1)]
     named: dict[str | int, list[NDArray[np.int64]]] = {}
     for number, rows in enumerate(clusters):
@@ -170,7 +184,7 @@ def _texts(traffic: WatchedTraffic, name: str, rows: NDArray[np.int64]) -> list[
 
 
 def _values(traffic: WatchedTraffic) -> dict[str, NDArray[Any]]:
-    """The value of each kind of evidence for each flow, objects, None for none; shape (n,) each."""
+    """The values of each kind of evidence for each flow, objects: tuples of text; shape (n,) each."""
     table = traffic.table
     columns = {name: table[name].to_pylist() for name in table.column_names}
     hosts = [
@@ -192,14 +206,20 @@ def _values(traffic: WatchedTraffic) -> dict[str, NDArray[Any]]:
     return {
         "domain": _objects(domain.get(host) if host else None for host in hosts),
         "dns": _objects(columns["dns_name"]),
+        "certificate": _objects(columns["certificate_names"], separator=","),
         "service": _objects(listed),
         "ja4": _objects(columns["ja4"]),
         "port": _objects(ports),
     }
 
 
-def _objects(values: Iterable[str | None]) -> NDArray[Any]:
-    return np.array([None if value is None else value[:_LONGEST] for value in values], dtype=object)
+def _objects(values: Iterable[str | None], separator: str | None = None) -> NDArray[Any]:
+    parts = [
+        () if value is None else tuple(value.split(separator)) if separator else (value,)
+        for value in values
+    ]
+    cut = (tuple(each[:_LONGEST] for each in part) for part in parts)
+    return np.fromiter(cut, dtype=object, count=len(parts))
 
 
 def _by_lift(
@@ -207,8 +227,10 @@ def _by_lift(
 ) -> tuple[Evidenced, ...]:
     found: list[Evidenced] = []
     for kind in KINDS:
-        own = Counter(value for value in values[kind][rows].tolist() if value is not None)
-        rest = Counter(value for value in values[kind][others].tolist() if value in own)
+        own = Counter(chain.from_iterable(values[kind][rows].tolist()))
+        rest = Counter(
+            value for value in chain.from_iterable(values[kind][others].tolist()) if value in own
+        )
         least = max(2.0, _LEAST_SHARE * len(rows))
         lifts = [
             Evidenced(
@@ -237,11 +259,13 @@ def _listed(traffic: WatchedTraffic, rows: NDArray[np.int64], catalogue: Catalog
 
 def _name(evidence: Sequence[Evidenced], number: int) -> tuple[str, str]:
     """What a candidate that the catalogue does not list is proposed as, and by what."""
-    for each in evidence:
-        if each.kind == "domain" and each.lift > 1:
-            word = re.sub(r"[^a-z0-9-]", "", each.value.lower().partition(".")[0]).strip("-")
-            if word:
-                return word[:40], "domain"
+    for kind in ("domain", "certificate"):
+        for each in evidence:
+            if each.kind == kind and each.lift > 1:
+                domain = registered_domain(each.value.removeprefix("*.")) or ""
+                word = re.sub(r"[^a-z0-9-]", "", domain.partition(".")[0]).strip("-")
+                if word:
+                    return word[:40], kind
     return f"unknown-{number}", "number"
 
 

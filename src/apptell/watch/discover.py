@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from apptell.catalogue import Catalogue
 from apptell.errors import OutputError
 from apptell.watch.candidates import AppCandidate, find_candidates
 from apptell.watch.example_flows import ExampleFlow, example_captures
@@ -54,6 +55,7 @@ def discover(
     *,
     examples: int = EXAMPLES,
     seed: int = 0,
+    catalogue: Sequence[str | Path] = (),
 ) -> Discovery:
     """Groups flows that a model does not know into candidates for apps.
 
@@ -63,8 +65,10 @@ def discover(
         out: the folder to write, which must not exist; None writes nothing.
         examples: flows of each candidate whose first packets are copied from captures; 0 copies no payload.
         seed: of random choices.
+        catalogue: files with rows that are added to the catalogue or override its own.
 
     Raises:
+        CatalogueError: such a file cannot be read, or one of its rows is not valid.
         UsageError: captures and records together, or a model that cannot recognise unknown apps.
         CaptureError: a source cannot be read, or is damaged.
         OutputError: the folder exists or cannot be written.
@@ -72,8 +76,9 @@ def discover(
     """
     if out is not None and (out.exists() or out.is_symlink()):
         raise OutputError(f"{out}: already exists and is not replaced")
-    traffic = gather(sources, model)
-    candidates, mixed = find_candidates(traffic, model.apps, seed)
+    listed = Catalogue.load([str(file) for file in catalogue])
+    traffic = gather(sources, model, listed)
+    candidates, mixed = find_candidates(traffic, model.apps, seed, listed)
     if out is not None:
         captures = {}
         if traffic.inputs is not None and examples and candidates:

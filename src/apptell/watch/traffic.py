@@ -19,6 +19,7 @@ from apptell.encoding.lengths import lengths
 from apptell.errors import CaptureError, UsageError
 from apptell.flows import FlowOptions
 from apptell.names import read_flows
+from apptell.names.certificates import certificate_names
 from apptell.verdicts import Evidence, EvidenceOptions, identify_flows
 from apptell.verdicts.context import ContextOptions, reweigh_all, times_of
 from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS, choose_threshold
@@ -40,12 +41,17 @@ MOST_FLOWS: Final = 400_000
 _TEXTS: Final = (
     *("capture", "client_address", "server_address", "server_name", "http_host", "dns_name"),
     *("alpn", "ja4", "app", "service", "service_kind", "evidence", "community_id"),
+    "certificate_names",
 )
 _NUMBERS: Final = ("start_ns", "client_port", "server_port", "protocol")
 SCHEMA: Final = pa.schema(
     {**dict.fromkeys(_TEXTS, pa.string()), **dict.fromkeys(_NUMBERS, pa.int64())}
 )
-"""What is known of each flow beside the model's verdict. ``app`` rests on names and addresses only."""
+"""What is known of each flow beside the model's verdict.
+
+``app`` rests on names, certificates and addresses only. ``certificate_names`` are joined by commas, and null for
+records, which have none.
+"""
 _TRANSPORTS: Final = pa.array(["tcp", "udp"], pa.string())
 _TRANSPORT_NUMBERS: Final = pa.array([6, 17], pa.int64())
 _BY_NAMES: Final = pa.array(["name", "dns", "address", "range"], pa.string())
@@ -85,12 +91,15 @@ class WatchedTraffic:
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
 
-def gather(sources: Sequence[str], model: Model) -> WatchedTraffic:
+def gather(
+    sources: Sequence[str], model: Model, catalogue: Catalogue | None = None
+) -> WatchedTraffic:
     """Asks a model about the flows of captures, or reads what it said earlier from records.
 
     Args:
         sources: captures and folders of captures, or files of records; not both.
         model: trained to recognise unknown apps.
+        catalogue: what names are looked up in; the shipped one by default.
 
     Raises:
         UsageError: captures and records together, nothing, standard input, too many flows, or a model that
@@ -105,10 +114,10 @@ def gather(sources: Sequence[str], model: Model) -> WatchedTraffic:
         return _of_records(sources, model)
     if "-" in sources:
         raise UsageError("captures are read twice here, so standard input cannot be one of them")
-    return _of_captures(list(sources), model)
+    return _of_captures(list(sources), model, catalogue or Catalogue.load())
 
 
-def _of_captures(sources: list[str], model: Model) -> WatchedTraffic:
+def _of_captures(sources: list[str], model: Model, catalogue: Catalogue) -> WatchedTraffic:
     asked = _Asked(model)
     options = FlowOptions(transports=model.transports, decision_packets=model.decision_packets)
     with read_flows(sources, options) as reader:
@@ -116,7 +125,7 @@ def _of_captures(sources: list[str], model: Model) -> WatchedTraffic:
             asked.add(flows)
     if not asked.keys:
         raise CaptureError(f"{', '.join(sources)}: no flow has two payload packets")
-    evidence = Evidence(Catalogue.load(), EvidenceOptions.parse("name,dns"))
+    evidence = Evidence(catalogue, EvidenceOptions.parse("name,dns"))
     known: dict[tuple[Any, ...], int] = {}
     tables: list[pa.Table] = []
     with read_flows(sources, options, observer=evidence) as reader:
@@ -129,7 +138,26 @@ def _of_captures(sources: list[str], model: Model) -> WatchedTraffic:
     place = [known.get(key) for key in asked.keys]
     if None in place:
         raise CaptureError(f"{', '.join(sources)}: changed while it was read")
-    return asked.traffic(names.take(pa.array(place, pa.int64())))
+    named = names.take(pa.array(place, pa.int64()))
+    return asked.traffic(_with_certificates(named, asked.certificates, catalogue))
+
+
+def _with_certificates(
+    table: pa.Table, certificates: Sequence[tuple[str, ...]], catalogue: Catalogue
+) -> pa.Table:
+    """The table with names in certificates, and with the app of those that the catalogue gives to one app."""
+    app_of = {names: _app_of(names, catalogue) for names in set(certificates)}
+    joined = pa.array([",".join(names) or None for names in certificates], pa.string())
+    apps = pa.array([app_of[names] for names in certificates], pa.string())
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    columns |= {"certificate_names": joined, "app": pc.coalesce(columns["app"], apps)}
+    return pa.table(columns, schema=SCHEMA)
+
+
+def _app_of(names: tuple[str, ...], catalogue: Catalogue) -> str | None:
+    """The one app that the catalogue gives names of a certificate to; None for none or several."""
+    apps = {catalogue.lookup(name.removeprefix("*.")).app for name in names} - {None}
+    return apps.pop() if len(apps) == 1 else None
 
 
 class _Asked:
@@ -137,6 +165,8 @@ class _Asked:
 
     def __init__(self, model: Model) -> None:
         self.keys: list[tuple[Any, ...]] = []
+        self.certificates: list[tuple[str, ...]] = []
+        """The names in each flow's certificate."""
         self._model = model
         self._packets = model.require_unknown().packets
         self._parts: list[tuple[NDArray[Any], ...]] = []
@@ -165,6 +195,7 @@ class _Asked:
         )
         batch = pa.Table.from_batches([flows.to_arrow()])
         self.keys += _keys(batch)
+        self.certificates += certificate_names(flows)
         both = (batch[name].to_pylist() for name in ("capture", "client_address"))
         self._clients += zip(*both, strict=True)
 

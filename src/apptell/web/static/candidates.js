@@ -2,13 +2,13 @@
 import { h, $, fill, ask, say, count, percent, fullMoment } from "./ui.js";
 import { confirmed, send } from "./confirm.js";
 
-const KINDS = { domain: "Domain", dns: "DNS name", service: "Service", ja4: "JA4", port: "Port" };
+const KINDS = { domain: "Domain", dns: "DNS name", certificate: "Name in certificates", service: "Service", ja4: "JA4", port: "Port" };
 const STATES = { running: ["running", ""], added: ["added", "good"], refused: ["refused", "warn"], failed: ["failed", "bad"], cancelled: ["cancelled", "warn"] };
 let versions = [];
 let timer = 0;
 
 function origin(one) {
-  const by = { catalogue: `the catalogue gives ${count(one.named_flows)} of its flows to this app`, domain: "named after its first domain", number: "nothing suggests a name" }[one.named_by] || "";
+  const by = { catalogue: `the catalogue gives ${count(one.named_flows)} of its flows to this app`, domain: "named after its first domain", certificate: "named after the first domain in certificates", number: "nothing suggests a name" }[one.named_by] || "";
   return one.known_to_model ? `${by}; the model has an app of this name, but did not recognise these flows` : by;
 }
 function evidenceOf(one) {
