@@ -58,7 +58,15 @@ def parser() -> argparse.ArgumentParser:
     dataset.add_argument(
         "--new-app",
         metavar="NAME",
-        help="an app that appears on the fourth of five days; one of the six, or deltachat",
+        action="append",
+        default=[],
+        help="an app that appears on the fourth of five days, one of the six or deltachat; may be repeated",
+    )
+    dataset.add_argument(
+        "--per-recording",
+        type=int,
+        default=2_200,
+        help="flows of a recording; with 30 recordings, each day has each of the six devices once",
     )
     dataset.add_argument(
         "--workers", type=int, default=24, help="accounts of each app at work at the same time"

@@ -13,6 +13,7 @@ from lab.world import Network
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
 NETWORKS = {
     n.name: n
@@ -108,21 +109,27 @@ def split(total: int, parts: int) -> list[int]:
 
 
 def dataset(
-    flows: int, seed: int, *, drift: bool, new_app: str | None, workers: int = 24
+    flows: int,
+    seed: int,
+    *,
+    drift: bool,
+    new_apps: Sequence[str] = (),
+    workers: int = 24,
+    per_recording: int = PER_RECORDING,
 ) -> list[Settings]:
-    """The dataset's recordings. ``new_app`` is seen from the fourth of five days on.
+    """The dataset's recordings. Each of ``new_apps`` is seen from the fourth of five days on.
 
-    Its flows are all there.
+    Their flows are all there. With 30 recordings, each day has each device once.
     """
-    n_recordings = max(N_DAYS, -(-flows // PER_RECORDING))
+    n_recordings = max(N_DAYS, -(-flows // per_recording))
     # days take turns, so that what is recorded so far has all of them
     days = [number % N_DAYS for number in range(n_recordings)]
     quotas: list[dict[str, int]] = [{} for _ in range(n_recordings)]
     totals = shares(flows)
-    if new_app is not None and new_app not in totals:
-        totals[new_app] = sum(n for app, n in totals.items() if app != "other") // len(TABLE_1)
+    mean = sum(n for app, n in totals.items() if app != "other") // len(TABLE_1)
+    totals |= {app: mean for app in new_apps if app not in totals}
     for app, total in totals.items():
-        where = [number for number, day in enumerate(days) if app != new_app or day >= 3]
+        where = [number for number, day in enumerate(days) if app not in new_apps or day >= 3]
         for number, part in zip(where, split(total, len(where)), strict=True):
             quotas[number][app] = part
     recordings = []

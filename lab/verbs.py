@@ -58,8 +58,9 @@ def dataset(options: argparse.Namespace) -> int:
         options.flows,
         options.seed,
         drift=options.drift,
-        new_app=options.new_app,
+        new_apps=options.new_app,
         workers=options.workers,
+        per_recording=options.per_recording,
     )
     options.output.mkdir(parents=True, exist_ok=True)
     # whole recordings alone are in the dataset's folder, so it can be built from at any time

@@ -20,7 +20,7 @@ def test_parts_differ_by_at_most_one_and_add_up():
 
 
 def test_every_recording_has_all_apps_and_they_share_no_address():
-    recordings = plan.dataset(20_000, 1, drift=False, new_app=None)
+    recordings = plan.dataset(20_000, 1, drift=False)
     assert len({settings.recording for settings in recordings}) == len(recordings)
     assert len({settings.network.subnet for settings in recordings}) == len(recordings)
     assert {settings.day for settings in recordings} == set(range(5))
@@ -32,7 +32,7 @@ def test_every_recording_has_all_apps_and_they_share_no_address():
 
 
 def test_the_first_recordings_have_every_device_network_day_and_both_versions_of_ip():
-    first = plan.dataset(97_706, 1, drift=False, new_app=None)[:8]
+    first = plan.dataset(97_706, 1, drift=False)[:8]
     assert {s.tls for s in first} == {name for name, _ in plan.DEVICES}
     assert {s.network.name for s in first} == set(plan.NETWORKS)
     assert {s.day for s in first} == set(range(plan.N_DAYS))
@@ -41,7 +41,7 @@ def test_the_first_recordings_have_every_device_network_day_and_both_versions_of
 
 
 def test_a_recording_s_folder_names_its_groups():
-    settings = plan.dataset(97_706, 1, drift=False, new_app=None)[3]
+    settings = plan.dataset(97_706, 1, drift=False)[3]
     _, groups = app_and_groups(Path("d", settings.place, "capture.pcap"), Path("d"))
     assert groups["source"].startswith("r003/")
     assert groups["day"] == "3"
@@ -59,7 +59,7 @@ def test_every_package_of_the_lab_has_a_label():
 
 
 def test_no_device_network_or_day_is_tied_to_a_front_end():
-    recordings = plan.dataset(97_706, 1, drift=False, new_app=None)
+    recordings = plan.dataset(97_706, 1, drift=False)
     for of in (lambda s: s.tls, lambda s: s.network.name, lambda s: s.day):
         met = {
             value: {s.front for s in recordings if of(s) == value} for value in map(of, recordings)
@@ -68,7 +68,7 @@ def test_no_device_network_or_day_is_tied_to_a_front_end():
 
 
 def test_a_new_app_appears_on_the_fourth_day_with_all_its_flows():
-    recordings = plan.dataset(5_000, 1, drift=False, new_app="irc")
+    recordings = plan.dataset(5_000, 1, drift=False, new_apps=["irc"])
     assert {settings.day for settings in recordings if "irc" in settings.quotas} == {3, 4}
     assert (
         sum(settings.quotas.get("irc", 0) for settings in recordings) == plan.shares(5_000)["irc"]
@@ -76,10 +76,21 @@ def test_a_new_app_appears_on_the_fourth_day_with_all_its_flows():
 
 
 def test_an_app_beyond_the_six_comes_with_their_mean_and_leaves_theirs_alone():
-    recordings = plan.dataset(97_706, 1, drift=False, new_app="deltachat")
+    recordings = plan.dataset(97_706, 1, drift=False, new_apps=["deltachat"])
     assert sum(settings.quotas.get("deltachat", 0) for settings in recordings) == 44_853 // 6
     assert sum(settings.quotas["irc"] for settings in recordings) == plan.shares(97_706)["irc"]
     assert {settings.day for settings in recordings if "deltachat" in settings.quotas} == {3, 4}
+
+
+def test_with_thirty_recordings_each_day_has_each_device_once():
+    recordings = plan.dataset(
+        11_000, 1, drift=True, new_apps=["irc", "deltachat"], per_recording=367
+    )
+    assert len(recordings) == 30
+    assert len({(settings.day, settings.tls) for settings in recordings}) == 30
+    for app in ("irc", "deltachat"):
+        days = {settings.day for settings in recordings if app in settings.quotas}
+        assert days == {3, 4}, app
 
 
 @pytest.mark.parametrize("settings", plan.sample(1), ids=lambda s: s.recording)
@@ -88,7 +99,7 @@ def test_a_sample_recording_asks_for_more_than_is_kept(settings):
 
 
 def test_half_of_the_dataset_is_behind_one_front_end():
-    fronts = [settings.front for settings in plan.dataset(97_706, 1, drift=False, new_app=None)]
+    fronts = [settings.front for settings in plan.dataset(97_706, 1, drift=False)]
     assert 0.5 <= sum(front != "none" for front in fronts) / len(fronts) <= 0.7
 
 
