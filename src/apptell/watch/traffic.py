@@ -49,8 +49,8 @@ SCHEMA: Final = pa.schema(
 )
 """What is known of each flow beside the model's verdict.
 
-``app`` rests on names, certificates and addresses only. ``certificate_names`` are joined by commas, and null for
-records, which have none.
+``app`` rests on names, certificates and addresses only. ``certificate_names`` are joined by commas, and null
+for records, which have none.
 """
 _TRANSPORTS: Final = pa.array(["tcp", "udp"], pa.string())
 _TRANSPORT_NUMBERS: Final = pa.array([6, 17], pa.int64())
