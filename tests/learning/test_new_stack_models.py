@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from apptell.dataset import Dataset
+from apptell.encoding.lengths import lengths
 from apptell.errors import ModelError
 from apptell.experiments.labelled import apps_of
 from apptell.experiments.update import update
@@ -105,6 +106,46 @@ def averaging(models: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("averaging") / "model"
     write_model(folder, onnx, {**info, "new_stacks": about}, "card", rows=content, forest=forest)
     return folder
+
+
+@pytest.mark.parametrize("recipe", ["paper-rf", "sequence", "fusion"])
+def test_every_recipe_can_have_a_rule(
+    models: tuple[Path, Path], tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stack_training, "N_TREES", 10)
+    learned = Dataset.open(models[0].parent / "dataset").read()
+    train_model(
+        *(learned, apps_of(learned)),
+        model=recipe,
+        new_stacks=True,
+        epochs=1,
+        hyperparameters=None if recipe == "fusion" else {"n_trees": 10},
+        out=tmp_path / "chosen",
+    )
+    n, taken, right = accepted(load_model(tmp_path / "chosen"))
+    assert n > 150
+    assert right >= 0.9 * taken
+    info, onnx = read_model(tmp_path / "chosen")
+    about = info.pop("new_stacks")
+    assert (about["devices"], about["flows"] > 100) == (2, True)
+    learned = learned.filter(learned.payload_packets >= 2)
+    forest = StatisticsForest(10, random_state=0)
+    forest.fit(lengths(learned, packets=about["packets"]), np.array(apps_of(learned)))
+    content = forest.to_onnx()
+    sha256 = hashlib.sha256(content).hexdigest()
+    about |= {"share": 0.5, "temperature": 1.0, "sha256": sha256}
+    write_model(tmp_path / "plain", onnx, info, "card")
+    write_model(tmp_path / "mean", onnx, {**info, "new_stacks": about}, "card", forest=content)
+    plain, mean = load_model(tmp_path / "plain"), load_model(tmp_path / "mean")
+    with read_flows(captures(NEW)[0], OPTIONS) as reader:
+        flows = reader.to_flows()
+    flows = flows.filter(flows.payload_packets >= 2)
+    is_new = mean.is_new_stack(flows)
+    assert is_new.sum() > 20
+    alone, both = plain.predict_proba(flows), mean.predict_proba(flows)
+    by_lengths = forest.predict_proba(lengths(flows, packets=about["packets"]))
+    assert np.allclose(both[is_new], ((alone + by_lengths) / 2)[is_new], atol=1e-3)
+    assert np.array_equal(both[~is_new], alone[~is_new])
 
 
 class Lines:
