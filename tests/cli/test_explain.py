@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from apptell.testing import client_hello, conversation, write_pcap
+from apptell.testing import client_hello, conversation, flow_batch, write_pcap
 
 from .conftest import Run
 
@@ -109,3 +109,26 @@ def test_reasons_have_no_place_in_other_forms(run: Run, capture: Path) -> None:
     assert "the form eve has no field for reasons; use jsonl" in done.stderr
     assert run("identify", capture, "--explain", "--summary").returncode == 2
     assert run("explain", capture, "-o", "reasons.csv").returncode == 2
+
+
+def test_similar_flows_of_the_training_set_are_shown_where_the_model_keeps_them(
+    run: Run, capture: Path, model: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("sklearn")
+    from apptell.learning import train_model
+
+    labels = [app for app in ("signal", "zoom") for _ in range(12)]
+    keeping = tmp_path / "model"
+    train_model(flow_batch(labels, seed=0), labels, model="paper-rf", out=keeping, keep_rows=True)
+    asked = ("explain", capture, "-m", keeping, "--limit", 1, "--similar", 2)
+    done = run(*asked, "--format", "table")
+    assert done.returncode == 0, done.stderr
+    assert "The 24 most similar of the 24 flows of the training set: 12 of " in done.stdout
+    assert len(re.findall(r"^ +[01]\.\d{3}  signal, group \d", done.stdout, re.MULTILINE)) == 2
+    page = tmp_path / "reasons.html"
+    done = run(*asked, "-o", page)
+    assert done.returncode == 0, done.stderr
+    assert page.read_text().count("<h3>Similar flows of the training set</h3>") == 1
+    done = run("explain", capture, "-m", model, "--similar", 2)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "keeps no flows of its training set" in done.stderr

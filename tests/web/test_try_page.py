@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 pytest.importorskip("starlette")
-from apptell.testing import client_hello, conversation, write_pcap
-from tests.web.conftest import Running, desk_of, resize, scheme
+from apptell.testing import app_capture, client_hello, conversation, flow_batch, write_pcap
+from tests.web.conftest import Running, desk_of, resize, scheme, send_capture
 from tests.web.test_history_page import click, faults, settled, texts, wait
 from tests.web.test_now_page import SAMPLE
 
@@ -156,3 +156,34 @@ def test_what_cannot_be_taken_is_said_and_another_can_be_tried(
         "/api/uploads/none - Failed to load resource: the server responded with a status of 404"
         in noted["message"]
     )
+
+
+def test_similar_flows_of_the_training_set_are_shown_and_names_of_its_apps_run_nothing(
+    browser: Any, start: Callable[..., Running], tmp_path: Path
+) -> None:
+    pytest.importorskip("sklearn")
+    from apptell.learning import train_model
+    from apptell.web.capture_jobs import CaptureSettings
+
+    labels = [app for app in (MARKUP, "signal") for _ in range(8)]
+    shown = [app if app == "signal" else "zoom" for app in labels]  # what their packets are like
+    model = tmp_path / "model"
+    train_model(flow_batch(shown, seed=0), labels, model="paper-rf", out=model, keep_rows=True)
+    settings = CaptureSettings(evidence="model", model=str(model), threshold=0.0)
+    server = start(desk=desk_of(settings=settings))
+    capture = write_pcap(tmp_path / "zoom.pcap", app_capture(["zoom"], 1, seed=3))
+    number = send_capture(server, capture.read_bytes())["id"]
+    browser.get(f"{server.address}/try?upload={number}")
+    wait(browser, "document.querySelectorAll('#flows a').length")
+    browser.get(browser.execute_script("return document.querySelector('#flows a').href"))
+    patient(browser, "!document.getElementById('similar-card').hidden")
+    words = browser.find_element("id", "similar-words").text
+    assert words.startswith(
+        f"The 16 most similar of the 16 flows of the training set: 8 of {MARKUP}"
+    )
+    rows = texts(browser, "#similar tbody tr")
+    assert len(rows) == 5
+    assert MARKUP in rows[0]
+    assert "statistics" not in rows[0], "what both have is said in words"
+    assert not faults(browser)
+    assert browser.execute_script("return window.hacked === undefined")

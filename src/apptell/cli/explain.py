@@ -69,6 +69,17 @@ def explain(
     most: Annotated[
         int, typer.Option("--most", metavar="N", min=1, help="Parts of the model's reason to show.")
     ] = 12,
+    similar: Annotated[
+        int,
+        typer.Option(
+            "--similar",
+            metavar="N",
+            min=0,
+            max=100,
+            help="Flows of the model's training set to find that are most like each flow; for a model trained "
+            "with --keep-rows.",
+        ),
+    ] = 0,
     limit: Annotated[
         int | None,
         typer.Option(
@@ -114,7 +125,9 @@ def explain(
     with read_flows(captures, options, observer=deciders.evidence) as reader:
 
         def found() -> "Iterator[Explanation]":
-            for _, batch in explained_batches(reader, deciders, threshold, flow=flow, unknown=rate):
+            for _, batch in explained_batches(
+                reader, deciders, threshold, flow=flow, unknown=rate, similar=similar
+            ):
                 yield from batch
 
         room = limit if limit is not None or chosen != "html" else _PAGE_FLOWS

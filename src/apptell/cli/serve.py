@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from apptell.web.capture_jobs import CaptureSettings
     from apptell.web.live_link import LiveLink
     from apptell.web.serving import WebServer
+    from apptell.web.worker_process import CaptureLimits
 
 
 def serve(
@@ -190,14 +191,12 @@ def serve(
     rate = unknown_rate(unknown)
     with needs_extra("serve", "apptell serve"):
         from apptell.web.access_token import allowed_hosts, read_token
-        from apptell.web.capture_folder import CaptureFolder
         from apptell.web.guard import Sessions
         from apptell.web.now_feed import open_feed
         from apptell.web.report_shelf import ReportShelf
         from apptell.web.serving import listen as listen_at
         from apptell.web.site import Site
         from apptell.web.update_desk import UpdateDesk
-        from apptell.web.upload_desk import UploadDesk
         from apptell.web.worker_process import CaptureLimits
 
     token = read_token(token_file, address[0])
@@ -237,13 +236,9 @@ def serve(
             site.updates = stack.enter_context(UpdateDesk(note))
         if records is not None:
             site.history = _history(stack, records, retention, merges=compact)
-        limits = CaptureLimits(upload_time)
         settings_of = _capture_settings(context.params, rate, checks=chosen is None)
-        if most_bytes:
-            desk = UploadDesk(settings_of, limits, most_bytes, say=note)
-            site.desk = stack.enter_context(desk)
-        if captures is not None:
-            site.kept = CaptureFolder(captures, settings_of, limits, note)
+        limits = CaptureLimits(upload_time)
+        _read_captures(stack, site, settings_of, limits, most_bytes, captures)
         _answer(site, listening, allowed_hosts(address[0], host_name or ()), address[0])
 
 
@@ -306,6 +301,29 @@ def _capture_settings(
     if checks and identified != CaptureSettings():
         identified.deciders()
     return identified
+
+
+def _read_captures(
+    stack: ExitStack,
+    site: Any,
+    identified: "CaptureSettings",
+    limits: "CaptureLimits",
+    most_bytes: int,
+    folder: Path | None,
+) -> None:
+    """Takes captures of at most some bytes from pages, and reads those of a folder."""
+    from apptell.web.capture_folder import CaptureFolder
+    from apptell.web.kernel_preparation import KernelPreparation
+    from apptell.web.upload_desk import UploadDesk
+
+    if not most_bytes and folder is None:
+        return
+    preparation = stack.enter_context(KernelPreparation(note))
+    if most_bytes:
+        desk = UploadDesk(identified, limits, most_bytes, say=note, preparation=preparation)
+        site.desk = stack.enter_context(desk)
+    if folder is not None:
+        site.kept = CaptureFolder(folder, identified, limits, note, preparation)
 
 
 def _link(stack: ExitStack, path: Path, address: tuple[str, int] | None) -> "LiveLink":

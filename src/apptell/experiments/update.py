@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.dataset.classes import Classes
-from apptell.errors import DatasetError, ModelError, UsageError
+from apptell.errors import DatasetError, UsageError
 from apptell.experiments.circularity import name_labels_share
 from apptell.experiments.evaluate import name_of
 from apptell.experiments.held_out_change import AppChange, compare_held_out
@@ -19,7 +19,7 @@ from apptell.experiments.left_out_apps import task_of
 from apptell.experiments.pseudo_labels import confident_flows
 from apptell.learning.model_fitting import fit_and_write, from_rows, labelled_inputs, now, to_rows
 from apptell.learning.model_training import MIN_FLOWS, facts_of
-from apptell.models import Model, check_target, load_model, read_rows
+from apptell.models import Model, check_target, load_model
 from apptell.models.model_folder import MOST_JA4
 from apptell.models.training_rows import TrainingRows
 from apptell.watch.found_folder import read_candidate
@@ -114,11 +114,9 @@ def update(
     folder, notify = Path(model), notify or (lambda _sentence: None)
     check_target(out, replace=replace)
     used = load_model(folder)
-    content = read_rows(folder, used.info)
-    if content is None:
+    old = used.kept_rows()
+    if old is None:
         raise UsageError(f"{folder}: was trained without keeping its rows, so it cannot be updated")
-    old = TrainingRows.from_bytes(content, str(folder / "rows.zip"))
-    _check_rows(old, used, folder)
     task = task_of(used, used.info["seed"])
     new = _New(task, used, notify)
     for path, app in add:
@@ -283,16 +281,3 @@ def _written(
         },
     )
     return replace(done, model=model)
-
-
-def _check_rows(rows: TrainingRows, model: Model, folder: Path) -> None:
-    """Refuses rows that are not those of the model.
-
-    Raises:
-        ModelError: they are not.
-    """
-    info = model.info
-    if rows.encoded.inputs != info["inputs"] or dict(rows.encoded.options) != info["options"]:
-        raise ModelError(f"{folder / 'rows.zip'}: rows of other inputs than the model's")
-    if sorted(set(rows.apps.tolist())) != model.apps:
-        raise ModelError(f"{folder / 'rows.zip'}: rows of other apps than the model's")

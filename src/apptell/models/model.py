@@ -15,15 +15,18 @@ from apptell.encoding.lengths import lengths
 from apptell.errors import ModelError, UsageError
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.models.model_folder import (
+    ROWS_FILE,
     TRANSPORTS,
     hash_of,
     read_forest,
     read_model,
+    read_rows,
     read_unknown,
 )
 from apptell.models.new_stacks import NewStacks
 from apptell.models.session import BoundedSession
 from apptell.models.temperature import NO_FLOOR, calibrate
+from apptell.models.training_rows import TrainingRows
 from apptell.models.unknown_detector import UnknownDetector
 from apptell.models.weights import Weights, read_weights
 
@@ -208,6 +211,26 @@ class Model:
         if info["onnx_sha256"] != self.info.get("onnx_sha256"):
             raise ModelError(f"{self._place}: another model is there since this one was loaded")
         return read_weights(onnx_bytes, self._place)
+
+    def kept_rows(self) -> TrainingRows | None:
+        """What the model learned from, read from its folder; None where it was trained without keeping rows.
+
+        Raises:
+            ModelError: the file is missing or damaged, or holds rows of another model.
+        """
+        content = read_rows(self._place, self.info)
+        if content is None:
+            return None
+        place = Path(self._place) / ROWS_FILE
+        rows = TrainingRows.from_bytes(content, str(place))
+        if (
+            rows.encoded.inputs != self.info["inputs"]
+            or dict(rows.encoded.options) != self._options
+        ):
+            raise ModelError(f"{place}: rows of other inputs than the model's")
+        if sorted(set(rows.apps.tolist())) != self.apps:
+            raise ModelError(f"{place}: rows of other apps than the model's")
+        return rows
 
     def predict_proba(self, flows: FlowBatch, *, early: bool = False) -> NDArray[np.float32]:
         """The probability of each app for each flow.

@@ -5,14 +5,19 @@ Flows, verdicts and the model in; explanations out. No training framework is use
 
 from apptell.reasons.explain import Explainer, Reasons, explain, explained_batches
 from apptell.reasons.explanation import Contribution, EvidenceStep, Explanation, ModelReason
+from apptell.reasons.similar_flows import SHOWN_FLOWS, KeptFlows, SimilarFlow, SimilarFlows
 
 __all__ = [
+    "SHOWN_FLOWS",
     "Contribution",
     "EvidenceStep",
     "Explainer",
     "Explanation",
+    "KeptFlows",
     "ModelReason",
     "Reasons",
+    "SimilarFlow",
+    "SimilarFlows",
     "explain",
     "explained_batches",
 ]

@@ -14,6 +14,7 @@ from apptell.reasons.evidence_steps import evidence_steps
 from apptell.reasons.explanation import EvidenceStep, Explanation, ModelReason
 from apptell.reasons.occlusion import occluded_bytes, occluded_features
 from apptell.reasons.score import Pair
+from apptell.reasons.similar_flows import KeptFlows
 from apptell.reasons.token_reason import (
     exact_reason,
     meanings_of,
@@ -45,10 +46,21 @@ class Explainer:
     Args:
         model: gave the verdicts; None where only evidence did.
         evidence: gave the verdicts, with what it remembers; None where only a model did.
+        similar: flows of the training set that are most like each flow, to be found besides.
+
+    Raises:
+        UsageError: similar flows are asked for, and the model keeps none.
+        ModelError: its kept rows are damaged.
     """
 
-    def __init__(self, model: Model | None = None, evidence: Evidence | None = None) -> None:
+    def __init__(
+        self, model: Model | None = None, evidence: Evidence | None = None, similar: int = 0
+    ) -> None:
         self._model, self._evidence = model, evidence
+        self._n_similar = similar
+        self._kept = None if model is None or not similar else KeptFlows.of(model)
+        if similar and self._kept is None:
+            raise UsageError(_no_rows(model))
         self._tokens: TokenWeights | None = None
         self._trees: TreePaths | None = None
         if model is not None and model.info["inputs"] == "structure":
@@ -81,7 +93,8 @@ class Explainer:
             steps.append(_model_step(verdict, reason))
             if verdict.evidence == "context" or verdict.context_flows:
                 steps.append(_context_step(verdict, reason))
-        return Explanation(verdict, tuple(steps), reason, tuple(segments))
+        similar = None if self._kept is None else self._kept.like(flows, self._n_similar)
+        return Explanation(verdict, tuple(steps), reason, tuple(segments), similar)
 
     def _reason(
         self, flows: FlowBatch, verdict: Verdict, sink: Any, segments: list[Any], model: Model
@@ -125,6 +138,15 @@ class Explainer:
         )
 
 
+def _no_rows(model: Model | None) -> str:
+    if model is None:
+        return "similar flows are those of a model's training set, and no model is used"
+    return (
+        f"the model {model.name}@{model.hash} keeps no flows of its training set that could be compared: train "
+        "it again and keep its rows"
+    )
+
+
 def _model_step(verdict: Verdict, reason: ModelReason) -> EvidenceStep:
     words = (
         f"the model {reason.model} gives {reason.app} {reason.probability:.3f} and {reason.runner_up} "
@@ -150,10 +172,11 @@ class Reasons:
     Args:
         deciders: what gives the verdicts.
         flow: the Community ID of the only flows that are explained (default: all).
+        similar: as of ``Explainer``.
     """
 
-    def __init__(self, deciders: Deciders, flow: str | None = None) -> None:
-        self._explainer = Explainer(deciders.model, deciders.evidence)
+    def __init__(self, deciders: Deciders, flow: str | None = None, similar: int = 0) -> None:
+        self._explainer = Explainer(deciders.model, deciders.evidence, similar)
         self._least = least_payload_packets(deciders.evidence)
         self._flow = flow
         self._held: dict[tuple[Any, ...], FlowBatch] = {}
@@ -194,6 +217,7 @@ def explained_batches(
     *,
     flow: str | None = None,
     unknown: float | None = None,
+    similar: int = 0,
 ) -> Iterator[tuple[VerdictBatch, list[Explanation]]]:
     """Verdicts as ``identify_flows`` gives them, each with its explanation.
 
@@ -203,11 +227,16 @@ def explained_batches(
         threshold: smallest accepted confidence of the model.
         flow: the Community ID of the only flows that are explained (default: all).
         unknown: share of flows of the model's apps that may be called unknown.
+        similar: flows of the training set that are most like each flow, to be found besides.
 
     Yields:
         A batch of verdicts, and the explanations of those that were asked for.
+
+    Raises:
+        UsageError: similar flows are asked for, and the model keeps none.
+        ModelError: the model fails, or its kept rows are damaged.
     """
-    reasons = Reasons(deciders, flow)
+    reasons = Reasons(deciders, flow, similar)
     around = None
     if deciders.context is not None and deciders.model is not None:
         around = whole_context(deciders.context, deciders.model)
@@ -241,6 +270,7 @@ def explain(
     catalogue: Sequence[str | Path] = (),
     transports: Sequence[int] | None = None,
     unknown: float | None = None,
+    similar: int = 0,
 ) -> Iterator[Explanation]:
     """Explains the verdicts on the flows of a capture.
 
@@ -254,6 +284,8 @@ def explain(
         catalogue: files with rows that are added to the catalogue.
         transports: IP protocol numbers.
         unknown: share of flows of the model's apps that may be called unknown.
+        similar: flows of the training set that are most like each flow, to be found besides; the model must
+            have been trained with ``keep_rows``.
 
     Returns:
         An iterator over one explanation for each flow on which ``identify`` gives a verdict.
@@ -261,7 +293,8 @@ def explain(
     Raises:
         CaptureError: the capture cannot be opened; or it is damaged, after the flows before the damage.
         ModelError: the model cannot be loaded.
-        UsageError: arguments that do not fit together, or no Community ID.
+        UsageError: arguments that do not fit together, or no Community ID, or similar flows are asked for and
+            the model keeps none.
 
     Example:
         >>> for found in apptell.explain("phone.pcap", "model/", evidence="model"):
@@ -280,7 +313,7 @@ def explain(
     def explanations() -> Iterator[Explanation]:
         with reader:
             for _, found in explained_batches(
-                reader, deciders, threshold, flow=flow, unknown=unknown
+                reader, deciders, threshold, flow=flow, unknown=unknown, similar=similar
             ):
                 yield from found
 

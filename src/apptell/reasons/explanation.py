@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.encoding.token_sink import ByteSpan
+    from apptell.reasons.similar_flows import SimilarFlows
     from apptell.verdicts.schema import Verdict
 
 EXACT, PATHS, OCCLUSION = "exact", "paths", "occlusion"
@@ -117,6 +118,8 @@ class Explanation:
     """None where no model was asked."""
     segments: tuple[SegmentBytes, ...] = field(default=(), repr=False)
     """The first payload packets; empty where they were not read."""
+    similar: SimilarFlows | None = None
+    """The most similar flows of the training set; None where they were not asked for."""
 
     @property
     def summary(self) -> str:
@@ -188,6 +191,8 @@ class Explanation:
                 ],
                 "rest": sum(each.value for each in reason.contributions[len(chosen) :]),
             }
+        if self.similar is not None:
+            found["similar"] = self.similar.to_dict()
         return found
 
 

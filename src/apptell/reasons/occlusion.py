@@ -60,7 +60,7 @@ def occluded_features(x: NDArray[np.float32], pair: Pair, model: Model) -> Reaso
         pair: the two apps.
         model: is asked once for each part.
     """
-    parts = _feature_parts(x, model)
+    parts = feature_parts(x, model)
     variants = np.repeat(x[None], len(parts), axis=0)
     for at, (places, _) in enumerate(parts):
         for place in places:
@@ -89,8 +89,8 @@ def feature_words(x: NDArray[np.float32], model: Model) -> list[str]:
     return [f"{name} = {value:,.6g}" for name, value in zip(names, x.tolist(), strict=True)]
 
 
-def _feature_parts(x: NDArray[np.float32], model: Model) -> list[tuple[list[tuple[int, ...]], str]]:
-    """Places and words of each part that is there."""
+def feature_parts(x: NDArray[np.float32], model: Model) -> list[tuple[list[tuple[int, ...]], str]]:
+    """Places in a flow's input and words of each part that is there."""
     if x.ndim == 1:
         words = feature_words(x, model)
         return [([(at,)], words[at]) for at in np.flatnonzero(x).tolist()]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from apptell.encoding.token_sink import ByteSpan
     from apptell.reasons.explanation import Explanation, ModelReason
+    from apptell.reasons.similar_flows import SimilarFlows
 
 METHODS: Final = {
     EXACT: "the terms of a sum, which is the score",
@@ -31,6 +32,8 @@ NOT_A_REASON: Final = (
 """What a reason is not."""
 _FIELD_WIDTH: Final = 18
 _WORDS_WIDTH: Final = 76
+_APP_WIDTH: Final = 28
+_SHOWN_APPS: Final = 4
 
 
 class ExplanationText:
@@ -66,6 +69,8 @@ class ExplanationText:
             self._line(f"  {number}. {step.kind:<8} {step.words}{mark}")
         if found.model is not None:
             self._write_model(found.model)
+        if found.similar is not None:
+            self._write_similar(found.similar)
 
     def _write_model(self, reason: ModelReason) -> None:
         unit = "log odds" if reason.unit == LOG_ODDS else "votes"
@@ -92,8 +97,31 @@ class ExplanationText:
         if reason.unknown_parts:
             self._line(f"            {reason.unknown_parts} parts say nothing to the model", "dim")
 
+    def _write_similar(self, similar: SimilarFlows) -> None:
+        self._line(f"  {similar_words(similar)}")
+        self._line(f"  ({similar.measure})", "dim")
+        for each in similar.nearest:
+            line = Text(f"  {each.similarity:8.3f}  ")
+            line.append(f"{fit(f'{each.app}, group {each.group}', _APP_WIDTH):<{_APP_WIDTH}}  ")
+            line.append(f"{each.n_shared} of {similar.n_parts} parts: ", "dim")
+            line.append(fit("; ".join(each.shared), _WORDS_WIDTH))
+            self._console.print(line)
+
     def _line(self, text: str, style: str = "") -> None:
         self._console.print(Text(text, style))
+
+
+def similar_words(similar: SimilarFlows) -> str:
+    """Which apps the most similar flows of a training set are of, in a sentence."""
+    if not similar.apps:
+        return f"None of the {similar.n_rows:,} flows of the training set is like this one."
+    shown = [f"{n} of {app}" for app, n in similar.apps[:_SHOWN_APPS]]
+    others = similar.n_counted - sum(n for _, n in similar.apps[:_SHOWN_APPS])
+    shown += [f"{others} of others"] if others else []
+    return (
+        f"The {similar.n_counted} most similar of the {similar.n_rows:,} flows of the training set: "
+        f"{', '.join(shown)}."
+    )
 
 
 def explanation_line(found: Explanation) -> str:

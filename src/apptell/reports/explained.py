@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from apptell.errors import CaptureError
-from apptell.records.explanations import METHODS, NOT_A_REASON, places
+from apptell.records.explanations import METHODS, NOT_A_REASON, places, similar_words
 from apptell.reports.page import page_html
 from apptell.reports.png import png
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.reasons.explanation import Explanation, ModelReason, SegmentBytes
+    from apptell.reasons.similar_flows import SimilarFlows
 
 _LINE_BYTES: Final = 32
 SHOWN_BYTES: Final = 512
@@ -82,6 +83,7 @@ def flow_values(found: Explanation) -> dict[str, Any]:
         "summary": found.summary,
         "steps": [(step.kind, step.words, step.decided, step.row or {}) for step in found.steps],
         "reason": None if reason is None else _reason_values(reason),
+        "similar": None if found.similar is None else _similar_values(found.similar),
         "segments": [
             _segment_values(number, segment, levels)
             for number, (segment, levels) in enumerate(zip(found.segments, heat, strict=True), 1)
@@ -118,6 +120,18 @@ def _reason_values(reason: ModelReason) -> dict[str, Any]:
         "n_rest": len(rest),
         "unknown_parts": reason.unknown_parts,
         "saliency": None if reason.saliency is None else _data_url(saliency_png(reason.saliency)),
+    }
+
+
+def _similar_values(similar: SimilarFlows) -> dict[str, Any]:
+    return {
+        "words": similar_words(similar),
+        "measure": similar.measure,
+        "rows": [
+            (f"{each.similarity:.3f}", each.app, each.group, each.n_flows)
+            + (f"{each.n_shared} of {similar.n_parts}", "; ".join(each.shared))
+            for each in similar.nearest
+        ],
     }
 
 

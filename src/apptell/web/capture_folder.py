@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from apptell.web.capture_jobs import CaptureSettings
+    from apptell.web.kernel_preparation import KernelPreparation
 
 SLACK_NS: Final = 1_000_000
 """Times of the same packets in a record and in a capture can differ by this: many have microseconds."""
@@ -39,6 +40,8 @@ class CaptureFolder:
     limits: CaptureLimits = field(default_factory=CaptureLimits)
     say: Callable[[str], None] = print
     """Called with what a process printed before it died."""
+    preparation: KernelPreparation | None = None
+    """For which flows wait before they are read."""
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():

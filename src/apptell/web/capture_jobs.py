@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from apptell.encoding.image import images
-from apptell.errors import CaptureError
+from apptell.errors import CaptureError, ModelError
 from apptell.flows import FlowOptions
 from apptell.names import read_flows
-from apptell.reasons import explained_batches
-from apptell.records.explanations import METHODS, places, rounded
+from apptell.reasons import KeptFlows, explained_batches
+from apptell.records.explanations import METHODS, places, rounded, similar_words
 from apptell.records.extraction import Extraction
 from apptell.records.forms import form_of_name
 from apptell.records.schema import LIVE_RECORD
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from apptell.capture import PacketBatch
     from apptell.flows.schema import FlowBatch
+    from apptell.models import Model
     from apptell.verdicts import Deciders
 
 RECORDS: Final = "apptell-capture.parquet"
@@ -145,8 +146,8 @@ def look_at_flow(
         settings: how flows are identified.
 
     Returns:
-        Plain values: the explanation, signed lengths of the first packets, the paper's picture, and the bytes
-        of the first packets with their fields.
+        Plain values: the explanation, signed lengths of the first packets, the paper's picture, the bytes of
+        the first packets with their fields, and the most similar flows of the model's training set.
 
     Raises:
         CaptureError: the captures do not have the flow.
@@ -197,7 +198,20 @@ def look_at_flow(
         "picture": _data_url(png(paint(images(flow)[0]))),
         "saliency": None if reason is None else reason["saliency"],
         "segments": shown["segments"],
+        "similar": None if deciders.model is None else _similar(deciders.model, flow),
     }
+
+
+def _similar(model: Model, flow: FlowBatch) -> dict[str, Any] | None:
+    """The most similar flows of the model's training set; None where the model keeps none."""
+    try:
+        kept = KeptFlows.of(model)
+    except ModelError as error:  # the flow has its reasons nevertheless
+        return {"words": f"There are no similar flows: {error}", "nearest": []}
+    if kept is None:
+        return None
+    found = kept.like(flow)
+    return {**found.to_dict(), "words": similar_words(found)}
 
 
 def extract_flow(captures: list[str], record: Mapping[str, Any], output: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from apptell.history.record_history import RecordHistory
     from apptell.web.capture_jobs import CaptureSettings
+    from apptell.web.kernel_preparation import KernelPreparation
     from apptell.web.site import Site
 
 SCHEMA: Final[dict[str, Any]] = {
@@ -51,8 +52,13 @@ SCHEMA: Final[dict[str, Any]] = {
             "items": {"type": "object"},
             "description": "The first packets' bytes, in lines of cells: hexadecimal, shade and edges, field.",
         },
+        "similar": {
+            "type": ["object", "null"],
+            "description": "The most similar flows of the model's training set, as apptell explain "
+            "--similar writes them; null where the model keeps none.",
+        },
     },
-    "required": ["explanation", "lengths", "picture", "saliency", "segments"],
+    "required": ["explanation", "lengths", "picture", "saliency", "segments", "similar"],
 }  # fmt: skip
 _MOST_AT_ONCE: Final = 1
 _MOST_WAITING: Final = 8
@@ -129,7 +135,7 @@ class FlowApi:
         job = CaptureJob(kind, read.name, read.captures, read.settings, output, read.where, record)
         is_over = _either(read.is_removed, self._site.stopping.is_set)
         return await anyio.to_thread.run_sync(
-            lambda: run_job(job, read.limits, read.folder, is_over, say=read.say),
+            lambda: _run(job, read, is_over),
             limiter=self._limiter,
         )
 
@@ -148,6 +154,7 @@ class FlowApi:
             desk.limits,
             upload.is_removed.is_set,
             desk.say,
+            desk.preparation,
         )
 
     def _kept(self) -> _Captures:
@@ -165,6 +172,7 @@ class FlowApi:
             kept.limits,
             lambda: False,
             kept.say,
+            kept.preparation,
             str(kept.path.absolute()),
         )
 
@@ -182,8 +190,15 @@ class _Captures(NamedTuple):
     limits: CaptureLimits
     is_removed: Callable[[], bool]
     say: Callable[[str], None]
+    preparation: KernelPreparation | None
     where: str = ""
     """Folder in which the captures are looked for."""
+
+
+def _run(job: CaptureJob, read: _Captures, is_over: Callable[[], bool]) -> dict[str, Any]:
+    if read.preparation is not None:
+        read.preparation.wait(is_over)
+    return run_job(job, read.limits, read.folder, is_over, say=read.say)
 
 
 def _either(one: Callable[[], bool], other: Callable[[], bool]) -> Callable[[], bool]:

@@ -34,8 +34,15 @@ SCHEMA: Final[dict[str, Any]] = {
         "fault": {"type": "string", "description": "Why it failed."},
         "damage": {"type": "string", "description": "Where the capture is damaged."},
         "expires_s": {"type": "integer", "description": "Seconds until it is deleted."},
+        "preparing": {
+            "type": "boolean",
+            "description": "Whether captures wait until what reads them is compiled, for the first time.",
+        },
     },
-    "required": ["id", "name", "state", "bytes", "packets", "flows", "share", "fault", "damage", "expires_s"],
+    "required": [
+        "id", "name", "state", "bytes", "packets", "flows", "share", "fault", "damage", "expires_s",
+        "preparing",
+    ],
 }  # fmt: skip
 _FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 _MOST_RECEIVING: Final = 4
@@ -171,4 +178,5 @@ def _values(desk: UploadDesk, upload: Upload) -> dict[str, Any]:
         "fault": upload.fault,
         "damage": upload.damage,
         "expires_s": round(desk.expires_s(upload)),
+        "preparing": desk.is_preparing,
     }

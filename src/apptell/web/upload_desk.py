@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from apptell.web.capture_jobs import CaptureSettings
+    from apptell.web.kernel_preparation import KernelPreparation
 
 UPLOAD_BYTES: Final = 256_000_000
 """Largest capture that is taken, compressed or not, unless another size is set."""
@@ -89,6 +90,7 @@ class UploadDesk:
         most_bytes: of a capture.
         keep_s: seconds for which a result is kept after the last question to it.
         say: called with what a process printed before it died.
+        preparation: for which captures wait before they are read.
 
     Raises:
         OutputError: there is no temporary folder.
@@ -101,8 +103,10 @@ class UploadDesk:
         most_bytes: int = UPLOAD_BYTES,
         keep_s: float = KEEP_S,
         say: Callable[[str], None] = lambda _: None,
+        preparation: KernelPreparation | None = None,
     ) -> None:
         self.settings, self.most_bytes = settings, most_bytes
+        self.preparation = preparation
         self.limits = limits or CaptureLimits()
         self.keep_s, self.say = keep_s, say
         self._place = TemporaryFolder()
@@ -227,7 +231,14 @@ class UploadDesk:
                 if each.is_over and not self.expires_s(each):
                     self.remove(each)
 
+    @property
+    def is_preparing(self) -> bool:
+        """Whether captures wait for kernels that are being compiled."""
+        return self.preparation is not None and not self.preparation.is_done
+
     def _read(self, upload: Upload) -> None:
+        if self.preparation is not None:
+            self.preparation.wait(lambda: upload.is_removed.is_set() or self._closing.is_set())
         upload.state = READING
 
         def report(progress: dict[str, Any]) -> None:

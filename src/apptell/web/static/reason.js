@@ -54,6 +54,23 @@ function contributions(model, isWide = false) {
     model.unknown_parts ? `${count(model.unknown_parts)} parts say nothing to the model.` : ""].filter(Boolean).join(" ");
 }
 
+function similarFlows(similar) {
+  $("similar-card").hidden = false;
+  $("similar-words").textContent = similar.words;
+  if (!similar.nearest.length) return;
+  $("similar-measure").textContent = `The similarity is the ${similar.measure}. A group is a network or session of the training set; its name is not kept.`;
+  const head = ["Similarity", "", "App", "Group", "Flows", "What both have, the rarest first"];
+  fill($("similar"), h("thead", {}, h("tr", {}, head.map((text, i) => text
+    ? h("th", { scope: "col", class: [0, 3, 4].includes(i) ? "num" : undefined }, text) : h("td", { class: "less" })))),
+  h("tbody", {}, similar.nearest.map((each) => {
+    const bar = h("div", { class: "fill c0" });
+    bar.style.width = `${each.similarity * 100}%`;
+    return h("tr", {}, h("td", { class: "num" }, each.similarity.toFixed(3)), h("td", { class: "share less" }, h("div", { class: "track" }, bar)),
+      h("td", {}, each.app), h("td", { class: "num" }, count(each.group)), h("td", { class: "num" }, count(each.flows)),
+      h("td", {}, `${count(each.shared_parts)} of ${count(similar.parts)} parts${each.shared.length ? `: ${each.shared.join("; ")}` : ""}`));
+  })));
+}
+
 function segment(each) {
   return [h("h3", {}, each.title), h("div", { class: "scroll hex", tabindex: "0", role: "group", "aria-label": each.title },
     each.lines.map(([offset, cells]) => h("div", {}, h("i", {}, offset), cells.map(([text, kind, name]) => h("b", { class: kind || undefined, title: name || undefined }, text))))),
@@ -69,6 +86,7 @@ export function showReason(found, record) {
   if (explanation.model) { $("model-card").hidden = false; $("parts").hidden = false; contributions(explanation.model); }
   $("packets").hidden = !found.lengths.length;
   if (found.lengths.length) fill($("packet-chart"), packetChart(found.lengths));
+  if (found.similar) similarFlows(found.similar);
   $("bytes-card").hidden = false;
   const image = (src, alt) => h("img", { src, alt, width: 261, height: 261 });
   $("picture").prepend(image(found.picture, "The first packets of the flow as a picture"));

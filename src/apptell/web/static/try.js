@@ -61,7 +61,8 @@ async function watch(found) {
     while (found.state !== "done" && found.state !== "failed") {
       show("progress");
       const sofar = found.packets ? `${short(found.packets)} packets, ${short(found.flows)} flows` : "";
-      step({ receiving: "Sending", waiting: "Waiting for another capture" }[found.state] || "Identifying", found.share, sofar);
+      const waits = found.preparing ? "Compiling what captures need, for the first time" : "Waiting for another capture";
+      step({ receiving: "Sending", waiting: waits }[found.state] || "Identifying", found.share, sofar);
       await new Promise((done) => setTimeout(done, WAIT_MS));
       found = await ask(place(found.id));
       if (own !== turn) return;
