@@ -44,6 +44,8 @@ def test_an_archive_is_identified_once(tmp_path: Path) -> None:
         (("a", "-o", "full"), 2, "full: not empty and not an output of apptell archive"),
         (("a", "-o", "s3://"), 2, "s3://"),
         (("a", "-o", "out", "--records", "pcap"), 2, "pcap"),
+        (("a", "-o", "out", "--app", "whatsap"), 2, "no verdict can name 'whatsap'"),
+        (("a", "-o", "out", "--records", "flows", "--only-named"), 2, "flows has no verdicts"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(

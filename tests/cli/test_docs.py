@@ -62,20 +62,51 @@ def test_the_docs_have_exactly_the_options_of_a_verb(verb: str) -> None:
     assert _options(SECTIONS[verb]) == there
 
 
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_shows_every_default_that_the_docs_give(verb: str) -> None:
+    rows = [line for line in SECTIONS[verb].splitlines() if line.startswith("| `")]
+    with_default = {
+        option
+        for row in rows
+        if "default:" in row
+        for option in re.findall(r"--[a-z][\w-]*", row.split(" | ")[0])
+    }
+    for parameter in VERBS[verb].params:
+        is_option = parameter.param_type_name == "option" and not parameter.is_flag
+        if is_option and with_default.intersection(parameter.opts):
+            shown = parameter.default is not None and parameter.show_default
+            assert shown or "[default" in parameter.help, f"{verb} {parameter.opts}"
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_a_default_is_not_hidden(verb: str) -> None:
+    """A default that the program itself knows is shown in --help."""
+    text = "".join(_help(verb).split())  # words are broken at the ends of lines
+    for parameter in VERBS[verb].params:
+        is_option = parameter.param_type_name == "option" and not parameter.is_flag
+        if is_option and parameter.default not in (None, ()):
+            assert parameter.show_default, f"{verb} {parameter.opts}"
+            assert f"[default:{parameter.default}".replace(" ", "") in text
+
+
 def test_the_table_of_verbs_lists_every_verb() -> None:
     rows = re.findall(r"^\| \[`(.+?)`\]", DOCS.read_text(encoding="utf-8"), re.MULTILINE)
     assert rows == [verb for verb in SECTIONS if verb not in GROUPS]
     assert set(rows) == set(VERBS)
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_help_begins_with_examples_to_copy(verb: str) -> None:
+def _help(verb: str) -> str:
     from typer.testing import CliRunner
 
     done = CliRunner().invoke(app, [*verb.split(), "--help"])
     assert done.exit_code == 0
-    lines = done.stdout.splitlines()
+    return done.stdout
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_begins_with_examples_to_copy(verb: str) -> None:
+    lines = _help(verb).splitlines()
     assert lines[0].startswith("  ")
     assert "apptell " in lines[0]
     assert len([line for line in lines[:2] if line.startswith("  ")]) == 2
-    assert "Examples:" not in done.stdout
+    assert not any("Examples:" in line for line in lines)

@@ -1,6 +1,7 @@
 """The filters of ``identify``, ``flows`` and ``live`` select the same flows."""
 
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import apptell
 from apptell.testing import START_NS, client_hello, conversation, udp_frame, write_pcap
 
 from .conftest import Run
@@ -44,6 +46,10 @@ def _rows(text: str) -> list[dict[str, Any]]:
 
 def _ends(rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return sorted((row["client_address"], row["server_address"]) for row in rows)
+
+
+def _flows(rows: list[dict[str, Any]]) -> list[str]:
+    return sorted(row["community_id"] for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +93,39 @@ def test_files_and_live_select_the_same_flows(run: Run, named: Path) -> None:
     live = subprocess.run(words, capture_output=True, text=True, check=True)
     for event in ("verdict", "end"):
         assert _ends([row for row in _rows(live.stdout) if row["event"] == event]) == chosen
+    # the counts are of all flows
+    assert "6 flows: 4 app flows of 2 apps, 2 of services, 0 background, 0 unknown." in live.stderr
+
+
+def test_explanations_and_the_view_are_filtered_too(run: Run, named: Path) -> None:
+    options = ("--app", "signal,whatsapp", "--client", "192.168.1.0/24")
+    done = run("explain", named, *options)
+    identified = _rows(run("identify", named, *options).stdout)
+    assert _flows(_rows(done.stdout)) == _flows(identified)
+    assert "2 flows meet the filters." in done.stderr
+    shown = _rows(run("top", "--replay", named, "--speed", "max", *options).stdout)
+    assert {row["app"]: row["flows"] for row in shown} == {"signal": 1, "whatsapp": 1}
+
+
+def test_a_flow_that_the_filters_leave_out_is_not_explained(run: Run, named: Path) -> None:
+    flow = _rows(run("identify", named, "--app", "signal").stdout)[0]["community_id"]
+    done = run("explain", named, "--flow", flow, "--app", "whatsapp")
+    assert (done.returncode, done.stdout) == (2, "")
     assert (
-        "6 verdicts: 4 app flows of 2 apps, 0 background, 2 not named" in live.stderr
-    )  # the counts are of all flows
+        f"no flow with a verdict has the Community ID {flow} and meets the filters" in done.stderr
+    )
+
+
+def test_files_and_live_count_flows_by_the_same_rule(run: Run) -> None:
+    """Apps, services, background and unknown flows of the embedded sample."""
+    sample = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"
+    of_file = run("identify", sample).stderr
+    live = run("live", "--replay", sample, "--speed", "max")
+    assert live.returncode == 0, live.stderr
+    counted = re.compile(r"[\d,]+ flows: .* unknown")
+    (from_file,), (from_live,) = counted.findall(of_file), counted.findall(live.stderr)
+    assert from_live == from_file
+    assert not re.search(r"\b0 (app flows|background)", from_live)
 
 
 def test_flows_and_the_summary_are_filtered_too(run: Run, named: Path) -> None:

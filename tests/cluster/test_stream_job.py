@@ -16,6 +16,7 @@ import pytest
 import apptell
 from apptell.cluster import ArchiveFolder, StreamJob, find_streams, stream_job
 from apptell.flows import FlowOptions
+from apptell.records.record_filter import parse_filter
 from apptell.records.schema import verdict_records
 from apptell.verdicts import choose_deciders, identify_flows
 
@@ -134,3 +135,15 @@ def test_files_end_where_they_end_whatever_the_batches(
 
 
 _REFERENCE: dict[str, list[tuple[object, ...]]] = {}
+
+
+def test_a_filter_selects_records_and_is_among_the_settings(tmp_path: Path) -> None:
+    wanted = parse_filter(apps=["whatsapp", "signal"], clients=["10.0.0.0/8"])
+    job = StreamJob(OPTIONS, wanted=wanted)
+    record = run(job, SAMPLE, tmp_path / "out")
+    found = rows(tmp_path / "out")
+    assert {row["app"] for row in found} == {"whatsapp", "signal"}
+    assert record.records == len(found) < record.flows
+    settings = job.settings()
+    assert settings.pop("filters") == {"apps": ["signal", "whatsapp"], "clients": ["10.0.0.0/8"]}
+    assert settings == StreamJob(OPTIONS).settings()

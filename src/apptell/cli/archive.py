@@ -5,6 +5,17 @@ from typing import Annotated, Literal
 import typer
 
 from apptell.cli.decider_options import load_deciders
+from apptell.cli.filter_options import (
+    EvidenceIs,
+    MinConfidence,
+    NotNamed,
+    OfApp,
+    OfCategory,
+    OfClient,
+    OfServer,
+    OnlyNamed,
+    selected_records,
+)
 from apptell.cli.screen import note
 from apptell.cli.shared_options import (
     ActiveTimeout,
@@ -25,6 +36,7 @@ from apptell.cli.shared_options import (
 
 
 def archive(
+    typed: typer.Context,
     sources: Annotated[
         list[str],
         typer.Argument(
@@ -51,6 +63,14 @@ def archive(
     catalogue: CatalogueFiles = None,
     threshold: Threshold = None,
     unknown: UnknownRate = None,
+    app: OfApp = None,
+    category: OfCategory = None,
+    client: OfClient = None,
+    server: OfServer = None,
+    evidence_is: EvidenceIs = None,
+    min_confidence: MinConfidence = None,
+    only_named: OnlyNamed = False,
+    not_named: NotNamed = False,
     mode: Mode = "clean",
     transport: EvidenceTransport = None,
     max_flows: MaxFlows = None,
@@ -72,7 +92,8 @@ def archive(
         model_files,
         run_archive,
     )
-    from apptell.errors import CaptureError
+    from apptell.errors import CaptureError, UsageError
+    from apptell.records.record_filter import parse_filter
     from apptell.verdicts import check_threshold
 
     check_threshold(threshold)
@@ -81,9 +102,15 @@ def archive(
     if records == "flows":
         groups = ("core", "names")
         transports = transport_numbers(transport or "tcp,udp")
+        wanted = parse_filter(clients=client or (), servers=server or ())
+        if any((app, category, evidence_is, min_confidence is not None, only_named, not_named)):
+            raise UsageError(
+                "--records flows has no verdicts: of the filters, --client and --server are possible"
+            )
     else:
         deciders = load_deciders(evidence, model, catalogue, context, transport, rate)
         used, transports = deciders.model, tuple(deciders.transports)
+        wanted = selected_records(typed.params, deciders)
     job = StreamJob(
         flow_options(
             mode,
@@ -100,6 +127,7 @@ def archive(
         threshold=threshold,
         unknown=rate,
         context=context,
+        wanted=wanted,
     )
     folder = ArchiveFolder(output)
     report = run_archive(job, find_streams(sources), folder, cluster, note)

@@ -82,7 +82,7 @@ def compare(
         typer.Option(
             metavar="each|APPS",
             help="Also leave each of these apps out of training in turn (each: all), and measure how well "
-            "its flows are recognised as unknown.",
+            "its flows are recognised as unknown. [default: none]",
         ),
     ] = None,
     views: Annotated[
@@ -90,7 +90,7 @@ def compare(
         typer.Option(
             metavar="KIND",
             help="late: models that can (fusion, fast, sequence) also learn from later packets of the training "
-            "connections.",
+            "connections; none. [default: none]",
         ),
     ] = None,
     evidence: MeasuredEvidence = None,

@@ -72,7 +72,10 @@ def build(
     ] = 3.0,
     zone: Annotated[
         str | None,
-        typer.Option(metavar="ZONE", help="Time zone of a log that has none, as in Europe/Berlin."),
+        typer.Option(
+            metavar="ZONE",
+            help="Time zone of a log that has none, as in Europe/Berlin. [default: that of the kind of log]",
+        ),
     ] = None,
     rename: Rename = None,
     pattern: Annotated[

@@ -12,11 +12,8 @@ from apptell.cli.shared_options import (
     CatalogueFiles,
     DatasetFolder,
     Json,
-    Level,
     MeasuredEvidence,
     Seed,
-    SplitOption,
-    System,
     Threshold,
     UnknownRate,
     app_names,
@@ -34,16 +31,37 @@ def evaluate(
     dataset: DatasetFolder,
     threshold: Threshold = None,
     unknown: UnknownRate = None,
-    split: SplitOption = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="SPLIT|FILE",
+            help="Measure only the test side of this split, named as in train. [default: all flows]",
+        ),
+    ] = None,
     seed: Seed = 0,
-    level: Level = None,
-    system: System = None,
+    level: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="app, or activity: classes are app/activity where a label has an activity. [default: the "
+            "model's own]",
+        ),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="How the phone's own traffic is treated: other (background), system (a class), drop. "
+            "[default: as in training]",
+        ),
+    ] = None,
     unlearned: Annotated[
         str | None,
         typer.Option(
             metavar="APPS",
             help="Train the model again without these apps, separated by commas, and measure how well their "
-            "flows are recognised as unknown.",
+            "flows are recognised as unknown. [default: none]",
         ),
     ] = None,
     evidence: MeasuredEvidence = None,

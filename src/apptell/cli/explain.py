@@ -6,6 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.decider_options import load_deciders
+from apptell.cli.filter_options import (
+    EvidenceIs,
+    MinConfidence,
+    NotNamed,
+    OfApp,
+    OfCategory,
+    OfClient,
+    OfServer,
+    OnlyNamed,
+    selected_records,
+)
 from apptell.cli.notes import refuse_no_flows
 from apptell.cli.screen import command_line, note, on_terminal
 from apptell.cli.shared_options import (
@@ -41,6 +52,7 @@ _PAGE_FLOWS = 100
 
 
 def explain(
+    typed: typer.Context,
     captures: Captures,
     model: ModelFolder = None,
     flow: Annotated[
@@ -89,6 +101,14 @@ def explain(
             help="Explain at most N flows. [default: all, on a page 100]",
         ),
     ] = None,
+    app: OfApp = None,
+    category: OfCategory = None,
+    client: OfClient = None,
+    server: OfServer = None,
+    evidence_is: EvidenceIs = None,
+    min_confidence: MinConfidence = None,
+    only_named: OnlyNamed = False,
+    not_named: NotNamed = False,
     mode: Mode = "clean",
     transport: EvidenceTransport = None,
     max_flows: MaxFlows = None,
@@ -115,6 +135,7 @@ def explain(
     check_flow(flow)
     rate = unknown_rate(unknown)
     deciders = load_deciders(evidence, model, catalogue, context, transport, rate)
+    wanted = selected_records(typed.params, deciders)
     options = flow_options(
         mode,
         transport=deciders.transports,
@@ -126,7 +147,13 @@ def explain(
 
         def found() -> "Iterator[Explanation]":
             for _, batch in explained_batches(
-                reader, deciders, threshold, flow=flow, unknown=rate, similar=similar
+                reader,
+                deciders,
+                threshold,
+                flow=flow,
+                unknown=rate,
+                similar=similar,
+                keep=None if wanted.is_empty else wanted.keep,
             ):
                 yield from batch
 
@@ -137,7 +164,10 @@ def explain(
         note(f"Explained the first {room:,} flows; --limit N explains more.")
     refuse_no_flows(stats)
     if flow is not None and not n_written:
-        raise UsageError(f"no flow with a verdict has the Community ID {flow}")
+        chosen_by = "" if wanted.is_empty else " and meets the filters"
+        raise UsageError(f"no flow with a verdict has the Community ID {flow}{chosen_by}")
+    if not wanted.is_empty and n_written != room:
+        note(f"{n_written:,} flows meet the filters.")
 
 
 def _form(name: str | None, path: Path | None) -> str:

@@ -8,6 +8,7 @@ import typer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from apptell.records.record_filter import RecordFilter
     from apptell.records.stage import RecordStage
     from apptell.verdicts.deciders import Deciders
 
@@ -93,23 +94,20 @@ Sensor = Annotated[
 ]
 
 
-def record_stage(options: "Mapping[str, Any]", deciders: "Deciders") -> "RecordStage":
-    """What happens to records before they are written.
+def selected_records(options: "Mapping[str, Any]", deciders: "Deciders") -> "RecordFilter":
+    """Which records a verb's filters select.
 
     Args:
-        options: a verb's options by their parameters' names, those of this module among them.
+        options: a verb's options by their parameters' names, the filters of this module among them.
         deciders: what decides; its apps and categories can be asked for.
 
     Raises:
-        UsageError: an unknown app, category or kind of evidence, no network, conditions that no record meets,
-            a file of clients that cannot be read, or a word other than on and off.
+        UsageError: an unknown app, category or kind of evidence, no network, or conditions that no record
+            meets.
     """
-    from apptell.errors import UsageError
-    from apptell.records.known_clients import ClientNames, read_clients
     from apptell.records.record_filter import parse_filter
-    from apptell.records.stage import RecordStage
 
-    wanted = parse_filter(
+    return parse_filter(
         apps=options["app"] or (),
         categories=options["category"] or (),
         clients=options["client"] or (),
@@ -121,6 +119,23 @@ def record_stage(options: "Mapping[str, Any]", deciders: "Deciders") -> "RecordS
         known_apps=deciders.apps if options["app"] else None,
         known_categories=deciders.categories if options["category"] else None,
     )
+
+
+def record_stage(options: "Mapping[str, Any]", deciders: "Deciders") -> "RecordStage":
+    """What happens to records before they are written.
+
+    Args:
+        options: a verb's options by their parameters' names, those of this module among them.
+        deciders: as for ``selected_records``.
+
+    Raises:
+        UsageError: a filter cannot be used, a file of clients cannot be read, or a word is neither on nor off.
+    """
+    from apptell.errors import UsageError
+    from apptell.records.known_clients import ClientNames, read_clients
+    from apptell.records.stage import RecordStage
+
+    wanted = selected_records(options, deciders)
     if options["client_names"] not in ("on", "off"):
         raise UsageError(f"--client-names: {options['client_names']!r} is neither on nor off")
     listed = [] if options["clients"] is None else read_clients(options["clients"])

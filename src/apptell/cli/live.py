@@ -2,7 +2,6 @@
 
 import signal
 import threading
-from collections import Counter
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -361,18 +360,11 @@ def _report(
 
 
 def _say_counts(counts: "Metrics") -> None:
-    apps: Counter[str] = Counter()
-    for (app, outcome), n in counts.verdicts.items():
-        if outcome == "named":
-            apps[app] += n
-    background = apps.pop("other", 0)
-    named = sum(apps.values())
-    total = sum(counts.verdicts.values())
+    """Counts as ``identify`` does: each flow that ended once, by its last verdict."""
+    late = f"; {counts.overloaded:,} were overloaded" if counts.overloaded else ""
     note(
         f"{counts.packets:,} packets, {counts.kernel_drops:,} dropped by the kernel; "
-        f"{total:,} verdicts: {named:,} app flows of {len(apps):,} apps, {background:,} background, "
-        f"{total - named - background - counts.overloaded:,} not named, "
-        f"{counts.overloaded:,} overloaded."
+        f"{counts.kinds.total:,} flows: {counts.kinds}{late}."
     )
     if counts.unreported:
         note(

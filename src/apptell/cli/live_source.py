@@ -40,7 +40,10 @@ Speed = Annotated[
 DecideAfter = Annotated[
     float | None,
     typer.Option(
-        metavar="SECONDS", help="Decide after this time with the packets seen so far.", min=0.0
+        metavar="SECONDS",
+        help="Decide after this time with the packets seen so far. [default: wait for the deciding payload "
+        "packet]",
+        min=0.0,
     ),
 ]
 Early = Annotated[
@@ -76,7 +79,8 @@ User = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Drop to this user once the source is open; for a sensor that is started as root.",
+        help="Drop to this user once the source is open; for a sensor that is started as root. "
+        "[default: no change]",
     ),
 ]
 _RING = ("snap", "expression", "promiscuous", "workers")

@@ -20,7 +20,7 @@ Out = Annotated[
         metavar="FORM:PLACE",
         help="An output; repeatable. FORM: jsonl, csv, parquet, eve, zeek, zeek-json, ecs. PLACE: a file, -, "
         "http://HOST/PATH, opensearch:URL/INDEX, loki:URL, mqtt://HOST/TOPIC, kafka:HOST:PORT/TOPIC, "
-        "ipfix:HOST, syslog:HOST, unix:PATH.",
+        "ipfix:HOST, syslog:HOST, unix:PATH. [default of live: jsonl:-]",
     ),
 ]
 

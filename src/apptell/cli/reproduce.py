@@ -40,7 +40,8 @@ def reproduce(
     background: Annotated[
         Path | None,
         typer.Option(
-            metavar="DATASET", help="Dataset whose flows are all of the class Other (Section 4.3)."
+            metavar="DATASET",
+            help="Dataset whose flows are all of the class Other (Section 4.3). [default: none]",
         ),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Use the embedded samples.")] = False,

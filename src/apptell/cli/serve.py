@@ -109,7 +109,7 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Captures of the flows in the records, for the reasons and packets of a flow.",
+            help="Captures of the flows in the records, for the reasons and packets of a flow. [default: none]",
         ),
     ] = None,
     listen: Annotated[
@@ -126,7 +126,8 @@ def serve(
     host_name: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Name under which browsers reach this server; repeatable."
+            metavar="NAME",
+            help="Name under which browsers reach this server; repeatable. [default: only addresses]",
         ),
     ] = None,
     compact: Annotated[
@@ -137,12 +138,15 @@ def serve(
     ] = False,
     keep_days: Annotated[
         float | None,
-        typer.Option(metavar="N", help="Delete records of more than N days ago.", min=0.01),
+        typer.Option(
+            metavar="N", help="Delete records of more than N days ago. [default: never]", min=0.01
+        ),
     ] = None,
     keep_size: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="Delete the oldest records beyond this size, as in 50GB."
+            metavar="SIZE",
+            help="Delete the oldest records beyond this size, as in 50GB. [default: never]",
         ),
     ] = None,
     model: ModelFolder = None,

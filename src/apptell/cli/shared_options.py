@@ -34,7 +34,7 @@ ModelFolder = Annotated[
         "--model",
         "-m",
         metavar="FOLDER",
-        help="Trained model, asked about flows that no name identifies.",
+        help="Trained model, asked about flows that no name identifies. [default: none]",
     ),
 ]
 Threshold = Annotated[
@@ -127,7 +127,7 @@ ActiveTimeout = Annotated[
     typer.Option(
         "--active-timeout",
         metavar="SECONDS",
-        help="Cut flows that last longer, so that long connections give periodic records.",
+        help="Cut flows that last longer, so that long connections give periodic records. [default: never]",
     ),
 ]
 ContextText = Annotated[
@@ -187,14 +187,13 @@ ProgressForm = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="Seed of every random choice.", min=0)]
+SPLIT_WORDS = (
+    "Flows for training and for testing: paper, session, source, device, client, network, day, version, time, "
+    "time:DATE, capture-point, domain, group:COLUMN, none, or a file with a split."
+)
 SplitOption = Annotated[
     str | None,
-    typer.Option(
-        "--split",
-        metavar="SPLIT|FILE",
-        help="Flows for training and for testing: paper, session, source, device, network, day, "
-        "version, time, time:DATE, capture-point, domain, group:COLUMN, none, or a file with a split.",
-    ),
+    typer.Option("--split", metavar="SPLIT|FILE", help=SPLIT_WORDS),
 ]
 TestDataset = Annotated[
     Path | None,
@@ -210,14 +209,15 @@ Level = Annotated[
     str | None,
     typer.Option(
         metavar="LEVEL",
-        help="app, or activity: classes are app/activity where a label has an activity.",
+        help="app, or activity: classes are app/activity where a label has an activity. [default: app]",
     ),
 ]
 System = Annotated[
     str | None,
     typer.Option(
         metavar="KIND",
-        help="How the phone's own traffic is treated: other (background), system (a class), drop.",
+        help="How the phone's own traffic is treated: other (background), system (a class), drop. "
+        "[default: other]",
     ),
 ]
 Cache = Annotated[
@@ -233,7 +233,8 @@ TrainingCluster = Annotated[
     typer.Option(
         "--cluster",
         metavar="ADDRESS",
-        help="Train on Ray: local (the cores of this machine), auto (the machine's cluster) or HOST:PORT.",
+        help="Train on Ray: local (the cores of this machine), auto (the machine's cluster) or HOST:PORT. "
+        "[default: one training after the other]",
     ),
 ]
 Packets = Annotated[

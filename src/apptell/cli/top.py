@@ -13,6 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from apptell.cli.decider_options import load_deciders
+from apptell.cli.filter_options import (
+    EvidenceIs,
+    MinConfidence,
+    NotNamed,
+    OfApp,
+    OfCategory,
+    OfClient,
+    OfServer,
+    OnlyNamed,
+    selected_records,
+)
 from apptell.cli.live_source import (
     DecideAfter,
     Expression,
@@ -74,6 +85,14 @@ def top(
     evidence: EvidenceText = None,
     catalogue: CatalogueFiles = None,
     threshold: Threshold = None,
+    app: OfApp = None,
+    category: OfCategory = None,
+    client: OfClient = None,
+    server: OfServer = None,
+    evidence_is: EvidenceIs = None,
+    min_confidence: MinConfidence = None,
+    only_named: OnlyNamed = False,
+    not_named: NotNamed = False,
     mode: Mode = "clean",
     transport: EvidenceTransport = None,
     decide_after: DecideAfter = None,
@@ -92,6 +111,7 @@ def top(
         apptell top --replay phone.pcap --speed 10x --per-client
     """
     from apptell.errors import UsageError
+    from apptell.records.stage import RecordStage
     from apptell.service import LiveOptions, LivePipeline, QueuedOutput
     from apptell.service.app_tally import AppTally
     from apptell.service.metrics import Metrics
@@ -102,6 +122,7 @@ def top(
     given = SourceOptions(source, interface, replay, speed, snap, expression, promiscuous, workers)
     chosen = choose_source(context, given)
     deciders = load_deciders(evidence, model, catalogue, None, transport)
+    wanted = selected_records(context.params, deciders)
     options = replace(
         flow_options(
             mode,
@@ -119,7 +140,13 @@ def top(
             stack.callback(each.close)
         drop_privileges(user)
         output = QueuedOutput("top", tally, is_lossless=all(each.is_lossless for each in opened))
-        live_options = LiveOptions(options, threshold, decide_after, evidence=deciders.evidence)
+        live_options = LiveOptions(
+            options,
+            threshold,
+            decide_after,
+            evidence=deciders.evidence,
+            stage=RecordStage(wanted),
+        )
         pipeline = LivePipeline(opened, deciders.model, [output], live_options, counts)
 
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -8,6 +8,7 @@ import typer
 from apptell.cli.evaluation_table import print_evaluation
 from apptell.cli.screen import choose_progress, note, progress, report
 from apptell.cli.shared_options import (
+    SPLIT_WORDS,
     DatasetFolder,
     Device,
     Json,
@@ -15,7 +16,6 @@ from apptell.cli.shared_options import (
     Packets,
     ProgressForm,
     Seed,
-    SplitOption,
     System,
     TestDataset,
 )
@@ -36,7 +36,14 @@ def train(
     replace: Annotated[
         bool, typer.Option("--replace", help="Replace the model in the folder.")
     ] = False,
-    split: SplitOption = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            "--split",
+            metavar="SPLIT|FILE",
+            help=f"{SPLIT_WORDS} [default: paper; none with --all or --test]",
+        ),
+    ] = None,
     learn_all: Annotated[
         bool, typer.Option("--all", help="Train on every flow; the same as --split none.")
     ] = False,
@@ -62,7 +69,8 @@ def train(
         str | None,
         typer.Option(
             metavar="KIND",
-            help="late: also learn from later packets of the training connections (fusion, fast, sequence).",
+            help="late: also learn from later packets of the training connections (fusion, fast, sequence). "
+            "[default: none]",
         ),
     ] = None,
     hyperparameters: Annotated[

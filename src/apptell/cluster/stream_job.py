@@ -18,6 +18,7 @@ from apptell._version import __version__
 from apptell.errors import CaptureError, CatalogueError, ModelError
 from apptell.files import readable, write_file
 from apptell.names import read_flows
+from apptell.records.record_filter import RecordFilter
 from apptell.records.schema import flow_records, verdict_records
 from apptell.verdicts import Deciders, choose_deciders, identify_flows, whole_context
 
@@ -51,10 +52,13 @@ class StreamJob:
     threshold: float | None = None
     unknown: float | None = None
     context: str | None = None
+    wanted: RecordFilter = field(default_factory=RecordFilter)
+    """Which records are written."""
 
     def settings(self) -> dict[str, Any]:
         """All that the records depend on besides the captures, as JSON values."""
         flow_options: dict[str, Any] = json.loads(json.dumps(asdict(self.options)))
+        filters = {} if self.wanted.is_empty else {"filters": self.wanted.conditions}
         return {
             "apptell": __version__,
             "records": "verdicts" if self.groups is None else "flows",
@@ -66,6 +70,7 @@ class StreamJob:
             "threshold": self.threshold,
             "unknown": self.unknown,
             "context": self.context,
+            **filters,
         }
 
     def run(self, stream: SensorStream, key: str, folder: ArchiveFolder) -> StreamRecord:
@@ -104,7 +109,7 @@ class StreamJob:
     def _records(self, reader: FlowReader, deciders: Deciders | None) -> Iterator[pa.RecordBatch]:
         if deciders is None:
             for flows in reader:
-                yield flow_records(flows, self.groups or ())
+                yield self.wanted(flow_records(flows, self.groups or ()))
             return
         around = None
         if deciders.context is not None and deciders.model is not None:
@@ -117,7 +122,7 @@ class StreamJob:
             evidence=deciders.evidence,
             unknown=self.unknown,
         ):
-            yield verdict_records(verdicts)
+            yield self.wanted(verdict_records(verdicts))
 
     @contextmanager
     def _deciders(self) -> Iterator[Deciders | None]:

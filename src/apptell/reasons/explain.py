@@ -29,8 +29,12 @@ from apptell.verdicts.pipeline import least_payload_packets
 from apptell.verdicts.schema import NEW_STACK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
 
     from apptell.models import Model
     from apptell.verdicts import Deciders, Verdict, VerdictBatch
@@ -218,6 +222,7 @@ def explained_batches(
     flow: str | None = None,
     unknown: float | None = None,
     similar: int = 0,
+    keep: Callable[[pa.RecordBatch], NDArray[np.bool_]] | None = None,
 ) -> Iterator[tuple[VerdictBatch, list[Explanation]]]:
     """Verdicts as ``identify_flows`` gives them, each with its explanation.
 
@@ -228,6 +233,7 @@ def explained_batches(
         flow: the Community ID of the only flows that are explained (default: all).
         unknown: share of flows of the model's apps that may be called unknown.
         similar: flows of the training set that are most like each flow, to be found besides.
+        keep: says which of n verdicts are explained, shape (n,); None for all. The others cost no explanation.
 
     Yields:
         A batch of verdicts, and the explanations of those that were asked for.
@@ -249,6 +255,9 @@ def explained_batches(
         unknown=unknown,
     ):
         reasons.settle(flows)
+        if keep is not None:
+            kept = keep(verdicts.to_arrow())
+            flows, verdicts = flows.filter(kept), verdicts.filter(kept)
         found = reasons.explanations(flows, verdicts)
         yield verdicts, [each for each in found if each is not None]
 

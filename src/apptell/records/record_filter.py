@@ -6,9 +6,9 @@ A filter is applied to whole batches of verdicts or of records, which have the s
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -57,6 +57,16 @@ class RecordFilter:
     def is_empty(self) -> bool:
         """Whether it keeps every record."""
         return self == RecordFilter()
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What it asks, by field, as JSON values that are equal for equal filters."""
+        asked = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: sorted(map(str, value)) if isinstance(value, (frozenset, tuple)) else value
+            for name, value in asked.items()
+            if value or (value == 0 and value is not False)
+        }
 
     def keep(self, batch: pa.RecordBatch) -> NDArray[np.bool_]:
         """Which of n records are kept, shape (n,)."""

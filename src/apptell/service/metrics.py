@@ -17,6 +17,7 @@ import numpy as np
 from apptell.capture.network import check_host
 from apptell.errors import OutputError, UsageError
 from apptell.records.schema import VERDICT
+from apptell.records.summary import FlowCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,6 +85,8 @@ class Metrics:
         self.delay = Histogram(_BUCKETS_S)
         self.confidence = Histogram(_SHARES)
         self.verdicts: Counter[tuple[str, str]] = Counter()
+        self.kinds = FlowCounts()
+        """Ended flows by what their traffic is, as a summary of files counts them."""
         self.shadow: Shadow | None = None
         """What compares a challenger with the model; None for no challenger."""
         self.drift: DriftWatch | None = None
@@ -101,8 +104,11 @@ class Metrics:
         self.delay.add(seconds)
 
     def count(self, records: pa.RecordBatch) -> None:
-        """Counts the verdicts among some live records."""
-        if not records.num_rows or records.column("event")[0].as_py() != VERDICT:
+        """Counts some live records, which are either all verdicts or all ends of flows."""
+        if not records.num_rows:
+            return
+        if records.column("event")[0].as_py() != VERDICT:
+            self.kinds.add(records)
             return
         apps = records.column("app").to_pylist()
         outcomes = records.column("outcome").to_pylist()
