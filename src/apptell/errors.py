@@ -26,6 +26,11 @@ class ApptellError(Exception):
 
     exit_code = 1
 
+    def __init__(self, *args: object, argument: str | None = None) -> None:
+        super().__init__(*args)
+        self.argument = argument
+        """Name of an argument that would help; the command line adds the option for it to the message."""
+
 
 class CaptureError(ApptellError):
     """A capture cannot be read, or cannot be read any further.

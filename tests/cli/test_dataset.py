@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 from apptell.cli.dataset import app
 from apptell.dataset import Dataset
 from apptell.encoding import images
+from apptell.labels.format import CAPTURE_FILES
+from apptell.labels.formats import BUILT_IN
+from apptell.labels.registry import format_names, formats
 from apptell.testing import START_NS, conversation, write_pcap
 
 TALK = [(True, b"hello there"), (False, b"general"), (True, b"more")]
@@ -66,6 +69,65 @@ def test_wrong_usage_is_said_in_one_line_with_code_2(tmp_path):
     ):  # fmt: skip
         assert run("build", folder, *out, *wrong, code=2).stderr.startswith("apptell: ")
     assert "no such dataset" in run("info", tmp_path / "none", code=1).stderr
+
+
+@pytest.mark.parametrize("kind", format_names())
+def test_an_empty_folder_is_answered_with_the_files_that_the_labels_come_from(tmp_path, kind):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "README.md").touch()
+    said = run("build", tmp_path / "empty", "--labels", kind, "-o", tmp_path / "d", code=1).stderr
+    (form,) = formats(kind)
+    assert f"labels of the kind {kind} come from {form.files}" in said
+    assert not (tmp_path / "d").exists()
+
+
+def test_every_format_says_which_files_it_reads():
+    own = {form.name for form in formats() if form.files != CAPTURE_FILES}
+    assert own == {*BUILT_IN} - {"names"}  # which takes any capture
+
+
+TABLE_COLUMNS = "time=ts,source=src,source_port=sport,target=dst,target_port=dport,app=package"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A capture of one flow, and a table that names its app beside it."""
+    client, server = ("10.0.0.2", 1000), ("192.0.2.1", 443)
+    write_pcap(tmp_path / "c.pcap", conversation(client, server, TALK, start_ns=START_NS))
+    row = (START_NS // 10**9, *client, *server, "chat")
+    lines = ["ts,src,sport,dst,dport,package", ",".join(map(str, row))]
+    (tmp_path / "truth.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "truth.csv"
+
+
+def test_a_table_that_was_picked_is_named(tmp_path, table):
+    capture, out = tmp_path / "c.pcap", ("-o", tmp_path / "d", "--map", TABLE_COLUMNS)
+    said = run("build", capture, *out).stderr
+    assert "c.pcap: labels by table in truth.csv, which lies beside it" in said
+    named = run("build", capture, table, *out, "--replace")
+    assert "c.pcap: labels by table\n" in named.stderr
+    assert json.loads(named.stdout)["apps"] == {"chat": 1}
+
+
+def test_a_table_on_the_command_line_is_used_or_refused_with_the_option_that_helps(tmp_path, table):
+    capture, out = tmp_path / "c.pcap", ("-o", tmp_path / "d")
+    said = run("build", capture, table, *out, code=1).stderr
+    assert said.endswith(
+        "truth.csv: not a label log in a known format; for a table of your own, say what its "
+        "columns mean (--map COLUMNS)\n"
+    )
+    assert "truth.csv: no column 'app'" in run(
+        "build", capture, table, *out, "--map", TABLE_COLUMNS.replace("app=package", "end=ts"),
+        code=1,
+    ).stderr  # fmt: skip
+
+
+def test_what_is_there_is_refused_with_the_option_that_replaces_it(tmp_path):
+    folder = captures(tmp_path / "c")
+    run("build", folder, "-o", tmp_path / "d")
+    run("sample", tmp_path / "d", "-o", tmp_path / "s")
+    said = run("sample", tmp_path / "d", "-o", tmp_path / "s", code=1).stderr
+    assert said.endswith("a dataset already exists and is not replaced (--replace)\n")
 
 
 def test_options_of_a_build_reach_the_flows(tmp_path):

@@ -160,11 +160,15 @@ def build(
         active_timeout_s=active_timeout,
     )
     kinds: Counter[str] = Counter()
+    beside: dict[Path, None] = {}  # label logs that nobody named, in this order
     with progress("reading") as show:
 
         def tell(source: Any) -> None:
+            picked = [log for log in getattr(source, "logs", ()) if log not in sources]
+            beside.update(dict.fromkeys(picked))
             if source.kind not in kinds:
-                note(f"{source.name}: labels by {source.kind}")
+                found_there = f" in {picked[0].name}, which lies beside it" if picked else ""
+                note(f"{source.name}: labels by {source.kind}{found_there}")
             kinds[source.kind] += 1
             show(-1, source.name)
 
@@ -184,6 +188,8 @@ def build(
             progress=tell,
             notify=lambda notice: note(f"apptell: {notice}"),
         )
+    if len(beside) > 1:
+        note(f"{len(beside):,} label logs that lie beside captures were used.")
     done = data.last_build or BuildReport(data)
     label_sources: Counter[str] = Counter()
     for entry in data.info["sources"]:

@@ -15,6 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from apptell.cli import settings
 from apptell.cli.light_imports import without_unused
+from apptell.cli.remedies import remedy
 from apptell.cli.screen import complain
 from apptell.errors import ApptellError, UsageError
 
@@ -40,7 +41,7 @@ class Verb(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb and turns errors into an exit code."""
-        explained = exit_codes(lambda error: settings.explain(ctx, str(error)))
+        explained = exit_codes(lambda error: _explanation(ctx, error))
         with without_unused(self.name), explained:
             result = super().invoke(ctx)
             sys.stdout.flush()
@@ -48,28 +49,31 @@ class Verb(TyperCommand):
 
 
 @contextmanager
-def exit_codes(explain: Callable[[UsageError], str] = lambda _: "") -> Iterator[None]:
+def exit_codes(explain: Callable[[ApptellError], str] = lambda _: "") -> Iterator[None]:
     """Turns errors into one line on stderr and an exit code.
 
     Args:
-        explain: adds something to what is said of a wrong usage.
+        explain: adds something to what an error says.
 
     Raises:
         typer.Exit: something went wrong, or the reader of standard output has gone.
     """
     try:
         yield
-    except UsageError as error:
-        complain(f"{error}{explain(error)}")
-        raise typer.Exit(error.exit_code) from None
     except ApptellError as error:
-        complain(error)
+        complain(f"{error}{explain(error)}")
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
         complain("interrupted")
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         raise typer.Exit(0) from None
+
+
+def _explanation(context: Any, error: ApptellError) -> str:
+    """What a verb adds to an error: the option that helps, and where a wrong setting comes from."""
+    place = settings.explain(context, str(error)) if isinstance(error, UsageError) else ""
+    return remedy(context, error) + place
 
 
 @contextmanager

@@ -222,7 +222,9 @@ class DatasetWriter:
         """Reads the existing dataset, and deletes the files of a killed build."""
         if self.folder.has_dataset:
             if self._existing == "refuse":
-                raise DatasetError(f"{self.path}: a dataset already exists and is not replaced")
+                raise DatasetError(
+                    f"{self.path}: a dataset already exists and is not replaced", argument="replace"
+                )
             old = self._current = read_info(self.path, any_version=self._existing == "replace")
             if self._existing == "add":
                 self._shards, self._sources = list(old["shards"]), list(old["sources"])

@@ -153,7 +153,9 @@ def check_asked(kinds: str | None, catalogue: Sequence[str | Path]) -> None:
     if kinds is not None:
         check_kinds(kinds)
     elif catalogue:
-        raise UsageError("a catalogue is used only for evidence: choose kinds of evidence")
+        raise UsageError(
+            "a catalogue is used only for evidence: choose kinds of evidence", argument="evidence"
+        )
 
 
 def check_kinds(kinds: str) -> EvidenceOptions:

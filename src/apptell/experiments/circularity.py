@@ -76,7 +76,8 @@ def names_to_learn(
         if encoding_of(recipe.inputs).reads_payload:
             raise UsageError(
                 f"the labels come from names, and {recipe.name} reads names in the payload: choose a model "
-                "that masks them (fast, fusion), or names 'on' to learn from them all the same"
+                "that masks them (fast, fusion), or names 'on' to learn from them all the same",
+                argument="names",
             )
         return names
     notify("The labels come from names, and the model reads names: it learns to repeat them.")

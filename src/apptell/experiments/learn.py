@@ -177,7 +177,8 @@ def _check(n_flows: dict[str, int], left_out: dict[str, int], least: int, data: 
             f"{len(apps)} apps have {least} flows with names or more, too few to learn: "
             f"{_listed(n_flows) or 'none'}; with fewer: {_listed(left_out) or 'none'}; "
             f"not labelled: {dropped or 'none'}. Take more captures, add rows to the catalogue, or require "
-            "fewer flows of an app"
+            "fewer flows of an app",
+            argument="least",
         )
 
 

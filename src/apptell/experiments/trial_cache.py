@@ -99,7 +99,8 @@ class Trial:
         if len(np.unique(self.apps)) < 2:
             raise DatasetError(
                 f"a training side has only one app, {self.apps[0] if len(self.apps) else 'none'}; "
-                "at least two are needed: use fewer folds or another split"
+                "at least two are needed: use fewer folds or another split",
+                argument="split",
             )
 
     def kept(self, cache: Path) -> TrialResult | None:

@@ -116,7 +116,10 @@ def update(
     used = load_model(folder)
     old = used.kept_rows()
     if old is None:
-        raise UsageError(f"{folder}: was trained without keeping its rows, so it cannot be updated")
+        raise UsageError(
+            f"{folder}: was trained without keeping its rows, so it cannot be updated",
+            argument="keeps_rows",
+        )
     task = task_of(used, used.info["seed"])
     new = _New(task, used, notify)
     for path, app in add:

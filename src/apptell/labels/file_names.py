@@ -80,5 +80,7 @@ def _parts(path: Path, pattern: re.Pattern[str] | None) -> dict[str, str]:
         return {"app": app, "session": run} if run else {"app": app}
     match = pattern.fullmatch(name)
     if match is None or not match.groupdict().get("app"):
-        raise LabelError(f"{path}: its name does not fit the pattern {pattern.pattern!r}")
+        raise LabelError(
+            f"{path}: its name does not fit the pattern {pattern.pattern!r}", argument="pattern"
+        )
     return {key: value for key, value in match.groupdict().items() if value}

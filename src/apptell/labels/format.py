@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from apptell.labels.options import LabelOptions
     from apptell.labels.text_files import TextFile
 
+CAPTURE_FILES: Final = "captures (.pcap, .pcapng and others, compressed or not)"
+"""What most formats read, for messages."""
 _FIRST_PACKETS: Final = 4096
 """Packets that are examined to detect owners in a capture."""
 
@@ -107,6 +109,8 @@ class LabelFormat(ABC):
 
     name: ClassVar[str]
     """The name that users pass, such as ``networklog``."""
+    files: ClassVar[str] = CAPTURE_FILES
+    """The files that it reads, in words that follow "come from"; for messages."""
 
     @abstractmethod
     def detect(self, candidate: Candidate) -> bool:

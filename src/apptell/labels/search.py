@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from apptell.errors import LabelError
 from apptell.labels.file_names import LOG_SUFFIXES, bare_name, is_capture_name
-from apptell.labels.format import Candidate, LogFormat
+from apptell.labels.format import CAPTURE_FILES, Candidate, LogFormat
 from apptell.labels.options import LabelOptions
 from apptell.labels.registry import formats
 from apptell.labels.text_files import TextFile
@@ -90,7 +90,7 @@ class LabelSearch:
                 raise LabelError(f"{root}: not a file in a known format ({wanted})")
         if not n_found:
             place = self._paths[0] if self._paths else "(nothing)"
-            raise LabelError(f"{place}: no capture and no dataset found")
+            raise LabelError(f"{place}: no capture and no dataset found; {self._expected()}")
         for log in named_logs:
             if log not in search.used:
                 raise LabelError(
@@ -102,6 +102,12 @@ class LabelSearch:
                 "but no capture here takes labels from one"
             )
         self.unused = search.unused()
+
+    def _expected(self) -> str:
+        """What the folder should hold, for a message."""
+        if self._options.kind is None:
+            return f"expected are {CAPTURE_FILES}, or the files of a public dataset"
+        return f"labels of the kind {self._options.kind} come from {self._asked[0].files}"
 
     def _named_logs(self) -> dict[Path, TextFile]:
         """The logs among the paths; a text file that is neither log nor data set is refused."""
@@ -116,7 +122,8 @@ class LabelSearch:
             elif not any(form.detect(candidate) for form in self._asked):
                 raise LabelError(
                     f"{path}: not a label log in a known format; "
-                    "for a table of your own, say what its columns mean"
+                    "for a table of your own, say what its columns mean",
+                    argument="columns",
                 )
         return logs
 

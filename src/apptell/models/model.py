@@ -294,7 +294,8 @@ class Model:
         if self.unknown is None:
             raise UsageError(
                 f"the model {self.name}@{self.hash} was not trained to recognise unknown apps, so it cannot: "
-                "train it again to recognise them"
+                "train it again to recognise them",
+                argument="recognises_unknown",
             )
         return self.unknown
 

@@ -94,7 +94,10 @@ def check_target(path: str | Path, *, replace: bool = False) -> None:
     if "model.json" not in there:
         raise OutputError(f"{path}: holds something other than a model; choose another folder")
     if not replace:
-        raise OutputError(f"{path}: already holds a model; choose another folder or replace it")
+        raise OutputError(
+            f"{path}: already holds a model; choose another folder or replace it",
+            argument="replace",
+        )
     if others := sorted(there - set(FILES)):
         raise OutputError(f"{path}: {others[0]} does not belong to a model; move it away first")
 

@@ -90,9 +90,13 @@ def choose_deciders(
             options = EvidenceOptions(options.kinds | {"model"})
     asks_model = bool(options.kinds & {"model", "context"})
     if model is not None and not asks_model:
-        raise UsageError("a model is given, but the evidence does not include it; add model")
+        raise UsageError(
+            "a model is given, but the evidence does not include it; add model", argument="evidence"
+        )
     if context is not None and not asks_model:
-        raise UsageError("context re-weights a model's verdicts: give a model, or all evidence")
+        raise UsageError(
+            "context re-weights a model's verdicts: give a model, or all evidence", argument="model"
+        )
     window = context or (_WINDOW if "context" in options.kinds else None)
     around = ContextOptions.parse(window) if isinstance(window, str) else window
     used = None

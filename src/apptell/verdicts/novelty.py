@@ -38,7 +38,10 @@ def check_rate(rate: float | None, model: Model | None) -> None:
     if not 0 < rate < 1:
         raise UsageError(f"rate {rate} is not above 0 and below 1")
     if model is None:
-        raise UsageError("unknown apps are recognised by a model: give one that was trained for it")
+        raise UsageError(
+            "unknown apps are recognised by a model: give one that was trained for it",
+            argument="model",
+        )
     model.require_unknown()
 
 

@@ -237,7 +237,10 @@ class Everything(SourceIntervals):
         Raises:
             UsageError: always.
         """
-        raise UsageError(f"the split {self.name!r} leaves nothing to measure on; choose another")
+        raise UsageError(
+            f"the split {self.name!r} leaves nothing to measure on; choose another",
+            argument="split",
+        )
 
     def within(self, flows: FlowBatch) -> SplitMethod:
         """By source, session, client or connection."""

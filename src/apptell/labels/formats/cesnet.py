@@ -59,6 +59,10 @@ class Cesnet(LabelFormat):
     """A day of flow records as CSV, or a database of days."""
 
     name: ClassVar[str] = "cesnet"
+    files: ClassVar[str] = (
+        "the files of a CESNET dataset: flows-YYYYMMDD.csv, compressed or not, "
+        "or the HDF5 file of cesnet-datazoo"
+    )
 
     def detect(self, candidate: Candidate) -> bool:
         """Whether its name and its first bytes are those of a day, or of a database."""

@@ -46,6 +46,7 @@ class Fgnet(LabelFormat):
     """A Parquet file with FG-Net's columns."""
 
     name: ClassVar[str] = "fgnet"
+    files: ClassVar[str] = "FG-Net's Parquet files (.parquet)"
 
     def detect(self, candidate: Candidate) -> bool:
         """Whether it is a Parquet file with these columns."""

@@ -21,6 +21,7 @@ class Folders(LabelFormat):
     """A capture, all of whose flows are those of the app that its file is named after."""
 
     name: ClassVar[str] = "folders"
+    files: ClassVar[str] = "captures that are named after their app: SOURCE/APP.pcap"
 
     def detect(self, candidate: Candidate) -> bool:
         """Whether it is a capture."""

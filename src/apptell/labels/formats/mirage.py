@@ -43,6 +43,7 @@ class Mirage(LabelFormat):
     """A file of one capture of one app on one device."""
 
     name: ClassVar[str] = "mirage"
+    files: ClassVar[str] = "MIRAGE's JSON files of biflows (.json)"
 
     def detect(self, candidate: Candidate) -> bool:
         """Whether it is a JSON file that begins as MIRAGE's do."""

@@ -43,6 +43,7 @@ class NetworkLog(LogFormat):
     """A log of packets: text with uids, or an export with packages."""
 
     name: ClassVar[str] = "networklog"
+    files: ClassVar[str] = "captures with Network Log's text file or CSV beside them"
 
     def is_log(self, log: TextFile, options: LabelOptions) -> bool:  # noqa: ARG002
         """Whether the first line is a packet of the text file, or the header of the export."""

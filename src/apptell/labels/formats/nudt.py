@@ -58,6 +58,10 @@ class Nudt(LogFormat):
     app_list: Path | None = None
     """The data set's list of apps, once its folder is known."""
     name: ClassVar[str] = "nudt"
+    files: ClassVar[str] = (
+        "the folder of NUDT_MobileTraffic: APPList.csv, and below it "
+        "USER/DATE/ with netlog*.pcap and *.txt"
+    )
     is_start: ClassVar[bool | None] = True
 
     def detect(self, candidate: Candidate) -> bool:

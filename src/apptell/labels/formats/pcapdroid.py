@@ -61,6 +61,9 @@ class Pcapdroid(LabelFormat):
     """A capture whose packets have trailers, or a pcapng that names uids and packages."""
 
     name: ClassVar[str] = "pcapdroid"
+    files: ClassVar[str] = (
+        "captures of PCAPdroid with the app of each packet (dump extensions, or pcapng)"
+    )
 
     def detect(self, candidate: Candidate) -> bool:
         """Whether the first packets have such owners; a process without a package is Apple's."""

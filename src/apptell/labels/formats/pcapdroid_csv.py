@@ -43,6 +43,7 @@ class PcapdroidCsv(LogFormat):
     """A list of connections: one line each, with its beginning and its end."""
 
     name: ClassVar[str] = "pcapdroid-csv"
+    files: ClassVar[str] = "captures with PCAPdroid's list of connections (.csv) beside them"
 
     def is_log(self, log: TextFile, options: LabelOptions) -> bool:  # noqa: ARG002
         """Whether the first line is the list's."""

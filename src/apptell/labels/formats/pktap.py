@@ -35,6 +35,9 @@ class Pktap(LabelFormat):
     """A capture of link type PKTAP, or a pcapng with Darwin's process blocks."""
 
     name: ClassVar[str] = "pktap"
+    files: ClassVar[str] = (
+        "captures of Apple's systems with the process of each packet (PKTAP, or pcapng)"
+    )
 
     def detect(self, candidate: Candidate) -> bool:
         """Whether the first packet has a PKTAP header, or one of the first a process without a package."""

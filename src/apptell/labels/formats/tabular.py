@@ -47,6 +47,9 @@ class TableLog(LogFormat):
     """A table whose columns the user has named."""
 
     name: ClassVar[str] = "table"
+    files: ClassVar[str] = (
+        "captures with a table (.csv, .jsonl, .txt) of times, addresses, ports and apps beside them"
+    )
     is_start: ClassVar[bool | None] = None
 
     def is_log(self, log: TextFile, options: LabelOptions) -> bool:
@@ -65,6 +68,7 @@ class ZeekLog(LogFormat):
     """Zeek's conn.log with a column of apps, in tabs or as JSON lines."""
 
     name: ClassVar[str] = "zeek"
+    files: ClassVar[str] = "captures with a Zeek log that has a column app beside them"
     is_start: ClassVar[bool | None] = None
 
     def is_log(self, log: TextFile, options: LabelOptions) -> bool:  # noqa: ARG002

@@ -70,6 +70,9 @@ class UtMobileNet(LabelFormat):
     """A table of packets of one run."""
 
     name: ClassVar[str] = "utmobilenet"
+    files: ClassVar[str] = (
+        "the tables of UTMobileNetTraffic2021: csvs/PARTITION/APP_ACTIVITY_DATE_TIME_DEVICE.csv"
+    )
 
     def detect(self, candidate: Candidate) -> bool:
         """Whether it is a CSV whose columns are these of tshark's."""
