@@ -41,6 +41,8 @@ class TokenBatch:
     """The number of each token, from 1; 0 for one that is not known, shape (65,536,)."""
     n_flows: int
     """Flows that these are views of."""
+    flow: NDArray[np.int64]
+    """Number of the flow that each row is a view of, below ``n_flows``, shape (m,)."""
 
     @property
     def n_known(self) -> int:
@@ -88,7 +90,7 @@ def make_token_batch(
     known = np.flatnonzero(counts >= max(MIN_ROWS, _least_of_the_most(counts, room)))
     vocabulary = np.zeros(N_BUCKETS, dtype=np.int32)
     vocabulary[known] = np.arange(1, len(known) + 1)
-    return TokenBatch(tokens, learned, weight * len(weight) / weight.sum(), vocabulary, n)
+    return TokenBatch(tokens, learned, weight * len(weight) / weight.sum(), vocabulary, n, rows)
 
 
 def matrix(tokens: NDArray[np.uint16], vocabulary: NDArray[np.int32]) -> sparse.csr_matrix:
