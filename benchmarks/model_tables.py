@@ -1,9 +1,9 @@
-"""Writes the tables of docs/reports/models.md from what ``sources.py`` and ``variants.py`` measured.
+"""Writes the tables of docs/reports/models.md from what was measured.
 
     python benchmarks/model_tables.py RESULTS -o docs/reports/data
     python docs/make_report_tables.py
 
-RESULTS is the folder of both. A table whose measurements are not all there is left as it is.
+RESULTS is the folder of ``sources.py``, ``variants.py`` and ``udp_misses.py``. A table whose measurements are not all there is left as it is.
 """
 
 from __future__ import annotations
@@ -181,6 +181,15 @@ def main() -> None:
             )  # fmt: skip
             file = given.output / f"{name}.json"
             _save(file, f"{COMMAND} {more}", columns, _by_source(seeds[0]))
+    if (file := given.results / "udp.json").exists():
+        found = json.loads(file.read_text(encoding="utf-8"))
+        columns = (
+            ("app", "text"), ("source", "text"), ("the flow begins with", "text"), ("flows", "count"),
+            ("right", "count"), ("flows of the app that begin so in other sources", "count"),
+        )  # fmt: skip
+        rows = [row for row in found["rows"] if row[3] >= FEW]
+        command = "python benchmarks/udp_misses.py CAPTURES -o RESULTS"
+        _save(given.output / "models_udp.json", command, columns, rows)
     if (file := given.results / "variants.json").exists():
         _variants(json.loads(file.read_text(encoding="utf-8")), given.output)
 
