@@ -3,7 +3,8 @@
     python benchmarks/model_tables.py RESULTS -o docs/reports/data
     python docs/make_report_tables.py
 
-RESULTS is the folder of ``sources.py``, ``variants.py`` and ``udp_misses.py``. A table whose measurements are not all there is left as it is.
+RESULTS is the folder of ``sources.py``, ``variants.py`` and ``udp_misses.py``. A table whose measurements are
+not all there is left as it is.
 """
 
 from __future__ import annotations

@@ -34,7 +34,8 @@ MICROSOFT: Final = frozenset({0x8008, 0x8036, 0x8037, 0x8055, 0x8070, 0x8095})
 """Attributes of MS-TURN and MS-ICE2."""
 RANGES: Final = (
     (4, "STUN without its cookie"), (20, "first byte 4 to 19"), (64, "first byte of DTLS"),
-    (80, "TURN channel data"), (128, "first byte 80 to 127"), (192, "RTP or RTCP"), (256, "first byte of QUIC's long header"),
+    (80, "TURN channel data"), (128, "first byte 80 to 127"), (192, "RTP or RTCP"),
+    (256, "first byte of QUIC's long header"),
 )  # fmt: skip
 
 
