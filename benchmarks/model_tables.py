@@ -184,13 +184,13 @@ def main() -> None:
             _save(file, f"{COMMAND} {more}", columns, _by_source(seeds[0]))
     if (file := given.results / "udp.json").exists():
         found = json.loads(file.read_text(encoding="utf-8"))
-        columns = (
+        head = (
             ("app", "text"), ("source", "text"), ("the flow begins with", "text"), ("flows", "count"),
             ("right", "count"), ("flows of the app that begin so in other sources", "count"),
         )  # fmt: skip
         rows = [row for row in found["rows"] if row[3] >= FEW]
         command = "python benchmarks/udp_misses.py CAPTURES -o RESULTS"
-        _save(given.output / "models_udp.json", command, columns, rows)
+        _save(given.output / "models_udp.json", command, head, rows)
     if (file := given.results / "variants.json").exists():
         _variants(json.loads(file.read_text(encoding="utf-8")), given.output)
 
