@@ -38,6 +38,10 @@ FIGURES: Final = (
 )  # fmt: skip
 TITLES: Final = {"paper-rf": "paper-rf, no ports", "nearest-neighbour": "nearest neighbour"}
 PARTS: Final = {"all": "TCP and UDP", "TCP": "TCP", "UDP": "UDP", "mid-session": "mid-session"}
+BY_SOURCE: Final = (
+    ("source", "text"), ("apps", "text"), ("flows", "count"), ("accuracy", "share"),
+    ("most frequent errors", "text"),
+)  # fmt: skip
 FEW: Final = 5
 """Sources with fewer flows share one row of the table by source."""
 
@@ -107,6 +111,60 @@ def _pooled(seeds: Sequence[dict[str, Any]], part: str) -> dict[str, Any]:
     return source_figures(joined("app"), joined("source"), joined("p"), apps, OTHER)
 
 
+class Table(NamedTuple):
+    """A table of figures."""
+
+    arguments: str
+    """Of ``sources.py``."""
+    head: tuple[tuple[str, str], ...]
+    lines: list[tuple[list[str], Run, str]]
+    """The words of each line, what was measured, and the part of the flows."""
+
+
+def tables() -> dict[str, Table]:
+    """The tables of figures, by name."""
+    part, model = ("part", "text"), ("model", "text")
+    members = {
+        "`name-lookup`: server names alone": Run("name-lookup", "on"),
+        "`name-lookup`, catalogue too": Run("name-lookup", "on", set="catalogue=1"),
+        "`fast` without the lookup": Run("fast", "tokens"),
+        "`fast`: tokens and lookup": Run("fast", "on"),
+        "`fast`, catalogue too": Run("fast", "on", set="catalogue=1"),
+    }
+    masked = [
+        ([title, TITLES.get(m, m), "masked" if m == "fast" else "not read"], Run(m), key)
+        for key, title in PARTS.items()
+        for m in ("fast", "paper-rf", "nearest-neighbour")
+    ]
+    with_names = [
+        ([f"`messengers`, {title}", m, "on"], Run(m, "on"), key)
+        for key, title in (("all", "TCP"), ("mid-session", "mid-session"))
+        for m in ("fast", "name-lookup")
+    ]
+    four = "--model fast --model paper-rf --model nearest-neighbour --model name-lookup"
+    return {
+        "models_sources": Table(four, (part, model, ("names", "text")), masked + with_names),
+        "models_members": Table(
+            "--names on,tokens [--set catalogue=1]",
+            (("members", "text"), part),
+            [
+                ([title, key], run, key)
+                for title, run in members.items()
+                for key in ("all", "mid-session")
+            ],
+        ),
+        "models_folds": Table(
+            "--folds 10 --names masked --model fast --model fusion",
+            (part, model),
+            [
+                ([title, m], Run(m, folds=10), key)
+                for key, title in PARTS.items()
+                for m in ("fast", "fusion")
+            ],
+        ),
+    }
+
+
 def main() -> None:
     """Writes every table that can be made."""
     parser = argparse.ArgumentParser()
@@ -114,85 +172,36 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
     results = Results(given.results)
-    three = ("fast", "paper-rf", "nearest-neighbour")
-    part, model = ("part", "text"), ("model", "text")
-
-    def table(
-        name: str,
-        more: str,
-        head: Sequence[tuple[str, str]],
-        lines: Sequence[tuple[list[str], Run, str]],
-    ) -> None:
-        cells = [(words, results.figures(run, where)) for words, run, where in lines]
+    for name, table in tables().items():
+        cells = [(words, results.figures(run, part)) for words, run, part in table.lines]
         if all(each for _, each in cells):
             rows = [[*words, *map(_rounded, each or [])] for words, each in cells]
-            _save(given.output / f"{name}.json", f"{COMMAND} {more}", [*head, *FIGURES], rows)
-
-    table(
-        "models_sources",
-        "--model fast --model paper-rf --model nearest-neighbour --model name-lookup [--seed 0 ... 4]",
-        [part, model, ("names", "text")],
-        [
-            *(
-                ([title, TITLES.get(m, m), "masked" if m == "fast" else "not read"], Run(m), key)
-                for key, title in PARTS.items()
-                for m in three
-            ),
-            *(
-                ([f"`messengers`, {title}", m, "on"], Run(m, "on"), key)
-                for key, title in (("all", "TCP"), ("mid-session", "mid-session"))
-                for m in ("fast", "name-lookup")
-            ),
-        ],
-    )
-    table(
-        "models_members",
-        "--names on,tokens [--set catalogue=1]",
-        [("members", "text"), part],
-        [
-            ([title, key], run, key)
-            for title, run in {
-                "`name-lookup`: server names alone": Run("name-lookup", "on"),
-                "`name-lookup`, catalogue too": Run("name-lookup", "on", set="catalogue=1"),
-                "`fast` without the lookup": Run("fast", "tokens"),
-                "`fast`: tokens and lookup": Run("fast", "on"),
-                "`fast`, catalogue too": Run("fast", "on", set="catalogue=1"),
-            }.items()
-            for key in ("all", "mid-session")
-        ],
-    )
-    table(
-        "models_folds",
-        "--folds 10 --names masked --model fast --model fusion",
-        [part, model],
-        [
-            ([title, m], Run(m, folds=10), key)
-            for key, title in PARTS.items()
-            for m in ("fast", "fusion")
-        ],
-    )
+            columns = [*table.head, *FIGURES]
+            _save(given.output / f"{name}.json", f"{COMMAND} {table.arguments}", columns, rows)
     for name, run, more in (
         ("models_by_source", Run("fast"), "--names masked"),
         ("models_by_source_folds", Run("fast", folds=10), "--names masked --folds 10"),
     ):
         if seeds := results.predictions(run):
-            columns = (
-                ("source", "text"), ("apps", "text"), ("flows", "count"), ("accuracy", "share"),
-                ("most frequent errors", "text"),
-            )  # fmt: skip
             file = given.output / f"{name}.json"
-            _save(file, f"{COMMAND} {more}", columns, _by_source(seeds[0]))
-    if (file := given.results / "udp.json").exists():
-        found = json.loads(file.read_text(encoding="utf-8"))
-        head = (
-            ("app", "text"), ("source", "text"), ("the flow begins with", "text"), ("flows", "count"),
-            ("right", "count"), ("flows of the app that begin so in other sources", "count"),
-        )  # fmt: skip
-        rows = [row for row in found["rows"] if row[3] >= FEW]
-        command = "python benchmarks/udp_misses.py CAPTURES -o RESULTS"
-        _save(given.output / "models_udp.json", command, head, rows)
-    if (file := given.results / "variants.json").exists():
-        _variants(json.loads(file.read_text(encoding="utf-8")), given.output)
+            _save(file, f"{COMMAND} {more}", BY_SOURCE, _by_source(seeds[0]))
+    for name, write in (("udp", _udp), ("variants", _variants)):
+        if (file := given.results / f"{name}.json").exists():
+            write(json.loads(file.read_text(encoding="utf-8")), given.output)
+
+
+def _udp(found: dict[str, Any], output: Path) -> None:
+    columns = (
+        ("app", "text"), ("source", "text"), ("the flow begins with", "text"), ("flows", "count"),
+        ("right", "count"), ("flows of the app that begin so in other sources", "count"),
+    )  # fmt: skip
+    rows = [row for row in found["rows"] if row[3] >= FEW]
+    _save(
+        output / "models_udp.json",
+        "python benchmarks/udp_misses.py CAPTURES -o RESULTS",
+        columns,
+        rows,
+    )
 
 
 def _by_source(found: dict[str, Any]) -> list[list[Any]]:
