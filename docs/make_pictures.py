@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,15 +25,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from apptell.learning import train_model
+from apptell.models import load_model
+from apptell.models.model_shelf import ModelShelf
 from apptell.records.schema import END, LIVE_RECORD, VERDICT
+from apptell.testing import START_NS, app_messages, conversation, flow_batch, write_pcap
+from apptell.watch.discover import discover
+from apptell.web.application import build_application
+from apptell.web.guard import Sessions
+from apptell.web.live_link import LiveLink
+from apptell.web.now_board import NowBoard
+from apptell.web.serving import WebServer, listen
+from apptell.web.site import Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
 WIDTH, HEIGHT = 1240, 860
-NOW_S = 200
-"""Seconds of the replay before its picture is taken."""
+NOW_S = 300
+"""Seconds that the page Now shows."""
+TOKEN = "made-up-token-of-pictures"
+LEARNED = ("briar", "matrix", "signal", "zoom")
+"""Apps of the model on the pages of models and candidates; their flows are made up."""
+HOUR_NS = 3_600_000_000_000
 APPS = (
     # app, name, category, server name, share of flows, bytes of a flow (log10)
     ("youtube", "YouTube", "video", "rr3---sn-4g5e6nez.googlevideo.com", 9, 6.6),
@@ -184,21 +200,149 @@ def save(driver: Any, file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=HERE / "img")
+    parser.add_argument("--only", choices=list(PICTURES), help="only some of the pictures")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    picture_now(given.out)
-    picture_history(given.out)
-    picture_try(given.out)
+    for name, make in PICTURES.items():
+        if given.only in (None, name):
+            make(given.out)
+
+
+class MadeUpCounters:
+    """What a running live would count."""
+
+    fault = ""
+    is_ready = True
+
+    def counts(self) -> dict[str, Any]:
+        """The counters as the page shows them."""
+        return {
+            "packets_per_s": 4180.0, "bytes_per_s": 3_120_000.0, "open_flows": 212, "waiting_flows": 3,
+            "kernel_drops": 0, "overloaded": 0, "evicted": 0, "delay_p50_s": 0.035, "delay_p99_s": 0.25,
+        }  # fmt: skip
 
 
 def picture_now(out: Path) -> None:
-    """The page of a replay; takes over three minutes."""
-    sample = HERE.parent / "src/apptell/samples/named/named.pcap.xz"
-    # slowly: the capture has twelve seconds, the page shows five minutes
-    with server("--replay", str(sample), "--speed", "0.05x") as address:
-        time.sleep(NOW_S)
-        with browser() as driver:
-            shoot(driver, f"{address}/now", out / "serve-now.png", 3.0)
+    """The last five minutes of the household, told to the board by a clock of its own."""
+    begin_s = time.time() - NOW_S
+    at_s = begin_s
+    board = NowBoard(lambda: at_s if at_s < begin_s + NOW_S else time.time())
+    flows = [MadeUpFlow(*each) for each in now_flows(begin_s)]
+    while at_s < begin_s + NOW_S:
+        for flow in flows:
+            if flow.begin_s <= at_s and not flow.is_known:
+                board.write(flow.verdict)
+                flow.is_known = True
+        young = [flow for flow in flows if flow.is_known and flow.end_s > at_s]
+        totals = [(flow.connection, 0, 0, flow.bytes_at(at_s)) for flow in young]
+        board.meter(np.array(totals, dtype=OPEN_TOTALS))
+        for flow in flows:
+            if flow.is_known and at_s - 1 < flow.end_s <= at_s:
+                board.write(flow.end)
+        at_s += 1
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "now.sock")
+        counters: Any = MadeUpCounters()
+        with LiveLink(path, counters, board) as link, socket.socket(socket.AF_UNIX) as live:
+            live.connect(str(path))
+            with pages(Site(Sessions(None), feed=link)) as address, browser() as driver:
+                shoot(driver, f"{address}/now", out / "serve-now.png", 3.0)
+
+
+OPEN_TOTALS = [("connection_id", "u8"), ("part", "i8"), ("packets", "i8"), ("bytes", "i8")]
+
+
+class MadeUpFlow:
+    """A flow of the last minutes, whose bytes come little by little."""
+
+    def __init__(self, verdict: dict[str, Any], end: dict[str, Any], lasts_s: float) -> None:
+        self.verdict, self.end = (
+            pa.RecordBatch.from_pylist([row], LIVE_RECORD) for row in (verdict, end)
+        )
+        self.connection = verdict["connection_id"]
+        self.begin_s = verdict["time"] / 1e9
+        self.end_s = self.begin_s + lasts_s
+        self.bytes = end["bytes_to_server"] + end["bytes_to_client"]
+        self.is_known = False
+
+    def bytes_at(self, at_s: float) -> int:
+        """Bytes until a time."""
+        return int(self.bytes * (at_s - self.begin_s) / (self.end_s - self.begin_s))
+
+
+def now_flows(begin_s: float) -> Iterator[tuple[dict[str, Any], dict[str, Any], float]]:
+    """Verdict, end and duration of made-up flows; those of many bytes last longer."""
+    rng = np.random.default_rng(11)
+    kinds = [*APPS, *SERVICES]
+    share = np.array([kind[-2] for kind in kinds], dtype=float)
+    for i, start_s in enumerate(np.sort(rng.random(520) * (NOW_S + 60) - 60).tolist()):
+        kind = kinds[int(rng.choice(len(kinds), p=share / share.sum()))]
+        verdict, end = record_pair(rng, kind, int((begin_s + start_s) * 1e9), i)
+        lasts_s = 4 + rng.random() * min(end["bytes_to_client"] / 60_000, 90)
+        yield verdict, end, lasts_s
+
+
+@contextmanager
+def pages(site: Site) -> Iterator[str]:
+    """Runs the pages of a site in this process; yields their address."""
+    listening = listen(("127.0.0.1", 0))
+    ready = threading.Event()
+    running = WebServer(build_application(site, ["127.0.0.1"]), ready.set)
+    thread = threading.Thread(target=running.serve_socket, args=(listening,), daemon=True)
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    thread.start()
+    ready.wait()
+    try:
+        yield address
+    finally:
+        site.stopping.set()
+        running.should_exit = True
+        thread.join()
+
+
+def picture_models(out: Path) -> None:
+    """The registry with two versions of a model, and the candidate that the second one learned."""
+    from apptell.experiments.update import update
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        labels = list(LEARNED) * 30
+        options: dict[str, Any] = {"model": "lengths-rf", "hyperparameters": {"n_trees": 20}}
+        first = home / "first"
+        train_model(flow_batch(labels), labels, out=first, unknown=True, keep_rows=True, **options)
+        seen = home / "monday"
+        seen.mkdir()
+        for client in range(1, 7):
+            unknown_app(seen / f"{client}.pcap", client)
+        found = home / "reports" / "monday"
+        discover([str(seen)], load_model(first), found, examples=2)
+        shelf = ModelShelf(home / "registry" / "phones")
+        shelf.add(first)
+        shelf.promote("1")
+        update(first, out=home / "second", add=[(found / "1", "viber")])
+        shelf.add(home / "second")
+        token = home / "token"
+        token.write_text(TOKEN)
+        token.chmod(0o600)
+        arguments = ("--reports", str(found.parent), "--models", str(home / "registry"))
+        with server(*arguments, "--token-file", str(token)) as address, browser() as driver:
+            driver.get(f"{address}/login")
+            driver.find_element("css selector", "input[type=password]").send_keys(TOKEN + "\n")
+            time.sleep(1.0)
+            shoot(driver, f"{address}/candidates", out / "serve-candidates.png")
+            shoot(driver, f"{address}/models", out / "serve-models.png")
+
+
+def unknown_app(path: Path, client: int) -> None:
+    """A capture of one client's flows of an app that the model does not know."""
+    packets = []
+    for flow in range(5):
+        packets += conversation(
+            (f"10.0.0.{20 + client}", 50_000 + flow), ("198.51.100.7", 443),
+            app_messages("viber", seed=100 * client + flow),
+            start_ns=START_NS + client * HOUR_NS + flow * 1_000_000_000,
+        )  # fmt: skip
+    write_pcap(path, packets)
 
 
 def picture_history(out: Path) -> None:
@@ -244,6 +388,14 @@ def wait_until(driver: Any, script: str) -> None:
 
     WebDriverWait(driver, 300).until(lambda d: d.execute_script(f"return {script}"))
     time.sleep(1.0)
+
+
+PICTURES = {
+    "now": picture_now,
+    "history": picture_history,
+    "try": picture_try,
+    "models": picture_models,
+}
 
 
 if __name__ == "__main__":

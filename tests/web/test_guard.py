@@ -2,7 +2,7 @@
 
 import re
 import socket
-import time
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +70,40 @@ def test_a_post_from_another_site_is_refused(locked: Running, headers: dict[str,
     answer = locked.ask("/login", "POST", f"token={TOKEN}".encode(), **headers)
     assert answer.status == 403
     assert "set-cookie" not in answer.headers
+
+
+def test_nothing_is_changed_by_another_site_wherever_it_asks(locked: Running) -> None:
+    allowed = {"Authorization": f"Bearer {TOKEN}", "Content_Type": "application/json"}
+    document = locked.ask("/openapi.json", **allowed).json
+    changes = [
+        (method.upper(), re.sub(r"\{[^}]*\}", "1", path))
+        for path, methods in document["paths"].items()
+        for method in methods
+        if method not in ("get", "head", "parameters")
+    ]
+    assert len(changes) > 5
+    for method, path in [*changes, ("POST", "/login"), ("POST", "/logout")]:
+        for header in ({"Origin": "http://evil.example"}, {"Sec_Fetch_Site": "cross-site"}):
+            answer = locked.ask(path, method, b"{}", **allowed, **header)
+            assert (answer.status, path) == (403, path)
+            assert b"from another site" in answer.body
+
+
+@pytest.mark.parametrize(
+    ("mode", "dest"),
+    [("no-cors", "image"), ("no-cors", "script"), ("cors", "empty"), ("navigate", "iframe")],
+)
+def test_nothing_becomes_a_part_of_another_site(server: Running, mode: str, dest: str) -> None:
+    asked = {"Sec_Fetch_Mode": mode, "Sec_Fetch_Dest": dest}
+    for path in ("/api/overview", "/history", "/metrics"):
+        for site in ("cross-site", "same-site"):
+            assert server.ask(path, Sec_Fetch_Site=site, **asked).status == 403
+        assert server.ask(path, Sec_Fetch_Site="same-origin", **asked).status == 200
+
+
+def test_a_link_of_another_site_leads_here(server: Running) -> None:
+    linked = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert server.ask("/history?by=app", Sec_Fetch_Dest="document", **linked).status == 200
 
 
 def test_pages_run_nothing_from_elsewhere_and_nothing_inline(server: Running) -> None:
@@ -166,6 +200,13 @@ def test_clients_that_send_or_read_slowly_are_cut_off(
         with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
             client.sendall(begin)
             assert client.recv(100) == b"", "the server waits for ever"
+    is_cut, lost = threading.Event(), BoundedProtocol.connection_lost
+
+    def noted(protocol: BoundedProtocol, error: Exception | None) -> None:
+        lost(protocol, error)
+        is_cut.set()
+
+    monkeypatch.setattr(BoundedProtocol, "connection_lost", noted)
     monkeypatch.setattr(BoundedProtocol, "head_s", 30.0)
     monkeypatch.setattr(BoundedProtocol, "read_s", 0.3)
     with socket.socket() as client:
@@ -174,7 +215,7 @@ def test_clients_that_send_or_read_slowly_are_cut_off(
         client.connect(("127.0.0.1", server.port))
         ask = b"GET /static/uPlot.iife.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n"
         client.sendall(ask * 200)  # 10 MB of answers that nobody reads
-        time.sleep(1.5)
+        assert is_cut.wait(60), "the server waits for ever"
         got = 0
         try:
             while piece := client.recv(1 << 20):
@@ -183,6 +224,27 @@ def test_clients_that_send_or_read_slowly_are_cut_off(
             pass
         assert got < 200 * 51_000
     assert server.ask("/healthz").status == 200
+
+
+def test_a_small_body_cannot_drip_for_long(
+    locked: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from apptell.web import bodies
+
+    monkeypatch.setattr(bodies, "BODY_S", 0.5)
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", locked.port), timeout=30) as client:
+        client.sendall(head)
+        client.settimeout(0.05)
+        got = b""
+        for _ in range(600):  # every piece comes in time
+            try:
+                client.sendall(b"x")
+                got = client.recv(1000)
+            except TimeoutError:
+                continue
+            break
+    assert got.startswith(b"HTTP/1.1 408 ")
 
 
 def test_a_token_file_has_to_be_private_and_long(tmp_path: Path) -> None:

@@ -90,32 +90,40 @@ class Overview:
     """The same for flows."""
 
 
-def overview_sql(pieces: str, n_series: int, n_groups: int) -> str:
+def overview_sql(pieces: str, kept: str | None, n_series: int, n_groups: int) -> str:
     """SQL of an overview; its rows are read by ``overview_of``.
+
+    Sums of every key in every step would be millions for keys such as servers. So all steps are summed by key
+    first, and then only the few keys with a series of their own are told apart within a step. ``kept`` is read
+    twice for that.
 
     Args:
         pieces: SQL with the columns ``step``, ``key``, ``label`` and ``SUM_NAMES``; a key may occur in a step
-            more than once.
+            more than once. It is run once.
+        kept: SQL with the same columns, which is run twice; None where there is nothing of that kind.
         n_series: groups that get a series of their own.
         n_groups: most groups that are listed.
     """
     sums = ", ".join(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in SUM_NAMES)
     names = ", ".join(SUM_NAMES)
+    columns = f"step, key, label, {names}"
+    more = "" if kept is None else f" UNION ALL SELECT {columns} FROM ({kept})"
+    whole_pieces = f"pieces AS NOT MATERIALIZED (SELECT {columns} FROM summed{more}), "
     return (
-        f"WITH pieces AS MATERIALIZED ({pieces}), "
-        f"whole AS (SELECT key, any_value(label) AS label, {sums} FROM pieces GROUP BY key), "
-        "ranked AS (SELECT *, row_number() OVER "
+        f"WITH summed AS MATERIALIZED ({pieces}), {whole_pieces}"
+        f"whole AS MATERIALIZED (SELECT key, any_value(label) AS label, {sums} FROM pieces GROUP BY key), "
+        "ranked AS MATERIALIZED (SELECT *, row_number() OVER "
         "(ORDER BY bytes_to_server + bytes_to_client DESC, key NULLS LAST) AS rank FROM whole) "
         f"SELECT 'group' AS kind, CAST(rank AS BIGINT) AS rank, NULL AS step, key, label, {names} "
         f"FROM ranked WHERE rank <= {int(n_groups)} "
         "UNION ALL SELECT 'total', (SELECT count(*) FROM whole), NULL, NULL, NULL, "
         + ", ".join(f"CAST(coalesce(sum({name}), 0) AS BIGINT)" for name in SUM_NAMES)
         + " FROM whole UNION ALL SELECT 'step', "
-        f"CASE WHEN rank <= {int(n_series)} THEN rank ELSE {int(n_series) + 1} END AS place, "
+        f"coalesce(shown.rank, {int(n_series) + 1}) AS place, "
         "step, NULL, NULL, "
         + ", ".join(f"CAST(sum(pieces.{name}) AS BIGINT)" for name in SUM_NAMES)
-        + " FROM pieces JOIN ranked ON pieces.key IS NOT DISTINCT FROM ranked.key "
-        "GROUP BY place, step"
+        + f" FROM pieces LEFT JOIN (SELECT key, rank FROM ranked WHERE rank <= {int(n_series)}) AS shown "
+        "ON pieces.key IS NOT DISTINCT FROM shown.key GROUP BY place, step"
     )
 
 

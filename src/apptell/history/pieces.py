@@ -35,6 +35,7 @@ class Pieces:
         self._key, self._steps, self._by = key, steps, by
         self._parts: list[str] = []
         self._values: list[Any] = []
+        self._kept: tuple[str, list[Any]] | None = None
 
     def add_records(self, files: Sequence[RecordFile], question: Question) -> None:
         """Adds the flows of some files that a question means."""
@@ -50,7 +51,7 @@ class Pieces:
         self._values += [[str(file.path) for file in files], *values]
 
     def add_sums(self, paths: Sequence[Path], question: Question) -> None:
-        """Adds kept sums of the whole hours of a question."""
+        """Adds kept sums of the whole hours of a question; only once."""
         terms, values = ["grouping = ?"], [self._by]
         for limit, sign in ((question.from_ns, ">="), (question.to_ns, "<")):
             if limit is not None:
@@ -61,16 +62,14 @@ class Pieces:
             terms.append(term)
             values += wanted
         step = self._steps.sql(f"hour * {HOUR_NS}")
-        sums = ", ".join(f"CAST(sum({name}) AS BIGINT) AS {name}" for name in SUM_NAMES)
-        self._parts.append(
-            f"SELECT {step} AS step, key, any_value(label) AS label, {sums} FROM read_parquet(?) "
-            f"WHERE {' AND '.join(terms)} GROUP BY ALL"
+        sql = (
+            f"SELECT {step} AS step, key, label, {', '.join(SUM_NAMES)} FROM read_parquet(?) "
+            f"WHERE {' AND '.join(terms)}"
         )
-        self._values += [[str(path) for path in paths], *values]
+        self._kept = sql, [[str(path) for path in paths], *values]
 
     def whole(self, n_series: int, n_groups: int) -> tuple[str, list[Any]]:
         """The SQL of the overview, and its parameters."""
-        return (
-            overview_sql(" UNION ALL ".join(self._parts) or _NONE, n_series, n_groups),
-            self._values,
-        )
+        kept, values = (None, []) if self._kept is None else self._kept
+        pieces = " UNION ALL ".join(self._parts) or _NONE
+        return overview_sql(pieces, kept, n_series, n_groups), [*self._values, *values]

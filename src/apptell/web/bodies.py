@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 PIECE_S: Final = 15.0
 """Seconds within which the next piece of a body has to arrive."""
+BODY_S: Final = 30.0
+"""Seconds within which a small body has to arrive."""
 
 
 async def body_pieces(
@@ -55,6 +57,10 @@ async def read_body(request: Request, most: int) -> bytes:
     """A small body.
 
     Raises:
-        HTTPException: it is larger than ``most`` bytes, too slow, or ends early.
+        HTTPException: it is larger than ``most`` bytes, takes longer than ``BODY_S``, or ends early.
     """
-    return b"".join([piece async for piece in body_pieces(request, most)])
+    try:
+        async with asyncio.timeout(BODY_S):
+            return b"".join([piece async for piece in body_pieces(request, most)])
+    except TimeoutError:
+        raise HTTPException(408, "the body arrives too slowly") from None

@@ -4,6 +4,8 @@
   point its own name here (DNS rebinding).
 - A request that changes something must come from a page of this server, by its ``Origin`` or
   ``Sec-Fetch-Site``; programs send neither.
+- A page of another site may lead here with a link, but gets nothing as its picture, script, frame or data, and
+  so has this server do no work and measures no time.
 - With a token, everything but the login page, assets and health checks needs it: as ``Authorization: Bearer``
   or in a session that the login page began.
 - Pages load scripts, styles and data only from this server, and run nothing inline.
@@ -170,7 +172,10 @@ class Guard:
             return PlainTextResponse(
                 "This server does not answer to that name; --host-name NAME allows one.\n", 421
             )
-        if scope["method"] not in _SAFE and not _is_same_origin(headers):
+        is_strange = (
+            not _is_same_origin(headers) if scope["method"] not in _SAFE else _is_embedded(headers)
+        )
+        if is_strange:
             return JSONResponse({"error": "the request comes from another site"}, 403)
         if path.startswith("/static/") or path in _OPEN or self._sessions.is_known(headers):
             return None
@@ -211,6 +216,14 @@ def _is_same_origin(headers: Headers) -> bool:
         except ValueError:
             return False
     return site in (None, "same-origin", "none")
+
+
+def _is_embedded(headers: Headers) -> bool:
+    """Whether a page of another site asks for a part of itself, by what browsers say of requests."""
+    if headers.get("sec-fetch-site") not in ("cross-site", "same-site"):
+        return False
+    is_page = headers.get("sec-fetch-dest", "document") == "document"
+    return headers.get("sec-fetch-mode") != "navigate" or not is_page
 
 
 def safe_next(path: Any) -> str:

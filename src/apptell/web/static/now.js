@@ -6,14 +6,25 @@ import { flowTable } from "./flow-table.js";
 const NARROWED = ["client", "app", "category", "service", "outcome"];
 let state = new URLSearchParams(location.search);
 let stream = null;
-const colours = new Map();  // an app keeps its colour while the page is open
+const colours = new Map(), former = new Map();
+const N_COLOURS = 10;
 const chart = stackedChart($("chart"), { format: bytes, height: 280, words: "Bytes of each app over the last five minutes; the table of apps has the sums" });
 
-function colour(key) {
-  if (!key) return "c-none";
-  if (!colours.has(key)) colours.set(key, `c${colours.size % 10}`);
-  return colours.get(key);
+// Each app of the chart has a colour of its own, keeps it while it is there, and gets it back if it is free.
+function recolour(keys) {
+  for (const key of [...colours.keys()]) if (!keys.includes(key)) colours.delete(key);
+  const used = new Set(colours.values());
+  for (const key of keys) {
+    if (!key || colours.has(key)) continue;
+    const free = [former.get(key), ...Array.from({ length: N_COLOURS }, (_, i) => `c${i}`)].filter((each) => each && !used.has(each));
+    if (!free.length) continue;
+    const own = free.find((each) => each === former.get(key) || ![...former.values()].includes(each)) || free[0];
+    colours.set(key, own);
+    former.set(key, own);
+    used.add(own);
+  }
 }
+const colour = (key) => (key ? colours.get(key) || "c-rest" : "c-none");
 function narrow(name, key) {
   if (state.get(name) === key) state.delete(name); else state.set(name, key);
   history.pushState(null, "", state.size ? `?${state}` : location.pathname);
@@ -60,6 +71,7 @@ function show(found) {
     tile("Decision delay", seconds(counts.delay_p50_s), `99 % within ${seconds(counts.delay_p99_s)}`),
     tile("Dropped packets", count(counts.kernel_drops), `${count(counts.overloaded)} flows without time, ${count(counts.evicted)} evicted`)]),
     drift ? tile("Drift", drift.alarms.length ? `${count(drift.alarms.length)} ${drift.alarms.length === 1 ? "app" : "apps"}` : "no alarm", `${count(drift.apps)} apps, newest ${count(drift.flows)} flows of the model`) : []);
+  recolour(found.series.map((each) => each.key));
   const times = Array.from({ length: found.n_steps }, (_, i) => found.start_s + i * found.step_s);
   const series = found.series.map((each) => ({ key: each.key, name: named("app", each.key, each.label), colour: colour(each.key), values: each.bytes }));
   if (found.rest.some(Boolean)) series.push({ key: "", isRest: true, name: "All others", colour: colourOf(0, "", true), values: found.rest });
