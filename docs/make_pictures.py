@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 WIDTH, HEIGHT = 1240, 860
+SHORT = 560
+"""Height of pages with few rows."""
 NOW_S = 300
 """Seconds that the page Now shows."""
 TOKEN = "made-up-token-of-pictures"
@@ -312,8 +314,9 @@ def picture_models(out: Path) -> None:
         train_model(flow_batch(labels), labels, out=first, unknown=True, keep_rows=True, **options)
         seen = home / "monday"
         seen.mkdir()
-        for client in range(1, 7):
-            unknown_app(seen / f"{client}.pcap", client)
+        for app in ("viber", "wire"):
+            for client in range(1, 7):
+                unknown_app(seen / f"{app}{client}.pcap", app, client)
         found = home / "reports" / "monday"
         discover([str(seen)], load_model(first), found, examples=2)
         shelf = ModelShelf(home / "registry" / "phones")
@@ -325,21 +328,27 @@ def picture_models(out: Path) -> None:
         token.write_text(TOKEN)
         token.chmod(0o600)
         arguments = ("--reports", str(found.parent), "--models", str(home / "registry"))
-        with server(*arguments, "--token-file", str(token)) as address, browser() as driver:
+        arguments += ("--token-file", str(token))
+        with server(*arguments) as address, browser(height=SHORT) as driver:
             driver.get(f"{address}/login")
             driver.find_element("css selector", "input[type=password]").send_keys(TOKEN + "\n")
             time.sleep(1.0)
             shoot(driver, f"{address}/candidates", out / "serve-candidates.png")
-            shoot(driver, f"{address}/models", out / "serve-models.png")
+            driver.get(f"{address}/models")
+            wait_until(driver, "document.querySelectorAll('input[type=checkbox]').length === 2")
+            for i in range(2):
+                driver.find_elements("css selector", "input[type=checkbox]")[i].click()
+                time.sleep(0.5)
+            save(driver, out / "serve-models.png")
 
 
-def unknown_app(path: Path, client: int) -> None:
+def unknown_app(path: Path, app: str, client: int) -> None:
     """A capture of one client's flows of an app that the model does not know."""
     packets = []
     for flow in range(5):
         packets += conversation(
             (f"10.0.0.{20 + client}", 50_000 + flow), ("198.51.100.7", 443),
-            app_messages("viber", seed=100 * client + flow),
+            app_messages(app, seed=100 * client + flow),
             start_ns=START_NS + client * HOUR_NS + flow * 1_000_000_000,
         )  # fmt: skip
     write_pcap(path, packets)

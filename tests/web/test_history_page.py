@@ -30,7 +30,7 @@ def wait(driver: Any, script: str) -> Any:
     """Waits until a script returns something true."""
     from selenium.webdriver.support.ui import WebDriverWait
 
-    return WebDriverWait(driver, 30).until(lambda d: d.execute_script(f"return ({script})"))
+    return WebDriverWait(driver, 120).until(lambda d: d.execute_script(f"return ({script})"))
 
 
 def opened(driver: Any, url: str) -> None:

@@ -156,11 +156,16 @@ def test_a_view_of_many_flows_is_what_plain_sums_give(clock: Clock) -> None:
                     one[1] += 1
             assert {row["key"]: [row["bytes"], row["flows"]] for row in found["top"][name]} == sums
         for series in found["series"]:
-            over = [0] * N_STEPS
+            over, flows = [0] * N_STEPS, [0] * N_STEPS
             for at, row in mine:
                 if (row["app"] or "") == series["key"]:
                     over[at - now + N_STEPS - 1] += bytes_of(row)
+                    flows[at - now + N_STEPS - 1] += 1
             assert series["bytes"] == over
+            assert series["flows"] == flows
+        over_time = [*found["series"], {"bytes": found["rest"], "flows": found["rest_flows"]}]
+        for name in ("bytes", "flows"):
+            assert sum(sum(each[name]) for each in over_time) == found[name]
 
 
 def test_a_quantile_is_the_bound_under_which_that_share_lies() -> None:

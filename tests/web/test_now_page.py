@@ -104,6 +104,10 @@ def test_the_page_shows_apps_and_a_click_narrows_everything(browser: Any, live: 
     assert "68 flows" in texts(browser, "#tiles")[0]
     apps = texts(browser, "#top-app tbody td:first-child")
     assert "Instagram" in apps
+    colours = browser.execute_script(
+        "return [...document.querySelectorAll('#legend button .dot')].map((dot) => dot.className)"
+    )
+    assert len(set(colours)) == len(colours) > 5
     index = apps.index("Instagram")
     browser.find_elements("css selector", "#top-app .pick")[index].click()
     wait(
@@ -112,6 +116,10 @@ def test_the_page_shows_apps_and_a_click_narrows_everything(browser: Any, live: 
     )
     assert texts(browser, "#filters li") == ["App: instagram×"]
     assert texts(browser, "#latest tbody td:nth-child(2)")[0].startswith("Instagram")
+    browser.find_elements("css selector", "#measures button")[1].click()
+    wait(browser, "location.search === '?app=instagram&measure=flows'")
+    assert browser.find_element("id", "chart-title").text == "Flows by app, the last five minutes"
+    browser.find_elements("css selector", "#measures button")[0].click()
     browser.find_element("css selector", "#filters button").click()
     wait(
         browser,

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _MOST_CHARACTERS: Final = 200
 SCHEMA: Final[dict[str, Any]] = {
     "type": "object",
-    "description": "The last minutes: bytes of each app over time, the largest apps, categories, services, "
-    "clients and outcomes, the latest verdicts, and the counters of the pipeline.",
+    "description": "The last minutes: bytes and flows of each app over time, the largest apps, categories, "
+    "services, clients and outcomes, the latest verdicts, and the counters of the pipeline.",
 }
 
 

@@ -18,7 +18,7 @@ from apptell.verdicts.schema import OTHER
 from apptell.web.window_sums import Traits, WindowSums
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -117,27 +117,25 @@ class NowBoard:
         first = now - N_STEPS + 1
         over_time, labels = window.over_time, window.labels
         ranked = sorted(over_time, key=lambda key: (-sum(over_time[key]), key))
-        rest = [
-            sum(column) for column in zip(*(over_time[key] for key in ranked[_TOP:]), strict=True)
-        ]
+        flows = window.flows_over_time
         series = [
-            {"key": key, "label": labels[key], "bytes": over_time[key]} for key in ranked[:_TOP]
+            {"key": key, "label": labels[key], "bytes": over_time[key], "flows": flows[key]}
+            for key in ranked[:_TOP]
         ]
         return {
             "step_s": STEP_S,
             "start_s": first * STEP_S,
             "n_steps": N_STEPS,
             "series": series,
-            "rest": rest or [0] * N_STEPS,
+            "rest": _sum_of([over_time[key] for key in ranked[_TOP:]]),
+            "rest_flows": _sum_of([flows[key] for key in ranked[_TOP:]]),
             "top": {
                 name: _top(found, labels if name == "app" else {})
                 for name, found in window.by.items()
             },
             "bytes": sum(map(sum, over_time.values())),
-            "flows": sum(flows for _, flows in window.by["outcome"].values()),
-            "named": sum(
-                flows for app, (_, flows) in window.by["app"].items() if app not in ("", OTHER)
-            ),
+            "flows": sum(n for _, n in window.by["outcome"].values()),
+            "named": sum(n for app, (_, n) in window.by["app"].items() if app not in ("", OTHER)),
             "background": window.by["app"].get(OTHER, [0, 0])[1],
             "latest": latest[:_LISTED],
         }
@@ -145,6 +143,11 @@ class NowBoard:
     def _now(self) -> int:
         """The number of the present step."""
         return int(self._clock()) // STEP_S
+
+
+def _sum_of(series: Sequence[list[int]]) -> list[int]:
+    """The sum of some series, step by step."""
+    return [sum(column) for column in zip(*series, strict=True)] or [0] * N_STEPS
 
 
 def _top(found: Mapping[str, list[int]], labels: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -50,6 +50,8 @@ class MinuteSums:
 
     over_time: dict[str, list[int]]
     """App to its bytes in each step, the oldest first; an empty text for no app."""
+    flows_over_time: dict[str, list[int]]
+    """The same for the flows that were first seen in each step."""
     labels: dict[str, str]
     """App to its name as its vendor writes it."""
     by: dict[str, dict[str, list[int]]]
@@ -117,12 +119,14 @@ class WindowSums:
         rows, n_bytes, flows = rows[seen], n_bytes[seen], flows[seen]
         codes = codes[rows]
         over_time: dict[str, list[int]] = {}
+        flows_over_time: dict[str, list[int]] = {}
         labels: dict[str, str] = {}
         own = codes[:, NARROWED.index("app")]
         names = list(self._keys["app"])
         for code in np.unique(own).tolist():
             mine = rows[own == code]
-            over_time[names[code]] = self._sums[0, mine].sum(axis=0)[order].tolist()
+            both = self._sums[:, mine].sum(axis=1)[:, order]
+            over_time[names[code]], flows_over_time[names[code]] = both.tolist()
             labels[names[code]] = self._traits[mine[0]].app_name or names[code]
         without = own == self._keys["app"].get("", -1)
         by = {
@@ -131,7 +135,7 @@ class WindowSums:
             else self._sums_by(name, codes, n_bytes, flows)
             for name in NARROWED
         }
-        return MinuteSums(over_time, labels, by)
+        return MinuteSums(over_time, flows_over_time, labels, by)
 
     def _sums_by(
         self,

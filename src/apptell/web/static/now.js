@@ -8,7 +8,11 @@ let state = new URLSearchParams(location.search);
 let stream = null;
 const colours = new Map(), former = new Map();
 const N_COLOURS = 10;
-const chart = stackedChart($("chart"), { format: bytes, height: 280, words: "Bytes of each app over the last five minutes; the table of apps has the sums" });
+const MEASURES = { bytes: "Bytes", flows: "Flows" };
+let last = null;
+const measure = () => (state.get("measure") === "flows" ? "flows" : "bytes");
+const chart = stackedChart($("chart"), { format: (value) => (measure() === "bytes" ? bytes(value) : short(value)), height: 280,
+  words: "Traffic of each app over the last five minutes; the table of apps has the sums" });
 
 // Each app of the chart has a colour of its own, keeps it while it is there, and gets it back if it is free.
 function recolour(keys) {
@@ -29,6 +33,16 @@ function narrow(name, key) {
   if (state.get(name) === key) state.delete(name); else state.set(name, key);
   history.pushState(null, "", state.size ? `?${state}` : location.pathname);
   connect();
+}
+function measures() {
+  $("chart-title").textContent = `${MEASURES[measure()]} by app, the last five minutes`;
+  fill($("measures"), Object.entries(MEASURES).map(([name, title]) => h("button", { type: "button", "aria-pressed": measure() === name, onclick: () => {
+    if (name === "bytes") state.delete("measure"); else state.set("measure", name);
+    history.pushState(null, "", state.size ? `?${state}` : location.pathname);
+    measures();
+    if (last) show(last);
+    [...$("measures").children].find((each) => each.getAttribute("aria-pressed") === "true").focus();
+  } }, title)));
 }
 function chips() {
   const shown = NARROWED.filter((name) => state.has(name)).map((name) => {
@@ -54,6 +68,7 @@ function table(name, rows) {
 const seconds = (value) => (value === null ? "–" : value < 1 ? `${Math.round(value * 1000)} ms` : `${value} s`);
 
 function show(found) {
+  last = found;
   const counts = found.counts;
   $("state").textContent = { reading: "live", ended: "the source has ended", starting: "starting", waiting: "waiting for apptell live" }[counts.state];
   $("state").className = `tag ${counts.state === "reading" ? "good" : "warn"}`;
@@ -73,8 +88,8 @@ function show(found) {
     drift ? tile("Drift", drift.alarms.length ? `${count(drift.alarms.length)} ${drift.alarms.length === 1 ? "app" : "apps"}` : "no alarm", `${count(drift.apps)} apps, newest ${count(drift.flows)} flows of the model`) : []);
   recolour(found.series.map((each) => each.key));
   const times = Array.from({ length: found.n_steps }, (_, i) => found.start_s + i * found.step_s);
-  const series = found.series.map((each) => ({ key: each.key, name: named("app", each.key, each.label), colour: colour(each.key), values: each.bytes }));
-  if (found.rest.some(Boolean)) series.push({ key: "", isRest: true, name: "All others", colour: colourOf(0, "", true), values: found.rest });
+  const series = found.series.map((each) => ({ key: each.key, name: named("app", each.key, each.label), colour: colour(each.key), values: each[measure()] }));
+  if (found.rest.some(Boolean)) series.push({ key: "", isRest: true, name: "All others", colour: colourOf(0, "", true), values: measure() === "bytes" ? found.rest : found.rest_flows });
   chart.show({ times, step: found.step_s, series: series.length ? series : [{ key: "", name: "Nothing", colour: "c-none", values: times.map(() => 0) }] });
   const hadFocus = document.activeElement?.closest("#legend") ? document.activeElement.dataset.key : undefined;
   fill($("legend"), series.map((each) => h("li", {}, each.isRest ? h("span", { class: "plain" }, h("span", { class: `dot ${each.colour}` }), each.name)
@@ -86,6 +101,7 @@ function show(found) {
 
 function connect() {
   chips();
+  measures();
   stream?.close();
   const asked = new URLSearchParams([...state].filter(([name]) => NARROWED.includes(name)));
   stream = new EventSource(`/api/now/stream?${asked}`);
