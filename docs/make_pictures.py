@@ -84,8 +84,9 @@ def household(folder: Path, n_flows: int = 24_000, days: int = 7, seed: int = 7)
     rows = []
     for i in range(n_flows):
         hour = rng.random() * 24 * days
-        rhythm = 0.12 + max(math.sin((hour % 24 - 8) / 16 * math.pi), 0) * 0.9
-        if rng.random() > rhythm + 0.3 * (18 <= hour % 24 <= 22):
+        of_day = (end_ns / 3.6e12 + hour) % 24
+        rhythm = 0.12 + max(math.sin((of_day - 8) / 16 * math.pi), 0) * 0.9
+        if rng.random() > rhythm + 0.3 * (18 <= of_day <= 22):
             continue
         kind = kinds[int(rng.choice(len(kinds), p=share / share.sum()))]
         rows += record_pair(rng, kind, end_ns - int((24 * days - hour) * 3.6e12), i)
@@ -182,10 +183,10 @@ def browser(width: int = WIDTH, height: int = HEIGHT, *, dark: bool = False) -> 
         driver.quit()
 
 
-def shoot(driver: Any, url: str, file: Path, wait_s: float = 1.5) -> None:
-    """A picture of a page."""
+def shoot(driver: Any, url: str, file: Path, sign: str) -> None:
+    """A picture of a page, once a script finds the sign that it is complete."""
     driver.get(url)
-    time.sleep(wait_s)
+    wait_until(driver, sign)
     save(driver, file)
 
 
@@ -248,7 +249,7 @@ def picture_now(out: Path) -> None:
         with LiveLink(path, counters, board) as link, socket.socket(socket.AF_UNIX) as live:
             live.connect(str(path))
             with pages(Site(Sessions(None), feed=link)) as address, browser() as driver:
-                shoot(driver, f"{address}/now", out / "serve-now.png", 3.0)
+                shoot(driver, f"{address}/now", out / "serve-now.png", count_of("#top-app tr"))
 
 
 OPEN_TOTALS = [("connection_id", "u8"), ("part", "i8"), ("packets", "i8"), ("bytes", "i8")]
@@ -332,8 +333,8 @@ def picture_models(out: Path) -> None:
         with server(*arguments) as address, browser(height=SHORT) as driver:
             driver.get(f"{address}/login")
             driver.find_element("css selector", "input[type=password]").send_keys(TOKEN + "\n")
-            time.sleep(1.0)
-            shoot(driver, f"{address}/candidates", out / "serve-candidates.png")
+            wait_until(driver, "!location.pathname.startsWith('/login')")
+            shoot(driver, f"{address}/candidates", out / "serve-candidates.png", count_of("input"))
             driver.get(f"{address}/models")
             wait_until(driver, "document.querySelectorAll('input[type=checkbox]').length === 2")
             for i in range(2):
@@ -361,14 +362,14 @@ def picture_history(out: Path) -> None:
         household(records)
         with server("--records", str(records)) as address:
             with browser() as driver:
-                shoot(driver, f"{address}/history?last=7d", out / "serve-history.png")
-                driver.find_element("css selector", "#flows a").click()
-                time.sleep(1.5)
-                shoot(driver, driver.current_url, out / "serve-flow.png")
+                shoot(driver, f"{address}/history?last=7d", out / "serve-history.png", ROWS)
+                link = driver.find_element("css selector", "#flows a").get_attribute("href")
+                shoot(driver, link, out / "serve-flow.png", count_of("#near td"))
             with browser(dark=True) as driver:
-                shoot(driver, f"{address}/history?last=7d&by=category", out / "serve-dark.png")
+                dark = out / "serve-dark.png"
+                shoot(driver, f"{address}/history?last=7d&by=category", dark, ROWS)
             with browser(390, 844) as driver:
-                shoot(driver, f"{address}/history?last=7d", out / "serve-phone.png")
+                shoot(driver, f"{address}/history?last=7d", out / "serve-phone.png", ROWS)
 
 
 def picture_try(out: Path) -> None:
@@ -377,18 +378,26 @@ def picture_try(out: Path) -> None:
     kinds = "name,dns,address,range,model"
     with server("--evidence", kinds) as address, browser() as driver:
         driver.get(f"{address}/try")
-        time.sleep(1.0)
+        wait_until(driver, "document.getElementById('most').innerText")
         driver.find_element("id", "file").send_keys(str(sample))
-        wait_until(driver, "document.querySelectorAll('#flows td').length")
-        shoot(driver, driver.current_url, out / "serve-try.png")
+        wait_until(driver, ROWS)
+        save(driver, out / "serve-try.png")
         driver.get(f"{driver.current_url}&evidence=model")
-        wait_until(driver, "document.querySelectorAll('#flows td').length")
+        wait_until(driver, ROWS)
         driver.find_element("css selector", "#flows a").click()
         wait_until(driver, "document.getElementById('picture')?.querySelector('img')")
         driver.execute_script(
             "document.getElementById('model-card').scrollIntoView(); scrollBy(0, -70)"
         )
         save(driver, out / "serve-reason.png")
+
+
+def count_of(selector: str) -> str:
+    """A script that counts elements."""
+    return f"document.querySelectorAll('{selector}').length"
+
+
+ROWS = count_of("#flows td") + " && " + count_of("#chart canvas")
 
 
 def wait_until(driver: Any, script: str) -> None:
