@@ -5,7 +5,7 @@ STAMP := $(VENV)/.installed
 DOCS_STAMP := $(VENV)/.installed-docs
 SOURCES := src tests lab benchmarks
 
-.PHONY: help demo test test-oldest test-sdist check format build docs scorecard pictures bench lab-sample lab-dataset clean
+.PHONY: help demo test test-oldest test-sdist test-image check format build docs scorecard pictures bench lab-sample lab-dataset clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ test-sdist: build  ## install the wheel of PYTHON in a fresh environment and tes
 	tar xzf dist/apptell-*.tar.gz -C $(VENV)-sdist
 	$(VENV)-sdist/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "$$(ls dist/apptell-*.whl)[test]"
 	cd $(VENV)-sdist/apptell-* && ../bin/python -m pytest $(ROOMS)
+
+test-image: $(STAMP)  ## build the container image and run it (needs podman or docker)
+	APPTELL_TEST_IMAGE=1 $(BIN)/python -m pytest tests/test_image.py
 
 check: $(STAMP)  ## check formatting, lint, types and import rules
 	$(BIN)/ruff format --check $(SOURCES)

@@ -1,4 +1,4 @@
-"""Shell completion, man pages and the container image."""
+"""Shell completion and man pages."""
 
 import importlib.util
 import os
@@ -8,7 +8,6 @@ import subprocess
 import sys
 import venv
 import zipfile
-from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
@@ -19,9 +18,7 @@ from apptell.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 MAN = shutil.which("man")
-BUILDER = shutil.which("podman") or shutil.which("docker")
-ASKED = "APPTELL_TEST_CONTAINER"
-"""Set by who wants the image to be built, which downloads a base image and packages."""
+FISH = shutil.which("fish")
 
 
 def _complete(*words: str) -> list[str]:
@@ -40,6 +37,40 @@ def _complete(*words: str) -> list[str]:
 def test_a_shell_completes_verbs_and_options() -> None:
     assert _complete("ident") == ["identify"]
     assert "--client-names" in _complete("identify", "--client")
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_each_completion_is_one_line_with_its_whole_description(shell: str) -> None:
+    """A description that is broken in the middle would be read as further completions."""
+    environment = {
+        **os.environ,
+        "_APPTELL_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": "apptell identify --client",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COLUMNS": "40",
+    }
+    command = [sys.executable, "-m", "apptell.cli"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    lines = done.stdout.strip().splitlines()
+    assert len(lines) == 3
+    for line, option in zip(lines, ("--client", "--clients", "--client-names"), strict=True):
+        assert option in line
+        assert len(line) > 60
+
+
+@pytest.mark.skipif(FISH is None, reason="needs fish")
+def test_fish_completes_by_the_script_that_is_installed(tmp_path: Path) -> None:
+    program = tmp_path / "bin" / "apptell"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m apptell.cli "$@"\n')
+    program.chmod(0o755)
+    home = {"HOME": str(tmp_path), "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    environment = {**os.environ, **home, "XDG_CONFIG_HOME": str(tmp_path / ".config")}
+    script = "apptell --install-completion; complete -C 'apptell identify --client-n'"
+    done = subprocess.run(
+        [str(FISH), "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1].startswith("--client-names\t")
 
 
 @pytest.fixture(scope="module")
@@ -171,41 +202,3 @@ def test_groff_formats_the_pages_without_a_warning(maker: ModuleType) -> None:
         done = subprocess.run(words, input=text, capture_output=True, text=True, check=True)
         assert done.stderr == "", name
         assert "NAME" in done.stdout
-
-
-def test_the_image_is_light_and_not_run_as_root() -> None:
-    lines = (ROOT / "Containerfile").read_text().splitlines()
-    assert [line.split()[1] for line in lines if line.startswith("USER ")] == ["apptell"]
-    copied = [
-        line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line
-    ]
-    assert ["src"] in copied
-    for name in chain.from_iterable(copied):
-        assert (ROOT / name).exists()
-        assert f"!{name}" in (ROOT / ".containerignore").read_text().splitlines()
-    assert (ROOT / ".containerignore").read_text() == (ROOT / ".dockerignore").read_text()
-
-
-@pytest.mark.skipif(BUILDER is None, reason="needs podman or docker")
-@pytest.mark.skipif(ASKED not in os.environ, reason=f"downloads packages: set {ASKED}=1 to run it")
-def test_the_image_is_built_and_identifies_a_capture() -> None:
-    assert BUILDER is not None
-    if subprocess.run([BUILDER, "info"], capture_output=True, check=False).returncode:
-        pytest.skip(f"{BUILDER} does not run")
-    subprocess.run(
-        [BUILDER, "build", "-f", "Containerfile", "-t", "apptell-test", "."], cwd=ROOT, check=True
-    )
-    samples = ROOT / "src/apptell/samples/named"
-    run = [
-        BUILDER,
-        "run",
-        "--rm",
-        "--cap-add",
-        "NET_RAW",
-        "-v",
-        f"{samples}:/data:ro",
-        "apptell-test",
-    ]
-    done = subprocess.run([*run, "identify", "/data"], capture_output=True, text=True, check=True)
-    assert '"outcome": "named"' in done.stdout
-    assert "compiling" not in done.stderr

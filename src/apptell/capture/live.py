@@ -24,6 +24,7 @@ import numpy as np
 from apptell.capture.batch import DIRECTION_INBOUND, DIRECTION_OUTBOUND
 from apptell.capture.columns import CAPTURED_BYTES, CUT_PACKETS, WIRE_BYTES, Columns
 from apptell.capture.fanout import Fanout
+from apptell.capture.file_capability import use_permitted_capture
 from apptell.capture.filter import INSTRUCTION, compile_filter, take
 from apptell.capture.link_types import link_type_name
 from apptell.capture.stats import CaptureStats
@@ -426,6 +427,7 @@ def _link_type(interface: str) -> tuple[int, bool]:
 
 def _open_socket(interface: str, *, cooked: bool) -> socket.socket:
     kind = socket.SOCK_DGRAM if cooked else socket.SOCK_RAW
+    use_permitted_capture()
     try:
         return socket.socket(socket.AF_PACKET, kind, 0)  # protocol 0: nothing arrives until bound
     except PermissionError as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 def main() -> None:
     """The program ``apptell``."""
     import gc
+    import os
     import sys
 
     # to load modules and tables makes a million objects that stay, and a search among them finds nothing
@@ -19,6 +20,9 @@ def main() -> None:
     from apptell.cli.verb import exit_codes
     from apptell.kernels.notice import announce_compilation
 
+    if "_APPTELL_COMPLETE" in os.environ:
+        # one line for each completion: Typer breaks descriptions at the terminal's width, which shells misread
+        os.environ["COLUMNS"] = "1000"
     install()
     choose_progress("auto")
     announce_compilation()
