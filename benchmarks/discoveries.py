@@ -47,9 +47,9 @@ def watched(trained: Trained, flows: LabelledInputs) -> WatchedTraffic:
     """The flows as ``apptell discover`` sees them."""
     assert flows.clients is not None
     assert flows.times_ns is not None
-    p = np.asarray(trained.learner.predict_proba(flows.inputs), dtype=np.float32)
+    p, inputs, similarity = trained.judged(flows)
     detector = trained.fitted.detector
-    _, share = detector.judge(p, flows.lengths, None)
+    _, share = detector.judge(p, flows.lengths, similarity)
     prior = (trained.counts + 1.0) / (trained.counts + 1.0).sum()
     both, prior = extended(p, prior, share)
     clients = np.unique(flows.clients, return_inverse=True)[1].astype(np.int64)
@@ -60,7 +60,7 @@ def watched(trained: Trained, flows: LabelledInputs) -> WatchedTraffic:
     table = pa.Table.from_arrays(nothing, schema=SCHEMA)
     return WatchedTraffic(
         table, p, weighed[:, -1], is_strange, weighed[:, :-1].argmax(axis=1),
-        usual_strange(trained.fitted.facts["apps"]), clients, flows.times_ns, flows.inputs,
+        usual_strange(trained.fitted.facts["apps"]), clients, flows.times_ns, inputs,
         flows.lengths,
     )  # fmt: skip
 

@@ -4,8 +4,10 @@
     apptell dataset build CAPTURES/messengers -o messengers --labels folders
     nice python benchmarks/new_stacks.py lab lab -o results/
     nice python benchmarks/new_stacks.py messengers messengers -o results/
+    nice python benchmarks/new_stacks.py devices days -o results/
 
-Each device of the lab's samples, or each eighth of the messengers' networks, is left out. A model of the others
+``devices`` takes any dataset with the group ``device``, such as that of the lab's days (see year.py). Each
+device, of ``lab`` of the samples, or each eighth of the messengers' networks, is left out. A model of the others
 decides its flows, plainly and with the rule of ``apptell train --new-stacks``, which is chosen on the others
 alone. Accepted are flows at 0.85.
 """
@@ -43,7 +45,7 @@ def load(name: str, path: Path, task: Task) -> tuple[LabelledInputs, np.ndarray]
     wanted = flows.payload_packets >= MIN_PAYLOAD_PACKETS
     if name == "lab":
         wanted &= np.char.startswith(sources, "day")
-    else:
+    elif name == "messengers":
         wanted &= np.array(apps_of(flows)) != "other"
     rows = np.flatnonzero(wanted)
     flows = flows.take(rows)
@@ -52,6 +54,9 @@ def load(name: str, path: Path, task: Task) -> tuple[LabelledInputs, np.ndarray]
     if name == "lab":  # day0-home-openssl-default
         devices = np.array([source.split("-", 2)[2] for source in sources[rows].tolist()])
         return replace(found, devices=devices), devices
+    if name == "devices":
+        assert found.devices is not None
+        return found, found.devices
     names, of_flow = np.unique(found.groups, return_inverse=True)
     part = np.random.default_rng(0).permutation(len(names)) % PARTS
     return found, np.array([f"networks {number + 1}" for number in part[of_flow].tolist()])
@@ -66,7 +71,7 @@ def judged(p: np.ndarray, classes: np.ndarray, apps: np.ndarray, rows: np.ndarra
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("part", choices=["lab", "messengers"])
+    parser.add_argument("part", choices=["lab", "devices", "messengers"])
     parser.add_argument("dataset", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", default="fast")
