@@ -7,9 +7,9 @@
     nice python benchmarks/new_stacks.py devices days -o results/
 
 ``devices`` takes any dataset with the group ``device``, such as that of the lab's days (see year.py). Each
-device, of ``lab`` of the samples, or each eighth of the messengers' networks, is left out. A model of the others
-decides its flows, plainly and with the rule of ``apptell train --new-stacks``, which is chosen on the others
-alone. Accepted are flows at 0.85.
+device, of ``lab`` of the samples, or each eighth of the messengers' networks, is left out. A model of the
+others decides its flows, plainly and with the rule of ``apptell train --new-stacks``, which is chosen on the
+others alone. Accepted are flows at 0.85.
 """
 
 from __future__ import annotations
