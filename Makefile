@@ -84,4 +84,4 @@ lab-dataset:  ## record a dataset at the paper's size (root, Linux, hours)
 
 clean:  ## delete everything that was built
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-sdist out dist docs/_build
-	find src -name '*.nb?' -delete
+	find src \( -name '*.nb?' -o -name '*.mc' \) -delete

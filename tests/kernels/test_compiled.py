@@ -42,6 +42,7 @@ class Install:
         )
         shutil.copy(SOURCE / "errors.py", package)
         (package / "packets").mkdir()
+        shutil.copy(SOURCE / "files.py", package)
         for name in ("__init__.py", "packets/__init__.py"):
             (package / name).touch()
         (package / "packets/adder.py").write_text(KERNEL)

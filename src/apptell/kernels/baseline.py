@@ -12,9 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from llvmlite import binding  # type: ignore[import-untyped]
-from numba.core import config
-
 from apptell.kernels.cache_folders import why_unsafe
 
 FOLDER: Final = Path(__file__).parent / "prebuilt"
@@ -31,8 +28,10 @@ _ABILITIES: Final = (
 @cache
 def has_prebuilt() -> bool:
     """Whether machine code came with the package, and this process can run it."""
-    if config.BOUNDSCHECK or not FOLDER.is_dir() or why_unsafe(FOLDER) is not None:  # type: ignore[attr-defined]
+    if not FOLDER.is_dir() or why_unsafe(FOLDER) is not None:
         return False
+    from llvmlite import binding  # type: ignore[import-untyped]
+
     return is_able(binding.get_host_cpu_features())
 
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-from numba.core import config
-from numba.misc.appdirs import AppDirs
 
 from apptell.errors import UsageError
 
@@ -37,7 +35,7 @@ def cache_folders() -> list[Path]:
     """
     # several installs may share a folder: each has its own place in it
     place = f"{_PACKAGE.name}-{hashlib.sha256(os.fsencode(_PACKAGE)).hexdigest()[:16]}"
-    named = config.CACHE_DIR  # type: ignore[attr-defined]
+    named = os.environ.get(VARIABLE)
     if named:
         folder = Path(named)
         for each in (folder, folder / place):
@@ -49,8 +47,19 @@ def cache_folders() -> list[Path]:
                 )
         return [folder / place]
     own = Path(__file__).parent / "__pycache__"
-    user = Path(AppDirs(appname="apptell", appauthor=False).user_cache_dir) / "kernels" / place
+    user = _user_cache() / "kernels" / place
     return [folder for folder in (own, user) if why_unsafe(folder) is None]
+
+
+def _user_cache() -> Path:
+    """The folder of apptell below the user's folder for caches."""
+    if sys.platform == "win32":
+        local = os.environ.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "apptell" / "Cache"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "apptell"
+    named = os.environ.get("XDG_CACHE_HOME")
+    return (Path(named) if named else Path.home() / ".cache") / "apptell"
 
 
 def why_unsafe(folder: Path) -> str | None:

@@ -1,49 +1,155 @@
-"""Declares compiled functions, and caches them under a key of everything that they are made of.
+"""Declares compiled functions, and calls their machine code.
 
-``kernel`` declares a function that Python calls, ``inlined`` and ``subroutine`` functions that kernels call. A
-kernel's cached form is used while the sources of its module and of the apptell modules that it imports are
-unchanged (``source_digest``), for the same numba, Python, processor and compiler flags. It is read from any
-cache folder and written to the first writable one (``cache_folders``). Without a writable folder, it is
-compiled only for this process.
+``kernel`` declares a function that Python calls, ``inlined`` and ``subroutine`` functions that kernels call. Numba
+compiles them (``dispatchers``), which takes long to load. Therefore it is loaded only for a kernel whose machine code
+is in no cache: most kernels also have a file with nothing but their machine code (``machine_code``).
 """
 
 from __future__ import annotations
 
-import gc
-import sys
-from contextlib import contextmanager, suppress
-from functools import partial
-from pickle import PickleError
-from typing import TYPE_CHECKING, Any, Final
+import os
+from collections import Counter
+from contextlib import suppress
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from numba import njit, types
-from numba.core import config
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
-from numba.core.runtime.nrt import rtsys
-
-from apptell.kernels.baseline import FOLDER, PROCESSOR, has_prebuilt
-from apptell.kernels.cache_folders import cache_folders, make_writable, private_files
-from apptell.kernels.inner import inner_dispatcher
-from apptell.kernels.notice import compiling
+from apptell.kernels import machine_code
+from apptell.kernels.code_files import CodeFiles
 from apptell.kernels.source_digest import source_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
-KERNELS: Final[list[Any]] = []
-"""Every kernel of the modules that are imported, as numba's dispatchers."""
-_njit: Any = njit
-_DAMAGE: Final = (EOFError, ValueError, LookupError, TypeError, AttributeError, PickleError)
-"""What reading a cache file raises that was cut short, or written by another program."""
+KERNELS: Final[list[Kernel]] = []
+"""Every kernel of the modules that are imported."""
 _EXTENSIONS: Final[set[str]] = set()
+_PREPARATIONS: Final[list[Callable[[], None]]] = []
+_UNCHANGED: Final = {"NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_NUM_THREADS"}
+"""Settings of Numba that do not change what machine code does."""
+
+
+class KernelStats(NamedTuple):
+    """How a kernel's code was come by, by types of arguments."""
+
+    cache_misses: Counter[Any]
+    """Compiled."""
+    cache_hits: Counter[Any]
+    """Found in a cache."""
+    cache_path: str | None
+    """The folder that the code was found in or is kept in."""
+
+
+class Kernel:
+    """A function over arrays and numbers that runs compiled, without the interpreter lock."""
+
+    def __init__(self, function: Any, *, fastmath: bool, allocates: bool) -> None:
+        self.py_func = function
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        self._fastmath = fastmath
+        self._allocates = allocates
+        self._calls: dict[tuple[Any, ...], Any] = {}
+        self._found: Counter[Any] = Counter()
+        self._folder: str | None = None
+
+    @cached_property
+    def dispatcher(self) -> Any:
+        """Numba's dispatcher."""
+        from apptell.kernels.dispatchers import kernel_dispatcher
+
+        return kernel_dispatcher(self.py_func, fastmath=self._fastmath, allocates=self._allocates)
+
+    @property
+    def signatures(self) -> list[Any]:
+        """The types of arguments that it was called with."""
+        return list(self._calls)
+
+    @property
+    def stats(self) -> KernelStats:
+        """How its code was come by."""
+        if "dispatcher" not in self.__dict__:
+            return KernelStats(Counter(), self._found, self._folder)
+        known = self.dispatcher.stats
+        hits = self._found + Counter(known.cache_hits)
+        folder = known.cache_path or self._folder
+        return KernelStats(Counter(known.cache_misses), hits, folder)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Runs it."""
+        if named:
+            return self.dispatcher(*arguments, **named)
+        key: list[Any] = []
+        slots: list[int] = []
+        if not machine_code.flatten(arguments, key, slots):
+            return self.dispatcher(*arguments)
+        kinds = tuple(key)
+        call = self._calls.get(kinds)
+        if call is None:
+            return self._first_call(kinds, arguments, slots)
+        if call is self:
+            return self.dispatcher(*arguments)
+        return call(slots)
+
+    def _first_call(
+        self, kinds: tuple[Any, ...], arguments: tuple[Any, ...], slots: list[int]
+    ) -> Any:
+        """Runs it for types of arguments that are new to this process."""
+        files = self._files if _is_usual() else None
+        name = None if files is None else machine_code.name_of(kinds)
+        if files is not None and name is not None:
+            for folder, data in files.find(name):
+                with suppress(machine_code.UnusableCode):
+                    call = machine_code.load(data)
+                    self._found[kinds] += 1
+                    self._folder = self._folder or str(folder)
+                    self._calls[kinds] = call
+                    return call(slots)
+        result = self.dispatcher(*arguments)
+        if files is not None and name is not None and kinds not in self._calls:
+            from apptell.kernels.dispatchers import machine_code as made
+
+            data = made(self.dispatcher, arguments, files.symbol(name))
+            if data is not None:
+                files.keep(name, data)
+        self._calls[kinds] = self
+        return result
+
+    @cached_property
+    def _files(self) -> CodeFiles | None:
+        stamp = stamp_of(self.py_func)
+        if stamp is None:
+            return None
+        return CodeFiles(self.py_func, stamp, is_exact=not self._fastmath)
+
+
+class Part:
+    """A function that kernels call; called from Python, it runs as plain Python."""
+
+    def __init__(self, function: Any, *, forceinline: bool) -> None:
+        self.py_func = function
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        self._forceinline = forceinline
+
+    @cached_property
+    def dispatcher(self) -> Any:
+        """Numba's dispatcher."""
+        from apptell.kernels.dispatchers import part_dispatcher
+
+        return part_dispatcher(self.py_func, forceinline=self._forceinline)
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Runs it as plain Python."""
+        return self.py_func(*arguments, **named)
 
 
 def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = True) -> Any:
     """Declares a kernel: compiled at its first call, without the interpreter lock, and cached.
-
-    Arrays that may not be written to are taken like others, so that it is compiled once for both: a kernel
-    writes only to arrays that are there for its results.
 
     Args:
         function: takes only arrays and numbers.
@@ -53,49 +159,14 @@ def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = Tr
     """
     if function is None:
         return partial(kernel, fastmath=fastmath, allocates=allocates)
-    compiled: Any = _njit(nogil=True, fastmath=fastmath, _nrt=allocates, no_cfunc_wrapper=True)(
-        function
-    )
-    compiled._cache = KernelCache(function, is_exact=not fastmath)  # noqa: SLF001 (as numba's own ``cache=True`` does)
-    compile_exactly = compiled.compile
-
-    def compile_once(sig: Any) -> Any:
-        writable = tuple(map(_writable, sig))
-        with _uncollected():
-            entry = compile_exactly(writable)
-        if writable != tuple(sig):
-            compiled._insert([each._code for each in sig], entry, False)  # noqa: SLF001
-        return entry
-
-    compiled.compile = compile_once
-    KERNELS.append(compiled)
-    return compiled
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for garbage within: compiling makes many objects that live, and would be a tenth slower."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
-
-
-def _writable(kind: Any) -> Any:
-    """The type of arrays that may be written to in place of one whose arrays may not."""
-    if isinstance(kind, types.Array):
-        return kind.copy(readonly=False)
-    if isinstance(kind, types.NamedTuple):
-        return types.NamedTuple([_writable(each) for each in kind.types], kind.instance_class)
-    return kind
+    declared = Kernel(function, fastmath=fastmath, allocates=allocates)
+    KERNELS.append(declared)
+    return declared
 
 
 def inlined(function: Any) -> Any:
     """Declares a function that becomes part of each kernel that calls it; it makes and returns no arrays."""
-    return inner_dispatcher(function, forceinline=True)
+    return Part(function, forceinline=True)
 
 
 def subroutine(function: Any) -> Any:
@@ -103,7 +174,7 @@ def subroutine(function: Any) -> Any:
 
     It makes and returns no arrays.
     """
-    return inner_dispatcher(function, forceinline=False)
+    return Part(function, forceinline=False)
 
 
 def extended_by(module: str) -> None:
@@ -111,135 +182,28 @@ def extended_by(module: str) -> None:
     _EXTENSIONS.add(module)
 
 
-class KernelCache(_Cache):
-    """The compiled forms of one function. Folders are looked at when the function is first called."""
-
-    def __init__(self, function: Callable[..., Any], *, is_exact: bool = True) -> None:
-        self._function = function
-        self._is_exact = is_exact
-        """Whether its results are the same on every processor."""
-        self._levels: list[_Level] | None = None
-        self._writable: _Level | None = None
-        self._is_enabled = True
-
-    @property
-    def cache_path(self) -> str | None:
-        """The folder that the function was found in or is kept in; None before its first call."""
-        level = self._writable or next(iter(self._levels or []), None)
-        return None if level is None else str(level.cache_path)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled form for some types of arguments; None where it has to be compiled.
-
-        Raises:
-            UsageError: the cache folder that was named is one that other users can write to.
-        """
-        if self._levels is None:
-            self._levels, self._writable = _open_levels(self._function, is_exact=self._is_exact)
-        for level in self._levels if self._is_enabled else ():
-            try:
-                found = level.load_overload(sig, target_context)
-            except OSError:
-                continue
-            except _DAMAGE:
-                if level is self._writable:
-                    self.flush()
-                continue
-            if found is not None:
-                return found
-        compiling()
-        return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keeps a compiled form; a full disk or a folder that is gone costs nothing but the next start."""
-        if self._writable is not None and self._is_enabled:
-            with suppress(OSError), private_files():
-                self._writable.save_overload(sig, data)
-
-    def enable(self) -> None:
-        """Enables the cache."""
-        self._is_enabled = True
-
-    def disable(self) -> None:
-        """Disables the cache."""
-        self._is_enabled = False
-
-    def flush(self) -> None:
-        """Empties the cache in the writable folder."""
-        if self._writable is not None:
-            with suppress(OSError), private_files():
-                self._writable.flush()
+def before_compiling(preparation: Callable[[], None]) -> None:
+    """Has something done, once, before the first kernel is compiled: it may load Numba."""
+    _PREPARATIONS.append(preparation)
 
 
-def _open_levels(
-    function: Callable[..., Any], *, is_exact: bool
-) -> tuple[list[_Level], _Level | None]:
-    """The function's cache in every folder; the one to write to, None where there is none."""
-    digests = [source_digest(name) for name in (function.__module__, *sorted(_EXTENSIONS))]
+def prepare_compiling() -> None:
+    """Does what has to be done before compiling."""
+    while _PREPARATIONS:
+        _PREPARATIONS.pop(0)()
+
+
+def stamp_of(function: Any) -> bytes | None:
+    """A digest of all sources that a function is made of; None where they are not files."""
+    names = (function.__module__, f"{__package__}.dispatchers", *sorted(_EXTENSIONS))
+    digests = [source_digest(name) for name in names]
     if None in digests:
-        return [], None
-    stamp = b"".join(digest for digest in digests if digest is not None)
-    levels: list[_Level] = []
-    writable = None
-    for folder in cache_folders():
-        levels.append(_Level(function, _Place(folder, stamp)))
-        if make_writable(folder):
-            writable = levels[-1]
-            break
-    if is_exact and has_prebuilt():
-        levels.append(_Prebuilt(function, _Place(FOLDER, stamp)))
-    return levels, writable
+        return None
+    return b"".join(digest for digest in digests if digest is not None)
 
 
-class _Place(_CacheLocator):
-    """Where numba reads and writes one function's files, and when they are out of date."""
-
-    def __init__(self, folder: Path, stamp: bytes) -> None:
-        self._folder = folder
-        self._stamp = stamp
-
-    def get_cache_path(self) -> str:
-        return str(self._folder)
-
-    def get_source_stamp(self) -> bytes:
-        return self._stamp
-
-    def get_disambiguator(self) -> str:
-        return "checked" if config.BOUNDSCHECK else "plain"  # type: ignore[attr-defined]
-
-
-class _Files(CompileResultCacheImpl):
-    """Names of one function's files."""
-
-    def __init__(self, place: _Place, function: Callable[..., Any]) -> None:
-        self._locator = place
-        self._lineno = function.__code__.co_firstlineno
-        self._filename_base = self.get_filename_base(
-            f"{function.__module__}.{function.__qualname__}", getattr(sys, "abiflags", "")
-        )
-
-
-class _Level(FunctionCache):
-    """One function's cache in one folder."""
-
-    def __init__(self, function: Callable[..., Any], place: _Place) -> None:
-        self._impl_class = partial(_Files, place)  # type: ignore[assignment]
-        super().__init__(function)
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Numba's, but without what only compilation needs, which takes longer to load than the machine code.
-
-        Machine code refers to Numba's runtime and to C functions, which are made known to LLVM here. Numba
-        loads the rest when something has to be compiled.
-        """
-        rtsys.initialize(target_context)
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
-
-
-class _Prebuilt(_Level):
-    """One function's machine code that came with the package."""
-
-    def _index_key(self, sig: Any, codegen: Any) -> Any:
-        signature, (platform, _, _), code = super()._index_key(sig, codegen)
-        return signature, (platform, PROCESSOR, ""), code
+def _is_usual() -> bool:
+    """Whether nobody asked Numba for something special, such as bounds checks."""
+    if not machine_code.IS_POSSIBLE or Path(".numba_config.yaml").exists():
+        return False
+    return all(name in _UNCHANGED for name in os.environ if name.startswith("NUMBA_"))

@@ -13,11 +13,9 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numba import extending
 
 from apptell.errors import MissingError, UsageError
-from apptell.kernels.compiled import extended_by, subroutine
-from apptell.kernels.inner import INNER
+from apptell.kernels.compiled import before_compiling, extended_by, subroutine
 from apptell.packets.headers import Status
 from apptell.packets.layers.numbers import FIRST_FREE, IP
 
@@ -35,7 +33,6 @@ ENTRY_POINTS: Final = "apptell.link_layers"
 """Group of entry points under which a package names its modules of link layers."""
 _MAX_LAYERS: Final = 256
 _in_use = False
-_overload: Any = extending.overload
 
 
 def link_layer(
@@ -98,7 +95,18 @@ def open_layer(
     return opened
 
 
-@_overload(open_layer, jit_options=INNER)
+def _teach_numba() -> None:
+    from numba import extending
+
+    from apptell.kernels.inner import INNER
+
+    overload: Any = extending.overload
+    overload(open_layer, jit_options=INNER)(_open_layer)
+
+
+before_compiling(_teach_numba)
+
+
 def _open_layer(layer, buffer, at, end, wire_end, ethertype):  # noqa: ARG001
     """Builds a function that compares the layer with each number: compiled code cannot call by number."""
     lines = ["def ladder(layer, buffer, at, end, wire_end, ethertype):"]

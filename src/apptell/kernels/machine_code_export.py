@@ -1,0 +1,245 @@
+"""Makes a file of machine code (``machine_code``) from what Numba compiled for one kernel.
+
+A function is added that reads the arguments from slots and calls the kernel; everything else of the compiled module
+becomes private and is dropped unless it is called. A kernel that makes arrays for itself gets a small allocator instead
+of Numba's. What needs more of Numba's runtime, or takes or returns anything but arrays, records, numbers and tuples
+of them, is not exported: Numba's own cache serves it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from typing import Any, Final
+
+import llvmlite.binding as llvm  # type: ignore[import-untyped]
+from llvmlite import ir
+from numba import types
+
+from apptell.kernels.code_files import processor
+from apptell.kernels.machine_code import (
+    DATA_AT,
+    IS_POSSIBLE,
+    RECORD_AT,
+    SHAPE_AT,
+    STRIDES_AT,
+    pack,
+)
+
+_I64: Final = ir.IntType(64)
+_I32: Final = ir.IntType(32)
+_POINTER: Final = _I64.as_pointer()
+_BYTES: Final = ir.IntType(8).as_pointer()
+_MEMORY_HEADER: Final = 48
+"""Bytes before an array's data: Numba's count of references, destructor, its argument, data, size, allocator."""
+
+
+class _NotSuitedError(Exception):
+    """A type of an argument or a result has no form in slots."""
+
+
+def export(result: Any, name: str) -> bytes | None:
+    """The content of a file.
+
+    Args:
+        result: what Numba compiled in this process.
+        name: of the entry function.
+
+    Returns:
+        None where the kernel does not suit.
+    """
+    codegen = result.target_context.codegen()
+    compiled = getattr(result.library, "_final_module", None)
+    if not IS_POSSIBLE or compiled is None or result.reload_init:
+        return None
+    _, cpu, features = codegen.magic_tuple()
+    if (f"{cpu} {features}" if features else cpu) != processor():
+        return None
+    try:
+        entry, n_slots, returns = _entry(result, name)
+    except _NotSuitedError:
+        return None
+    module = compiled.clone()
+    _add_allocator(entry)
+    module.link_in(llvm.parse_assembly(str(entry)))
+    for each in (*module.functions, *module.global_variables):
+        if not each.is_declaration and each.name != name:
+            each.linkage = "internal"
+    machine = codegen._tm  # noqa: SLF001
+    _drop_unused(module, machine)
+    code = machine.emit_object(module)
+    needs = _undefined(code)
+    if not all(hasattr(ctypes.CDLL(None), each) for each in needs):
+        return None
+    about = {
+        "name": result.fndesc.qualname,
+        "symbol": name,
+        "slots": n_slots,
+        "returns": returns,
+        "needs": needs,
+    }
+    return pack(about, code)
+
+
+def _drop_unused(module: Any, machine: Any) -> None:
+    passes = llvm.create_new_module_pass_manager()
+    passes.add_global_dead_code_eliminate_pass()
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
+    passes.run(module, builder)
+
+
+def _entry(result: Any, name: str) -> tuple[Any, int, Any]:
+    """A module with the entry function, the number of its slots, and the form of what it returns."""
+    context, described = result.target_context, result.fndesc
+    module = context.codegen()._create_empty_module(name)  # noqa: SLF001
+    kind = context.call_conv.get_function_type(described.restype, described.argtypes)
+    native = ir.Function(module, kind, described.llvm_func_name)
+    entry = ir.Function(module, ir.FunctionType(_I32, [_POINTER, _POINTER]), name)
+    build = ir.IRBuilder(entry.append_basic_block())
+    slots, results = entry.args
+    returned = build.alloca(kind.args[0].pointee)
+    raised = build.alloca(kind.args[1].pointee)
+    build.store(ir.Constant(raised.type.pointee, None), raised)
+    values: list[Any] = [returned, raised]
+    n_slots = 0
+
+    def load(base: Any, index: int) -> Any:
+        return build.load(build.gep(base, [ir.Constant(_I64, index)]))
+
+    def add(value: Any) -> None:
+        """Appends a 64-bit value as the type that the kernel takes."""
+        wanted = kind.args[len(values)]
+        if isinstance(wanted, ir.PointerType):
+            value = build.inttoptr(value, wanted)
+        elif isinstance(wanted, ir.IntType):
+            value = value if wanted.width == 64 else build.trunc(value, wanted)
+        elif isinstance(wanted, ir.DoubleType):
+            value = build.bitcast(value, wanted)
+        else:
+            raise _NotSuitedError
+        values.append(value)
+
+    def take(argument: Any) -> None:
+        nonlocal n_slots
+        if isinstance(argument, types.BaseTuple):
+            for each in argument:
+                take(each)
+            return
+        if isinstance(argument, types.Array):
+            _add_array(context, argument, build, load(slots, n_slots), add)
+        elif isinstance(argument, types.Record):
+            place = build.add(load(slots, n_slots), ir.Constant(_I64, RECORD_AT))
+            add(build.load(build.inttoptr(place, _POINTER)))
+        elif isinstance(argument, types.Integer | types.Boolean | types.Float):
+            add(load(slots, n_slots))
+        else:
+            raise _NotSuitedError
+        n_slots += 1
+
+    for argument in described.argtypes:
+        take(argument)
+    if len(values) != len(kind.args):
+        raise _NotSuitedError
+    status = build.call(native, values)
+    build.store(
+        build.ptrtoint(build.load(raised), _I64), build.gep(results, [ir.Constant(_I64, 0)])
+    )
+    n_results = 0
+
+    def give(value: Any, what: Any) -> Any:
+        nonlocal n_results
+        if isinstance(what, types.Tuple | types.UniTuple):
+            return [give(build.extract_value(value, i), each) for i, each in enumerate(what)]
+        if isinstance(what, types.Boolean):
+            form, value = "bool", build.zext(value, _I64)
+        elif isinstance(what, types.Integer):
+            form = "signed" if what.signed else "unsigned"
+            if value.type.width < 64:
+                value = (build.sext if what.signed else build.zext)(value, _I64)
+        elif isinstance(what, types.Float) and what.bitwidth == 64:
+            form, value = "float", build.bitcast(value, _I64)
+        else:
+            raise _NotSuitedError
+        n_results += 1
+        build.store(value, build.gep(results, [ir.Constant(_I64, n_results)]))
+        return form
+
+    returns = None
+    if not isinstance(described.restype, types.NoneType):
+        returns = give(build.load(returned), described.restype)
+    nothing = build.icmp_signed("==", status, ir.Constant(_I32, -2))  # Numba's code for None
+    build.ret(build.select(nothing, ir.Constant(_I32, 0), status))
+    return module, n_slots, returns
+
+
+def _add_array(context: Any, array: Any, build: Any, address: Any, add: Any) -> None:
+    """Adds the parts of an array, which are in NumPy's array object at this address."""
+
+    def field(at: int) -> Any:
+        place = build.add(address, ir.Constant(_I64, at))
+        return build.load(build.inttoptr(place, _POINTER))
+
+    def each(at: int) -> list[Any]:
+        first = field(at) if array.ndim else None
+        return [
+            build.load(build.inttoptr(build.add(first, ir.Constant(_I64, 8 * axis)), _POINTER))
+            for axis in range(array.ndim)
+        ]
+
+    shape = each(SHAPE_AT)
+    n_items = ir.Constant(_I64, 1)
+    for length in shape:
+        n_items = build.mul(n_items, length)
+    nothing = ir.Constant(_I64, 0)
+    item = context.get_abi_sizeof(context.get_data_type(array.dtype))
+    for value in (nothing, nothing, n_items, ir.Constant(_I64, item), field(DATA_AT)):
+        add(value)
+    for value in (*shape, *each(STRIDES_AT)):
+        add(value)
+
+
+def _add_allocator(module: Any) -> None:
+    """Adds what makes and frees the memory of arrays that live no longer than a call."""
+    malloc = ir.Function(module, ir.FunctionType(_BYTES, [_I64]), "malloc")
+    free = ir.Function(module, ir.FunctionType(ir.VoidType(), [_BYTES]), "free")
+    kind = ir.FunctionType(_BYTES, [_I64, _I32])
+    make = ir.Function(module, kind, "NRT_MemInfo_alloc_aligned")
+    size, alignment = make.args
+    build = ir.IRBuilder(make.append_basic_block())
+    wide = build.zext(alignment, _I64)
+    header = ir.Constant(_I64, _MEMORY_HEADER)
+    made = build.call(malloc, [build.add(build.add(size, wide), header)])
+    is_full = build.icmp_unsigned("==", build.ptrtoint(made, _I64), ir.Constant(_I64, 0))
+    with build.if_then(is_full):
+        build.ret(made)
+    first = build.add(build.ptrtoint(made, _I64), build.add(header, wide))
+    data = build.sub(first, build.urem(first, wide))
+    fields = build.bitcast(made, _POINTER)
+    nothing = ir.Constant(_I64, 0)
+    for i, value in enumerate((ir.Constant(_I64, 1), nothing, nothing, data, size, nothing)):
+        build.store(value, build.gep(fields, [ir.Constant(_I64, i)]))
+    build.ret(made)
+    drop = ir.Function(module, ir.FunctionType(ir.VoidType(), [_BYTES]), "NRT_MemInfo_call_dtor")
+    build = ir.IRBuilder(drop.append_basic_block())
+    build.call(free, [drop.args[0]])
+    build.ret_void()
+
+
+def _undefined(code: bytes) -> list[str]:
+    """Names that an ELF object expects others to define (System V ABI, chapter 4: sections and symbols)."""
+    (sections_at,) = struct.unpack_from("<Q", code, 40)
+    size, number = struct.unpack_from("<HH", code, 58)
+    sections = [
+        struct.unpack_from("<IIQQQQIIQQ", code, sections_at + i * size) for i in range(number)
+    ]
+    names = []
+    for section in sections:
+        if section[1] != 2:  # SHT_SYMTAB
+            continue
+        text_at = sections[section[6]][4]
+        for at in range(section[4], section[4] + section[5], section[9]):
+            name_at, _, _, index = struct.unpack_from("<IBBH", code, at)
+            if index == 0 and name_at:  # SHN_UNDEF
+                end = code.index(b"\0", text_at + name_at)
+                names.append(code[text_at + name_at : end].decode())
+    return sorted(names)
