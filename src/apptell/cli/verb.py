@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from apptell.cli import settings
+from apptell.cli.late_coercion import convert_late
 from apptell.cli.light_imports import without_unused
 from apptell.cli.remedies import remedy
 from apptell.cli.screen import complain
@@ -37,6 +38,7 @@ class Verb(TyperCommand):
         if not {"--help", "-h"}.intersection(args):
             with exit_codes():
                 settings.apply(ctx)
+        convert_late(self.params)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -104,6 +106,11 @@ def group(examples: str) -> type[TyperGroup]:
 
     class Group(TyperGroup):
         """A group of verbs."""
+
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            """Takes the options before the verb."""
+            convert_late(self.params)
+            return super().parse_args(ctx, args)
 
         def format_help(self, ctx: Any, formatter: Any) -> None:
             """Writes examples, usage and verbs."""

@@ -1,7 +1,8 @@
 """Keeps and finds files of machine code: one for each kernel and types of its arguments.
 
-A file's name has digests of all that its content follows from: the sources, the versions of Numba and Python, the
-processor, and the types. What is found is therefore right, but for damage, which a digest in the file tells.
+A file's name has digests of all that its content follows from: the sources, the versions of Numba and Python,
+the processor, and the types. What is found is therefore right, but for damage, which a digest in the file
+tells.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Declares compiled functions, and calls their machine code.
 
-``kernel`` declares a function that Python calls, ``inlined`` and ``subroutine`` functions that kernels call. Numba
-compiles them (``dispatchers``), which takes long to load. Therefore it is loaded only for a kernel whose machine code
-is in no cache: most kernels also have a file with nothing but their machine code (``machine_code``).
+``kernel`` declares a function that Python calls, ``inlined`` and ``subroutine`` functions that kernels call.
+Numba compiles them (``dispatchers``), which takes long to load. Therefore it is loaded only for a kernel
+whose machine code is in no cache: most kernels also have a file with nothing but their machine code
+(``machine_code``).
 """
 
 from __future__ import annotations
@@ -61,6 +62,13 @@ class Kernel:
         from apptell.kernels.dispatchers import kernel_dispatcher
 
         return kernel_dispatcher(self.py_func, fastmath=self._fastmath, allocates=self._allocates)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What it is for Numba where another kernel calls it."""
+        from numba import types
+
+        return types.Dispatcher(self.dispatcher)
 
     @property
     def signatures(self) -> list[Any]:
@@ -142,6 +150,13 @@ class Part:
         from apptell.kernels.dispatchers import part_dispatcher
 
         return part_dispatcher(self.py_func, forceinline=self._forceinline)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What it is for Numba where a kernel calls it."""
+        from numba import types
+
+        return types.Dispatcher(self.dispatcher)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Runs it as plain Python."""

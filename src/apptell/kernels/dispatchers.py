@@ -19,11 +19,10 @@ from numba import njit, types
 from numba.core import config
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
 from numba.core.runtime.nrt import rtsys
-from numba.extending import typeof_impl
 
 from apptell.kernels.baseline import FOLDER, PROCESSOR, has_prebuilt
 from apptell.kernels.cache_folders import cache_folders, make_writable, private_files
-from apptell.kernels.compiled import Kernel, Part, prepare_compiling, stamp_of
+from apptell.kernels.compiled import prepare_compiling, stamp_of
 from apptell.kernels.inner import inner_dispatcher
 from apptell.kernels.machine_code_export import export
 from apptell.kernels.notice import compiling
@@ -35,13 +34,6 @@ if TYPE_CHECKING:
 _njit: Any = njit
 _DAMAGE: Final = (EOFError, ValueError, LookupError, TypeError, AttributeError, PickleError)
 """What reading a cache file raises that was cut short, or written by another program."""
-
-
-@typeof_impl.register(Kernel)
-@typeof_impl.register(Part)
-def _type_of_function(value: Any, context: Any) -> Any:
-    """What kernels call is, for Numba, the dispatcher behind it."""
-    return typeof_impl(value.dispatcher, context)
 
 
 def part_dispatcher(function: Any, *, forceinline: bool) -> Any:

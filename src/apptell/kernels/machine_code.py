@@ -1,10 +1,11 @@
 """Loads and calls machine code without Numba, which takes longer to load than a small capture takes to read.
 
-A file of machine code has a digest, a line of JSON and an ELF object with one entry function. The entry takes two
-addresses of 64-bit integers: *slots* with the arguments, and *results*. An array is one slot, the address of NumPy's
-array object, whose fields the entry reads (``PyArrayObject_fields`` is the same in NumPy 1 and 2), and so is a record
-(``PyVoidScalarObject``); a number is one slot; a tuple is its elements. The first result is the address of an exception, and the others are what the
-function returns. The entry returns zero where nothing was raised. ``machine_code_export`` makes such files.
+A file of machine code has a digest, a line of JSON and an ELF object with one entry function. The entry takes
+two addresses of 64-bit integers: *slots* with the arguments, and *results*. An array is one slot, the address
+of NumPy's array object, whose fields the entry reads (``PyArrayObject_fields`` is the same in NumPy 1 and 2),
+and so is a record (``PyVoidScalarObject``); a number is one slot; a tuple is its elements. The first result
+is the address of an exception, and the others are what the function returns. The entry returns zero where
+nothing was raised. ``machine_code_export`` makes such files.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def flatten(values: tuple[Any, ...], key: list[Any], slots: list[int]) -> bool:
         elif kind is bool:
             key.append(bool)
             slots.append(value)
-        elif kind is float:
-            key.append(float)
+        elif kind is float or kind is np.float64:
+            key.append(kind)
             slots.append(_INTEGER.unpack(_DOUBLE.pack(value))[0])
         elif isinstance(value, tuple):
             key.append(kind)
@@ -198,7 +199,7 @@ def _fail(name: str, address: int) -> None:
     if address:
         # Numba's description of an exception begins with the address and the size of a pickle of our own module
         where, size = struct.unpack("=qi", ctypes.string_at(address, 12))
-        kind, arguments, *_ = pickle.loads(ctypes.string_at(where, size))  # noqa: S301
+        kind, arguments, *_ = pickle.loads(ctypes.string_at(where, size))
         if isinstance(kind, type) and issubclass(kind, Exception):
             error = kind(*(arguments or ()))
     raise error

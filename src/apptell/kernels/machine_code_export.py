@@ -1,9 +1,9 @@
 """Makes a file of machine code (``machine_code``) from what Numba compiled for one kernel.
 
-A function is added that reads the arguments from slots and calls the kernel; everything else of the compiled module
-becomes private and is dropped unless it is called. A kernel that makes arrays for itself gets a small allocator instead
-of Numba's. What needs more of Numba's runtime, or takes or returns anything but arrays, records, numbers and tuples
-of them, is not exported: Numba's own cache serves it.
+A function is added that reads the arguments from slots and calls the kernel; everything else of the compiled
+module becomes private and is dropped unless it is called. A kernel that makes arrays for itself gets a small
+allocator instead of Numba's. What needs more of Numba's runtime, or takes or returns anything but arrays,
+records, numbers and tuples of them, is not exported: Numba's own cache serves it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _I32: Final = ir.IntType(32)
 _POINTER: Final = _I64.as_pointer()
 _BYTES: Final = ir.IntType(8).as_pointer()
 _MEMORY_HEADER: Final = 48
-"""Bytes before an array's data: Numba's count of references, destructor, its argument, data, size, allocator."""
+"""Before an array's data: Numba's count of references, destructor and its argument, data, size, allocator."""
 
 
 class _NotSuitedError(Exception):
