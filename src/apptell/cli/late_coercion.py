@@ -1,7 +1,8 @@
 """Converts the values of options with Typer's library for types only where a value needs it.
 
-Typer from 0.27 on has pydantic convert every value, also texts to texts and defaults to themselves. Loading pydantic
-takes a tenth of the time that a small capture takes. Earlier versions have no such step, and nothing is changed there.
+Newer versions of Typer have pydantic convert every value, also texts to texts and defaults to themselves.
+Loading pydantic takes a tenth of the time that a small capture takes. Earlier versions have no such step, and
+nothing is changed there.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ _LISTS: Final = (list[str], list[str] | None)
 _SLOT: Final = "_runtime_param"
 
 
-def convert_late(parameters: list[Any]) -> None:
-    """Lets each parameter look at its value before it makes a converter."""
+def convert_late(parameters: list[Any]) -> list[Any]:
+    """The parameters, each of which looks at its value before it makes a converter."""
     for parameter in parameters:
         if getattr(parameter, _SLOT, parameter) is None:
             setattr(parameter, _SLOT, _Converter(parameter))
+    return parameters
 
 
 class _Converter:

@@ -38,8 +38,11 @@ class Verb(TyperCommand):
         if not {"--help", "-h"}.intersection(args):
             with exit_codes():
                 settings.apply(ctx)
-        convert_late(self.params)
         return super().parse_args(ctx, args)
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Arguments and options, also ``--help``."""
+        return convert_late(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the verb and turns errors into an exit code."""
@@ -107,10 +110,9 @@ def group(examples: str) -> type[TyperGroup]:
     class Group(TyperGroup):
         """A group of verbs."""
 
-        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-            """Takes the options before the verb."""
-            convert_late(self.params)
-            return super().parse_args(ctx, args)
+        def get_params(self, ctx: Any) -> list[Any]:
+            """Options, also ``--help``."""
+            return convert_late(super().get_params(ctx))
 
         def format_help(self, ctx: Any, formatter: Any) -> None:
             """Writes examples, usage and verbs."""

@@ -119,9 +119,9 @@ class Kernel:
         if files is not None and name is not None and kinds not in self._calls:
             from apptell.kernels.dispatchers import machine_code as made
 
-            data = made(self.dispatcher, arguments, files.symbol(name))
-            if data is not None:
-                files.keep(name, data)
+            content = made(self.dispatcher, arguments, files.symbol(name))
+            if content is not None:
+                files.keep(name, content)
         self._calls[kinds] = self
         return result
 

@@ -122,7 +122,7 @@ def _entry(result: Any, name: str) -> tuple[Any, int, Any]:
     def take(argument: Any) -> None:
         nonlocal n_slots
         if isinstance(argument, types.BaseTuple):
-            for each in argument:
+            for each in argument.types:  # type: ignore[attr-defined]
                 take(each)
             return
         if isinstance(argument, types.Array):
@@ -148,14 +148,15 @@ def _entry(result: Any, name: str) -> tuple[Any, int, Any]:
 
     def give(value: Any, what: Any) -> Any:
         nonlocal n_results
+        whole: Any = what
         if isinstance(what, types.Tuple | types.UniTuple):
             return [give(build.extract_value(value, i), each) for i, each in enumerate(what)]
         if isinstance(what, types.Boolean):
             form, value = "bool", build.zext(value, _I64)
         elif isinstance(what, types.Integer):
-            form = "signed" if what.signed else "unsigned"
+            form = "signed" if whole.signed else "unsigned"
             if value.type.width < 64:
-                value = (build.sext if what.signed else build.zext)(value, _I64)
+                value = (build.sext if whole.signed else build.zext)(value, _I64)
         elif isinstance(what, types.Float) and what.bitwidth == 64:
             form, value = "float", build.bitcast(value, _I64)
         else:
