@@ -133,7 +133,7 @@ class Kernel:
         return CodeFiles(self.py_func, stamp, is_exact=not self._fastmath)
 
 
-class Part:
+class KernelPart:
     """A function that kernels call; called from Python, it runs as plain Python."""
 
     def __init__(self, function: Any, *, forceinline: bool) -> None:
@@ -181,7 +181,7 @@ def kernel(function: Any = None, *, fastmath: bool = False, allocates: bool = Tr
 
 def inlined(function: Any) -> Any:
     """Declares a function that becomes part of each kernel that calls it; it makes and returns no arrays."""
-    return Part(function, forceinline=True)
+    return KernelPart(function, forceinline=True)
 
 
 def subroutine(function: Any) -> Any:
@@ -189,7 +189,7 @@ def subroutine(function: Any) -> Any:
 
     It makes and returns no arrays.
     """
-    return Part(function, forceinline=False)
+    return KernelPart(function, forceinline=False)
 
 
 def extended_by(module: str) -> None:
