@@ -56,12 +56,12 @@ def export(result: Any, name: str) -> bytes | None:
     if (f"{cpu} {features}" if features else cpu) != processor():
         return None
     try:
-        entry, n_slots, returns = _entry(result, name)
+        entry = _Entry(result, name)
     except _NotSuitedError:
         return None
     module = compiled.clone()
-    _add_allocator(entry)
-    module.link_in(llvm.parse_assembly(str(entry)))
+    _add_allocator(entry.module)
+    module.link_in(llvm.parse_assembly(str(entry.module)))
     for each in (*module.functions, *module.global_variables):
         if not each.is_declaration and each.name != name:
             each.linkage = "internal"
@@ -74,8 +74,8 @@ def export(result: Any, name: str) -> bytes | None:
     about = {
         "name": result.fndesc.qualname,
         "symbol": name,
-        "slots": n_slots,
-        "returns": returns,
+        "slots": entry.n_slots,
+        "returns": entry.returns,
         "needs": needs,
     }
     return pack(about, code)
@@ -88,115 +88,115 @@ def _drop_unused(module: Any, machine: Any) -> None:
     passes.run(module, builder)
 
 
-def _entry(result: Any, name: str) -> tuple[Any, int, Any]:
-    """A module with the entry function, the number of its slots, and the form of what it returns."""
-    context, described = result.target_context, result.fndesc
-    module = context.codegen()._create_empty_module(name)  # noqa: SLF001
-    kind = context.call_conv.get_function_type(described.restype, described.argtypes)
-    native = ir.Function(module, kind, described.llvm_func_name)
-    entry = ir.Function(module, ir.FunctionType(_I32, [_POINTER, _POINTER]), name)
-    build = ir.IRBuilder(entry.append_basic_block())
-    slots, results = entry.args
-    returned = build.alloca(kind.args[0].pointee)
-    raised = build.alloca(kind.args[1].pointee)
-    build.store(ir.Constant(raised.type.pointee, None), raised)
-    values: list[Any] = [returned, raised]
-    n_slots = 0
+class _Entry:
+    """The entry function of one kernel."""
 
-    def load(base: Any, index: int) -> Any:
-        return build.load(build.gep(base, [ir.Constant(_I64, index)]))
+    def __init__(self, result: Any, name: str) -> None:
+        """Builds it.
 
-    def add(value: Any) -> None:
-        """Appends a 64-bit value as the type that the kernel takes."""
-        wanted = kind.args[len(values)]
-        if isinstance(wanted, ir.PointerType):
-            value = build.inttoptr(value, wanted)
-        elif isinstance(wanted, ir.IntType):
-            value = value if wanted.width == 64 else build.trunc(value, wanted)
-        elif isinstance(wanted, ir.DoubleType):
-            value = build.bitcast(value, wanted)
-        else:
+        Raises:
+            _NotSuitedError: a type of an argument or of the result has no form in slots.
+        """
+        self._context, described = result.target_context, result.fndesc
+        self.module = self._context.codegen()._create_empty_module(name)  # noqa: SLF001
+        self._kind = self._context.call_conv.get_function_type(
+            described.restype, described.argtypes
+        )
+        native = ir.Function(self.module, self._kind, described.llvm_func_name)
+        entry = ir.Function(self.module, ir.FunctionType(_I32, [_POINTER, _POINTER]), name)
+        self._build = build = ir.IRBuilder(entry.append_basic_block())
+        self._slots, self._results = entry.args
+        returned = build.alloca(self._kind.args[0].pointee)
+        raised = build.alloca(self._kind.args[1].pointee)
+        build.store(ir.Constant(raised.type.pointee, None), raised)
+        self._values: list[Any] = [returned, raised]
+        self.n_slots = 0
+        self._n_results = 0
+        for argument in described.argtypes:
+            self._take(argument)
+        if len(self._values) != len(self._kind.args):
             raise _NotSuitedError
-        values.append(value)
+        status = build.call(native, self._values)
+        self._store(build.ptrtoint(build.load(raised), _I64))
+        self.returns: Any = None
+        if not isinstance(described.restype, types.NoneType):
+            self.returns = self._give(build.load(returned), described.restype)
+        nothing = build.icmp_signed("==", status, ir.Constant(_I32, -2))  # Numba's code for None
+        build.ret(build.select(nothing, ir.Constant(_I32, 0), status))
 
-    def take(argument: Any) -> None:
-        nonlocal n_slots
+    def _take(self, argument: Any) -> None:
+        """Reads an argument from the next slots."""
         if isinstance(argument, types.BaseTuple):
             for each in argument.types:  # type: ignore[attr-defined]
-                take(each)
+                self._take(each)
             return
+        slot = self._build.load(self._build.gep(self._slots, [ir.Constant(_I64, self.n_slots)]))
+        self.n_slots += 1
         if isinstance(argument, types.Array):
-            _add_array(context, argument, build, load(slots, n_slots), add)
+            self._add_array(argument, slot)
         elif isinstance(argument, types.Record):
-            place = build.add(load(slots, n_slots), ir.Constant(_I64, RECORD_AT))
-            add(build.load(build.inttoptr(place, _POINTER)))
+            self._add(self._word(slot, RECORD_AT))
         elif isinstance(argument, types.Integer | types.Boolean | types.Float):
-            add(load(slots, n_slots))
+            self._add(slot)
         else:
             raise _NotSuitedError
-        n_slots += 1
 
-    for argument in described.argtypes:
-        take(argument)
-    if len(values) != len(kind.args):
-        raise _NotSuitedError
-    status = build.call(native, values)
-    build.store(
-        build.ptrtoint(build.load(raised), _I64), build.gep(results, [ir.Constant(_I64, 0)])
-    )
-    n_results = 0
+    def _add(self, value: Any) -> None:
+        """Appends a 64-bit value as the type that the kernel takes."""
+        wanted = self._kind.args[len(self._values)]
+        if isinstance(wanted, ir.PointerType):
+            value = self._build.inttoptr(value, wanted)
+        elif isinstance(wanted, ir.IntType):
+            value = value if wanted.width == 64 else self._build.trunc(value, wanted)
+        elif isinstance(wanted, ir.DoubleType):
+            value = self._build.bitcast(value, wanted)
+        else:
+            raise _NotSuitedError
+        self._values.append(value)
 
-    def give(value: Any, what: Any) -> Any:
-        nonlocal n_results
-        whole: Any = what
+    def _add_array(self, array: Any, address: Any) -> None:
+        """Appends the parts of an array, which are in NumPy's array object at this address."""
+        shape_at, strides_at = self._word(address, SHAPE_AT), self._word(address, STRIDES_AT)
+        shape = [self._word(shape_at, 8 * axis) for axis in range(array.ndim)]
+        strides = [self._word(strides_at, 8 * axis) for axis in range(array.ndim)]
+        n_items = ir.Constant(_I64, 1)
+        for length in shape:
+            n_items = self._build.mul(n_items, length)
+        nothing = ir.Constant(_I64, 0)
+        item = self._context.get_abi_sizeof(self._context.get_data_type(array.dtype))
+        data = self._word(address, DATA_AT)
+        for value in (nothing, nothing, n_items, ir.Constant(_I64, item), data, *shape, *strides):
+            self._add(value)
+
+    def _word(self, address: Any, at: int) -> Any:
+        """The 64 bits at so many bytes behind an address."""
+        place = self._build.add(address, ir.Constant(_I64, at))
+        return self._build.load(self._build.inttoptr(place, _POINTER))
+
+    def _give(self, value: Any, what: Any) -> Any:
+        """Stores a value in the next results; returns its form there."""
         if isinstance(what, types.Tuple | types.UniTuple):
-            return [give(build.extract_value(value, i), each) for i, each in enumerate(what)]
+            parts = enumerate(what)
+            return [self._give(self._build.extract_value(value, i), each) for i, each in parts]
+        whole: Any = what
         if isinstance(what, types.Boolean):
-            form, value = "bool", build.zext(value, _I64)
+            form, value = "bool", self._build.zext(value, _I64)
         elif isinstance(what, types.Integer):
             form = "signed" if whole.signed else "unsigned"
             if value.type.width < 64:
-                value = (build.sext if whole.signed else build.zext)(value, _I64)
+                value = (self._build.sext if whole.signed else self._build.zext)(value, _I64)
         elif isinstance(what, types.Float) and what.bitwidth == 64:
-            form, value = "float", build.bitcast(value, _I64)
+            form, value = "float", self._build.bitcast(value, _I64)
         else:
             raise _NotSuitedError
-        n_results += 1
-        build.store(value, build.gep(results, [ir.Constant(_I64, n_results)]))
+        self._store(value)
         return form
 
-    returns = None
-    if not isinstance(described.restype, types.NoneType):
-        returns = give(build.load(returned), described.restype)
-    nothing = build.icmp_signed("==", status, ir.Constant(_I32, -2))  # Numba's code for None
-    build.ret(build.select(nothing, ir.Constant(_I32, 0), status))
-    return module, n_slots, returns
-
-
-def _add_array(context: Any, array: Any, build: Any, address: Any, add: Any) -> None:
-    """Adds the parts of an array, which are in NumPy's array object at this address."""
-
-    def field(at: int) -> Any:
-        place = build.add(address, ir.Constant(_I64, at))
-        return build.load(build.inttoptr(place, _POINTER))
-
-    def each(at: int) -> list[Any]:
-        first = field(at) if array.ndim else None
-        return [
-            build.load(build.inttoptr(build.add(first, ir.Constant(_I64, 8 * axis)), _POINTER))
-            for axis in range(array.ndim)
-        ]
-
-    shape = each(SHAPE_AT)
-    n_items = ir.Constant(_I64, 1)
-    for length in shape:
-        n_items = build.mul(n_items, length)
-    nothing = ir.Constant(_I64, 0)
-    item = context.get_abi_sizeof(context.get_data_type(array.dtype))
-    for value in (nothing, nothing, n_items, ir.Constant(_I64, item), field(DATA_AT)):
-        add(value)
-    for value in (*shape, *each(STRIDES_AT)):
-        add(value)
+    def _store(self, value: Any) -> None:
+        self._build.store(
+            value, self._build.gep(self._results, [ir.Constant(_I64, self._n_results)])
+        )
+        self._n_results += 1
 
 
 def _add_allocator(module: Any) -> None:
