@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +12,10 @@ import pytest
 
 import apptell
 from apptell.capture import open_capture
-from apptell.errors import CaptureError
 from apptell.flows import FlowOptions, FlowReader
 from apptell.flows.schema import GROUPS
 from apptell.names import add_names, read_flows
-from tests.capture.crafted import pcap_header
+from tests.whole_folders import are_same, joined, read_records, table_of, write_records
 
 SAMPLES = Path(apptell.__file__).parent / "samples"
 SHARED = Path(
@@ -45,30 +43,6 @@ class Dribble(io.RawIOBase):
         return n
 
 
-def records_of(path):
-    """(time, link type, record of a pcap file in nanoseconds) of every packet before any damage."""
-    records = []
-    try:
-        with open_capture(path) as reader:
-            for batch in reader:
-                for row in range(len(batch)):
-                    frame, time_ns = batch.frame(row), int(batch.time_ns[row])
-                    seconds, rest = divmod(time_ns, 10**9)
-                    if not 0 <= seconds < 2**32:
-                        return []  # a time that a pcap file cannot hold
-                    head = struct.pack("<IIII", seconds, rest, len(frame), int(batch.wire[row]))
-                    records.append((time_ns, int(batch.link_type[row]), head + frame))
-    except CaptureError:
-        pass
-    return records
-
-
-def write(path, records):
-    header = pcap_header(magic=0xA1B23C4D, link_type=records[0][1], snap_length=262144)
-    path.write_bytes(header + b"".join(record for _, _, record in records))
-    return path
-
-
 def rotate(folder, records, n_files, seed):
     """The same packets in files as a rotating tcpdump writes them, cut anywhere but where time steps back."""
     folder.mkdir()
@@ -79,42 +53,43 @@ def rotate(folder, records, n_files, seed):
         newest = max(newest, time_ns)
     cuts = sorted(random.Random(seed).sample(places, min(n_files - 1, len(places))))
     for number, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(records)], strict=True)):
-        write(folder / f"part{number:02}.pcap", records[start:end])
+        write_records(folder / f"part{number:02}.pcap", records[start:end])
     return folder
 
 
-def rows(reader):
-    """Flows as comparable rows, without the name of the file they begin in."""
-    found = []
-    for batch in reader:
-        for row in batch.to_arrow().to_pylist():
-            row.pop("capture")
-            found.append(tuple(row.items()))
-    return sorted(found, key=repr)
+def flows_of(reader):
+    """Flows as a table in one order, without the name of the file they begin in."""
+    return table_of((batch.to_arrow() for batch in reader), without=frozenset({"capture"}))
 
 
-def same_however_cut(folder, path, options, seed=0, jobs=0):
-    """Compares; returns how many flows there are."""
-    records = records_of(path)
+def same_however_cut(folder, records, *all_options, seed=0, jobs=0):
+    """Compares; returns how many flows there are with the first options."""
     if len(records) < 2 or len({link_type for _, link_type, _ in records}) != 1:
         return 0
     folder.mkdir(exist_ok=True)
-    whole = write(folder / "whole.pcap", records)
-    expected = rows(read_flows(whole, options))
+    whole = write_records(folder / "whole.pcap", records)
     parts = rotate(folder / "parts", records, 10, seed)
-    assert rows(read_flows(parts, options)) == expected, "ten files"
     rng = random.Random(seed)
-    for block in (rng.randint(1, 20), rng.randint(21, 500)):
-        capture = open_capture(whole, batch_packets=block)
-        assert rows(FlowReader(capture, options, add_names=add_names)) == expected, (
-            f"blocks of {block} packets"
-        )
-    dribbling = io.BufferedReader(Dribble(whole.read_bytes(), seed))
-    assert rows(read_flows(dribbling, options)) == expected, "a stream"
-    if jobs:
-        assert rows(read_flows(whole, options, jobs=jobs)) == expected, f"{jobs} processes"
-        assert rows(read_flows(parts, options, jobs=jobs)) == expected, "processes and files"
-    return len(expected)
+    blocks = rng.randint(1, 20), rng.randint(21, 500)
+    n_flows = []
+    for options in all_options:
+        expected = flows_of(read_flows(whole, options))
+
+        def same(reader, expected=expected):
+            return are_same(flows_of(reader), expected)
+
+        assert same(read_flows(parts, options)), "ten files"
+        for block in blocks:
+            capture = open_capture(whole, batch_packets=block)
+            reader = FlowReader(capture, options, add_names=add_names)
+            assert same(reader), f"blocks of {block} packets"
+        dribbling = io.BufferedReader(Dribble(whole.read_bytes(), seed))
+        assert same(read_flows(dribbling, options)), "a stream"
+        if jobs:
+            assert same(read_flows(whole, options, jobs=jobs)), f"{jobs} processes"
+            assert same(read_flows(parts, options, jobs=jobs)), "processes and files"
+        n_flows.append(len(expected))
+    return n_flows[0]
 
 
 @pytest.mark.parametrize(
@@ -122,19 +97,16 @@ def same_however_cut(folder, path, options, seed=0, jobs=0):
 )
 def test_flows_of_the_samples_do_not_depend_on_how_they_are_cut(tmp_path, options):
     path = SAMPLES / "day1-cafe-openssl-default" / "other.pcap.xz"
-    assert same_however_cut(tmp_path / "a", path, options, seed=1) > 40
+    assert same_however_cut(tmp_path / "a", read_records(path)[0], options, seed=1) > 40
 
 
 def test_nor_on_eight_processes(tmp_path):
     path = SAMPLES / "day2-cafe-android-like" / "xmpp.pcap.xz"
-    assert same_however_cut(tmp_path / "a", path, EVERYTHING, seed=2, jobs=8) > 20
+    assert same_however_cut(tmp_path / "a", read_records(path)[0], EVERYTHING, seed=2, jobs=8) > 20
 
 
 @pytest.mark.shared
 @pytest.mark.skipif(not CAPTURES.is_dir(), reason="the shared captures are absent")
-@pytest.mark.parametrize(
-    "options", [EVERYTHING, PAPER, PARTS], ids=["clean", "paper", "short timeouts"]
-)
 @pytest.mark.parametrize(
     "name",
     [
@@ -147,19 +119,24 @@ def test_nor_on_eight_processes(tmp_path):
         "ndpi/fuzz-2006-06-26-2594.pcap",
     ],
 )
-def test_nor_do_flows_of_real_captures(tmp_path, name, options):
-    assert same_however_cut(tmp_path / "a", CAPTURES / name, options, seed=3) > 0
+def test_nor_do_flows_of_real_captures(tmp_path, name):
+    records, _ = read_records(CAPTURES / name)
+    assert same_however_cut(tmp_path / "a", records, EVERYTHING, PAPER, PARTS, seed=3) > 0
 
 
 @pytest.mark.shared
 @pytest.mark.slow
 @pytest.mark.skipif(not CAPTURES.is_dir(), reason="the shared captures are absent")
-@pytest.mark.parametrize("options", [EVERYTHING, PAPER], ids=["clean", "paper"])
 @pytest.mark.parametrize("folder", ["android", "messengers", "ndpi", "edge"])
-def test_nor_do_flows_of_any_capture(tmp_path, folder, options):
+def test_nor_do_flows_of_any_capture(tmp_path, folder):
     paths = [path for path in sorted((CAPTURES / folder).rglob("*")) if path.is_file()]
+    captures = (
+        records
+        for records, _ in map(read_records, paths)
+        if len({each[1] for each in records}) == 1
+    )
     n_flows = sum(
-        same_however_cut(tmp_path / str(number), path, options, seed=number)
-        for number, path in enumerate(paths)
+        same_however_cut(tmp_path / str(number), records, EVERYTHING, PAPER, seed=number)
+        for number, records in enumerate(joined(captures))
     )
     assert n_flows > 100

@@ -410,6 +410,7 @@ def test_options_that_cannot_be_are_refused(options, message):
         FlowOptions(**options)
 
 
+@pytest.mark.slow
 def test_the_kernels_stay_inside_their_arrays(bounds_checked):
     code = (
         "from tests.flows import test_flow_table as t\n"
