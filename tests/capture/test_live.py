@@ -1,6 +1,5 @@
 """Capturing from an interface: blocks made by hand for the kernel, the loopback interface for the rest."""
 
-import os
 import socket
 import struct
 import subprocess
@@ -123,7 +122,7 @@ def test_no_more_packets_are_taken_than_there_is_room_for() -> None:
     assert len(batch) == 2
 
 
-def test_nonsense_in_a_block_is_never_read_beyond_it() -> None:
+def test_nonsense_in_a_block_is_never_read_beyond_it(bounds_checked: dict[str, str]) -> None:
     program = """
 import numpy as np
 from apptell.capture.columns import Columns
@@ -141,7 +140,7 @@ print("whole")
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": "", "NUMBA_DISABLE_JIT": "0"},
+        env={**bounds_checked, "NUMBA_DISABLE_JIT": "0"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "whole", done.stderr
