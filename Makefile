@@ -14,7 +14,7 @@ demo: $(STAMP)  ## install into .venv, then train, measure, identify and write a
 	$(BIN)/apptell demo
 
 test: $(STAMP)  ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 ROOMS := tests/capture tests/records tests/verdicts tests/names tests/flows tests/catalogue tests/cli/test_identify.py
 

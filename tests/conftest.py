@@ -23,3 +23,9 @@ def bounds_checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "NUMBA_BOUNDSCHECK": "1",
         "NUMBA_CACHE_DIR": str(folder / "bounds-checked"),
     }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: no worker of a run begins a long one when the others are done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)

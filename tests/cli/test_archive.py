@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SAMPLE = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"
 
 
+@pytest.mark.slow
 def test_an_archive_is_identified_once(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="Ray is not installed")
     for sensor in ("east", "west"):

@@ -22,6 +22,7 @@ def compared(run: Run, dataset: Path, tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
+@pytest.mark.slow
 def test_a_comparison_has_its_comparators_with_names_on_and_masked(compared: Path) -> None:
     metrics = json.loads((compared / "metrics.json").read_text())
     assert metrics["split"] == "source"

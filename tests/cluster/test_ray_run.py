@@ -14,8 +14,8 @@ import pytest
 
 import apptell
 from apptell.cluster import ArchiveFolder, StreamJob, find_streams
-from apptell.cluster.ray_run import run_archive
-from apptell.errors import UsageError
+from apptell.cluster.ray_run import connected, run_archive
+from apptell.errors import MissingError, UsageError
 from apptell.flows import FlowOptions
 from tests.cluster import NODE
 
@@ -74,6 +74,7 @@ def expected(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
     return rows(out)
 
 
+@pytest.mark.slow
 def test_killed_workers_and_nodes_lose_and_repeat_nothing(
     cluster: Any, archive: Path, expected: list[str], tmp_path: Path
 ) -> None:
@@ -137,3 +138,25 @@ def test_settings_that_do_not_fit_are_refused_before_ray_starts(
     folder.prepare({"made": "otherwise"})
     with pytest.raises(UsageError, match="made with other settings"):
         run_archive(StreamJob(OPTIONS), find_streams([str(archive)]), folder)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (Exception("The current node timed out during startup.\nMore."), MissingError),
+        (OSError("no memory"), MissingError),
+        (ValueError("no address"), UsageError),
+        (KeyError("a defect"), KeyError),
+    ],
+)
+def test_what_keeps_ray_from_starting_is_said_in_a_line(monkeypatch, raised, expected):
+    def init(**_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(expected) as error, connected("local"):
+        pass
+    if expected is MissingError:
+        assert "\n" not in str(error.value)
+        assert str(error.value).startswith("Ray cannot be started: ")

@@ -128,6 +128,7 @@ def test_an_error_in_a_first_build_leaves_no_folder(tmp_path):
     assert not (tmp_path / "d").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["fsync", "rename", "replace", "unlink"])
 def test_a_build_killed_at_any_call_leaves_the_old_dataset_or_the_new_one(tmp_path, call):
     """Kills the process at each fsync, rename, replace and unlink in turn, until it survives."""

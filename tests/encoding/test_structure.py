@@ -192,6 +192,7 @@ def test_names_of_another_kind_are_said():
         structure(batch([]), names="off")
 
 
+@pytest.mark.slow
 def test_any_bytes_are_read_within_bounds(bounds_checked):
     code = """
 import numpy as np

@@ -10,6 +10,7 @@ from apptell.learning.make_default import make_default, read_samples, recorded_c
 from apptell.models import load_model
 
 
+@pytest.mark.slow
 def test_the_model_in_the_package_is_what_the_script_makes(tmp_path):
     shipped = load_model()
     made = make_default(tmp_path / "default")

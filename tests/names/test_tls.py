@@ -226,6 +226,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_no_kernel_reads_out_of_bounds(bounds_checked):
     done = subprocess.run(
         [sys.executable, "-c", BOUNDS],

@@ -213,6 +213,7 @@ def test_empty_histories_say_what_to_do(
     assert len(texts(browser, "#flows tbody tr")) == 9
 
 
+@pytest.mark.slow
 def test_hostile_names_are_shown_and_never_run(
     browser: Any, start: Callable[..., Running], tmp_path: Path
 ) -> None:

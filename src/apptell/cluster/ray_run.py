@@ -164,6 +164,11 @@ def connected(address: str, what: str = "archive") -> Iterator[Any]:
         raise UsageError(f"no Ray cluster at {address}: {_first(error)}") from None
     except OSError as error:
         raise MissingError(f"Ray cannot be started: {error}") from None
+    except Exception as error:
+        if type(error) is not Exception:
+            raise
+        # what Ray raises where its processes did not start in time, as on a busy machine
+        raise MissingError(f"Ray cannot be started: {_first(error)}") from None
     try:
         yield ray
     finally:
