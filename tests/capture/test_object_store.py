@@ -13,6 +13,7 @@ from apptell.capture import open_capture
 from apptell.capture.byte_streams import Stop
 from apptell.capture.object_store import StoredStream, is_stored_object, shown_uri
 from apptell.errors import CaptureError, UsageError
+from tests.capture.gcs_server import gcs_server
 from tests.service.s3_server import s3_server
 
 if TYPE_CHECKING:
@@ -36,6 +37,17 @@ def test_an_object_gives_the_flows_of_the_file(bucket: Bucket) -> None:
     stored = apptell.read_flows(bucket.uri("day/named.pcap.xz")).to_arrow()
     assert len(stored) > 20
     assert stored.equals(apptell.read_flows(SAMPLE).to_arrow())
+
+
+def test_an_object_of_google_s_protocol_gives_the_flows_of_the_file() -> None:
+    with gcs_server() as google:
+        google.put("day/named.pcap.xz", SAMPLE.read_bytes())
+        stored = apptell.read_flows(google.uri("day/named.pcap.xz")).to_arrow()
+        assert stored.equals(apptell.read_flows(SAMPLE).to_arrow())
+        with open_capture(google.uri("day")) as reader:
+            assert sum(len(batch) for batch in reader) == 762
+        with pytest.raises(CaptureError, match=r"^gs://archive/absent\.pcap: no such file$"):
+            open_capture(google.uri("absent.pcap"))
 
 
 def test_a_folder_of_objects_gives_its_captures(bucket: Bucket) -> None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from pyarrow.fs import FileSystem
 
 import apptell
 from apptell.cluster import ArchiveFolder, StreamJob, find_streams, stream_job
@@ -19,6 +20,7 @@ from apptell.flows import FlowOptions
 from apptell.records.record_filter import parse_filter
 from apptell.records.schema import verdict_records
 from apptell.verdicts import choose_deciders, identify_flows
+from tests.capture.gcs_server import gcs_server
 
 if TYPE_CHECKING:
     from apptell.cluster.archive_folder import StreamRecord
@@ -147,3 +149,18 @@ def test_a_filter_selects_records_and_is_among_the_settings(tmp_path: Path) -> N
     settings = job.settings()
     assert settings.pop("filters") == {"apps": ["signal", "whatsapp"], "clients": ["10.0.0.0/8"]}
     assert settings == StreamJob(OPTIONS).settings()
+
+
+def test_an_archive_lies_in_a_store_of_google_s_protocol_too() -> None:
+    job = StreamJob(OPTIONS, ("core", "names"))
+    with gcs_server() as google:
+        google.put("day/named.pcap.xz", SAMPLE.read_bytes())
+        (stream,) = find_streams([google.uri("day")])
+        for _ in range(2):  # what the first attempt wrote is replaced by the same
+            folder = ArchiveFolder(google.uri("records"))
+            folder.prepare(job.settings())
+            record = job.run(stream, stream.key(repr(job.settings())), folder)
+            folder.write_manifest(job.settings(), [record])
+            store, root = FileSystem.from_uri(google.uri("records"))
+            table = ds.dataset(f"{root}/sensor=day", filesystem=store).to_table()
+            assert len(table) == record.records == 68
