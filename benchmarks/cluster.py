@@ -40,7 +40,8 @@ _JOB: Final = StreamJob(
 
 def processor_s() -> dict[int, float]:
     """Processor time, s, of this process and of each below it, with those of its own that have ended."""
-    used, below = {}, {}
+    used: dict[int, float] = {}
+    below: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
