@@ -52,9 +52,13 @@ def decider():
     return Evidence(CATALOGUE)
 
 
-def from_disk(path, model):
+def no_evidence():
+    """The model alone decides."""
+
+
+def from_disk(path, model, make_evidence=decider):
     """Records, and how the capture broke."""
-    batches, evidence = [], decider()
+    batches, evidence = [], make_evidence()
     try:
         with read_flows(path, OPTIONS, observer=evidence) as reader:
             for flows, verdicts in flows_and_verdicts(reader, model, evidence=evidence):

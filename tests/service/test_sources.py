@@ -1,7 +1,6 @@
 """Every stream that is named gives the records of the file: real sockets, real senders."""
 
 import http.server
-import json
 import socket
 import threading
 import time
@@ -14,7 +13,8 @@ from apptell.errors import CaptureError
 from apptell.models import load_model
 from apptell.service import LivePipeline, QueuedOutput, ReplaySource, StreamSource
 from apptell.testing import app_capture, pcap_bytes, write_pcap
-from tests.service.test_same_records import Lines, from_disk, none
+from tests.service.test_same_records import Kept, from_disk, no_evidence
+from tests.whole_folders import table_of
 
 PACKETS = app_capture(["signal", "zoom"], 4)
 
@@ -26,36 +26,36 @@ def model():
 
 @pytest.fixture(scope="module")
 def expected(model, tmp_path_factory):
-    lines, _ = from_disk(
-        write_pcap(tmp_path_factory.mktemp("capture") / "a.pcap", PACKETS), model, none
+    records, _ = from_disk(
+        write_pcap(tmp_path_factory.mktemp("capture") / "a.pcap", PACKETS), model, no_evidence
     )
-    assert sum(lines.values()) == 16
-    return without_capture(lines)
+    assert len(records) == 16
+    return without_capture(records.to_batches())
 
 
-def without_capture(lines):
-    return sorted(json.dumps({**json.loads(line), "capture": ""}) for line in lines.elements())
+def without_capture(batches):
+    return table_of(batches, without=frozenset({"capture"})).to_pylist()
 
 
-def n_verdicts(lines):
-    return sum(n for line, n in lines.copy().items() if '"event": "verdict"' in line)
+def n_verdicts(batches):
+    return sum(batch["event"].to_pylist().count("verdict") for batch in list(batches))
 
 
 def read(address, model, *, stop_after=None):
     """What comes of a source; one that never ends is stopped after so many verdicts."""
-    kept, stop = Lines(), threading.Event()
+    kept, stop = Kept(), threading.Event()
     output = QueuedOutput("kept", kept, is_lossless=True)
 
     def watch():
         until = time.monotonic() + 120
-        while n_verdicts(kept.lines) < stop_after and time.monotonic() < until:
+        while n_verdicts(kept.batches) < stop_after and time.monotonic() < until:
             time.sleep(0.02)
         stop.set()
 
     if stop_after is not None:
         threading.Thread(target=watch, daemon=True).start()
     LivePipeline([StreamSource(address)], model, [output]).run(stop)
-    return without_capture(kept.lines)
+    return without_capture(kept.batches)
 
 
 def in_the_background(work, *arguments):
@@ -162,13 +162,13 @@ def test_when_a_sender_hangs_up_in_mid_packet_what_came_before_is_kept(model):
                 connection.sendall(pcap_bytes(PACKETS)[:-7])
 
         in_the_background(serve)
-        kept = Lines()
+        kept = Kept()
         source = StreamSource(f"pcap+tcp://127.0.0.1:{listener.getsockname()[1]}")
         with pytest.raises(CaptureError):
             LivePipeline([source], model, [QueuedOutput("kept", kept, is_lossless=True)]).run(
                 threading.Event()
             )
-        assert kept.lines.total() == 16
+        assert sum(map(len, kept.batches)) == 16
 
 
 def test_nobody_there_is_said(model):
