@@ -7,6 +7,11 @@ recordings of one day; of FOLDER (``<source>/<app>.pcap.gz``), every fifth sourc
 decides, the parts with the largest contributions to its likeliest app are removed, 5 % of the tokens (or of
 the bytes, in ranges of 16), and the app's probability is asked again; then as many random parts, ten times.
 WORK keeps models and datasets; ``explanations.json`` there has the figures.
+
+    nice python -m benchmarks.deletion -o WORK --rankings --models fast,fusion
+
+compares other ways to choose the 5 % of the tokens, with the models that are there: by the change of the app's
+own probability, and greedily, each after those before it are gone.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from apptell.learning import train_model
 from apptell.models import load_model
 from apptell.reasons import Explainer
 from apptell.reasons.byte_parts import byte_parts
+from apptell.reasons.score import Pair, log_odds
 from apptell.verdicts import identify_flows
 
 if TYPE_CHECKING:
@@ -143,6 +149,60 @@ def measured(model: Model, flows: FlowBatch) -> dict[str, Any]:
     return {"flows": len(found), "largest_rest": max(sums, default=None), **quartiles}
 
 
+def chosen_tokens(model: Model, found: Explanation, x: NDArray[Any]) -> dict[str, list[int]]:
+    """The strongest 5 % of a flow's tokens, by four rankings."""
+    reason = found.model
+    assert reason is not None
+    app, other = model.apps.index(reason.app), model.apps.index(reason.runner_up)
+    every = [int(token) for token in x[:N_TOKENS] if token]
+    count = max(1, round(SHARE * len(every)))
+
+    def odds(rows: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(log_odds(model, rows, Pair(app, other)), dtype=np.float64)
+
+    def own(rows: NDArray[Any]) -> NDArray[np.float64]:
+        return np.asarray(model.predict_inputs(rows)[:, app], dtype=np.float64)
+
+    def greedy(score: Any) -> list[int]:
+        gone: list[int] = []
+        for _ in range(count):
+            rest = [token for token in every if token not in gone]
+            left = score(np.stack([without_tokens(x, [*gone, token]) for token in rest]))
+            gone.append(rest[int(np.argmin(left))])
+        return gone
+
+    ordered = sorted(reason.contributions, key=lambda each: -each.value)
+    alone = own(np.stack([without_tokens(x, [token]) for token in every]))
+    return {
+        "contribution": [each.token for each in ordered if each.token is not None][:count],
+        "own probability": [every[i] for i in np.argsort(alone, kind="stable")[:count]],
+        "greedy, contribution": greedy(odds),
+        "greedy, own probability": greedy(own),
+    }
+
+
+def rankings(model: Model, flows: FlowBatch) -> dict[str, Any]:
+    """The share of the confidence that is lost without the tokens of each ranking: median and quartiles."""
+    explainer = Explainer(model)
+    falls: dict[str, list[float]] = {}
+    (verdicts,) = identify_flows([flows], model, threshold=0.0)
+    for at, verdict in enumerate(verdicts):
+        one = flows.take([at])
+        x = model.encode(one)[0]
+        found = explainer.explain(one, verdict)
+        assert found.model is not None
+        app = model.apps.index(found.model.app)
+        if (x[:N_TOKENS] > 0).sum() < 20:
+            continue
+        for name, tokens in chosen_tokens(model, found, x).items():
+            both = model.predict_inputs(np.stack([x, without_tokens(x, tokens)]))[:, app]
+            falls.setdefault(name, []).append(1 - float(both[1]) / float(both[0]))
+    return {
+        name: [len(values), *np.percentile(values, [50, 25, 75]).round(3).tolist()]
+        for name, values in falls.items()
+    }
+
+
 def sides(data: Dataset, *, every: int | None) -> tuple[FlowBatch, FlowBatch]:
     """Flows to learn from and flows to explain, of other sources."""
     flows = data.read()
@@ -192,6 +252,7 @@ def main() -> None:
     parser.add_argument("-o", dest="out", type=Path, required=True)
     parser.add_argument("--captures", type=Path)
     parser.add_argument("--models", default="fast,fusion,paper-cnn")
+    parser.add_argument("--rankings", action="store_true")
     asked = parser.parse_args()
     asked.out.mkdir(parents=True, exist_ok=True)
     results = asked.out / "results.json"
@@ -206,9 +267,12 @@ def main() -> None:
     labels = [str(label).partition("/")[0] for label in learned.column("label").to_pylist()]
     for kind in asked.models.split(","):
         key = f"{name}/{kind}"
+        folder = asked.out / key.replace("/", "-")
+        if asked.rankings:
+            print(key, rankings(load_model(folder), explained), flush=True)
+            continue
         if key in done:
             continue
-        folder = asked.out / key.replace("/", "-")
         if not folder.exists():
             epochs = 6 if kind == "paper-cnn" else 20
             train_model(learned, labels, model=kind, epochs=epochs, seed=SEED, out=folder)

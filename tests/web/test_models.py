@@ -123,7 +123,7 @@ def test_a_version_is_promoted_and_rolled_back(shown: Running, registry: Path) -
     assert answer.json == {"model": "phones", "current": "1"}
     answer = post(shown, "/api/models/phones/rollback", {"instead_of": "1"})
     assert answer.status == 400
-    assert "no version was in use before" in answer.json["error"]
+    assert answer.json["error"] == "phones: no version was in use before 1"
     assert ModelShelf(registry / "phones").versions() == ["1", "2", "3"], "nothing is deleted"
 
 

@@ -113,6 +113,7 @@ class Pages:
     async def refuse(self, request: Request, error: Exception) -> Response:
         """The answer to a request that cannot be served: JSON for programs, a page for people."""
         status, message = _reason(error)
+        message = self._site.without_places(message)
         if _is_for_programs(request):
             return json_answer({"error": message}, status)
         return self.answer(request, "error.html", "Not found", status=status, message=message)

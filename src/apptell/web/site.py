@@ -57,6 +57,20 @@ class Site:
             self._limiter = anyio.CapacityLimiter(MOST_QUESTIONS)
         return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
+    def without_places(self, text: str) -> str:
+        """A message without the places of folders on this machine: only what is in them is of use to a page."""
+        folders = [
+            None if self.history is None else self.history.folder.path,
+            None if self.shelf is None else self.shelf.folder,
+            self.models,
+            None if self.kept is None else self.kept.path.absolute(),
+            None if self.desk is None else self.desk.folder,
+        ]
+        for folder in folders:
+            if folder is not None and folder != folder.parent:
+                text = text.replace(f"{folder}/", "").replace(str(folder), folder.name)
+        return text
+
     def records(self) -> RecordHistory:
         """The history.
 
