@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from apptell.encoding.image import images
 from apptell.errors import CaptureError, ModelError
 from apptell.flows import FlowOptions
+from apptell.models.model_folder import ROWS_FILE
 from apptell.names import read_flows
 from apptell.reasons import KeptFlows, explained_batches
 from apptell.records.explanations import METHODS, places, rounded, similar_words
@@ -198,20 +199,27 @@ def look_at_flow(
         "picture": _data_url(png(paint(images(flow)[0]))),
         "saliency": None if reason is None else reason["saliency"],
         "segments": shown["segments"],
-        "similar": None if deciders.model is None else _similar(deciders.model, flow),
+        "similar": None if deciders.model is None else similar_flows(deciders.model, flow),
     }
 
 
-def _similar(model: Model, flow: FlowBatch) -> dict[str, Any] | None:
-    """The most similar flows of the model's training set; None where the model keeps none."""
+def similar_flows(model: Model, flow: FlowBatch) -> dict[str, Any] | None:
+    """The most similar flows of a model's training set, or why there are none; None where the model keeps none.
+
+    Args:
+        model: whose folder may have kept rows.
+        flow: one flow with the groups *core*, *segments* and *names*.
+    """
     try:
         kept = KeptFlows.of(model)
+        found = None if kept is None else kept.like(flow)
     except ModelError as error:  # the flow has its reasons nevertheless
-        return {"words": f"There are no similar flows: {error}", "nearest": []}
-    if kept is None:
-        return None
-    found = kept.like(flow)
-    return {**found.to_dict(), "words": similar_words(found)}
+        reason = str(error).rpartition(f"{ROWS_FILE}: ")[2]  # without the place on this machine
+    except MemoryError:
+        reason = "they need more memory than the server allows"
+    else:
+        return None if found is None else {**found.to_dict(), "words": similar_words(found)}
+    return {"words": f"The kept flows of the training set cannot be read: {reason}", "nearest": []}
 
 
 def extract_flow(captures: list[str], record: Mapping[str, Any], output: Path) -> dict[str, Any]:
