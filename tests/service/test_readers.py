@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import os
 import re
 import shutil
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +113,7 @@ EVE = {
     "tls.sni": str, "tls.ja4": str,
 }  # fmt: skip
 """Suricata's own names and types (its etc/schema.json), of those that we use."""
+EVE_SCHEMAS = ("/usr/share/suricata/schema.json", "/etc/suricata/schema.json")
 ECS = {
     "@timestamp", "ecs.version", "event.kind", "event.category", "event.type", "event.action",
     "event.dataset", "event.start", "event.end", "event.duration", "event.reason",
@@ -144,6 +147,23 @@ def test_eve_has_no_name_or_type_of_its_own_outside_app_id(tmp_path, batches):
         assert {"timestamp", "event_type", "flow_id", "src_ip", "proto"} <= fields.keys()
         assert stamp.fullmatch(event["timestamp"])
         assert event["proto"] == "TCP"
+
+
+def test_eve_fits_suricata_s_schema(tmp_path, batches):
+    """All but ``app_id``, which is ours: Suricata's loggers add objects of their own names likewise."""
+    jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is not installed")
+    places = [os.environ.get("APPTELL_EVE_SCHEMA", ""), *EVE_SCHEMAS]
+    schema = next((path for path in map(Path, filter(None, places)) if path.is_file()), None)
+    if schema is None:
+        pytest.skip(
+            "Suricata's etc/schema.json is not here; APPTELL_EVE_SCHEMA names another place"
+        )
+    check = jsonschema.Draft7Validator(json.loads(schema.read_text(encoding="utf-8")))
+    through(f"eve:{tmp_path}/eve.json", batches)
+    for line in (tmp_path / "eve.json").read_text().splitlines():
+        event = json.loads(line)
+        assert event.pop("app_id")
+        assert not [error.message for error in check.iter_errors(event)]
 
 
 def test_ecs_has_no_name_of_its_own_outside_apptell(tmp_path, batches):
