@@ -137,6 +137,14 @@ def test_a_value_that_is_refused_later_is_traced_to_its_variable_or_section(nowh
     assert "is set by" not in run("identify", PHONE, "--threshold", "9.5").stderr
 
 
+@pytest.mark.parametrize("line", ["min-confidence = 3", "idle-timeout = 0"])
+def test_a_value_is_traced_whose_message_does_not_spell_its_option(nowhere, line):
+    (nowhere / "apptell.toml").write_text(f"[identify]\n{line}\n")
+    done = run("identify", PHONE)
+    assert done.exit_code == 2
+    assert f"({line.split()[0]} is set by apptell.toml: [identify])" in done.stderr
+
+
 def test_a_section_is_named_where_its_value_is_wrong(nowhere):
     (nowhere / "apptell.toml").write_text("[live]\ndecide-after = -1\n")
     assert "apptell.toml: [live]: decide-after: " in run("live", "-").stderr

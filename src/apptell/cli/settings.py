@@ -228,15 +228,21 @@ def apply(context: Any) -> None:
     context.meta[_IN_EFFECT] = {name: (options[name].name, each) for name, each in found.items()}
 
 
-def explain(context: Any, said: str) -> str:
-    """Where the settings come from that an error is about: they are not on the command line that people see."""
+def explain(context: Any, said: str, argument: str | None = None) -> str:
+    """Where the settings come from that an error is about: they are not on the command line that people see.
+
+    Args:
+        context: of the verb that was called.
+        said: the error's message.
+        argument: the argument that the error is about, where it says so.
+    """
     in_effect: dict[str, tuple[str, Setting]] = context.meta.get(_IN_EFFECT, {})
     places = [
         f"{name} is set by {each.place}"
         for name, (parameter, each) in in_effect.items()
         if origin(context, parameter) != "flag"
         and each.place not in said
-        and _is_about(said, name, each)
+        and (parameter == argument or _is_about(said, name, each))
     ]
     return f" ({'; '.join(places)})" if places else ""
 
@@ -244,8 +250,10 @@ def explain(context: Any, said: str) -> str:
 def _is_about(said: str, name: str, setting: Setting) -> bool:
     """Whether an error names an option or one of its values."""
     values = [str(each) for each in _listed(setting.value)]
+    values += [str(float(each)) for each in _listed(setting.value) if type(each) is int]
     quoted = [value for value in values if len(value) > 1 or not value.isalnum()]
-    return name in said or any(value in said for value in quoted)
+    words = name.replace("-", " ")  # as in "an idle timeout of 0 s"
+    return words in said.replace("-", " ") or any(value in said for value in quoted)
 
 
 def origin(context: Any, name: str) -> str:

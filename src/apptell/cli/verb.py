@@ -76,9 +76,13 @@ def exit_codes(explain: Callable[[ApptellError], str] = lambda _: "") -> Iterato
 
 
 def _explanation(context: Any, error: ApptellError) -> str:
-    """What a verb adds to an error: the option that helps, and where a wrong setting comes from."""
-    place = settings.explain(context, str(error)) if isinstance(error, UsageError) else ""
-    return remedy(context, error) + place
+    """What a verb adds to an error: where a wrong setting comes from, or else the option that helps."""
+    place = (
+        settings.explain(context, str(error), error.argument)
+        if isinstance(error, UsageError)
+        else ""
+    )
+    return place or remedy(context, error)
 
 
 @contextmanager

@@ -141,7 +141,9 @@ def parse_filter(
     if not_named and apps:
         raise UsageError("flows of an app that are not named: there are none")
     if min_confidence is not None and not 0 <= min_confidence <= 1:
-        raise UsageError(f"confidence {min_confidence} is not between 0 and 1")
+        raise UsageError(
+            f"confidence {min_confidence} is not between 0 and 1", argument="min_confidence"
+        )
     asked = _words(apps)
     check_known(asked, known_apps, "no verdict can name")
     wanted_categories = _words(categories)
