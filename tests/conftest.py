@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+fcntl = importlib.import_module("fcntl") if os.name == "posix" else None
 
 # Matrices in tests are small. Numeric libraries that share them among threads spend most of their time waiting
 # for each other, and several workers of the test run would compete for the same cores.
@@ -12,17 +20,25 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 
-@pytest.fixture(scope="session")
-def bounds_checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a process whose kernels check every index. All of the run share what is compiled."""
+@pytest.fixture
+def bounds_checked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a process whose kernels check every index.
+
+    All tests of the run share what is compiled, one after the other, so that no two compile the same.
+    """
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
-    return {
-        **os.environ,
-        "NUMBA_BOUNDSCHECK": "1",
-        "NUMBA_CACHE_DIR": str(folder / "bounds-checked"),
-    }
+    with ExitStack() as stack:
+        if fcntl is not None:
+            fcntl.flock(
+                stack.enter_context((folder / "bounds-checked.lock").open("w")), fcntl.LOCK_EX
+            )
+        yield {
+            **os.environ,
+            "NUMBA_BOUNDSCHECK": "1",
+            "NUMBA_CACHE_DIR": str(folder / "bounds-checked"),
+        }
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
