@@ -23,7 +23,7 @@ from hatchling.build import *  # noqa: F403
 ROOT: Final = Path(__file__).parents[1]
 FOLDER: Final = "APPTELL_WHEEL_KERNELS"
 """Names the folder of compiled kernels for ``wheel_hook.py``."""
-SUFFIXES: Final = (".nbi", ".nbc")
+SUFFIXES: Final = (".nbi", ".nbc", ".mc")
 
 
 def get_requires_for_build_wheel(config_settings: dict[str, Any] | None = None) -> list[str]:
