@@ -1,7 +1,9 @@
 """Requests that must not pass: other names, other sites, no token, slow and large ones."""
 
+import http.client
 import re
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -164,6 +166,13 @@ def test_wrong_tokens_are_refused_and_soon_not_looked_at(start: Callable[..., Ru
     statuses = [server.ask("/login", "POST", b"token=wrong").status for _ in range(12)]
     assert statuses == [403] * 10 + [429] * 2
     assert server.ask("/login", "POST", f"token={TOKEN}".encode()).status == 429
+    assert server.ask("/api/status", Authorization=f"Bearer {TOKEN}").status == 401
+    if sys.platform != "linux":  # where 127.0.0.2 is no address of this machine
+        return
+    other = http.client.HTTPConnection("127.0.0.1", server.port, 60, ("127.0.0.2", 0))
+    other.request("GET", "/api/status", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert other.getresponse().status == 200, "others are not locked out"
+    other.close()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from apptell.web.candidate_api import CandidateApi
 from apptell.web.endpoint import openapi
 from apptell.web.flow_api import SCHEMA as REASON_SCHEMA
 from apptell.web.flow_api import FlowApi
-from apptell.web.guard import COOKIE, SESSION_S, Guard, cookie_of, safe_next
+from apptell.web.guard import COOKIE, SESSION_S, Guard, cookie_of, peer_of, safe_next
 from apptell.web.history_api import HistoryApi, json_answer
 from apptell.web.model_api import SCHEMAS as MODEL_SCHEMAS
 from apptell.web.model_api import ModelApi
@@ -113,10 +113,11 @@ def _login(site: Site, pages: Pages) -> Any:
         if request.method == "GET":
             return pages.answer(request, "login.html", "Log in", fault="")
         fields = parse_qs((await read_body(request, _LOGIN_BYTES)).decode("utf-8", "replace"))
-        if site.sessions.is_locked:
+        peer = peer_of(request.scope)
+        if site.sessions.is_locked(peer):
             fault = "There were too many wrong tokens. Wait a minute, then try again."
             return pages.answer(request, "login.html", "Log in", status=429, fault=fault)
-        if not site.sessions.is_token(fields.get("token", [""])[0].strip()):
+        if not site.sessions.is_token(fields.get("token", [""])[0].strip(), peer):
             fault = "This is not the token of this server."
             return pages.answer(request, "login.html", "Log in", status=403, fault=fault)
         answer = RedirectResponse(target, 303)

@@ -34,6 +34,7 @@ COOKIE: Final = "apptell_session"
 SESSION_S: Final = 12 * 3600.0
 """Seconds after which a session ends."""
 _MOST_SESSIONS: Final = 1000
+_MOST_PEERS: Final = 1000
 _MOST_FAILURES: Final = 10
 _FAILURES_S: Final = 60.0
 _SAFE: Final = ("GET", "HEAD", "OPTIONS")
@@ -77,26 +78,37 @@ class Sessions:
     def __init__(self, token: str | None) -> None:
         self._token = None if token is None else token.encode()
         self._until_s: dict[str, float] = {}
-        self._failures: deque[float] = deque(maxlen=_MOST_FAILURES)
+        self._failures: dict[str, deque[float]] = {}
+        """Times of wrong tokens, by the address that they came from: nobody locks others out."""
 
     @property
     def needs_token(self) -> bool:
         """Whether there is a token."""
         return self._token is not None
 
-    @property
-    def is_locked(self) -> bool:
-        """Whether there were so many wrong tokens in the last minute that none is looked at."""
-        full = len(self._failures) == _MOST_FAILURES
-        return full and time.monotonic() - self._failures[0] < _FAILURES_S
+    def is_locked(self, peer: str) -> bool:
+        """Whether an address sent so many wrong tokens in the last minute that none of it is looked at."""
+        failures = self._failures.get(peer)
+        if failures is None or len(failures) < _MOST_FAILURES:
+            return False
+        return time.monotonic() - failures[0] < _FAILURES_S
 
-    def is_token(self, text: str) -> bool:
-        """Whether a text is the token; compares in constant time and counts wrong ones."""
-        if self._token is None or self.is_locked:
+    def is_token(self, text: str, peer: str) -> bool:
+        """Whether a text is the token; compares in constant time and counts wrong ones.
+
+        Args:
+            text: what was sent.
+            peer: the address that it came from.
+        """
+        if self._token is None or self.is_locked(peer):
             return False
         is_right = hmac.compare_digest(self._token, text.encode("utf-8", "surrogateescape"))
         if not is_right:
-            self._failures.append(time.monotonic())
+            failures = self._failures.pop(peer, None) or deque(maxlen=_MOST_FAILURES)
+            while len(self._failures) >= _MOST_PEERS:
+                del self._failures[next(iter(self._failures))]
+            failures.append(time.monotonic())
+            self._failures[peer] = failures
         return is_right
 
     def begin(self) -> str:
@@ -113,13 +125,13 @@ class Sessions:
         """Ends a session."""
         self._until_s.pop(name, None)
 
-    def is_known(self, headers: Headers) -> bool:
+    def is_known(self, headers: Headers, peer: str) -> bool:
         """Whether a request may see everything."""
         if self._token is None:
             return True
         kind, _, value = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            return self.is_token(value.strip())
+            return self.is_token(value.strip(), peer)
         return self._until_s.get(cookie_of(headers), 0.0) > time.monotonic()
 
 
@@ -130,6 +142,11 @@ def cookie_of(headers: Headers) -> str:
         if name == COOKIE:
             return value
     return ""
+
+
+def peer_of(scope: Scope) -> str:
+    """The address that a request came from."""
+    return str((scope.get("client") or ("",))[0])
 
 
 class Guard:
@@ -177,7 +194,11 @@ class Guard:
         )
         if is_strange:
             return JSONResponse({"error": "the request comes from another site"}, 403)
-        if path.startswith("/static/") or path in _OPEN or self._sessions.is_known(headers):
+        if (
+            path.startswith("/static/")
+            or path in _OPEN
+            or self._sessions.is_known(headers, peer_of(scope))
+        ):
             return None
         if path.startswith("/api/") or path in ("/metrics", "/openapi.json"):
             return JSONResponse(
