@@ -22,7 +22,8 @@ Without the tools, the model stays as it is. With them, after every period:
 - *drift*: where an app raises an alarm, the operator labels ``--labelled`` sessions of it from the period (in
   the lab, recordings);
 - *update*: if there is anything new, the model and its detector are trained again from the kept rows and from
-  what is new.
+  what is new. With ``--pseudo``, all other flows of which the model is sure are new, too, as in ``apptell
+  update --pseudo 0.9``.
 
 Each period is measured before the update that follows it: the share of all its flows that are given to their
 app, where *unknown* is right for an app that was not learned. Nothing was chosen on these figures. Rows are
@@ -53,6 +54,7 @@ from apptell.watch import Observations, measure_drift
 from apptell.watch.candidates import find_candidates
 from discoveries import watched
 from open_world import RATE, Rows, Trained, held_side, load, on_phones
+from updates import confident
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,6 +200,8 @@ def live_through(
     new: Sequence[str],
     catalogue: Catalogue,
     n_labelled: int,
+    *,
+    pseudo: bool = False,
 ) -> list[dict[str, Any]]:
     """Every period, with the tools and without: figures of each."""
     still = sensor = Sensor(task, kept)
@@ -224,6 +228,10 @@ def live_through(
         right = int((rest.flows.apps[taken.rows] == np.array(taken.apps)).sum())
         labelled = [sessions_of(now.flows, app, n_labelled) for app in alarms if n_labelled]
         more += [part for part in labelled if len(part.apps)]
+        if pseudo:
+            more.append(
+                sure_of(sensor, rest.take(np.setdiff1d(np.arange(len(rest.named)), taken.rows)))
+            )
         found |= {
             "discovered": dict(Counter(taken.apps)),
             "discovered right": round(right / max(len(taken.apps), 1), 4),
@@ -231,6 +239,7 @@ def live_through(
             "new apps taken in": sorted(set(taken.apps) & set(new)),
             "alarms": alarms,
             "labelled flows": int(sum(len(part.apps) for part in labelled)),
+            "pseudo-labels": len(more[-1].apps) if pseudo else 0,
         }
         if more and number + 1 < len(periods):
             kept = joined([kept, *more])
@@ -239,6 +248,13 @@ def live_through(
         found["apps known"] = len(sensor.apps)
         lived.append(found)
     return lived
+
+
+def sure_of(sensor: Sensor, traffic: Traffic) -> LabelledInputs:
+    """Flows of which the model is sure by their client's other flows, labelled as it says; no strange ones."""
+    sure, apps = confident(sensor.learner, traffic.flows)
+    usual = ~np.asarray(watched(sensor, traffic.flows).is_strange)[sure]
+    return replace(traffic.flows.take(sure[usual]), apps=np.asarray(apps[usual], dtype=np.str_))
 
 
 def sessions_of(flows: LabelledInputs, app: str, n: int) -> LabelledInputs:
@@ -296,10 +312,12 @@ def lab(args: argparse.Namespace, rows: Rows) -> None:
     days_of_traffic = [everything.take(np.flatnonzero(days == day)) for day in range(5)]
     catalogue = Catalogue.load([catalogue_file])
     lived = live_through(
-        task, days_of_traffic[0].flows, days_of_traffic[1:], LAB_NEW, catalogue, args.labelled
+        *(task, days_of_traffic[0].flows, days_of_traffic[1:], LAB_NEW, catalogue, args.labelled),
+        pseudo=args.pseudo,
     )
     what = {"data": "lab days", "model": args.model, "seed": args.seed, "labelled": args.labelled}
     what["apps at once"] = 1 if args.one_at_a_time else "all"
+    what["pseudo"] = args.pseudo
     for day, found in enumerate(lived, 1):
         rows.add({**what, "day": day}, found)
 
@@ -316,6 +334,9 @@ def main() -> None:
     parser.add_argument("--model", choices=["fast", "sequence"], default="fast", help="of the lab")
     parser.add_argument("--captures", type=Path, help="of the lab, for the names of its servers")
     parser.add_argument("--one-at-a-time", action="store_true", help="apps on a phone of the lab")
+    parser.add_argument(
+        "--pseudo", action="store_true", help="also learn what the lab's model is sure of"
+    )
     parser.add_argument("--labelled", type=int, default=5, help="sessions labelled on an alarm")
     args = parser.parse_args()
     rows = Rows(args.output)
