@@ -225,6 +225,13 @@ def test_a_build_by_two_processes_is_the_same_dataset(tmp_path):
     assert Dataset.open(tmp_path / "d").info == Dataset.open(tmp_path / "e").info
 
 
+def test_processes_and_a_cluster_are_not_asked_for_together(tmp_path):
+    words = ("--jobs", 2, "--cluster", "local")
+    said = run("build", captures(tmp_path / "c"), "-o", tmp_path / "d", *words, code=2).stderr
+    assert "leave out --jobs" in said
+    assert not (tmp_path / "d").exists()
+
+
 def test_flows_as_they_are_do_not_join_anonymised_ones(tmp_path):
     (tmp_path / "key").write_bytes(bytes(range(32)))
     (tmp_path / "key").chmod(0o600)

@@ -31,6 +31,8 @@ from apptell.cli.shared_options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from apptell.cluster import RaySourceReader
+
 
 def build(
     sources: Annotated[
@@ -122,6 +124,14 @@ def build(
             metavar="N", help="Number of processes; each one reads whole captures.", min=1
         ),
     ] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Read captures on Ray: local (the cores of this machine), auto (the machine's cluster) or "
+            "HOST:PORT. [default: processes of this machine]",
+        ),
+    ] = None,
     progress_form: ProgressForm = "auto",
     as_json: Json = False,
 ) -> None:
@@ -136,12 +146,15 @@ def build(
     from collections import Counter
 
     from apptell.dataset import BuildReport, Dataset
+    from apptell.errors import UsageError
     from apptell.flows.schema import GROUPS
     from apptell.labels import LabelOptions
     from apptell.labels.formats.tabular import parse_columns
 
     choose_progress(progress_form)
 
+    if cluster is not None and jobs > 1:
+        raise UsageError("--cluster: Ray shares the captures; leave out --jobs")
     options = LabelOptions(
         kind=labels,
         tolerance_s=tolerance,
@@ -185,6 +198,7 @@ def build(
             key_file=anonymize,
             replace=replace,
             jobs=jobs,
+            reader=_reader_on(cluster),
             progress=tell,
             notify=lambda notice: note(f"apptell: {notice}"),
         )
@@ -210,6 +224,15 @@ def build(
     report(found, lambda console: _print(console, found), as_json=as_json)
     if done.damaged:
         raise typer.Exit(1)
+
+
+def _reader_on(address: str | None) -> "RaySourceReader | None":
+    """What reads captures on the Ray cluster at an address; None for processes of this machine."""
+    if address is None:
+        return None
+    from apptell.cluster import RaySourceReader
+
+    return RaySourceReader(address)
 
 
 def _print(console: "Console", found: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from apptell.dataset.manifest import INFO_FILE, read_info
 from apptell.dataset.reading import Reading, content_hash
-from apptell.dataset.spool import Spooled, spool
+from apptell.dataset.spool import spool
 from apptell.dataset.store import Dataset
 from apptell.dataset.writer import DatasetWriter
 from apptell.errors import DatasetError, UsageError
@@ -16,7 +16,7 @@ from apptell.errors import DatasetError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from apptell.dataset.reading import LabelledSource
+    from apptell.dataset.reading import LabelledSource, SourceReader, SourceReading
     from apptell.flows.schema import FlowBatch
 
 
@@ -57,6 +57,7 @@ def build(
     change: Callable[[FlowBatch], FlowBatch] | None = None,
     applied_edits: Sequence[str] = (),
     jobs: int = 1,
+    reader: SourceReader | None = None,
     progress: Callable[[LabelledSource], None] | None = None,
 ) -> BuildReport:
     """Creates a dataset, or adds to an existing one; a source that it already has changes nothing.
@@ -69,6 +70,7 @@ def build(
         change: applied to every batch before it is written (anonymising); may drop flows.
         applied_edits: lines for ``dataset.json`` that describe what ``change`` does to these sources.
         jobs: processes that read sources, a whole source each; sources and ``change`` are then pickled.
+        reader: reads the sources instead, such as ``cluster.RaySourceReader``; default: ``jobs`` processes.
         progress: called with each new source before its flows are written.
 
     Raises:
@@ -83,8 +85,10 @@ def build(
         _check_edits(writer, applied_edits)
         before = writer.n_flows
         added, skipped, damaged = [], [], []
-        found: Iterator[tuple[LabelledSource, Reading | Spooled]]
-        if jobs > 1:
+        found: Iterator[tuple[LabelledSource, SourceReading]]
+        if reader is not None:
+            found = reader(sources, change, writer.known)
+        elif jobs > 1:
             found = spool(sources, writer.folder, jobs, change, writer.known)
         else:
             found = ((source, Reading(source, change)) for source in sources)
@@ -129,7 +133,7 @@ def _check_edits(writer: DatasetWriter, applied_edits: Sequence[str]) -> None:
 
 
 def _entry(
-    source: LabelledSource, reading: Reading | Spooled, applied_edits: Sequence[str]
+    source: LabelledSource, reading: SourceReading, applied_edits: Sequence[str]
 ) -> dict[str, Any]:
     """The entry of a source in ``dataset.json``."""
     entry: dict[str, Any] = {"name": source.name, "sha256": reading.digest, "labels": source.kind}

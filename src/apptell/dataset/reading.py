@@ -14,7 +14,7 @@ from apptell.flows.schema import FlowBatch
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator, MutableMapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
     from pathlib import Path
 
 MIN_PAYLOAD_PACKETS: Final = 2
@@ -50,6 +50,47 @@ class LabelledSource(Protocol):
 
         Raises:
             CaptureError: the capture is damaged; what precedes the damage was yielded before.
+        """
+
+
+class SourceReading(Protocol):
+    """What is read of a source, wherever it is read."""
+
+    @property
+    def digest(self) -> str:
+        """Identifies the source's content; empty for a live source."""
+
+    @property
+    def damage(self) -> str | None:
+        """What broke, or None; complete when ``batches`` has ended, like what follows."""
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """Flows left out, by reason."""
+
+    @property
+    def facts(self) -> MutableMapping[str, Any]:
+        """What else is known of the source."""
+
+    def batches(self) -> Iterator[FlowBatch]:
+        """Its flows in the whole schema."""
+
+
+class SourceReader(Protocol):
+    """Reads the sources of a build, such as ``cluster.RaySourceReader``."""
+
+    def __call__(
+        self,
+        sources: Iterable[LabelledSource],
+        change: Callable[[FlowBatch], FlowBatch] | None,
+        known: frozenset[str],
+    ) -> Iterator[tuple[LabelledSource, SourceReading]]:
+        """Reads sources; yields them in their order.
+
+        Args:
+            sources: what to read; picklable.
+            change: as for ``build``; picklable.
+            known: digests of the dataset's content, which need not be read again.
         """
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.dataset.build import BuildReport
-    from apptell.dataset.reading import LabelledSource
+    from apptell.dataset.reading import LabelledSource, SourceReader
     from apptell.dataset.selection import Selection
     from apptell.flows import FlowOptions
     from apptell.labels import LabelOptions
@@ -86,6 +86,7 @@ class Dataset:
         key_file: str | Path | None = None,
         replace: bool = False,
         jobs: int = 1,
+        reader: SourceReader | None = None,
         progress: Callable[[LabelledSource], None] | None = None,
         notify: Callable[[str], None] | None = None,
     ) -> Dataset:
@@ -111,6 +112,7 @@ class Dataset:
                 kept, and payload is reduced to its framing.
             replace: replace an existing dataset.
             jobs: processes that read captures, one each.
+            reader: reads the captures instead, such as ``cluster.RaySourceReader``; default: processes.
             progress: called with each new capture before it is read.
             notify: called with a sentence for each damaged capture, each unused log, and each log with lines
                 that cannot be read (default: a ``UserWarning`` for each).
@@ -157,6 +159,7 @@ class Dataset:
             change=edits if edits.applied else None,
             applied_edits=edits.applied,
             jobs=jobs,
+            reader=reader,
             progress=progress,
         )
         done.unused = search.unused
