@@ -148,10 +148,10 @@ class Dataset:
         if files:
             options = replace_options(options, catalogue=files)
         named = [captures] if isinstance(captures, str | Path) else captures
-        reader = CaptureFlows(
+        capture_flows = CaptureFlows(
             flows or FlowOptions(groups=tuple(GROUPS)), options.wants_late_views(views)
         )
-        search = LabelSearch([Path(each) for each in named], reader, options)
+        search = LabelSearch([Path(each) for each in named], capture_flows, options)
         done = build(
             search,
             path,
