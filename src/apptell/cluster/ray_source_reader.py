@@ -179,4 +179,5 @@ def _stream(batches: list[pa.RecordBatch]) -> bytes:
     with pa.ipc.new_stream(sink, SCHEMA) as stream:
         for batch in batches:
             stream.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    found: bytes = sink.getvalue().to_pybytes()
+    return found
