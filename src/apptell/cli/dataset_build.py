@@ -33,6 +33,15 @@ if TYPE_CHECKING:
 
     from apptell.cluster import RaySourceReader
 
+_Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Read captures on Ray: local (the cores of this machine), auto (the machine's cluster) or "
+        "HOST:PORT. [default: processes of this machine]",
+    ),
+]
+
 
 def build(
     sources: Annotated[
@@ -124,14 +133,7 @@ def build(
             metavar="N", help="Number of processes; each one reads whole captures.", min=1
         ),
     ] = 1,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Read captures on Ray: local (the cores of this machine), auto (the machine's cluster) or "
-            "HOST:PORT. [default: processes of this machine]",
-        ),
-    ] = None,
+    cluster: _Cluster = None,
     progress_form: ProgressForm = "auto",
     as_json: Json = False,
 ) -> None:
@@ -146,15 +148,12 @@ def build(
     from collections import Counter
 
     from apptell.dataset import BuildReport, Dataset
-    from apptell.errors import UsageError
     from apptell.flows.schema import GROUPS
     from apptell.labels import LabelOptions
     from apptell.labels.formats.tabular import parse_columns
 
     choose_progress(progress_form)
 
-    if cluster is not None and jobs > 1:
-        raise UsageError("--cluster: Ray shares the captures; leave out --jobs")
     options = LabelOptions(
         kind=labels,
         tolerance_s=tolerance,
@@ -198,7 +197,7 @@ def build(
             key_file=anonymize,
             replace=replace,
             jobs=jobs,
-            reader=_reader_on(cluster),
+            reader=_reader_on(cluster, jobs),
             progress=tell,
             notify=lambda notice: note(f"apptell: {notice}"),
         )
@@ -226,12 +225,15 @@ def build(
         raise typer.Exit(1)
 
 
-def _reader_on(address: str | None) -> "RaySourceReader | None":
+def _reader_on(address: str | None, jobs: int) -> "RaySourceReader | None":
     """What reads captures on the Ray cluster at an address; None for processes of this machine."""
     if address is None:
         return None
     from apptell.cluster import RaySourceReader
+    from apptell.errors import UsageError
 
+    if jobs > 1:
+        raise UsageError("--cluster: Ray shares the captures; leave out --jobs")
     return RaySourceReader(address)
 
 
