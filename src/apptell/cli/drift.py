@@ -19,7 +19,8 @@ def drift(
         list[str],
         typer.Argument(
             metavar="CAPTURE|RECORDS",
-            help="Captures and folders of captures, or records of verdicts (.parquet, .jsonl).",
+            help="Captures and folders of captures, or records of verdicts (.parquet, .jsonl, or the folder of "
+            "an archive).",
         ),
     ],
     model: Annotated[

@@ -60,7 +60,7 @@ def discover(
     """Groups flows that a model does not know into candidates for apps.
 
     Args:
-        sources: captures and folders of captures, or files of records; not both.
+        sources: captures and folders of captures, or files and archives of records; not both.
         model: trained to recognise unknown apps.
         out: the folder to write, which must not exist; None writes nothing.
         examples: flows of each candidate whose first packets are copied from captures; 0 copies no payload.

@@ -1,32 +1,29 @@
-"""Observes the flows of captures, or of files of records, under a model."""
+"""Observes the flows of captures, or of records, under a model."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
-import pyarrow.parquet
 
 from apptell.catalogue import Catalogue
-from apptell.errors import CaptureError, UsageError
+from apptell.errors import CaptureError
 from apptell.flows import FlowOptions
 from apptell.names import read_flows
 from apptell.verdicts import Evidence, EvidenceOptions, flows_and_verdicts, identify_flows
 from apptell.watch.observations import Observations
+from apptell.watch.record_sources import are_records, read_all_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from apptell.flows import FlowBatch
     from apptell.models import Model
 
 RATE: Final = 0.05
 """Stated share of flows of known apps that may be called unknown."""
-RECORDS: Final = (".parquet", ".jsonl")
-"""Endings of files of records; anything else is a capture."""
 
 
 def observe(
@@ -38,7 +35,7 @@ def observe(
     be compared. Records have the model's answer only for flows that no name identified.
 
     Args:
-        sources: captures and folders of captures, or files of records; not both.
+        sources: captures and folders of captures, or files and archives of records; not both.
         model: the model that decides.
         catalogue: files with rows that are added to the catalogue or override its own.
 
@@ -46,11 +43,8 @@ def observe(
         UsageError: captures and records together, or nothing.
         CaptureError: a source cannot be read, or is damaged.
     """
-    are_records = {Path(source).suffix in RECORDS for source in sources}
-    if len(are_records) != 1:
-        raise UsageError("give captures or files of records (.parquet, .jsonl), not both")
-    if are_records == {True}:
-        tables = [read_records(Path(source)) for source in sources]
+    if are_records(sources):
+        tables = read_all_records(sources)
         try:
             return Observations.of_records(tables, model.apps)
         except (KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -90,21 +84,3 @@ def _named(flows: FlowBatch, names: Evidence) -> pa.ChunkedArray:
         is_named = pc.equal(verdicts.column("evidence"), "name")
         parts.append(pc.if_else(is_named, verdicts.column("app"), pa.scalar(None, pa.string())))
     return pa.chunked_array(parts, pa.string())
-
-
-def read_records(path: Path) -> pa.Table:
-    """Reads a file of records; of live records, the verdicts without the ends of the same flows.
-
-    Raises:
-        CaptureError: it cannot be read as such.
-    """
-    try:
-        read = pa.parquet.read_table if path.suffix == ".parquet" else pa.json.read_json
-        with path.open("rb") as stream:  # Arrow takes no path that is not UTF-8
-            table = read(stream)
-    except (OSError, pa.ArrowInvalid) as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise CaptureError(f"{path}: cannot be read as records: {first}") from error
-    if "event" in table.column_names:
-        table = table.filter(pc.not_equal(table["event"].cast(pa.string()), "end"))
-    return table

@@ -7,7 +7,6 @@ is asked about every flow, also about those that their names identify, and names
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -26,7 +25,8 @@ from apptell.verdicts.pipeline import MIN_PAYLOAD_PACKETS, choose_threshold
 from apptell.verdicts.schema import BELOW_THRESHOLD, UNKNOWN
 from apptell.verdicts.unlearned import extended
 from apptell.watch.observations import Observations
-from apptell.watch.observed_sources import RATE, RECORDS, read_records
+from apptell.watch.observed_sources import RATE
+from apptell.watch.record_sources import are_records, read_all_records
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,7 +97,7 @@ def gather(
     """Asks a model about the flows of captures, or reads what it said earlier from records.
 
     Args:
-        sources: captures and folders of captures, or files of records; not both.
+        sources: captures and folders of captures, or files and archives of records; not both.
         model: trained to recognise unknown apps.
         catalogue: what names are looked up in; the shipped one by default.
 
@@ -107,10 +107,7 @@ def gather(
         CaptureError: a source cannot be read, or is damaged.
     """
     model.require_unknown()
-    are_records = {Path(source).suffix in RECORDS for source in sources}
-    if len(are_records) != 1:
-        raise UsageError("give captures or files of records (.parquet, .jsonl), not both")
-    if are_records == {True}:
+    if are_records(sources):
         return _of_records(sources, model)
     if "-" in sources:
         raise UsageError("captures are read twice here, so standard input cannot be one of them")
@@ -233,7 +230,7 @@ def usual_strange(held_out: Mapping[str, Mapping[str, float]]) -> float:
 
 
 def _of_records(sources: Sequence[str], model: Model) -> WatchedTraffic:
-    tables = [read_records(Path(source)) for source in sources]
+    tables = read_all_records(sources)
     try:
         parts = [_columns(table) for table in tables]
         asked = [pc.is_in(each["best_guess"], pa.array(model.apps, pa.string())) for each in tables]
