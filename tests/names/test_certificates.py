@@ -99,6 +99,13 @@ def test_names_are_few_short_and_cannot_reach_a_terminal() -> None:
     assert names_of(der(["x" * 300])) == ()
 
 
+def test_a_certificate_of_a_version_that_does_not_exist_gives_no_name() -> None:
+    third = bytes.fromhex("a003020102")  # [0] EXPLICIT INTEGER 2: version 3 (RFC 5280, section 4.1)
+    whole = der(["a.example"])
+    assert whole.count(third) == 1
+    assert names_of(whole.replace(third, bytes.fromhex("a003020105"))) == ()
+
+
 @given(st.data())
 def test_a_damaged_handshake_gives_names_or_none_and_never_fails(data: st.DataObject) -> None:
     said = list(spoken())

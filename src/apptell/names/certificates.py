@@ -72,7 +72,10 @@ def names_of(certificate: bytes) -> tuple[str, ...]:
                 str(each.value)
                 for each in parsed.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
             ]
-        except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        except (
+            *(ValueError, TypeError),
+            *(x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType),
+        ):
             return ()
     texts = (escape(name.lower().encode("utf-8", "surrogatepass")) for name in names[:MOST_NAMES])
     short = (text for text in texts if 0 < len(text) <= _LONGEST_NAME and "," not in text)
