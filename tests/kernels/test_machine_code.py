@@ -167,3 +167,27 @@ def test_files_of_other_sources_are_deleted(several):
     after = {path.name for path in several.cache.rglob("*.mc")}
     assert len(after) == len(before)
     assert not after & before
+
+
+def test_files_for_other_processors_are_kept(several):
+    told(several)
+    before = {path.name for path in several.cache.rglob("*.mc")}
+    expected = told(several, COMPILED)
+    assert several.run(COMPILED, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="").returncode == 0
+    both = {path.name for path in several.cache.rglob("*.mc")}
+    assert before < both
+    assert len(both) == 2 * len(before)
+    assert told(several, COMPILED + "assert 'numba' not in sys.modules\n") == expected
+
+
+def test_a_working_directory_that_may_not_be_looked_into_does_no_harm(several, tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    program = (
+        "import os\nfrom apptell.kernels import compiled\n"
+        f"os.chdir({str(closed)!r}); os.chmod('.', 0)\n"
+        "if os.getuid() == 0: os.seteuid(65534)\n"
+        "try: os.stat('anything')\n"
+        "except PermissionError: print(int(compiled._is_usual()))\n"
+    )
+    assert told(several, program) == 1

@@ -1,8 +1,8 @@
 """Keeps and finds files of machine code: one for each kernel and types of its arguments.
 
-A file's name has digests of all that its content follows from: the sources, the versions of Numba and Python,
-the processor, and the types. What is found is therefore right, but for damage, which a digest in the file
-tells.
+A file's name has digests of all that its content follows from: the processor and the version of Python, the
+sources and the version of Numba, and the types. What is found is therefore right, but for damage, which a
+digest in the file tells. Several processors and versions of Python can share a folder.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -53,7 +53,10 @@ class CodeFiles:
                 yield FOLDER, (FOLDER / self._name(kinds, PROCESSOR)).read_bytes()
 
     def keep(self, kinds: str, data: bytes) -> None:
-        """Writes a file, and deletes those of other sources; failing costs the next start some time."""
+        """Writes a file, and deletes those of other sources; failing costs the next start some time.
+
+        Files for other processors and other versions of Python remain: their machines may share the folder.
+        """
         if self._writable is None:
             return
         from apptell.errors import OutputError
@@ -62,21 +65,27 @@ class CodeFiles:
         name = self._name(kinds, processor())
         with suppress(OSError, OutputError), private_files():
             write_file(self._writable / name, data)
-            beginning = self._begin(processor())
-            for old in self._writable.glob(f"{self._function}-*{SUFFIX}"):
-                if not old.name.startswith(beginning):
+            group = self._group(processor())
+            for old in self._writable.glob(f"{group}-*{SUFFIX}"):
+                if not old.name.startswith(f"{group}-{self._version}-"):
                     old.unlink(missing_ok=True)
 
     def symbol(self, kinds: str) -> str:
         """A name for the function's entry that no other machine code has."""
         return f"apptell_{_digest(self._function, self._stamp.hex(), kinds)}"
 
-    def _begin(self, target: str) -> str:
-        versions = (numba_version(), sys.implementation.cache_tag or "", sys.platform)
-        return f"{self._function}-{_digest(self._stamp.hex(), *versions, target)}."
-
     def _name(self, kinds: str, target: str) -> str:
-        return f"{self._begin(target)}{_digest(kinds)}{SUFFIX}"
+        return f"{self._group(target)}-{self._version}-{_digest(kinds)}{SUFFIX}"
+
+    def _group(self, target: str) -> str:
+        """What the names of a function's files for one processor and version of Python begin with."""
+        python = sys.implementation.cache_tag or ""
+        return f"{self._function}-{_digest(python, sys.platform, target)}"
+
+    @cached_property
+    def _version(self) -> str:
+        """Of the sources and of Numba."""
+        return _digest(self._stamp.hex(), numba_version())
 
 
 @cache
@@ -98,7 +107,19 @@ def numba_version() -> str:
     if spec is None or spec.origin is None:
         return ""
     found = Path(spec.origin).parents[1].glob("numba-*.dist-info")
-    return ",".join(sorted(path.name for path in found))
+    return ",".join(sorted(path.name for path in found)) or _stated_version()
+
+
+def _stated_version() -> str:
+    """Numba's version where it was not installed from a wheel; slower than a look at the folder's names."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("numba")
+    except PackageNotFoundError:
+        from numba import __version__
+
+        return str(__version__)
 
 
 def _digest(*parts: str) -> str:

@@ -12,7 +12,7 @@ import os
 from collections import Counter
 from contextlib import suppress
 from functools import cached_property, partial
-from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from apptell.kernels import machine_code
@@ -26,6 +26,7 @@ KERNELS: Final[list[Kernel]] = []
 """Every kernel of the modules that are imported."""
 _EXTENSIONS: Final[set[str]] = set()
 _PREPARATIONS: Final[list[Callable[[], None]]] = []
+_preparing = RLock()
 _UNCHANGED: Final = {"NUMBA_CACHE_DIR", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_NUM_THREADS"}
 """Settings of Numba that do not change what machine code does."""
 
@@ -203,9 +204,11 @@ def before_compiling(preparation: Callable[[], None]) -> None:
 
 
 def prepare_compiling() -> None:
-    """Does what has to be done before compiling."""
-    while _PREPARATIONS:
-        _PREPARATIONS.pop(0)()
+    """Does what has to be done before compiling; a thread that comes second waits until it is done."""
+    with _preparing:
+        while _PREPARATIONS:
+            _PREPARATIONS[0]()
+            del _PREPARATIONS[0]
 
 
 def stamp_of(function: Any) -> bytes | None:
@@ -219,6 +222,7 @@ def stamp_of(function: Any) -> bytes | None:
 
 def _is_usual() -> bool:
     """Whether nobody asked Numba for something special, such as bounds checks."""
-    if not machine_code.IS_POSSIBLE or Path(".numba_config.yaml").exists():
+    # False where this process may not look into its working directory, as Numba itself has it
+    if not machine_code.IS_POSSIBLE or os.path.exists(".numba_config.yaml"):  # noqa: PTH110
         return False
     return all(name in _UNCHANGED for name in os.environ if name.startswith("NUMBA_"))

@@ -2,8 +2,9 @@
 
 A function is added that reads the arguments from slots and calls the kernel; everything else of the compiled
 module becomes private and is dropped unless it is called. A kernel that makes arrays for itself gets a small
-allocator instead of Numba's. What needs more of Numba's runtime, or takes or returns anything but arrays,
-records, numbers and tuples of them, is not exported: Numba's own cache serves it.
+allocator instead of Numba's. What needs more of Numba's runtime, takes anything but arrays, records, numbers
+and tuples of them, or returns anything but numbers and tuples of them, is not exported: Numba's own cache
+serves it.
 """
 
 from __future__ import annotations
