@@ -74,7 +74,10 @@ def machine_code(dispatcher: Any, arguments: tuple[Any, ...], name: str) -> byte
     """
     kinds = tuple(_writable(dispatcher.typeof_pyval(each)) for each in arguments)
     result = dispatcher.overloads.get(kinds)
-    return None if result is None else export(result, name)
+    try:
+        return None if result is None else export(result, name)
+    except (AttributeError, TypeError, RuntimeError):
+        return None  # this version of Numba or LLVM has other inner parts: its own cache serves
 
 
 @contextmanager

@@ -83,6 +83,11 @@ def export(result: Any, name: str) -> bytes | None:
 
 
 def _drop_unused(module: Any, machine: Any) -> None:
+    if not hasattr(llvm, "create_new_module_pass_manager"):  # llvmlite before 0.44
+        old_passes = llvm.create_module_pass_manager()
+        old_passes.add_global_dce_pass()
+        old_passes.run(module)
+        return
     passes = llvm.create_new_module_pass_manager()
     passes.add_global_dead_code_eliminate_pass()
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
