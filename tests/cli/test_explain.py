@@ -132,3 +132,4 @@ def test_similar_flows_of_the_training_set_are_shown_where_the_model_keeps_them(
     done = run("explain", capture, "-m", model, "--similar", 2)
     assert (done.returncode, done.stdout) == (2, "")
     assert "keeps no flows of its training set" in done.stderr
+    assert done.stderr.endswith("(apptell train --keep-rows)\n")

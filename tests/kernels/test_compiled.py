@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from apptell.kernels import compiled
 from apptell.kernels.notice import VARIABLE
 
 SOURCE = Path(__file__).resolve().parents[2] / "src/apptell"
@@ -81,6 +83,30 @@ class Install:
 @pytest.fixture
 def install(tmp_path):
     return Install(tmp_path)
+
+
+def test_a_second_thread_waits_until_compiling_is_prepared(monkeypatch):
+    begun, may_end, done = threading.Event(), threading.Event(), []
+
+    def prepare():
+        begun.set()
+        may_end.wait(60)
+        done.append("prepared")
+
+    def second():
+        compiled.prepare_compiling()
+        done.append("second")
+
+    monkeypatch.setattr(compiled, "_PREPARATIONS", [prepare])
+    threads = [threading.Thread(target=each) for each in (compiled.prepare_compiling, second)]
+    threads[0].start()
+    assert begun.wait(60)
+    threads[1].start()
+    threads[1].join(0.3)  # long enough to be wrong
+    may_end.set()
+    for each in threads:
+        each.join(60)
+    assert done == ["prepared", "second"]
 
 
 def test_a_kernel_is_compiled_again_when_a_constant_of_an_imported_module_changes(install):

@@ -64,7 +64,8 @@ class Explainer:
         self._n_similar = similar
         self._kept = None if model is None or not similar else KeptFlows.of(model)
         if similar and self._kept is None:
-            raise UsageError(_no_rows(model))
+            helps = "model" if model is None else "keeps_rows"
+            raise UsageError(_no_rows(model), argument=helps)
         self._tokens: TokenWeights | None = None
         self._trees: TreePaths | None = None
         if model is not None and model.info["inputs"] == "structure":

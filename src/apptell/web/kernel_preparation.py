@@ -67,6 +67,6 @@ class KernelPreparation:
                 reason = ending.fault or ending.printed or late
                 self._say(f"Kernels are not compiled in advance: {reason}")
         except OSError as error:
-            self._say(f"Kernels are not compiled in advance: {error.strerror}")
+            self._say(f"Kernels are not compiled in advance: {error.strerror or error}")
         finally:
             self._done.set()
