@@ -2,7 +2,7 @@
 
     python benchmarks/gpu.py [--limit 120]
 
-It is meant for a machine that is lent for minutes, and takes less than four. Time: all epochs at the
+It takes less than four minutes, for a machine that is rented by the minute. Time: all epochs at the
 paper's size (35,882 flows, 80 % of its 44,853) on noise, or, if that would take longer than ``--limit``
 seconds, as many as fit, which the result says. Same result: accuracy on the embedded recording that was not
 learned from, after a few epochs, by seed, on the GPU and on the CPU. JSON to stdout. Without a GPU it ends

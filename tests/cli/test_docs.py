@@ -110,3 +110,11 @@ def test_help_begins_with_examples_to_copy(verb: str) -> None:
     assert "apptell " in lines[0]
     assert len([line for line in lines[:2] if line.startswith("  ")]) == 2
     assert not any("Examples:" in line for line in lines)
+
+
+def test_no_page_has_marks_of_a_merge() -> None:
+    root = DOCS.parents[2]
+    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    assert DOCS in pages
+    marks = re.compile(r"^(<<<<<<< |>>>>>>> |=======$)", re.MULTILINE)
+    assert [page.name for page in pages if marks.search(page.read_text(encoding="utf-8"))] == []
