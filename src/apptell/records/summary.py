@@ -38,6 +38,8 @@ SUMMARY_RECORD: Final = pa.schema(
 )
 """The columns of a summary's record."""
 _WHAT: Final = ("app", "app_name", "category", "service", "service_kind")
+_KIND_COLUMNS: Final = ["app", "category", "service", "service_kind"]
+_COUNTED_TOGETHER: Final = 4_096
 _Key = tuple[str | None, ...]
 
 
@@ -68,18 +70,40 @@ class FlowCounts:
     """Counts flows by kind of traffic, for a summary in one line."""
 
     def __init__(self) -> None:
-        self.kinds: Counter[str] = Counter()
-        """Flows by what their traffic is."""
-        self.apps: set[str] = set()
-        """The apps that were named."""
+        self._kinds: Counter[str] = Counter()
+        self._apps: set[str] = set()
+        self._waiting: list[pa.RecordBatch] = []
+        self._n_waiting = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Counts some verdicts or records."""
+        """Counts some verdicts or records; small batches are counted together, as each costs the same."""
+        self._waiting.append(batch.select(_KIND_COLUMNS))
+        self._n_waiting += batch.num_rows
+        if self._n_waiting >= _COUNTED_TOGETHER:
+            self._count()
+
+    @property
+    def kinds(self) -> Counter[str]:
+        """Flows by what their traffic is."""
+        self._count()
+        return self._kinds
+
+    @property
+    def apps(self) -> set[str]:
+        """The apps that were named."""
+        self._count()
+        return self._apps
+
+    def _count(self) -> None:
+        if not self._waiting:
+            return
+        batch = pa.concat_batches(self._waiting)
+        self._waiting, self._n_waiting = [], 0
         kinds = traffic_kinds(batch)
         for entry in kinds.value_counts().to_pylist():
-            self.kinds[entry["values"]] += entry["counts"]
+            self._kinds[entry["values"]] += entry["counts"]
         apps = batch.column("app").filter(pc.equal(kinds, APP))
-        self.apps.update(apps.unique().to_pylist())
+        self._apps.update(apps.unique().to_pylist())
 
     @property
     def total(self) -> int:
