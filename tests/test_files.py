@@ -90,7 +90,7 @@ def test_a_full_disk_leaves_the_old_file_and_is_one_line(tmp_path: Path) -> None
             print(error)
     """)
     done = subprocess.run(
-        [sys.executable, "-c", program, old, tmp_path / "f"], capture_output=True, text=True
+        [sys.executable, "-B", "-c", program, old, tmp_path / "f"], capture_output=True, text=True
     )
     assert done.stderr == ""
     assert done.stdout.splitlines() == [f"{old}: File too large"] * 2 + [

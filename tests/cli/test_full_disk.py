@@ -20,11 +20,16 @@ ROOM_BYTES = 600
 def full_disk() -> Iterator[None]:
     """No file of this process gets larger than ROOM_BYTES."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    wrote, sys.dont_write_bytecode = (
+        sys.dont_write_bytecode,
+        True,
+    )  # importlib would keep half a file
     resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM_BYTES, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = wrote
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -258,7 +258,7 @@ def test_a_full_disk_leaves_the_old_file_whatever_the_form(tmp_path: Path) -> No
     old.write_text("old")
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, old], capture_output=True, text=True, cwd=root
+        [sys.executable, "-B", "-c", FULL_DISK, old], capture_output=True, text=True, cwd=root
     )
     assert done.stderr == ""
     names = [form.name for form in BUILT_IN]

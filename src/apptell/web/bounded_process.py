@@ -84,6 +84,7 @@ class ProcessLimits:
                 least - 1 if kind == resource.RLIMIT_CPU else least
             )  # SIGXCPU comes before SIGKILL
             resource.setrlimit(kind, (soft, least))
+        sys.dont_write_bytecode = True  # importlib keeps what a limit on a file's size cuts off
         os.nice(self.niceness)
 
 
