@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from scipy import sparse
 
 from apptell.encoding.tokens import N_BUCKETS
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from scipy import sparse
 
 MIN_ROWS: Final = 2
 """Views in which a token must occur to be known."""
@@ -95,6 +95,8 @@ def make_token_batch(
 
 def matrix(tokens: NDArray[np.uint16], vocabulary: NDArray[np.int32]) -> sparse.csr_matrix:
     """Rows of known tokens, each of length 1: shape (n, n_known + 1), column 0 empty."""
+    from scipy import sparse
+
     numbers = vocabulary[tokens]
     row, column = np.nonzero(numbers)
     count = np.bincount(row, minlength=len(tokens))
