@@ -129,7 +129,7 @@ def test_a_model_that_was_trained_without_says_that_it_cannot(tmp_path: Path) ->
         flow_batch(labels), labels, model="paper-rf", ports=False, out=tmp_path / "plain",
         hyperparameters={"n_trees": 2},
     )  # fmt: skip
-    with pytest.raises(UsageError, match="was not trained to recognise unknown apps"):
+    with pytest.raises(UsageError, match="cannot recognise unknown apps"):
         list(identify_flows([flow_batch(labels)], plain, unknown=0.05))
     with pytest.raises(UsageError, match="recognised by a model"):
         list(identify_flows([flow_batch(labels)], None, unknown=0.05))

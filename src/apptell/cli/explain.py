@@ -161,7 +161,9 @@ def explain(
         n_written = _write(islice(found(), room), chosen, output, most)
         stats = reader.stats
     if room is not None and n_written == room:
-        note(f"Explained the first {room:,} flows; --limit N explains more.")
+        note(
+            f"Explained the first {room:,} flow{'' if room == 1 else 's'}; --limit N explains more."
+        )
     refuse_no_flows(stats)
     if flow is not None and not n_written:
         chosen_by = "" if wanted.is_empty else " and meets the filters"

@@ -50,7 +50,7 @@ class PrecisionPromise:
     @property
     def sentence(self) -> str:
         """The result as a sentence."""
-        held = f"{self.n_flows:,} held-out verdicts of {self.n_groups} groups"
+        held = f"{self.n_flows:,} held-out verdicts of {self.n_groups} group{'' if self.n_groups == 1 else 's'}"
         if self.threshold is None:
             return (
                 f"{held} cannot promise {100 * self.precision:g}%: the model is the same as without a "

@@ -293,7 +293,7 @@ class Model:
         """
         if self.unknown is None:
             raise UsageError(
-                f"the model {self.name}@{self.hash} was not trained to recognise unknown apps, so it cannot: "
+                f"the model {self.name}@{self.hash} cannot recognise unknown apps: "
                 "train it again to recognise them",
                 argument="recognises_unknown",
             )
