@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -136,3 +137,23 @@ def test_processes_end_when_the_one_that_started_them_is_killed(tmp_path):
     assert json.loads((tmp_path / "d" / "dataset.json").read_text())["sources"][0]["name"] == "old"
     build([slow(tmp_path, "new", 9)], tmp_path / "d")
     assert not list((tmp_path / "d").glob("*.tmp"))
+
+
+def test_an_error_ends_what_a_reader_still_reads_elsewhere(tmp_path):
+    has_ended = []
+
+    class Reading:
+        digest = "0" * 64
+
+        def batches(self):
+            raise LabelError("no label fits")
+
+    def reader(*_):
+        try:
+            yield SimpleNamespace(name="a"), Reading()
+        finally:
+            has_ended.append(True)
+
+    with pytest.raises(LabelError):
+        build([], tmp_path / "d", reader=reader)
+    assert has_ended == [True]

@@ -20,7 +20,7 @@ from apptell.errors import ApptellError, DatasetError
 from apptell.flows.schema import SCHEMA, FlowBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from apptell.dataset.reading import LabelledSource
 
@@ -70,7 +70,7 @@ class RaySourceReader:
         sources: Iterable[LabelledSource],
         change: Callable[[FlowBatch], FlowBatch] | None,
         known: frozenset[str],
-    ) -> Iterator[tuple[LabelledSource, _ReadOnRay]]:
+    ) -> Generator[tuple[LabelledSource, _ReadOnRay]]:
         """Reads sources; yields them in their order.
 
         Args:

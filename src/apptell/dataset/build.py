@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from apptell.dataset.writer import DatasetWriter
 from apptell.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from apptell.dataset.reading import LabelledSource, SourceReader, SourceReading
     from apptell.flows.schema import FlowBatch
@@ -85,25 +86,26 @@ def build(
         _check_edits(writer, applied_edits)
         before = writer.n_flows
         added, skipped, damaged = [], [], []
-        found: Iterator[tuple[LabelledSource, SourceReading]]
+        found: Generator[tuple[LabelledSource, SourceReading]]
         if reader is not None:
             found = reader(sources, change, writer.known)
         elif jobs > 1:
             found = spool(sources, writer.folder, jobs, change, writer.known)
         else:
             found = ((source, Reading(source, change)) for source in sources)
-        for source, reading in found:
-            if writer.has(reading.digest):
-                skipped.append(source.name)
-                continue
-            if progress is not None:
-                progress(source)
-            for batch in reading.batches():
-                writer.write(batch)
-            writer.end_source(_entry(source, reading, applied_edits))
-            added.append(source.name)
-            if reading.damage is not None:
-                damaged.append(reading.damage)
+        with closing(found):  # an error ends what is being read elsewhere, too
+            for source, reading in found:
+                if writer.has(reading.digest):
+                    skipped.append(source.name)
+                    continue
+                if progress is not None:
+                    progress(source)
+                for batch in reading.batches():
+                    writer.write(batch)
+                writer.end_source(_entry(source, reading, applied_edits))
+                added.append(source.name)
+                if reading.damage is not None:
+                    damaged.append(reading.damage)
         if not added and not replace and writer.is_old:
             return BuildReport(Dataset.open(path), 0, added, skipped, damaged)
         n_added = writer.n_flows - before

@@ -14,7 +14,7 @@ from apptell.flows.schema import FlowBatch
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping, Sequence
     from pathlib import Path
 
 MIN_PAYLOAD_PACKETS: Final = 2
@@ -84,7 +84,7 @@ class SourceReader(Protocol):
         sources: Iterable[LabelledSource],
         change: Callable[[FlowBatch], FlowBatch] | None,
         known: frozenset[str],
-    ) -> Iterator[tuple[LabelledSource, SourceReading]]:
+    ) -> Generator[tuple[LabelledSource, SourceReading]]:
         """Reads sources; yields them in their order.
 
         Args:

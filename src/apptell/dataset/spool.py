@@ -23,7 +23,7 @@ from apptell.flows.schema import SCHEMA, FlowBatch
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Iterator, MutableMapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, MutableMapping
     from multiprocessing.connection import Connection
     from multiprocessing.process import BaseProcess
     from pathlib import Path
@@ -62,7 +62,7 @@ def spool(
     jobs: int,
     change: Callable[[FlowBatch], FlowBatch] | None,
     known: frozenset[str],
-) -> Iterator[tuple[LabelledSource, Spooled]]:
+) -> Generator[tuple[LabelledSource, Spooled]]:
     """Reads sources in ``jobs`` processes; yields the results in the order of the sources.
 
     Args:
