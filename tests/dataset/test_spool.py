@@ -154,6 +154,7 @@ def test_an_error_ends_what_a_reader_still_reads_elsewhere(tmp_path):
         finally:
             has_ended.append(True)
 
-    with pytest.raises(LabelError):
+    with pytest.raises(LabelError) as raised:  # while its frames are kept, nothing else ends it
         build([], tmp_path / "d", reader=reader)
     assert has_ended == [True]
+    assert raised.tb is not None
