@@ -13,24 +13,22 @@ has a core to itself, and does not depend on what else the machine does. The fil
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import hashlib
-import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import ray
 
 from apptell.cluster import ArchiveFolder, StreamJob, find_streams, run_archive
 from apptell.flows import FlowOptions
 from live_traffic import Traffic
+from report_table import report_table
 
 _TICKS_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 _JOB: Final = StreamJob(
@@ -183,27 +181,23 @@ def main() -> None:
         ]
         for n, took in found.items()
     ]
-    result: dict[str, Any] = {
-        "measured": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, load {min(loads):.0f} to "
-        f"{max(loads):.0f}, Python {platform.python_version()}, Ray {ray.__version__}",
-        "command": f"python benchmarks/cluster.py CAPTURES --sensors {given.sensors} --passes "
-        f"{given.passes} --rounds {given.rounds}",
-        "archive": {"sensors": given.sensors, "packets": packets, "bytes": size},
-        "columns": [
-            {"title": "what", "format": "text"},
-            {"title": "wall, s", "format": "measure"},
-            {"title": "processor, s", "format": "measure"},
-            {"title": "processor time of the busiest process, s", "format": "measure"},
-            {"title": "that of 1 worker by it", "format": "measure"},
-            {"title": "start of Ray and its workers, wall s", "format": "measure"},
-        ],
-        "rows": rows,
-    }
-    text = json.dumps(result, indent=1) + "\n"
-    print(text)
-    if given.output:
-        given.output.write_text(text, encoding="utf-8")
+    report_table(
+        given.output,
+        f"python benchmarks/cluster.py CAPTURES --sensors {given.sensors} --passes {given.passes} "
+        f"--rounds {given.rounds}",
+        {
+            "what": "text",
+            "wall, s": "measure",
+            "processor, s": "measure",
+            "processor time of the busiest process, s": "measure",
+            "that of 1 worker by it": "measure",
+            "start of Ray and its workers, wall s": "measure",
+        },
+        rows,
+        load=f"{min(loads):.0f} to {max(loads):.0f}",
+        versions=f"Ray {ray.__version__}",
+        archive={"sensors": given.sensors, "packets": packets, "bytes": size},
+    )
 
 
 if __name__ == "__main__":

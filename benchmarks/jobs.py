@@ -11,11 +11,8 @@ those of the rounds. What the runs of this checkout write is compared by its SHA
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import hashlib
-import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -24,6 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from report_table import report_table
 
 VERBS = {
     "flows, TCP and UDP with names, Parquet": (
@@ -90,25 +89,18 @@ def main() -> None:
                     statistics.median(other[1] / first[1] for first, other in pairs),
                 ]
             )
-    load = " ".join(f"{each:.0f}" for each in os.getloadavg())
-    result = {
-        "measured": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, load {load}, Python "
-        f"{platform.python_version()}",
-        "command": f"python benchmarks/jobs.py OTHER CAPTURE --rounds {given.rounds}",
-        "columns": [
-            {"title": "what", "format": "text"},
-            {"title": "wall, s", "format": "measure"},
-            {"title": "processor, s", "format": "measure"},
-            {"title": "times as fast as one job now", "format": "measure"},
-            {"title": "times its processor time", "format": "measure"},
-        ],
-        "rows": rows,
-    }
-    text = json.dumps(result, indent=1) + "\n"
-    print(text)
-    if given.output:
-        given.output.write_text(text, encoding="utf-8")
+    report_table(
+        given.output,
+        f"python benchmarks/jobs.py OTHER CAPTURE --rounds {given.rounds}",
+        {
+            "what": "text",
+            "wall, s": "measure",
+            "processor, s": "measure",
+            "times as fast as one job now": "measure",
+            "times its processor time": "measure",
+        },
+        rows,
+    )
 
 
 if __name__ == "__main__":

@@ -12,15 +12,14 @@ alone, with the embedded model and without an output.
 from __future__ import annotations
 
 import argparse
-import datetime as dt
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from report_table import report_table
 
 CASES = ("tcp", "names", "live")
 TITLES = {
@@ -107,26 +106,19 @@ def main() -> None:
         low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
         fastest = [min(side) for side in zip(*pairs, strict=True)]
         rows.append([TITLES[case], before, now, *fastest, [statistics.median(ratios), low, high]])
-    load = " ".join(f"{each:.0f}" for each in os.getloadavg())
-    result = {
-        "measured": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} processors, load {load}, Python "
-        f"{platform.python_version()}",
-        "command": f"python benchmarks/side_by_side.py OTHER CAPTURE --rounds {given.rounds}",
-        "columns": [
-            {"title": "what", "format": "text"},
-            {"title": "before, s", "format": "measure"},
-            {"title": "now, s", "format": "measure"},
-            {"title": "fastest before, s", "format": "measure"},
-            {"title": "fastest now, s", "format": "measure"},
-            {"title": "ratio (middle half of the rounds)", "format": "measure"},
-        ],
-        "rows": rows,
-    }
-    text = json.dumps(result, indent=1) + "\n"
-    print(text)
-    if given.output:
-        given.output.write_text(text, encoding="utf-8")
+    report_table(
+        given.output,
+        f"python benchmarks/side_by_side.py OTHER CAPTURE --rounds {given.rounds}",
+        {
+            "what": "text",
+            "before, s": "measure",
+            "now, s": "measure",
+            "fastest before, s": "measure",
+            "fastest now, s": "measure",
+            "ratio (middle half of the rounds)": "measure",
+        },
+        rows,
+    )
 
 
 if __name__ == "__main__":
