@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from apptell.cluster.archive_folder import StreamRecord
+    from apptell.verdicts.archive_layout import StreamRecord
 
 OLD, NEW = "0" * 16, "1" * 16
 DAY = "2026-11-29"

@@ -20,8 +20,8 @@ from apptell.flows import FlowOptions
 from tests.cluster import NODE
 
 if TYPE_CHECKING:
-    from apptell.cluster.archive_folder import StreamRecord
     from apptell.cluster.sensor_streams import SensorStream
+    from apptell.verdicts.archive_layout import StreamRecord
 
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 SAMPLE = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"

@@ -23,7 +23,7 @@ from apptell.verdicts import choose_deciders, identify_flows
 from tests.capture.gcs_server import gcs_server
 
 if TYPE_CHECKING:
-    from apptell.cluster.archive_folder import StreamRecord
+    from apptell.verdicts.archive_layout import StreamRecord
 
 SAMPLE = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"
 OPTIONS = FlowOptions(transports=(6, 17))

@@ -8,43 +8,25 @@ attempt that died leaves nothing that its repetition does not replace, and a fin
 from __future__ import annotations
 
 import json
-import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from apptell.capture.object_store import local_path, shown_uri
 from apptell.errors import OutputError, UsageError
 from apptell.files import make_folder, readable, write_file
+from apptell.verdicts.archive_layout import (
+    MANIFEST,
+    MAX_RECORD_BYTES,
+    StreamRecord,
+    is_part,
+    record_path,
+    sensor_folder,
+)
 
-_OWN: Final = "_apptell"
-_MANIFEST: Final = f"{_OWN}/manifest.json"
 _FORMAT: Final = "apptell archive"
 _VERSION: Final = 1
-_MAX_RECORD_BYTES: Final = 64 << 20
-_PART: Final = re.compile(r"[0-9a-f]{16}-[0-9]{5}\.parquet")
-
-
-@dataclass(slots=True)
-class StreamRecord:
-    """What is known of a stream's output."""
-
-    sensor: str
-    key: str
-    done: bool = False
-    parts: list[str] = field(default_factory=list)
-    """Paths of the Parquet files in the folder."""
-    replaced: list[str] = field(default_factory=list)
-    """Parts of the stream before it changed, to be deleted when the new ones are complete."""
-    abandoned_keys: list[str] = field(default_factory=list)
-    """Keys of attempts that were begun and never completed."""
-    files: int = 0
-    packets: int = 0
-    flows: int = 0
-    records: int = 0
-    damage: str | None = None
-    """What is wrong with the captures; the records before the damage are there."""
 
 
 class ArchiveFolder:
@@ -66,7 +48,7 @@ class ArchiveFolder:
             UsageError: the folder holds something else, or was made with other settings.
             OutputError: it cannot be read or written.
         """
-        found = self._read_json(_MANIFEST)
+        found = self._read_json(MANIFEST)
         if found is None:
             if self._names(""):
                 raise UsageError(
@@ -97,7 +79,7 @@ class ArchiveFolder:
             "settings": settings,
             "streams": [asdict(each) for each in streams],
         }
-        self._write(_MANIFEST, json.dumps(manifest, indent=1).encode())
+        self._write(MANIFEST, json.dumps(manifest, indent=1).encode())
 
     def record(self, sensor: str) -> StreamRecord | None:
         """What is known of a stream; None before its first attempt.
@@ -105,18 +87,12 @@ class ArchiveFolder:
         Raises:
             OutputError: it cannot be read, or is not what this class writes.
         """
-        found = self._read_json(_record_path(sensor))
+        found = self._read_json(record_path(sensor))
         if found is None:
             return None
-        try:
-            record = StreamRecord(**found)
-            valid = record.sensor == sensor and all(
-                _is_part(sensor, part) for part in (*record.parts, *record.replaced)
-            )
-        except TypeError:
-            valid = False
-        if not valid:
-            raise OutputError(f"{self.name}/{_record_path(sensor)}: not a record of this stream")
+        record = StreamRecord.parse(found)
+        if record is None or record.sensor != sensor:
+            raise OutputError(f"{self.name}/{record_path(sensor)}: not a record of this stream")
         return record
 
     def begin(self, sensor: str, key: str) -> StreamRecord:
@@ -133,7 +109,7 @@ class ArchiveFolder:
     def write_part(self, record: StreamRecord, day: str, data: memoryview | bytes) -> None:
         """Writes the next Parquet file of a stream."""
         name = f"{record.key}-{len(record.parts):05}.parquet"
-        path = f"{_sensor_folder(record.sensor)}/day={day}/{name}"
+        path = f"{sensor_folder(record.sensor)}/day={day}/{name}"
         self._write(path, data)
         record.parts.append(path)
 
@@ -151,18 +127,18 @@ class ArchiveFolder:
 
     def _abandoned(self, record: StreamRecord) -> list[str]:
         """Files of attempts that were never completed, also of a longer attempt with the same key."""
-        folder = _sensor_folder(record.sensor)
+        folder = sensor_folder(record.sensor)
         keys = {*record.abandoned_keys, record.key}
         found = []
         for day in self._names(folder):
             for name in self._names(f"{folder}/{day}"):
                 path = f"{folder}/{day}/{name}"
-                if _is_part(record.sensor, path) and name[:16] in keys and path not in record.parts:
+                if is_part(record.sensor, path) and name[:16] in keys and path not in record.parts:
                     found.append(path)
         return found
 
     def _write_record(self, record: StreamRecord) -> None:
-        self._write(_record_path(record.sensor), json.dumps(asdict(record)).encode())
+        self._write(record_path(record.sensor), json.dumps(asdict(record)).encode())
 
     # what follows is the only part that knows where the folder is
 
@@ -208,11 +184,11 @@ class ArchiveFolder:
             if not target.is_file() or target.is_symlink():
                 return None
             with target.open("rb") as file:
-                return file.read(_MAX_RECORD_BYTES)
+                return file.read(MAX_RECORD_BYTES)
         file_system, target_path = self._store(path)
         try:
             with file_system.open_input_file(target_path) as file:
-                return bytes(file.read(_MAX_RECORD_BYTES))
+                return bytes(file.read(MAX_RECORD_BYTES))
         except FileNotFoundError:
             return None
 
@@ -246,31 +222,6 @@ class ArchiveFolder:
             return
         except OSError as error:
             raise OutputError(f"{self.name}/{path}: {_one_line(error)}") from None
-
-
-def _quoted(sensor: str) -> str:
-    """A name as one component of a path, as Hive partitions are quoted."""
-    quoted = quote(sensor, safe=" ()+,@")
-    return quoted.replace(".", "%2E") if sensor in (".", "..") else quoted
-
-
-def _sensor_folder(sensor: str) -> str:
-    return f"sensor={_quoted(sensor)}"
-
-
-def _record_path(sensor: str) -> str:
-    return f"{_OWN}/streams/{_quoted(sensor)}.json"
-
-
-def _is_part(sensor: str, path: str) -> bool:
-    """Whether a path is one that ``write_part`` gives to a stream: only such files are ever deleted."""
-    parts = path.split("/")
-    return (
-        len(parts) == 3
-        and parts[0] == _sensor_folder(sensor)
-        and re.fullmatch(r"day=-?[0-9]+-[0-9]{2}-[0-9]{2}", parts[1]) is not None
-        and _PART.fullmatch(parts[2]) is not None
-    )
 
 
 def _has_key(path: str, key: str) -> bool:

@@ -13,9 +13,10 @@ from apptell.errors import ApptellError, MissingError, UsageError, needs_extra
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from apptell.cluster.archive_folder import ArchiveFolder, StreamRecord
+    from apptell.cluster.archive_folder import ArchiveFolder
     from apptell.cluster.sensor_streams import SensorStream
     from apptell.cluster.stream_job import StreamJob
+    from apptell.verdicts.archive_layout import StreamRecord
 
 LOCAL: Final = "local"
 """The address that stands for a cluster of this machine's cores, which ends with the run."""

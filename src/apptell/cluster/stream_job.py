@@ -25,9 +25,10 @@ from apptell.verdicts import Deciders, choose_deciders, identify_flows, whole_co
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from apptell.cluster.archive_folder import ArchiveFolder, StreamRecord
+    from apptell.cluster.archive_folder import ArchiveFolder
     from apptell.cluster.sensor_streams import SensorStream
     from apptell.flows import FlowOptions, FlowReader
+    from apptell.verdicts.archive_layout import StreamRecord
 
 PART_RECORDS: Final = 1 << 18
 """Records of one Parquet file: a file of each day ends after as many."""

@@ -1,16 +1,15 @@
 """Names of captures, files of records and archives in, tables of records out.
 
-An archive is the folder that ``apptell archive`` writes. Which of its files belong to it is read from
-``_apptell/streams/SENSOR.json``, so that what an attempt left that did not end is never read.
+An archive is the folder that ``apptell archive`` writes (``verdicts.archive_layout``). What an attempt left that
+did not end is never read.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,16 +18,13 @@ import pyarrow.parquet
 
 from apptell.errors import CaptureError, UsageError
 from apptell.files import open_without_links, readable
+from apptell.verdicts.archive_layout import MANIFEST, MAX_RECORD_BYTES, STREAMS, StreamRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 RECORDS: Final = (".parquet", ".jsonl")
 """Endings of files of records; any other file is a capture."""
-_MANIFEST: Final = Path("_apptell", "manifest.json")
-_STREAMS: Final = Path("_apptell", "streams")
-_PART: Final = re.compile(r"sensor=[^/\0]+/day=[^/\0]+/[0-9a-f]{16}-[0-9]{5}\.parquet")
-_MAX_JSON_BYTES: Final = 64 << 20
 
 
 def are_records(sources: Sequence[str]) -> bool:
@@ -61,24 +57,24 @@ def read_all_records(sources: Sequence[str]) -> list[pa.Table]:
 
 
 def _is_archive(path: Path) -> bool:
-    return path.is_dir() and (path / _MANIFEST).is_file()
+    return path.is_dir() and (path / MANIFEST).is_file()
 
 
 def _archived(folder: Path) -> Iterator[pa.Table]:
     """The records of each file. Captures of different sensors get different names, as have their clients."""
     n = 0
-    for file in sorted((folder / _STREAMS).glob("*.json")):
+    for file in sorted((folder / STREAMS).glob("*.json")):
         stream = _stream(file)
-        if not stream["done"]:
+        if not stream.done:
             raise CaptureError(
-                f"{readable(folder)}: the records of {readable(stream['sensor'])} are not complete; run "
+                f"{readable(folder)}: the records of {readable(stream.sensor)} are not complete; run "
                 "apptell archive again"
             )
-        for part in stream["parts"]:
+        for part in stream.parts:
             table = _read(folder / part)
             if "capture" in table.column_names:
                 place = table.column_names.index("capture")
-                sensor = pa.scalar(stream["sensor"] + "/")
+                sensor = pa.scalar(stream.sensor + "/")
                 names = pc.binary_join_element_wise(sensor, table["capture"].cast(pa.string()), "")
                 table = table.set_column(place, "capture", names)
             n += 1
@@ -87,24 +83,19 @@ def _archived(folder: Path) -> Iterator[pa.Table]:
         raise CaptureError(f"{readable(folder)}: the archive has no records")
 
 
-def _stream(file: Path) -> dict[str, Any]:
-    """What an archive says of a stream: ``sensor``, ``done`` and ``parts``."""
+def _stream(file: Path) -> StreamRecord:
+    """What an archive says of a stream."""
     try:
         with os.fdopen(open_without_links(file, os.O_RDONLY), "rb") as stream:
-            found = json.loads(stream.read(_MAX_JSON_BYTES))
+            found = json.loads(stream.read(MAX_RECORD_BYTES))
     except OSError as error:
         raise CaptureError(f"{readable(file)}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise CaptureError(f"{readable(file)}: not valid JSON") from None
-    if not (
-        isinstance(found, dict)
-        and isinstance(found.get("sensor"), str)
-        and isinstance(found.get("done"), bool)
-        and isinstance(found.get("parts"), list)
-        and all(isinstance(part, str) and _PART.fullmatch(part) for part in found["parts"])
-    ):
+    record = StreamRecord.parse(found)
+    if record is None:
         raise CaptureError(f"{readable(file)}: does not describe a stream of an archive")
-    return found
+    return record
 
 
 def _read(path: Path) -> pa.Table:
