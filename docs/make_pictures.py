@@ -226,7 +226,7 @@ class MadeUpCounters:
 
 
 def picture_now(out: Path) -> None:
-    """The last five minutes of the household, told to the board by a clock of its own."""
+    """The page *Now* after five minutes of made-up traffic; a simulated clock plays them at once."""
     begin_s = time.time() - NOW_S
     at_s = begin_s
     board = NowBoard(lambda: at_s if at_s < begin_s + NOW_S else time.time())

@@ -24,9 +24,8 @@ def use_permitted_capture() -> bool:
     if not hasattr(library, "capset"):
         return False
     header = (ctypes.c_uint32 * 2)(_VERSION_3, 0)  # version, this thread
-    sets = (
-        ctypes.c_uint32 * 6
-    )()  # effective, permitted, inheritable: the lower 32, then the upper
+    # effective, permitted and inheritable capabilities: the lower 32 of each, then the upper
+    sets = (ctypes.c_uint32 * 6)()
     if library.capget(header, sets) or not sets[1] & _NET_RAW:
         return False
     sets[0] |= _NET_RAW

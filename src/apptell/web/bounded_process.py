@@ -80,9 +80,8 @@ class ProcessLimits:
         for kind, most in bounds.items():
             hard = resource.getrlimit(kind)[1]
             least = most if hard == resource.RLIM_INFINITY else min(most, hard)
-            soft = (
-                least - 1 if kind == resource.RLIMIT_CPU else least
-            )  # SIGXCPU comes before SIGKILL
+            # the soft limit sends SIGXCPU, which tells an end from others, and the hard one SIGKILL
+            soft = least - 1 if kind == resource.RLIMIT_CPU else least
             resource.setrlimit(kind, (soft, least))
         sys.dont_write_bytecode = True  # importlib keeps what a limit on a file's size cuts off
         os.nice(self.niceness)

@@ -3,6 +3,7 @@
 A process that reads a capture may take two minutes. On a fresh installation it would have to compile every
 kernel first, which can take as long. So a process without these bounds compiles them while the server already
 answers; captures wait for it. Where the kernels are in the cache, it ends after a few seconds.
+It is not nicer than the server, because people wait for it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class KernelPreparation:
     def __init__(self, say: Callable[[str], None], limits: ProcessLimits | None = None) -> None:
         self._say = say
         self._limits = limits or ProcessLimits(
-            PREPARE_S, _MEMORY_BYTES, _FILE_BYTES, is_strict=False
+            PREPARE_S, _MEMORY_BYTES, _FILE_BYTES, niceness=0, is_strict=False
         )
         self._closing, self._done = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="kernels", daemon=True)
