@@ -35,9 +35,8 @@ def seconds(command: list[str], **environment: str) -> float:
     """
     quiet = subprocess.DEVNULL
     there = {**os.environ, **environment}
-    there.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # modules are compiled by the first run, as installed ones are
+    # modules are compiled by the first run, as installed ones are
+    there.pop("PYTHONDONTWRITEBYTECODE", None)
     child = subprocess.Popen(command, stdout=quiet, stderr=quiet, env=there)
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
