@@ -1,7 +1,7 @@
 """Where records lie in the folder that ``apptell archive`` writes, and what it says of each stream.
 
-``_apptell/streams/SENSOR.json`` says which files belong to a stream. Others may be left from an attempt that did
-not end.
+``_apptell/streams/SENSOR.json`` says which files belong to a stream. Others may be left from an attempt that
+did not end.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Names of captures, files of records and archives in, tables of records out.
 
-An archive is the folder that ``apptell archive`` writes (``verdicts.archive_layout``). What an attempt left that
-did not end is never read.
+An archive is the folder that ``apptell archive`` writes (``verdicts.archive_layout``). What an attempt left
+that did not end is never read.
 """
 
 from __future__ import annotations
