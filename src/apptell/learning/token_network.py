@@ -90,7 +90,7 @@ def train_tokens(
         random = np.random.default_rng(seed)
         chance = np.cumsum(batch.weight / batch.weight.sum())
         per_epoch = max(1, round(batch.n_flows / BATCH))
-        optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=decay)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=decay, fused=True)
         cycle = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, lr, total_steps=epochs * per_epoch + 1
         )
