@@ -59,6 +59,7 @@ def _flows(rows: list[dict[str, Any]]) -> list[str]:
         (("--app", "signal,whatsapp", "--client", "192.168.1.0/24"), 2),
         (("--server", "198.51.100.0/24", "--server", "203.0.113.2"), 4),
         (("--not-named",), 2),
+        (("--outcome-is", "unlisted-name"), 2),
         (("--only-named", "--evidence-is", "name", "--min-confidence", "0.99"), 4),
         (("--category", "messaging"), 4),
     ],

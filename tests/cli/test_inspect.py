@@ -17,7 +17,11 @@ def test_every_packet_is_accounted_for(run: Run, tmp_path: Path) -> None:
     lookup = udp_frame(("10.0.0.1", 5), ("10.0.0.2", 53), b"x" * 9)
     packets += [(START_NS + 10**11 + i, lookup) for i in range(3)]
     packets += [(START_NS + 2 * 10**11, b"\x02" * 12 + b"\x08\x06" + b"\x00" * 28)]  # ARP
-    done = run("inspect", write_pcap(tmp_path / "a.pcap", packets))
+    path = write_pcap(tmp_path / "a.pcap", packets)
+    both = json.loads(run("inspect", path).stdout)
+    assert both["packets"]["in_flows"] == 27
+    assert both["flows"]["flows"] == 3
+    done = run("inspect", path, "--transport", "tcp")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["packets"]["read"] == 28
@@ -72,7 +76,8 @@ def test_on_a_terminal_it_is_text(capture: Path) -> None:
 
 def test_a_capture_without_flows_has_the_same_counters(run: Run, tmp_path: Path) -> None:
     lookup = udp_frame(("10.0.0.1", 5), ("10.0.0.2", 53), b"x" * 9)
-    done = run("inspect", write_pcap(tmp_path / "a.pcap", [(START_NS, lookup)]))
+    path = write_pcap(tmp_path / "a.pcap", [(START_NS, lookup)])
+    done = run("inspect", path, "--transport", "tcp")
     found = json.loads(done.stdout)
     assert {found["flows"][name] for name in ("flows", "payload_packets", "out_of_order")} == {0}
 

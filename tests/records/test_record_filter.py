@@ -44,6 +44,8 @@ def _clients(verdicts: VerdictBatch, wanted: RecordFilter) -> list[int]:
         (parse_filter(not_named=True), [2]),
         (parse_filter(evidence=["model"], only_named=True), [0, 1, 3]),
         (parse_filter(evidence=["name,dns"]), []),
+        (parse_filter(outcomes=["below-threshold"]), [2]),
+        (parse_filter(outcomes=["Named, unknown", "below threshold"]), [0, 1, 2, 3]),
         (parse_filter(apps=["signal"], clients=["10.0.1.0/24"]), [1]),
     ],
 )
@@ -86,6 +88,9 @@ def test_networks_agree_with_the_standard_library() -> None:
         (lambda: parse_filter(clients=["home"]), "--client: 'home' is not an address or a network"),
         (lambda: parse_filter(servers=["10.0.0.0/33"]), "--server: '10.0.0.0/33'"),
         (lambda: parse_filter(evidence=["guess"]), "no evidence 'guess'"),
+        (lambda: parse_filter(outcomes=["declined"]), "no outcome 'declined'; available: named"),
+        (lambda: parse_filter(outcomes=["unknown"], apps=["signal"]), "select nothing"),
+        (lambda: parse_filter(outcomes=["named"], not_named=True), "select nothing"),
         (lambda: parse_filter(apps=["signl"], known_apps=["signal"]), "available: signal"),
         (lambda: parse_filter(min_confidence=2), "confidence 2 is not between 0 and 1"),
         (lambda: parse_filter(only_named=True, not_named=True), "select nothing"),

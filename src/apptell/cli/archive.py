@@ -14,6 +14,7 @@ from apptell.cli.filter_options import (
     OfClient,
     OfServer,
     OnlyNamed,
+    OutcomeIs,
     selected_records,
 )
 from apptell.cli.screen import note
@@ -68,6 +69,7 @@ def archive(
     client: OfClient = None,
     server: OfServer = None,
     evidence_is: EvidenceIs = None,
+    outcome_is: OutcomeIs = None,
     min_confidence: MinConfidence = None,
     only_named: OnlyNamed = False,
     not_named: NotNamed = False,
@@ -103,7 +105,8 @@ def archive(
         groups = ("core", "names")
         transports = transport_numbers(transport or "tcp,udp")
         wanted = parse_filter(clients=client or (), servers=server or ())
-        if any((app, category, evidence_is, min_confidence is not None, only_named, not_named)):
+        of_verdicts = (app, category, evidence_is, outcome_is, only_named, not_named)
+        if any(of_verdicts) or min_confidence is not None:
             raise UsageError(
                 "--records flows has no verdicts: of the filters, --client and --server are possible"
             )

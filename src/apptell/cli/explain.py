@@ -15,6 +15,7 @@ from apptell.cli.filter_options import (
     OfClient,
     OfServer,
     OnlyNamed,
+    OutcomeIs,
     selected_records,
 )
 from apptell.cli.notes import refuse_no_flows
@@ -106,6 +107,7 @@ def explain(
     client: OfClient = None,
     server: OfServer = None,
     evidence_is: EvidenceIs = None,
+    outcome_is: OutcomeIs = None,
     min_confidence: MinConfidence = None,
     only_named: OnlyNamed = False,
     not_named: NotNamed = False,

@@ -41,6 +41,15 @@ EvidenceIs = Annotated[
         help="Only verdicts that are based on these kinds of evidence, separated by commas.",
     ),
 ]
+OutcomeIs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--outcome-is",
+        metavar="OUTCOMES",
+        help="Only flows with these outcomes, separated by commas: named, unknown, below-threshold, "
+        "unlisted-name, no-evidence, ...",
+    ),
+]
 MinConfidence = Annotated[
     float | None,
     typer.Option(
@@ -102,8 +111,8 @@ def selected_records(options: "Mapping[str, Any]", deciders: "Deciders") -> "Rec
         deciders: what decides; its apps and categories can be asked for.
 
     Raises:
-        UsageError: an unknown app, category or kind of evidence, no network, or conditions that no record
-            meets.
+        UsageError: an unknown app, category, kind of evidence or outcome, no network, or conditions that no
+            record meets.
     """
     from apptell.records.record_filter import parse_filter
 
@@ -113,6 +122,7 @@ def selected_records(options: "Mapping[str, Any]", deciders: "Deciders") -> "Rec
         clients=options["client"] or (),
         servers=options["server"] or (),
         evidence=options["evidence_is"] or (),
+        outcomes=options["outcome_is"] or (),
         min_confidence=options["min_confidence"],
         only_named=options["only_named"],
         not_named=options["not_named"],

@@ -21,6 +21,7 @@ from apptell.cli.filter_options import (
     OfClient,
     OfServer,
     OnlyNamed,
+    OutcomeIs,
     Sensor,
     record_stage,
 )
@@ -108,6 +109,7 @@ def identify(
     client: OfClient = None,
     server: OfServer = None,
     evidence_is: EvidenceIs = None,
+    outcome_is: OutcomeIs = None,
     min_confidence: MinConfidence = None,
     only_named: OnlyNamed = False,
     not_named: NotNamed = False,

@@ -42,7 +42,7 @@ _SUMS = (
 def inspect(
     captures: Captures,
     mode: Mode = "clean",
-    transport: Transport = "tcp",
+    transport: Transport = "tcp,udp",
     jobs: Jobs = 1,
     max_flows: MaxFlows = None,
     idle_timeout: IdleTimeout = 90.0,

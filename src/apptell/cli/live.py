@@ -34,6 +34,7 @@ from apptell.cli.filter_options import (
     OfClient,
     OfServer,
     OnlyNamed,
+    OutcomeIs,
     Sensor,
     record_stage,
 )
@@ -123,6 +124,7 @@ def live(
     client: OfClient = None,
     server: OfServer = None,
     evidence_is: EvidenceIs = None,
+    outcome_is: OutcomeIs = None,
     min_confidence: MinConfidence = None,
     only_named: OnlyNamed = False,
     not_named: NotNamed = False,

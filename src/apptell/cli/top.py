@@ -22,6 +22,7 @@ from apptell.cli.filter_options import (
     OfClient,
     OfServer,
     OnlyNamed,
+    OutcomeIs,
     selected_records,
 )
 from apptell.cli.live_source import (
@@ -90,6 +91,7 @@ def top(
     client: OfClient = None,
     server: OfServer = None,
     evidence_is: EvidenceIs = None,
+    outcome_is: OutcomeIs = None,
     min_confidence: MinConfidence = None,
     only_named: OnlyNamed = False,
     not_named: NotNamed = False,

@@ -1,4 +1,4 @@
-"""Selects records: by app, category, client, server, evidence and confidence; for files and live alike.
+"""Selects records: by app, category, client, server, evidence, outcome and confidence, in files and live.
 
 A filter is applied to whole batches of verdicts or of records, which have the same names for what it asks.
 """
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from apptell.errors import UsageError
-from apptell.verdicts.schema import EVIDENCE_KINDS
+from apptell.verdicts.schema import EVIDENCE_KINDS, NAMED, OUTCOMES
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -46,6 +46,8 @@ class RecordFilter:
     """Networks that contain the server."""
     evidence: frozenset[str] = frozenset()
     """Of EVIDENCE_KINDS: what the verdict rests on."""
+    outcomes: frozenset[str] = frozenset()
+    """Of OUTCOMES."""
     min_confidence: float | None = None
     """Smallest confidence of a model's answer; flows that no model was asked about are kept."""
     only_named: bool = False
@@ -89,6 +91,8 @@ class RecordFilter:
             kept &= _is_of(kind, self.categories)
         if self.evidence:
             kept &= _is_of(batch.column("evidence"), self.evidence)
+        if self.outcomes:
+            kept &= _is_of(batch.column("outcome"), self.outcomes)
         if self.min_confidence is not None:
             confidence = pc.round(batch.column("confidence").cast(pa.float64()), _DIGITS)
             kept &= _flags(pc.fill_null(pc.greater_equal(confidence, self.min_confidence), True))
@@ -112,6 +116,7 @@ def parse_filter(
     clients: Sequence[str] = (),
     servers: Sequence[str] = (),
     evidence: Sequence[str] = (),
+    outcomes: Sequence[str] = (),
     min_confidence: float | None = None,
     only_named: bool = False,
     not_named: bool = False,
@@ -126,6 +131,7 @@ def parse_filter(
         clients: addresses or networks such as ``10.0.0.0/8``.
         servers: likewise.
         evidence: of EVIDENCE_KINDS.
+        outcomes: of OUTCOMES; hyphens may stand for blanks, as in ``below-threshold``.
         min_confidence: 0 to 1.
         only_named: only flows of which an app is named.
         not_named: only flows of which none is.
@@ -133,8 +139,8 @@ def parse_filter(
         known_categories: likewise, categories of apps and kinds of services.
 
     Raises:
-        UsageError: an unknown app, category or kind of evidence, no network, or conditions that no record
-            meets.
+        UsageError: an unknown app, category, kind of evidence or outcome, no network, or conditions that no
+            record meets.
     """
     if only_named and not_named:
         raise UsageError("only named and only not named flows: together they select nothing")
@@ -152,12 +158,20 @@ def parse_filter(
     for kind in kinds:
         if kind not in EVIDENCE_KINDS:
             raise UsageError(f"no evidence {kind!r}; available: {', '.join(EVIDENCE_KINDS)}")
+    wanted_outcomes = frozenset(word.replace("-", " ") for word in _words(outcomes))
+    for outcome in sorted(wanted_outcomes.difference(OUTCOMES)):
+        raise UsageError(f"no outcome {outcome!r}; available: {', '.join(OUTCOMES)}")
+    if (not_named and wanted_outcomes == {NAMED}) or (
+        (only_named or apps) and wanted_outcomes and NAMED not in wanted_outcomes
+    ):
+        raise UsageError("named flows have the outcome 'named' and no other: together they select nothing")
     return RecordFilter(
         frozenset(asked),
         frozenset(wanted_categories),
         parse_networks("--client", clients),
         parse_networks("--server", servers),
         frozenset(kinds),
+        wanted_outcomes,
         min_confidence,
         only_named,
         not_named,
