@@ -57,3 +57,14 @@ def test_a_network_is_more_work_than_a_forest_and_epochs_multiply():
 
 def test_times_are_said_as_people_say_them():
     assert [duration_text(s) for s in (12.2, 600, 12_600)] == ["12 s", "10 min", "3.5 h"]
+
+
+def test_the_preparation_of_the_first_training_gives_no_estimate(now):
+    said = []
+    meter = ProgressMeter(100.0, lambda _, words: said.append(words))
+    watch = meter.watch("first", 100.0)
+    now[0] = 30.0
+    watch(state(0.001))
+    now[0] = 31.0
+    watch(state(0.01))
+    assert said[-2:] == ["first, epoch 2", "first, epoch 2, about 51 min left"]

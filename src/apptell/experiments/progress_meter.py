@@ -19,6 +19,8 @@ trainings.
 """
 _ONCE_S: Final = 1e-3
 """The same for a model that is trained in a single pass."""
+_LEAST_PART: Final = 0.01
+"""Share of the first training before which its speed says nothing, because it is still being prepared."""
 
 
 def estimated_work(task: Task, n_flows: int) -> float:
@@ -62,12 +64,12 @@ class ProgressMeter:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds that are left at the speed so far; None before anything was trained."""
+        """Seconds that are left at the speed so far; None before a hundredth of a training is done."""
         return self._left(0.0)
 
     def _left(self, part: float) -> float | None:
         now = self._task * part
-        if self._trained + now <= 0:
+        if self._trained <= 0 and part < _LEAST_PART:
             return None
         spent = self._spent + (time.monotonic() - self._began if part else 0.0)
         return spent / (self._trained + now) * max(self._work - self._done - now, 0.0)
