@@ -164,7 +164,9 @@ def parse_filter(
     if (not_named and wanted_outcomes == {NAMED}) or (
         (only_named or apps) and wanted_outcomes and NAMED not in wanted_outcomes
     ):
-        raise UsageError("named flows have the outcome 'named' and no other: together they select nothing")
+        raise UsageError(
+            "named flows have the outcome 'named' and no other: together they select nothing"
+        )
     return RecordFilter(
         frozenset(asked),
         frozenset(wanted_categories),
