@@ -3,8 +3,8 @@
     python benchmarks/model_tables.py RESULTS -o docs/reports/data
     python docs/make_report_tables.py
 
-RESULTS is the folder of ``sources.py``, ``variants.py`` and ``udp_misses.py``. A table whose measurements are
-not all there is left as it is.
+RESULTS is the folder of ``sources.py``, ``variants.py``, ``fusion_shares.py`` and ``udp_misses.py``. A table
+whose measurements are not all there is left as it is.
 """
 
 from __future__ import annotations
@@ -154,12 +154,17 @@ def tables() -> dict[str, Table]:
             ],
         ),
         "models_folds": Table(
-            "--folds 10 --names masked --model fast --model fusion",
-            (part, model),
+            "--folds 10 --model fast --model fusion --model name-lookup",
+            (part, model, ("names", "text")),
             [
-                ([title, m], Run(m, folds=10), key)
+                ([title, m, "masked"], Run(m, folds=10), key)
                 for key, title in PARTS.items()
                 for m in ("fast", "fusion")
+            ]
+            + [
+                ([f"`messengers`, {title}", m, "on"], Run(m, "on", folds=10), key)
+                for key, title in (("all", "TCP"), ("mid-session", "mid-session"))
+                for m in ("fast", "fusion", "name-lookup")
             ],
         ),
     }
@@ -185,19 +190,23 @@ def main() -> None:
         if seeds := results.predictions(run):
             file = given.output / f"{name}.json"
             _save(file, f"{COMMAND} {more}", BY_SOURCE, _by_source(seeds[0]))
-    for name, write in (("udp", _udp), ("variants", _variants)):
+    for name, write in (
+        ("udp", _udp), ("variants", _variants), ("fields", _variants), ("shares", _shares),
+    ):  # fmt: skip
         if (file := given.results / f"{name}.json").exists():
-            write(json.loads(file.read_text(encoding="utf-8")), given.output)
+            write(
+                json.loads(file.read_text(encoding="utf-8")), given.output / f"models_{name}.json"
+            )
 
 
-def _udp(found: dict[str, Any], output: Path) -> None:
+def _udp(found: dict[str, Any], file: Path) -> None:
     columns = (
         ("app", "text"), ("source", "text"), ("the flow begins with", "text"), ("flows", "count"),
         ("right", "count"), ("flows of the app that begin so in other sources", "count"),
     )  # fmt: skip
     rows = [row for row in found["rows"] if row[3] >= FEW]
     _save(
-        output / "models_udp.json",
+        file,
         "python benchmarks/udp_misses.py CAPTURES -o RESULTS",
         columns,
         rows,
@@ -232,7 +241,7 @@ def _by_source(found: dict[str, Any]) -> list[list[Any]]:
     return rows
 
 
-def _variants(found: dict[str, Any], output: Path) -> None:
+def _variants(found: dict[str, Any], file: Path) -> None:
     chosen, loss = Counter(found["chosen in folds"]), found["inner log loss"]
     rows = []
     for name, parts in found.items():
@@ -252,8 +261,31 @@ def _variants(found: dict[str, Any], output: Path) -> None:
         ("variant of `fast`", "text"), ("inner log loss", "share"), ("chosen in folds", "text"),
         *FIGURES[3:9], ("TCP: accuracy", "share"), ("UDP: accuracy", "share"),
     )  # fmt: skip
-    command = "python benchmarks/variants.py CAPTURES -o RESULTS"
-    _save(output / "models_variants.json", command, columns, rows)
+    tried = "".join(f' --variant "{name}"' for name in loss)
+    _save(file, f"python benchmarks/variants.py CAPTURES -o RESULTS{tried}", columns, rows)
+
+
+def _shares(found: dict[str, Any], file: Path) -> None:
+    rows = []
+    for name, parts in found.items():
+        chosen = parts["chosen"]
+        picked = [f"{share} in {n}" for share, n in sorted((chosen or {}).items(), reverse=True)]
+        by = parts["all"]["provider"]
+        rows.append([
+            name.replace("chosen", "chosen on the other folds"), ", ".join(picked) or None,
+            _rounded(parts["log loss"]), _rounded(parts["log loss, sources alike"]),
+            *(_rounded(by[key]) for key in (
+                "accuracy", "macro_f1", "accuracy_by_source", "ece", "precision_at_85",
+                "coverage_at_85",
+            )),
+            *(_rounded(parts[part]["provider"]["accuracy"][0]) for part in ("TCP", "UDP")),
+        ])  # fmt: skip
+    columns = (
+        ("share of the network", "text"), ("chosen, in folds", "text"), ("log loss", "share"),
+        ("log loss, sources alike", "share"), *FIGURES[3:9], ("TCP: accuracy", "share"),
+        ("UDP: accuracy", "share"),
+    )  # fmt: skip
+    _save(file, "python benchmarks/fusion_shares.py RESULTS", columns, rows)
 
 
 def _rounded(value: Any) -> Any:

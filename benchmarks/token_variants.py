@@ -1,4 +1,4 @@
-"""Variants of ``fast`` that ``variants.py`` tries: how sources are weighted, and which tokens count.
+"""Variants of ``fast`` that ``variants.py`` tries: weights of sources, which tokens count, dropped fields.
 
 ``fast`` as it is shipped gives each class the same weight, each source of a class the same share of it, and
 each flow of a source the same share of that. Strength 30.
@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from apptell.encoding.tokens import N_BUCKETS
 from apptell.learning.export_tokens import Linear
 from apptell.learning.token_batch import matrix
-from apptell.learning.token_models import STRENGTH, TokenLinear
+from apptell.learning.token_models import TokenLinear
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -32,7 +32,6 @@ MOST: Final = 3.0
 class Variant:
     """What differs from the model as it is shipped."""
 
-    strength: float = STRENGTH
     power: float = 0.0
     """The weight of a source within its class is that of this power of its flows: 1 is flows alike."""
     rounds: int = 0
@@ -45,6 +44,8 @@ class Variant:
     """Sources in which a token must occur."""
     views: bool = True
     """Whether it also learns from further views of the training flows, such as a capture that began later."""
+    dropped: bool = False
+    """Whether it also learns from each flow without its tokens of each kind of ``token_kinds.py``."""
 
 
 SHIPPED: Final = Variant()
@@ -52,24 +53,21 @@ _PLAIN: Final = Variant(views=False)
 VARIANTS: Final = {
     "as shipped": SHIPPED,
     "without further views": _PLAIN,
-    "strength 5": replace(_PLAIN, strength=5.0),
-    "strength 2": replace(_PLAIN, strength=2.0),
-    "flows alike within a class": replace(_PLAIN, power=1.0),
     "sources by the root of their flows": replace(_PLAIN, power=0.5),
     "worst sources heavier, one round": replace(_PLAIN, rounds=1),
-    "worst sources heavier, three rounds": replace(_PLAIN, rounds=3),
     "inverse source frequency, k = 1": replace(_PLAIN, pooling=1.0),
-    "inverse source frequency, k = 3": replace(_PLAIN, pooling=3.0),
     "tokens seen in at least two sources": replace(_PLAIN, sources=2),
+    "dropped fields": replace(SHIPPED, dropped=True),
+    "dropped fields, without further views": replace(_PLAIN, dropped=True),
 }
-"""All but the first learn from flows as they were recorded, which takes a ninth of the time."""
+"""Those without further views learn from flows as they were recorded, which takes a ninth of the time."""
 
 
 class WeightedTokens(TokenLinear):
     """``fast`` with a variant's weights."""
 
     def __init__(self, variant: Variant) -> None:
-        super().__init__(strength=variant.strength)
+        super().__init__()
         self.variant = variant
 
     def fit(self, X: Any, y: ArrayLike, groups: ArrayLike | None = None) -> Self:

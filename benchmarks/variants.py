@@ -1,11 +1,11 @@
 """Chooses a variant of the model on inner folds by source, and calibrates over sources: docs/reports/models.md.
 
-    OMP_NUM_THREADS=1 nice python benchmarks/variants.py CAPTURES -o RESULTS [--variant NAME ...]
+    OMP_NUM_THREADS=1 nice python benchmarks/variants.py CAPTURES -o RESULTS [--variant NAME ...] [--name FILE]
 
 The variants of ``fast`` are those of ``token_variants.py``. Names are masked; the flows are those of
 ``real_flows.py`` without background. Ten outer folds and five inner folds have whole sources. A variant is
 chosen, and a temperature is fitted, on the inner folds of each training side alone. Trainings are kept in
-RESULTS/cache, so that an interrupted run continues; RESULTS/variants.json has the figures.
+RESULTS/cache, so that an interrupted run continues; RESULTS/FILE.json has the figures.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from apptell.models.temperature import calibrate
 from apptell.verdicts.calibration import FLOOR, fit_temperature
 from real_flows import OTHER, RealFlows, read_real_flows
 from sources import figures
+from token_kinds import token_kinds, without_each_kind
 from token_variants import SHIPPED, VARIANTS, Variant, WeightedTokens
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def main() -> None:
     parser.add_argument("captures", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--variant", action="append", dest="variants", choices=VARIANTS)
+    parser.add_argument("--name", default="variants")
     given = parser.parse_args()
     flows = read_real_flows(given.captures, given.output)
     flows = flows.take(np.flatnonzero(flows.app != OTHER))
@@ -107,7 +109,7 @@ def main() -> None:
         ):
             part = figures(flows.take(rows), p[rows], apps)
             result[name][which] = part["provider"]
-    write_file(given.output / "variants.json", (json.dumps(result, indent=1) + "\n").encode())
+    write_file(given.output / f"{given.name}.json", (json.dumps(result, indent=1) + "\n").encode())
 
 
 def fitted(
@@ -122,9 +124,11 @@ def fitted(
     if variant == SHIPPED:
         return run(Task("fast"), flows, learned, tested, apps, folder)
     inputs = flows.masked[learned] if variant.views else flows.masked[learned][:, :1]
-    task = Task("fast", hyperparameters={"strength": variant.strength})
+    if variant.dropped:
+        more = without_each_kind(inputs[:, 0], token_kinds(folder))
+        inputs = np.concatenate([inputs, more], axis=1)
     trial = Trial(
-        task, inputs, flows.app[learned], flows.masked[tested][:, 0], flows.source[learned]
+        Task("fast"), inputs, flows.app[learned], flows.masked[tested][:, 0], flows.source[learned]
     )
     parts = [f"{name}={value:g}" for name, value in asdict(variant).items()]
     file = folder / "cache" / f"variant {' '.join(parts)} {trial.name}.npy"
