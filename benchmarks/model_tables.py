@@ -278,12 +278,14 @@ def _shares(found: dict[str, Any], file: Path) -> None:
                 "accuracy", "macro_f1", "accuracy_by_source", "ece", "precision_at_85",
                 "coverage_at_85",
             )),
-            *(_rounded(parts[part]["provider"]["accuracy"][0]) for part in ("TCP", "UDP")),
+            _rounded(parts["TCP"]["provider"]["accuracy"][0]),
+            _rounded(parts["TCP"]["provider"]["ece"]),
+            _rounded(parts["UDP"]["provider"]["accuracy"][0]),
         ])  # fmt: skip
     columns = (
         ("share of the network", "text"), ("chosen, in folds", "text"), ("log loss", "share"),
         ("log loss, sources alike", "share"), *FIGURES[3:9], ("TCP: accuracy", "share"),
-        ("UDP: accuracy", "share"),
+        ("TCP: ECE", "share"), ("UDP: accuracy", "share"),
     )  # fmt: skip
     _save(file, "python benchmarks/fusion_shares.py RESULTS", columns, rows)
 
