@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _DECIDE_NS: Final = 250_000_000
 _SWEEP_NS: Final = 1_000_000_000
 _CLOSE_NS: Final = 100_000_000
+"""How often ended flows of a live source are passed on, ns: each batch costs more than its flows, and nobody
+waits for them. The names of flows without a verdict count for others much later (``flows.schema.ORDER``)."""
 _PAUSE: Final = 6.0
 """Pause after a batch of packets, as a multiple of the processor time that it took. A batch costs more than its
 flows. Batches therefore grow with the load, and packets take a seventh of a core until they fill a batch."""
@@ -148,7 +150,8 @@ class PacketPath:
         if self._evidence is not None:
             self._table.end_silent()
         batches += self._open_ones()
-        if self._evidence is not None or self._table.n_ready >= _MANY_READY:
+        is_asked_at_once = self._evidence is not None and not self.source.is_live
+        if is_asked_at_once or self._table.n_ready >= _MANY_READY:
             batches += _ended(self._table.take())
         self._bring(batches)
         self.source.pause_s = min(_PAUSE * (time.thread_time() - begin_s), _LONGEST_PAUSE_S)
@@ -177,7 +180,7 @@ class PacketPath:
         if source_ns is None:
             return
         if now_ns - self._swept_ns >= _SWEEP_NS:
-            self._swept_ns = now_ns
+            self._swept_ns = self._closed_ns = now_ns
             self._bring(_ended(self._table.advance(now_ns)))
         elif now_ns - self._closed_ns >= _CLOSE_NS:
             self._closed_ns = now_ns
