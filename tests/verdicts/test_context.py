@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from apptell.errors import CaptureError, UsageError
+from apptell.kernels.machine_code import IS_POSSIBLE
 from apptell.testing import START_NS, flow_batch
 from apptell.verdicts import ContextOptions, RollingContext, WholeContext, identify_flows
 from apptell.verdicts.context import MOST_FLOWS, Scored, estimate, reweigh_all, weigh_one
@@ -15,6 +18,8 @@ from apptell.verdicts.decide import COUNTS, FROM_FLOWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from apptell.flows.schema import FlowBatch
 
@@ -72,6 +77,14 @@ def test_the_estimate_raises_the_likelihood_and_finds_the_prior_that_the_flows_w
     np.testing.assert_allclose(found[-1], shares, atol=0.03)
 
 
+def weighted(
+    p: NDArray[np.float32], own: int, prior: NDArray[np.float64], strength: float, iterations: int
+) -> NDArray[np.float64]:
+    found = np.empty(len(prior))
+    weigh_one(p, own, prior, strength, iterations, found)
+    return found
+
+
 @pytest.mark.parametrize(
     ("m", "strength", "iterations"), [(1, 1.0, 10), (2, 0.5, 3), (30, 4.0, 10)]
 )
@@ -81,22 +94,38 @@ def test_a_flow_is_weighted_by_what_the_others_say(
     random = np.random.default_rng(m)
     p, prior = random_probabilities(random, m, 4), random.dirichlet(np.full(4, 3.0))
     for own in range(m):
-        found = weigh_one(p, own, prior, strength, iterations)
+        found = weighted(p, own, prior, strength, iterations)
         expected = weighted_as_documented(p.astype(np.float64), own, prior, strength, iterations)
         np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.skipif(not IS_POSSIBLE, reason="kernels are always called through Numba here")
+def test_once_compiled_the_kernel_needs_no_numba() -> None:
+    program = (
+        "import sys, numpy as np; from apptell.verdicts.context import weigh_one;"
+        "weigh_one(np.ones((2, 2), np.float32), 0, np.ones(2), 1.0, 1, np.empty(2, np.float32));"
+        "print('numba' in sys.modules)"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", program], check=True, capture_output=True, text=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert said[-1] == "False\n"
 
 
 def test_an_app_that_was_never_learned_and_flows_without_any_app_are_no_division_by_zero() -> None:
     prior = np.array([0.5, 0.5, 0.0])
     p = np.array([[0.2, 0.8, 0.0], [0.0, 0.0, 1.0], [0.9, 0.1, 0.0]], np.float32)
     for own in range(3):
-        assert weigh_one(p, own, prior, 1.0, 10).sum() == pytest.approx(1.0)
+        assert weighted(p, own, prior, 1.0, 10).sum() == pytest.approx(1.0)
 
 
 def test_a_doubtful_flow_follows_the_others_and_a_clear_one_does_not() -> None:
     window = np.array([[0.9, 0.05, 0.05]] * 8 + [[0.3, 0.4, 0.3], [0.0, 0.0, 1.0]], np.float32)
-    assert weigh_one(window, 8, UNIFORM, 1.0, 10).argmax() == 0
-    assert weigh_one(window, 9, UNIFORM, 1.0, 10).argmax() == 2
+    assert weighted(window, 8, UNIFORM, 1.0, 10).argmax() == 0
+    assert weighted(window, 9, UNIFORM, 1.0, 10).argmax() == 2
 
 
 def some_flows(

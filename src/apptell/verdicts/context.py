@@ -301,7 +301,7 @@ def _weigh(
     out: NDArray[np.float32],
 ) -> None:
     if len(rows) > 1:
-        out[:] = weigh_one(rows, own, prior, options.strength, options.iterations)
+        weigh_one(rows, own, prior, options.strength, options.iterations, out)
 
 
 @kernel
@@ -311,8 +311,9 @@ def weigh_one(
     prior: NDArray[np.float64],
     strength: float,
     iterations: int,
-) -> NDArray[np.float64]:
-    """The probabilities of one flow under the prior that is estimated from the other flows of its window.
+    out: NDArray[Any],
+) -> None:
+    """Writes the probabilities of one flow under the prior estimated from the other flows of its window.
 
     Args:
         probabilities: of the m flows of the window under the training prior, shape (m, k).
@@ -320,23 +321,19 @@ def weigh_one(
         prior: of the training, shape (k,).
         strength: imaginary flows of that prior; 0 for Saerens's algorithm as it stands.
         iterations: steps.
-
-    Returns:
-        Shape (k,), sum 1.
+        out: gets the result, shape (k,), sum 1.
     """
     posterior, total = estimate(probabilities, prior, strength, iterations)
     n, k = posterior.shape
     found = np.zeros(k)
+    whole = 0.0
     for app in range(k):
         here = (total[app] - posterior[own, app] + strength * prior[app]) / (n - 1 + strength)
         if prior[app] > 0:
             found[app] = probabilities[own, app] * max(here, 0.0) / prior[app]
-    whole = found.sum()
-    if whole > 0:
-        found /= whole
-    else:
-        found[:] = probabilities[own]
-    return found
+        whole += found[app]
+    for app in range(k):
+        out[app] = found[app] / whole if whole > 0 else probabilities[own, app]
 
 
 @kernel

@@ -188,7 +188,7 @@ def _with_room(room: MemoryArrays, n: int) -> MemoryArrays:
         state[FREE_KEY], fresh = _more(keys, (0, 0, NOTHING, NOTHING), 2, size, state[FREE_KEY])
         hashes = np.concatenate([hashes, np.empty((size - len(keys), 2), np.uint64)])
         buckets = np.full(1 << (4 * size - 1).bit_length(), NOTHING, np.int32)
-        fill_buckets(hashes, keys, buckets)
+        fill_buckets(hashes, fresh, buckets)  # the new keys have no values
         room = room._replace(buckets=buckets, hashes=hashes, keys=fresh)
     most_seen = _SEEN_A_KEY * most + MAX_VALUES
     wanted = min(int(state[N_SEEN]) + n, most_seen)
