@@ -67,6 +67,13 @@ def test_the_kernel_equals_hashlib_on_random_flows():
     assert vectorised(rows) == [community_id(*row) for row in rows]
 
 
+def test_a_few_flows_have_the_same_ids_once_the_kernel_is_loaded():
+    rows = [PUBLISHED[at % len(PUBLISHED)][:5] for at in range(300)]
+    vectorised(rows)
+    some = rows[:20]
+    assert vectorised(some) == [community_id(*row) for row in some]
+
+
 def test_no_flows_give_no_ids():
     nothing = np.zeros((0, 16), dtype=np.uint8)
     ports = np.zeros(0, dtype=np.uint16)

@@ -13,9 +13,11 @@ from apptell.capture.live import read_block
 from apptell.catalogue import Catalogue
 from apptell.catalogue.tables import Tables
 from apptell.flows import Assembly
+from apptell.flows.community_id import community_ids
 from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.names import add_names
 from apptell.names.dns import DnsReader, read_messages
+from apptell.names.domains import registered_domain
 from apptell.packets.headers import HEADER, HeaderBatch
 from apptell.verdicts import Evidence, identify_flows
 from apptell.verdicts.context import weigh_one
@@ -69,8 +71,10 @@ def warm_up(options: FlowOptions, model: Model | None, evidence: Evidence | None
     for _ in identify_flows(flows, model, evidence=evidence):
         pass
     _learn_a_name(flows)
+    registered_domain("a.example.com")  # reads the Public Suffix List
+    _write_many_ids()
     _read_no_ring()
-    weigh_one(np.ones((2, 2), dtype=np.float32), 0, np.ones(2), 1.0, 1)
+    weigh_one(np.ones((2, 2), np.float32), 0, np.ones(2), 1.0, 1, np.empty(2, np.float32))
     list(table.advance(1))
     list(table.finish())
 
@@ -88,6 +92,14 @@ def _learn_a_name(flows: list[FlowBatch]) -> None:
         evidence.learn(read_messages(start, stop, each, client, start))
     for batch in flows:
         evidence.resolve(batch)
+
+
+def _write_many_ids() -> None:
+    """Computes so many Community IDs that the kernel does it."""
+    n = 256
+    addresses, ports = np.zeros((n, 16), np.uint8), np.zeros(n, np.uint16)
+    is_ipv6 = np.zeros(n, np.bool_)
+    community_ids(np.full(n, 6, np.uint8), addresses, addresses, is_ipv6, ports, ports)
 
 
 def _read_no_ring() -> None:
