@@ -68,9 +68,15 @@ class ConnectionNames:
 
     def fill(self, flows: FlowBatch) -> FlowBatch:
         """Flows with the names of their connections where they show none; nothing is remembered."""
-        rows = np.flatnonzero((flows.numpy("part") > 0) & ~_shows_names(flows))
-        ids = flows.column("connection_id").take(pa.array(rows)).to_pylist()
-        known = {row: self._known.get(each) for row, each in zip(rows.tolist(), ids, strict=True)}
+        is_later = flows.numpy("part") > 0
+        if not is_later.any():
+            return flows
+        rows = np.flatnonzero(is_later & ~_shows_names(flows))
+        ids = flows.numpy("connection_id")[rows]
+        known = {
+            row: self._known.get(each)
+            for row, each in zip(rows.tolist(), ids.tolist(), strict=True)
+        }
         return _with_names(flows, {row: names for row, names in known.items() if names is not None})
 
     def _remember(self, connection_id: int, names: _Names) -> None:
@@ -92,11 +98,14 @@ def _shows_names(flows: FlowBatch) -> np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 def _connections(flows: FlowBatch, rows: NDArray[np.int64]) -> Iterable[tuple[int, _Names]]:
     """The connection and the names of some flows, in the order of the rows."""
-    some = pa.array(rows)
-    ids = flows.column("connection_id").take(some).to_numpy().tolist()
-    names = []
-    for name in CARRIED:  # NumPy makes Python's texts several times as fast as to_pylist
-        values = flows.column(name).take(some).to_numpy(zero_copy_only=False).tolist()
+    ids = flows.numpy("connection_id")[rows].tolist()
+    names: list[list[str | None]] = []
+    for name in CARRIED:
+        column = flows.column(name)
+        if column.null_count == len(column):
+            names.append([None] * len(ids))
+            continue
+        values = flows.numpy(name)[rows].tolist()  # several times as fast as to_pylist
         names.append([value and sys.intern(value) for value in values])
     return zip(ids, zip(*names, strict=True), strict=True)
 

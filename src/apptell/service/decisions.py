@@ -232,13 +232,14 @@ class Decisions:
 
     def _sort(self, works: Sequence[Work], *, overloaded: bool) -> _Sorted:
         found = _Sorted([], [], [], [], [])
+        keys_of = [_keys(work.flows) for work in works]
         settled: set[_Key] = set()
-        for work in works:
+        for work, keys in zip(works, keys_of, strict=True):
             if work.kind == DECIDED:
-                settled.update(_keys(work.flows))
+                settled.update(keys)
         later: set[_Key] = set()
-        for work in reversed(works):
-            keys, flows = _keys(work.flows), work.flows
+        for work, keys in zip(reversed(works), reversed(keys_of), strict=True):
+            flows = work.flows
             known = [self._known.get(key) for key in keys]
             is_known = _flags(before is not None for before in known)
             if work.kind == EARLY:  # more is known of what comes again behind
@@ -330,13 +331,18 @@ def _found(flows: FlowBatch, found: Found | None) -> Found:
 def _rows(batch: VerdictBatch) -> Iterator[tuple[_Key, tuple[Any, ...]]]:
     """The values of verdicts that are remembered."""
     ids, parts = batch.column("connection_id").to_pylist(), batch.column("part").to_pylist()
-    columns = (_shared(batch.column(name).to_pylist()) for name in _REMEMBERED)
+    columns = (_values(batch.column(name)) for name in _REMEMBERED)
     return zip(zip(ids, parts, strict=True), zip(*columns, strict=True), strict=True)
 
 
-def _shared(values: list[Any]) -> list[Any]:
-    """Replaces equal texts by one object, because many flows are remembered and have few different texts."""
-    return [intern(value) if type(value) is str else value for value in values]
+def _values(column: pa.Array) -> list[Any]:
+    """Values; equal texts are one object, because many flows are remembered and have few different texts."""
+    if column.null_count == len(column):
+        return [None] * len(column)
+    values: list[Any] = column.to_pylist()
+    if pa.types.is_string(column.type):
+        return [None if value is None else intern(value) for value in values]
+    return values
 
 
 def _keys(flows: FlowBatch) -> list[_Key]:

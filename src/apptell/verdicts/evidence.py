@@ -317,11 +317,13 @@ class Evidence:
         return places[numbers], [identities[number] for number in used.tolist()]
 
     def _flow_ends(self, flows: FlowBatch) -> Ends:
-        batch = flows.to_arrow()
-        return self._ends(batch, ("client_address", "server_address"), flows.numpy("server_port"))
+        return self._ends(flows, ("client_address", "server_address"), flows.numpy("server_port"))
 
     def _ends(
-        self, batch: pa.RecordBatch, columns: tuple[str, str], port: NDArray[np.uint16]
+        self,
+        batch: pa.RecordBatch | FlowBatch,
+        columns: tuple[str, str],
+        port: NDArray[np.uint16],
     ) -> Ends:
         """The ends of n flows or answers."""
         hashes = []
@@ -345,7 +347,9 @@ class Evidence:
         if not len(rows):
             return
         names = ("server_address", "protocol", "server_port")
-        chosen = [found.flows.column(name).take(pa.array(rows)) for name in names]
+        chosen = [found.flows.column(name) for name in names]
+        if len(rows) < len(found):
+            chosen = [column.take(pa.array(rows)) for column in chosen]
         owners = self.catalogue.owners_of(*chosen)
         if owners.null_count < len(owners):
             for row, owner in zip(rows.tolist(), owners.to_pylist(), strict=True):
