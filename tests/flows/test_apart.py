@@ -178,7 +178,8 @@ def test_a_stream_cannot_be_shared(tmp_path):
 
 def children():
     """Processes that this one has started and not waited for."""
-    return Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+    return set(found.split())
 
 
 @pytest.mark.skipif(not CAN_FORK, reason="needs Linux")
@@ -187,9 +188,9 @@ def test_whoever_stops_reading_leaves_no_process(tmp_path):
     before = children()
     with read_flows(path, EVERYTHING, jobs=3) as reader:
         for _ in reader:
-            assert len(children()) == len(before) + 1
+            assert len(children() - before) == 1
             break
-    assert children() == before
+    assert children() <= before
     with read_flows(path, EVERYTHING, jobs=3):
         pass  # nothing was asked for
 
