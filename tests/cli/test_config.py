@@ -189,12 +189,6 @@ def test_an_unknown_verb_is_refused():
     assert "no verb 'nix': identify, " in done.stderr
 
 
-def _apptell(*words, **environment):
-    told = {**os.environ, **environment}
-    command = [sys.executable, "-m", "apptell.cli", *map(str, words)]
-    return subprocess.run(command, env=told, capture_output=True, text=True, check=False)
-
-
 _READ_ONLY = """
 set -e
 for folder in "$KERNELS" "$PACKAGE"; do
@@ -213,24 +207,15 @@ def _may_mount() -> bool:
     )
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory):
-    """A folder with every kernel that ``config compile`` compiles."""
-    folder = tmp_path_factory.mktemp("compiled") / "kernels"
-    done = _apptell("config", "compile", "--cache", folder)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["compiled"] > 20
-    assert found["cached"] == 0
-    assert all(each.startswith(str(folder)) for each in found["folders"])
-    return folder
-
-
 @pytest.mark.slow
 def test_every_kernel_that_a_capture_may_need_is_compiled(kernels):
     import apptell.service.prepare  # noqa: F401 (its imports declare the kernels)
     from apptell.kernels.compiled import KERNELS
 
+    found = json.loads(kernels.with_suffix(".json").read_text())
+    assert found["compiled"] > 20
+    assert found["cached"] == 0
+    assert all(each.startswith(str(kernels)) for each in found["folders"])
     declared = {f"{each.py_func.__module__}.{each.__name__}" for each in KERNELS}
     needed = {name for name in declared if re.match(r"apptell\.(?!learning\.)", name) is not None}
     assert len(needed) > 30

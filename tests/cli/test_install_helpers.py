@@ -13,12 +13,24 @@ from types import ModuleType
 
 import pytest
 import typer.main
+from llvmlite import binding
 
 from apptell.cli.app import app
+from apptell.kernels.baseline import PROCESSOR, is_able
 
 ROOT = Path(__file__).parents[2]
 MAN = shutil.which("man")
 FISH = shutil.which("fish")
+COMPILER = """
+import os, sys
+from pathlib import Path
+assert sys.argv[1:4] == ["config", "compile", "--cache"]
+place = Path(sys.argv[4]) / "place"
+place.mkdir()
+for suffix in ("nbi", "nbc", "mc", "lock"):
+    (place / f"one.{suffix}").write_text(os.environ["NUMBA_CPU_NAME"])
+"""
+"""Stands in for apptell: writes what it would compile for."""
 
 
 def _complete(*words: str) -> list[str]:
@@ -175,6 +187,18 @@ def test_a_wheel_without_compiled_kernels_is_one_of_every_platform(
     assert backend.build_wheel(str(tmp_path)).endswith("-py3-none-any.whl")
     monkeypatch.setattr(backend, "compile_kernels", lambda _: pytest.fail("not asked for"))
     assert backend.build_wheel(str(tmp_path), {"kernels": "off"}).endswith("-py3-none-any.whl")
+
+
+def test_the_kernels_of_a_wheel_are_those_of_the_baseline_processor(
+    backend: ModuleType, project: Path, tmp_path: Path
+) -> None:
+    if not is_able(binding.get_host_cpu_features()):
+        pytest.skip(f"this processor is not {PROCESSOR}")
+    (project / "src/apptell/__main__.py").write_text(COMPILER)
+    (tmp_path / "made").mkdir()
+    backend.compile_kernels(tmp_path / "made")
+    made = {path.name: path.read_text() for path in (tmp_path / "made").iterdir()}
+    assert made == {"one.nbi": PROCESSOR, "one.nbc": PROCESSOR, "one.mc": PROCESSOR}
 
 
 def test_a_package_that_cannot_compile_is_still_built(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +20,6 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
     cloudpickle: Any = pytest.importorskip("ray.cloudpickle")
     cluster_utils: Any = pytest.importorskip("ray.cluster_utils")
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # at Ray's niceness of 15, workers starve beside busy processes
-    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (the name that Ray reads)
     cloudpickle.register_pickle_by_value(sys.modules[request.module.__name__])
     made = cluster_utils.Cluster(
         initialize_head=True, head_node_args={**NODE, "include_dashboard": False}
