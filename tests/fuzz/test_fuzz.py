@@ -1,4 +1,4 @@
-"""Every kind of input, spoiled for a few seconds; and that the fuzzers find what they should."""
+"""Every kind of input, spoiled a few hundred times; and that the fuzzers find what they should."""
 
 from __future__ import annotations
 
@@ -17,21 +17,16 @@ from tests.fuzz.runner import mutant, run_target
 from tests.fuzz.target import Files, Target, all_targets
 from tests.fuzz.targets.captures import read_packets, read_whole, talking_captures
 
-SECONDS = 20.0
-"""Wall time for all kinds together."""
-FEWEST = 100
-"""Mutants of each kind that are run on any machine."""
+N_MUTANTS = 300
+"""Of each kind."""
 TARGETS = all_targets()
 
 
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_mutants_give_results_or_the_errors_meant_for_bad_input(name, tmp_path):
     target = TARGETS[name]
-    # The first ones whatever the time: on a busy machine the kernels alone may take all of it.
-    run_target(target, n_mutants=max(FEWEST, target.together), seed=1, save=tmp_path)
-    progress = run_target(
-        target, n_mutants=20_000, seed=1, save=tmp_path, seconds=SECONDS / len(TARGETS)
-    )
+    n_mutants = max(N_MUTANTS, target.together)
+    progress = run_target(target, n_mutants=n_mutants, seed=1, save=tmp_path)
     assert progress.counts["found"] == 0, sorted(tmp_path.iterdir())
     # Inputs that run together count as refused where one of them is.
     assert progress.counts["fine"] > 0 or target.together > 1

@@ -329,10 +329,7 @@ def test_candidates_are_named_and_sent_to_update_in_the_browser(
     browser.find_element("id", "ask-yes").click()
     wait(browser, "document.querySelector('#jobs progress')")
     assert not faults(browser)
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    done = "return document.querySelector('#jobs .tag')?.innerText === 'added'"
-    WebDriverWait(browser, 300).until(lambda driver: driver.execute_script(done))
+    wait(browser, "document.querySelector('#jobs .tag')?.innerText === 'added'")
     assert "It is version 2, and not promoted" in texts(browser, "#jobs")[0]
     assert any(line.startswith("viber\t") for line in texts(browser, "#jobs tbody tr"))
     assert not faults(browser)

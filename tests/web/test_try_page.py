@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MARKUP = "<img/src=x/onerror=window.hacked=1>"
-WAIT_S = 300
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +26,6 @@ def trying(start: Callable[..., Running]) -> Running:
 
     settings = CaptureSettings(evidence="name,dns,address,range,model")
     return start(desk=desk_of(settings=settings, most_bytes=1_000_000))
-
-
-def patient(driver: Any, script: str) -> Any:
-    """Waits until a script returns something true, for as long as a process may take."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(driver, WAIT_S).until(lambda d: d.execute_script(f"return ({script})"))
 
 
 def drop(driver: Any, name: str, data: bytes) -> None:
@@ -62,7 +54,7 @@ def test_a_capture_is_chosen_and_its_flows_are_shown_asked_and_deleted(
     assert "at most 1.0 MB" in browser.find_element("id", "drop").text
     assert not faults(browser)
     browser.find_element("id", "file").send_keys(str(SAMPLE))
-    patient(browser, "document.querySelectorAll('#flows tbody tr').length > 10")
+    wait(browser, "document.querySelectorAll('#flows tbody tr').length > 10")
     assert browser.find_element("id", "title").text == SAMPLE.name
     assert "762 packets, 68 flows with a verdict" in browser.find_element("id", "extent").text
     assert "Instagram" in texts(browser, "#groups td:first-child")
@@ -76,7 +68,7 @@ def test_a_capture_is_chosen_and_its_flows_are_shown_asked_and_deleted(
         assert f"flows.{form}?q=netflix" in browser.find_element("id", form).get_attribute("href")
     browser.find_element("css selector", "#flows a").click()
     settled(browser)
-    patient(browser, "!document.getElementById('bytes-card').hidden")
+    wait(browser, "!document.getElementById('bytes-card').hidden")
     assert browser.find_element("id", "who").text == "Netflix"
     assert texts(browser, "#evidence .decides .label") == ["Server name"]
     assert "nflxvideo" in browser.find_element("id", "why").text or "netflix" in (
@@ -102,7 +94,7 @@ def test_a_capture_is_chosen_and_its_flows_are_shown_asked_and_deleted(
     resize(browser, 1240, 900)
     browser.execute_script("scrollTo(0, 0)")
     browser.find_element("id", "back").click()
-    patient(browser, "document.querySelectorAll('#flows tbody tr').length > 10")
+    wait(browser, "document.querySelectorAll('#flows tbody tr').length > 10")
     browser.find_element("id", "forget").click()
     wait(browser, "location.pathname === '/try' && !location.search")
     assert not trying.site.captures()._uploads
@@ -121,13 +113,13 @@ def test_hostile_names_in_a_dropped_capture_are_shown_and_never_run(
     data = write_pcap(tmp_path / "a.pcap", sorted(packets)).read_bytes()
     opened(browser, trying)
     drop(browser, f"{MARKUP}.pcap", data)
-    patient(browser, "document.querySelectorAll('#flows tbody tr').length === 2")
+    wait(browser, "document.querySelectorAll('#flows tbody tr').length === 2")
     assert "onerror" in browser.find_element("id", "title").text
     for link in browser.execute_script(
         "return [...document.querySelectorAll('#flows a')].map((a) => a.href)"
     ):
         browser.get(link)
-        patient(browser, "!document.getElementById('bytes-card').hidden")
+        wait(browser, "!document.getElementById('bytes-card').hidden")
         assert texts(browser, "#contributions tbody tr"), "the model says what it rests on"
         assert not browser.execute_script(
             "return [...document.images].some((e) => e.closest('main') && e.src && !e.src.startsWith('data:'))"
@@ -144,7 +136,7 @@ def test_what_cannot_be_taken_is_said_and_another_can_be_tried(
     drop(browser, "large.pcap", bytes(1_000_001))
     assert "at most 1.0 MB" in browser.find_element("id", "trouble").text
     drop(browser, "<b>text</b>.txt", b"hello")
-    patient(browser, "!document.getElementById('trouble').hidden")
+    wait(browser, "!document.getElementById('trouble').hidden")
     assert "not a known capture format" in browser.find_element("id", "trouble").text
     assert browser.find_element("id", "drop").is_displayed()
     assert not browser.get_log("browser")
@@ -176,7 +168,7 @@ def test_similar_flows_of_the_training_set_are_shown_and_names_of_its_apps_run_n
     browser.get(f"{server.address}/try?upload={number}")
     wait(browser, "document.querySelectorAll('#flows a').length")
     browser.get(browser.execute_script("return document.querySelector('#flows a').href"))
-    patient(browser, "!document.getElementById('similar-card').hidden")
+    wait(browser, "!document.getElementById('similar-card').hidden")
     words = browser.find_element("id", "similar-words").text
     assert words.startswith(
         f"The 16 most similar of the 16 flows of the training set: 8 of {MARKUP}"

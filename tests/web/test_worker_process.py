@@ -35,12 +35,21 @@ def endless() -> bytes:
     return gzip.compress(head) + gzip.compress(bytes(16 << 20)) * 1000
 
 
+def content(path: Path) -> bytes:
+    """A file below /proc; nothing where its thread or process has just ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def children() -> list[int]:
+    """The processes of this one that read captures, whichever thread began them."""
+    begun = (content(task / "children") for task in Path("/proc/self/task").iterdir())
     return [
         int(number)
-        for task in Path("/proc/self/task").iterdir()
-        for number in (task / "children").read_text().split()
-        if b"capture_worker" in Path(f"/proc/{number}/cmdline").read_bytes()
+        for number in b" ".join(begun).split()
+        if b"capture_worker" in content(Path("/proc", number.decode(), "cmdline"))
     ]
 
 
