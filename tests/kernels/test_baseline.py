@@ -23,18 +23,24 @@ binding.get_host_cpu_features = answer
 """
 
 
-@pytest.fixture
-def install(tmp_path):
-    """A package with compiled kernels, and an empty cache."""
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """The files of a kernel that was compiled for the baseline."""
     if not is_able(binding.get_host_cpu_features()):
         pytest.skip(f"this processor is not {PROCESSOR}")
-    made = Install(tmp_path)
+    made = Install(tmp_path_factory.mktemp("baseline"))
     assert made.answer(**BASELINE) == (42, True)
+    return [*made.cache.rglob("*.nb?"), *made.cache.rglob("*.mc")]
+
+
+@pytest.fixture
+def install(tmp_path, compiled):
+    """A package with compiled kernels, and an empty cache."""
+    made = Install(tmp_path)
     folder = made.root / "apptell/kernels/prebuilt"
     folder.mkdir()
-    for path in (*made.cache.rglob("*.nb?"), *made.cache.rglob("*.mc")):
+    for path in compiled:
         shutil.copy(path, folder)
-    shutil.rmtree(made.cache)
     return made
 
 
