@@ -136,7 +136,7 @@ def test_q_ends_it_and_the_last_view_stays():
         assert "verdicts" in _read(master, r"[1-9]\d* verdicts")
         os.write(master, b"xq")
         shown = _read(master, None, 15.0)
-        assert process.wait(5) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -60,13 +60,13 @@ def test_a_disk_that_hangs_delays_no_record_and_not_the_end(
     pipeline = LivePipeline([ReplaySource(capture)], None, [output], options, metrics)
     runs = threading.Thread(target=pipeline.run, args=(stop,))
     runs.start()
-    assert kept.came.wait(30)
+    assert kept.came.wait(120)
     while output.is_busy:
         time.sleep(0.01)
     assert not hangs.is_set()
     assert runs.is_alive()  # it waits for the disk, and everything else is done
     stop.set()
-    runs.join(30)
+    runs.join(120)
     assert not runs.is_alive()
     assert {row["event"] for row in kept.rows} == {"verdict", "end"}
     assert 'apptell_extracted_packets_total{state="written"} 0' in metrics.text()

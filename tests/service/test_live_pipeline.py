@@ -201,7 +201,7 @@ def _hang_up(writing):
     os.close(writing)
     for thread in threading.enumerate():
         if thread.name == "reader":
-            thread.join(5)
+            thread.join(60)
 
 
 def test_a_verdict_comes_at_the_fifth_payload_packet_while_the_stream_goes_on(model, monkeypatch):
@@ -236,7 +236,7 @@ def test_after_a_time_a_flow_is_decided_although_nothing_arrives(model, monkeypa
     assert kept.came.wait(120)
     assert [(row["event"], row["payload_packets_seen"]) for row in kept.rows] == [("verdict", 3)]
     stop.set()
-    working.join(5)
+    working.join(60)
     _hang_up(writing)
 
 
@@ -258,7 +258,7 @@ def test_silence_ends_a_flow_although_nothing_arrives(model, monkeypatch):
         ("end", "idle"),
     ]
     stop.set()
-    working.join(5)
+    working.join(60)
     _hang_up(writing)
 
 

@@ -82,7 +82,7 @@ def test_nfdump_reads_the_flows(batches: list[pa.RecordBatch], tmp_path: Path) -
             _until(lambda: not _waits(open_sockets, port))
         finally:
             collector.terminate()
-            collector.wait(30)
+            collector.wait(120)
     (file,) = tmp_path.glob("nfcapd.*")
     words = ["nfdump", "-r", str(file), "-o", "json", "-q"]
     said = subprocess.run(words, capture_output=True, text=True, check=True).stdout

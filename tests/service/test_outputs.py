@@ -283,7 +283,7 @@ def test_syslog_over_tcp_counts_octets(batches):
         serving = threading.Thread(target=serve)
         serving.start()
         through(f"syslog:tcp://127.0.0.1:{server.getsockname()[1]}", batches)
-        serving.join(5)
+        serving.join(60)
     data, n = b"".join(got), 0
     while data:
         length, _, rest = data.partition(b" ")
@@ -334,7 +334,7 @@ def test_a_lossless_output_is_waited_for(batches):
     putting.join(0.2)
     assert putting.is_alive()
     stuck.go.set()
-    putting.join(5)
+    putting.join(60)
     output.close()
     assert output.counts()["written"] == 30
     assert output.counts()["dropped"] == 0
@@ -373,7 +373,7 @@ def test_kafka_messages_are_keyed_and_confirmed_by_librdkafkas_own_mock_cluster(
     """The cluster is librdkafka's in-process mock, which speaks Kafka's protocol; no broker of Apache's."""
     kafka = pytest.importorskip("confluent_kafka", reason="confluent-kafka is not installed")
     cluster = kafka.Producer({"test.mock.num.brokers": 1, "bootstrap.servers": "", "log_level": 0})
-    (broker,) = cluster.list_topics(timeout=10).brokers.values()
+    (broker,) = cluster.list_topics(timeout=60).brokers.values()
     servers = f"{broker.host}:{broker.port}"
     counts = through(f"kafka:{servers}/apps", batches)
     assert counts["delivered"] == 6
@@ -444,7 +444,7 @@ def test_a_pipe_gets_a_header_once(tmp_path, batches):
     )
     reader.start()
     write(LineFile(str(tmp_path / "pipe"), Csv()), batches)
-    reader.join(10)
+    reader.join(60)
     assert len(lines) == 1 + 6
 
 

@@ -278,7 +278,7 @@ def test_rsyslogd_takes_the_messages_apart(tmp_path, batches, expected, place):
             time.sleep(0.1)
     finally:
         daemon.terminate()
-        said, _ = daemon.communicate(timeout=10)
+        said, _ = daemon.communicate(timeout=60)
     messages = [json.loads(line) for line in got.read_text().splitlines()]
     assert len(messages) == 6, said
     for message, truth in zip(messages, expected, strict=True):

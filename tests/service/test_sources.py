@@ -91,7 +91,7 @@ def test_a_sender_that_listens_is_connected_to(model, expected):
         server = in_the_background(serve)
         address = f"pcap+tcp://127.0.0.1:{listener.getsockname()[1]}"
         assert read(address, model) == expected
-        server.join(5)
+        server.join(60)
 
 
 def test_a_sender_that_connects_is_listened_to(model, expected):
@@ -111,7 +111,7 @@ def test_a_sender_that_connects_is_listened_to(model, expected):
 
     sender = in_the_background(send)
     assert read(f"pcap+listen://127.0.0.1:{port}", model) == expected
-    sender.join(5)
+    sender.join(60)
 
 
 def test_pcapdroid_sends_a_datagram_a_record(model, expected):
@@ -132,7 +132,7 @@ def test_pcapdroid_sends_a_datagram_a_record(model, expected):
     verdicts = [line for line in expected if '"event": "verdict"' in line]
     records = read(f"pcapdroid+udp://127.0.0.1:{port}", model, stop_after=len(verdicts))
     assert [line for line in records if '"event": "verdict"' in line] == verdicts
-    sender.join(5)
+    sender.join(60)
 
 
 def test_pcapdroid_s_server_answers_with_a_capture(model, expected):

@@ -16,9 +16,8 @@ from apptell.testing import START_NS, app_capture, write_pcap
 from apptell.web.capture_folder import CaptureFolder, find_captures
 from apptell.web.capture_jobs import CaptureSettings, identify_capture
 from tests.web.conftest import patient_limits
-from tests.web.test_history_page import faults, settled, texts
+from tests.web.test_history_page import faults, settled, texts, wait
 from tests.web.test_now_page import SAMPLE
-from tests.web.test_try_page import patient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,7 +91,7 @@ def test_a_flow_of_the_history_has_its_reason_and_its_packets(
     settled(browser)
     browser.find_element("css selector", "#flows a").click()
     settled(browser)
-    patient(browser, "!document.getElementById('bytes-card').hidden")
+    wait(browser, "!document.getElementById('bytes-card').hidden")
     assert texts(browser, "#evidence .decides .label") == ["Model"]
     assert len(texts(browser, "#contributions tbody tr")) == 13
     browser.find_element("id", "more-parts").click()
