@@ -167,6 +167,15 @@ def tables() -> dict[str, Table]:
                 for m in ("fast", "fusion", "name-lookup")
             ],
         ),
+        "models_background_folds": Table(
+            "--folds 5 --names masked --background on --model fast --model fusion",
+            (part, model),
+            [
+                ([title, m], Run(m, folds=5, background=True), key)
+                for key, title in PARTS.items()
+                for m in ("fast", "fusion")
+            ],
+        ),
     }
 
 
