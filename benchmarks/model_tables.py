@@ -271,7 +271,9 @@ def _variants(found: dict[str, Any], file: Path) -> None:
         *FIGURES[3:9], ("TCP: accuracy", "share"), ("UDP: accuracy", "share"),
     )  # fmt: skip
     tried = "".join(f' --variant "{name}"' for name in loss)
-    _save(file, f"python benchmarks/variants.py CAPTURES -o RESULTS{tried}", columns, rows)
+    name = file.stem.removeprefix("models_")
+    command = f"python benchmarks/variants.py CAPTURES -o RESULTS --name {name}{tried}"
+    _save(file, command, columns, rows)
 
 
 def _shares(found: dict[str, Any], file: Path) -> None:
