@@ -22,10 +22,13 @@ def accuracy(network, images, targets):
     return (predict(network, images).argmax(axis=1) == targets).mean()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_it_learns_what_can_be_learned(precision):
-    network, history = train_network(*easy(), 2, epochs=4, precision=precision, device="cpu")
-    assert accuracy(network, *easy(seed=9)) == 1
+@pytest.mark.parametrize(
+    ("precision", "n"),
+    [("float32", 120), ("bfloat16", 60)],  # few processors multiply bfloat16 fast
+)
+def test_it_learns_what_can_be_learned(precision, n):
+    network, history = train_network(*easy(n), 2, epochs=4, precision=precision, device="cpu")
+    assert accuracy(network, *easy(40, seed=9)) == 1
     assert history.precision == precision
     assert [row["epoch"] for row in history.rows] == [1, 2, 3, 4]
     assert history.rows[-1]["loss"] < history.rows[0]["loss"]
