@@ -9,8 +9,8 @@ Each program reads one end of the pair while ``live_traffic.py`` sends into the 
 its own. A rate is held for some seconds and passes when the program counted every packet that was sent; rates
 go up by a factor until one fails twice. Peers: ndpiReader from the path, nfstream of PYTHON; and a receiver
 that only counts, once with our ring, once with none. Needs root, ip and unshare. ``replay`` needs none of it:
-processor time of ``live --replay --speed max`` on a file of some passes, in turn with that of other checkouts'
-interpreters.
+processor time of ``live --replay --speed max`` with evidence on a file of some passes, in turn with that of
+other checkouts' interpreters.
 """
 
 from __future__ import annotations
@@ -69,17 +69,20 @@ with LiveCapture("right") as capture:
 """
 REPLAY = """
 import sys, threading, time
+from apptell.catalogue import Catalogue
 from apptell.models import load_model
 from apptell.service import LiveOptions, LivePipeline, ReplaySource, open_outputs
 from apptell.service.warm_up import warm_up
+from apptell.verdicts import Evidence
 class Blocks(ReplaySource):
     def batches(self):
         size = int(sys.argv[3])
         for batch in super().batches():
             for at in range(0, 0 if batch is None else len(batch), size or len(batch) or 1):
                 yield batch.slice(at, at + size) if size else batch
-model, options = load_model(), LiveOptions()
-warm_up(options.flows, model)
+model, evidence = load_model(), Evidence(Catalogue.load())
+options = LiveOptions(evidence=evidence)
+warm_up(options.flows, model, evidence)
 outputs = open_outputs([sys.argv[2]], is_lossless=True) if sys.argv[2] else []
 begin = time.process_time()
 LivePipeline([Blocks(sys.argv[1])], model, outputs, options).run(threading.Event())
