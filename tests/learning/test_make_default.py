@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from importlib.metadata import version
-
 import numpy as np
 import pytest
 
@@ -17,10 +15,12 @@ def test_the_model_in_the_package_is_what_the_script_makes(tmp_path):
     assert made.info["data"] == shipped.info["data"]
     assert made.info["options"]["names"] == "on"
     np.testing.assert_allclose(made.prior, 1 / 7)  # it learns as if all were as common
-    if shipped.info["versions"]["scikit-learn"] == version("scikit-learn"):
-        assert made.hash == shipped.hash
     flows, apps, _ = read_samples()
-    found = np.array(shipped.apps)[shipped.predict_proba(flows).argmax(axis=1)]
+    ours, theirs = made.predict_proba(flows), shipped.predict_proba(flows)
+    # not the same bits: they follow from the order in which the linear algebra of a processor adds
+    assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.99
+    assert np.abs(ours - theirs).mean() < 0.01
+    found = np.array(shipped.apps)[theirs.argmax(axis=1)]
     assert (found == apps).mean() > 0.95  # it learned these very flows
 
 
