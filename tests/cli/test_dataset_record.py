@@ -72,8 +72,9 @@ def test_a_receiver_that_came_late_makes_up_the_header_and_bears_loss(tmp_path, 
     assert set(Dataset.open(tmp_path / "d").info["apps"]) == set(APPS[dump])
 
 
-@pytest.mark.parametrize("dump", [PcapDump, PcapngDump])
-@pytest.mark.parametrize("path", ["", "/", "/any.pcap"])
+@pytest.mark.parametrize(
+    ("dump", "path"), [(PcapDump, ""), (PcapngDump, "/"), (PcapDump, "/any.pcap")]
+)
 def test_the_http_server_is_asked_for_its_capture_and_recorded_to_its_end(tmp_path, dump, path):
     phone = Phone(dump(), packets(3))
     port = phone.serve_http()
@@ -86,8 +87,7 @@ def test_the_http_server_is_asked_for_its_capture_and_recorded_to_its_end(tmp_pa
     assert Dataset.open(tmp_path / "d").info["apps"] == APPS[dump]
 
 
-@pytest.mark.parametrize("ending", [None, signal.SIGINT])
-@pytest.mark.parametrize("dump", [PcapDump, PcapngDump])
+@pytest.mark.parametrize(("dump", "ending"), [(PcapDump, None), (PcapngDump, signal.SIGINT)])
 def test_the_tcp_exporter_connects_and_is_recorded(tmp_path, dump, ending):
     port = free_port()
     recorder = Recorder(f"pcap+listen://127.0.0.1:{port}", tmp_path / "d")
