@@ -77,7 +77,8 @@ def peak_mb(*arguments):
 @pytest.mark.skipif(sys.platform == "win32", reason="the system does not say a child's memory")
 def test_a_forest_of_a_hundred_classes_learns_in_memory_that_payload_does_not_fill(tmp_path):
     peaks = {}
-    for n_flows in (2500, 7500):  # several row groups each
+    # several row groups each; with fewer flows, the forests alone differ by as much as the payload
+    for n_flows in (4500, 13_500):
         dataset = write_dataset(tmp_path / f"flows-{n_flows}", n_flows)
         wished = ("--model", "paper-rf", "--split", "session")
         report = tmp_path / f"report-{n_flows}"
@@ -88,6 +89,6 @@ def test_a_forest_of_a_hundred_classes_learns_in_memory_that_payload_does_not_fi
         found = json.loads((report / "metrics.json").read_text())
         assert len(found["apps"]) == N_CLASSES
         assert found["models"][0]["accuracy"] > 0.9
-    more = 5000 * PAYLOAD_BYTES / 2**20  # 234 MB of payload
+    more = 9000 * PAYLOAD_BYTES / 2**20  # 422 MB of payload
     for small, large in zip(*peaks.values(), strict=True):
         assert large - small < more / 2
