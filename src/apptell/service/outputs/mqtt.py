@@ -3,7 +3,8 @@
     mqtt://[USER:PASSWORD@]HOST[:PORT]/TOPIC
     mqtts://[USER:PASSWORD@]HOST[:PORT]/TOPIC     over TLS
 
-The client keeps what the broker has not confirmed, and connects again after an outage.
+The client keeps what the broker has not confirmed, and connects again after an outage. What it kept is sent
+once it is connected, possibly after records that came meanwhile.
 """
 
 from __future__ import annotations
