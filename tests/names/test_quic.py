@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apptell.names.hello import read_hellos
-from apptell.names.quic import SALTS, find_initials, initials, read_stream
+from apptell.names.quic import SALTS, find_initials, initials, read_streams
 from tests.names.hellos import alpn, flows, hello, server_name, sized
 
 ID = bytes.fromhex("8394c8f03e515708")
@@ -68,7 +68,9 @@ def initial(
 def read_flow(datagrams: list[bytes]) -> bytes:
     """The crypto stream of a flow whose client sent these."""
     segments = flows([[(True, data) for data in datagrams]], 17).segments()
-    return read_stream(segments.data, initials(segments, np.ones(1, dtype=bool)))
+    listed = initials(segments, np.ones(1, dtype=bool))
+    streams = dict(read_streams(segments.data, listed, np.arange(listed.shape[1])))
+    return streams.get(0, b"")
 
 
 def names(*datagrams: bytes, to_server: bool = True):

@@ -6,25 +6,21 @@ RFC 9369 (version 2); the drafts' salts; Google QUIC's crypto document for the S
 
 from __future__ import annotations
 
-import hmac
-from functools import lru_cache
-from hashlib import sha256
-from itertools import groupby
-from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from contextlib import suppress
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from apptell.kernels.compiled import inlined, kernel
+from apptell.kernels.compiled import kernel, subroutine
+from apptell.names.crypto_streams import IS_STREAM, IS_STREAM_IF_FIRST, join_streams, varint_at
+from apptell.names.initial_keys import BEFORE_ID, MAX_ID_BYTES, Connections, unprotect
 from apptell.names.text import escape
 from apptell.names.tls import Messages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from numpy.typing import NDArray
 
     from apptell.flows.list_columns import SegmentColumns
@@ -53,41 +49,44 @@ SALTS: Final = {
     0x54303531: bytes.fromhex("7a4edef4e7ccee5fa4506c19124fc8ccda6e033d"),  # T051
 }
 """Version to the salt of its Initial secrets."""
-_GOOGLE_TLS: Final = frozenset({0x54303530, 0x54303531})
+_GOOGLE_TLS: Final = (0x54303530, 0x54303531)
 _QUIC_2: Final = 0x6B3343CF
 _QUIC_2_DRAFT: Final = 0x709A50C4
-_VERSION_2: Final = frozenset({_QUIC_2, _QUIC_2_DRAFT})
 _Q050: Final = 0x51303530
 _RESERVED: Final = 0x0A0A0A0A
 """Versions that look so behind a mask of 0x0f0f0f0f force version negotiation."""
-_MAX_CRYPTO: Final = 1 << 16
-_MAX_FRAMES: Final = 1024
-"""CRYPTO frames that one packet of 4,096 kept bytes can hold with a byte or more each."""
-
-
 _VERSIONS: Final = np.array(sorted(SALTS), dtype=np.int64)
+_SALTS: Final = np.array(
+    # a reserved version has the last row: clients of that time used this salt
+    [np.frombuffer(salt, dtype=">u4") for salt in (*map(SALTS.__getitem__, _VERSIONS), _DRAFT_29)],
+    dtype=np.uint32,
+)
+# Rows of what ``list_initials`` writes.
+_FLOW, _SIDE, _KIND, _VERSION, _BEGIN, _ID_END, _NUMBER, _END, _OWN, _FIRST = range(10)
 _PACKET, _CHLO = 0, 1
-"""Kinds of ``list_initials``' rows: an Initial packet; a datagram that may hold a CHLO in the clear."""
+"""Kinds: an Initial packet; a datagram that may hold a CHLO in the clear."""
 
 
-class _Keys(NamedTuple):
-    seal: AESGCM
-    nonce: int
-    mask: Cipher[modes.ECB]
-
-
-@inlined
-def _varint_at(data: NDArray[np.uint8], at: Any, end: Any) -> tuple[Any, Any]:
-    """A variable-length integer (RFC 9000, section 16) and what follows it; -1 where it is cut."""
-    if at >= end:
-        return np.int64(-1), at
-    size = 1 << (data[at] >> 6)
-    if at + size > end:
-        return np.int64(-1), at
-    value = np.int64(data[at]) & 63
-    for place in range(at + 1, at + size):
-        value = (value << 8) | np.int64(data[place])
-    return value, at + size
+@subroutine
+def _keys_of(
+    data: NDArray[np.uint8], begin: Any, id_end: Any, version: int, group: int, row: int, out: Any
+) -> tuple[int, int]:
+    """The first of the rows ``group`` to ``row`` with the same version and id, and with the same version."""
+    first = row
+    for other in range(group, row):
+        if out[_KIND, other] != _PACKET or out[_VERSION, other] != version:
+            continue
+        if first == row:
+            first = other
+        is_same = out[_ID_END, other] - out[_BEGIN, other] == id_end - begin
+        if is_same:
+            for byte in range(id_end - begin):
+                if data[begin + byte] != data[out[_BEGIN, other] + byte]:
+                    is_same = False
+                    break
+        if is_same:
+            return other, first
+    return row, first
 
 
 @kernel
@@ -109,17 +108,20 @@ def list_initials(
         start: ends of segments.
         data: kept bytes.
         versions: those whose salt is known, ascending.
-        out: int64 (k, 8), out: flow, direction, kind, version, begin of destination id, its end and that of
-            the packet number, end of the packet; where the packet begins is what precedes the id by 6.
+        out: int64 (10, k), out: flow, direction, kind, version, begin of destination id, its end and that of
+            the packet number, end of the packet; the first packet of this flow and direction with the same
+            version and id, and with the same version. A packet begins 6 bytes before the id.
 
     Returns:
         How many there are; of more than k the first k are written.
     """
     count = 0
+    room = out.shape[1]
     for flow in range(len(wanted)):
         if not wanted[flow]:
             continue
         for side in range(2):
+            group = count
             for segment in range(first[flow], first[flow + 1]):
                 if to_server[segment] != (side == 0):
                     continue
@@ -130,9 +132,9 @@ def list_initials(
                 is_long = data[at] & 0x80 != 0
                 mark = at + 1 if is_long else at + 9
                 if (is_long or data[at] & 9 == 9) and data[mark] == 81 and data[mark + 1] == 48:
-                    if count < len(out):  # "Q0"
-                        out[count, 0], out[count, 1], out[count, 2] = flow, side, _CHLO
-                        out[count, 4], out[count, 7] = at, end
+                    if count < room:  # "Q0"
+                        out[_FLOW, count], out[_SIDE, count], out[_KIND, count] = flow, side, _CHLO
+                        out[_BEGIN, count], out[_END, count] = at, end
                     count += 1
                 while end - at >= 7 and data[at] & 0x80:
                     version = (
@@ -152,68 +154,30 @@ def list_initials(
                     if packet_type == 3:  # Retry has no length
                         break
                     if packet_type == 0:
-                        size, place = _varint_at(data, place, end)
+                        size, place = varint_at(data, place, end)
                         if size < 0:
                             break
                         place += size
-                    size, place = _varint_at(data, place, end)
+                    size, place = varint_at(data, place, end)
                     if size < 0:
                         break
-                    if packet_type == 0:
+                    if packet_type == 0 and id_end - begin <= MAX_ID_BYTES:
                         spot = np.searchsorted(versions, version)
                         is_known = spot < len(versions) and versions[spot] == version
                         if is_known or version & 0x0F0F0F0F == _RESERVED:
-                            if count < len(out):
-                                out[count, 0], out[count, 1], out[count, 2] = flow, side, _PACKET
-                                out[count, 3], out[count, 4], out[count, 5] = version, begin, id_end
-                                out[count, 6], out[count, 7] = place, min(place + size, end)
+                            if count < room:
+                                own, oldest = _keys_of(
+                                    data, begin, id_end, version, group, count, out
+                                )
+                                out[_FLOW, count], out[_SIDE, count] = flow, side
+                                out[_KIND, count], out[_VERSION, count] = _PACKET, version
+                                out[_BEGIN, count], out[_ID_END, count] = begin, id_end
+                                out[_NUMBER, count] = place
+                                out[_END, count] = min(place + size, end)
+                                out[_OWN, count], out[_FIRST, count] = own, oldest
                             count += 1
                     at = place + size
     return count
-
-
-@kernel
-def list_crypto(plain: NDArray[np.uint8], crypto: int, out: NDArray[np.int64]) -> int:
-    """Lists the CRYPTO frames of an opened packet up to a frame that no Initial packet may hold.
-
-    Args:
-        plain: the packet's frames.
-        crypto: the frame's type: 6, or 8 in Google's T050 and T051.
-        out: int64 (k, 3), out: offset in the stream, first byte and its end in ``plain``.
-
-    Returns:
-        How many there are, at most k.
-    """
-    at: Any = 0
-    n = 0
-    while at < len(plain) and n < len(out):
-        kind = plain[at]
-        at += 1
-        if kind == 0 or kind == 1:  # PADDING, PING
-            continue
-        if kind != crypto and kind != 2 and kind != 3:
-            break
-        offset, at = _varint_at(plain, at, len(plain))  # ACK: the largest number
-        if offset < 0:
-            break
-        size, at = _varint_at(plain, at, len(plain))  # ACK: the delay
-        if size < 0:
-            break
-        if kind == crypto:
-            if offset + size > _MAX_CRYPTO:
-                break
-            out[n, 0], out[n, 1], out[n, 2] = offset, at, min(at + size, len(plain))
-            n += 1
-            at += size
-            continue
-        ranges, at = _varint_at(plain, at, len(plain))
-        if ranges < 0:
-            break
-        for _ in range(2 * ranges + (4 if kind == 3 else 1)):  # first range, ranges, ECN counts
-            size, at = _varint_at(plain, at, len(plain))
-            if size < 0:
-                return n
-    return n
 
 
 def find_initials(
@@ -228,31 +192,31 @@ def find_initials(
     Returns:
         TLS messages, and flow to server name for versions whose hello is not TLS.
     """
-    rows: list[int] = []
-    hellos: list[bytes] = []
+    listed = initials(segments, wanted)
+    if not listed.size:
+        return Messages(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros(0, np.uint8)), {}
+    hellos: dict[int, bytes] = {}
     names: dict[int, str] = {}
-    found = -1
-    for (flow, _), packets in groupby(initials(segments, wanted), key=itemgetter(0, 1)):
-        if flow == found:
-            continue  # the server's side is examined if the client's has no hello
-        stream = read_stream(segments.data, packets)
-        if stream[:1] == b"\x01" and len(stream) >= 44:
-            rows.append(flow)
-            hellos.append(stream)
-        elif (name := _google_name(stream)) is not None:
-            names[flow] = name
-        else:
-            continue
-        found = flow
-    start = np.zeros(len(hellos) + 1, dtype=np.int64)
-    np.cumsum([len(hello) for hello in hellos], out=start[1:])
-    data = np.frombuffer(b"".join(hellos), dtype=np.uint8)
+    rest = np.ones(listed.shape[1], dtype=np.bool_)
+    for side in range(2):  # the server's is examined if the client's has no hello
+        packets = np.flatnonzero(rest & (listed[_SIDE] == side))
+        for flow, stream in read_streams(segments.data, listed, packets):
+            if stream[:1] == b"\x01" and len(stream) >= 44:
+                hellos[flow] = stream
+            elif (name := _google_name(stream)) is not None:
+                names[flow] = name
+        if side == 0 and len(packets) < len(rest):
+            rest = ~np.isin(listed[_FLOW], [*hellos, *names])
+    rows = sorted(hellos)
+    start = np.zeros(len(rows) + 1, dtype=np.int64)
+    np.cumsum([len(hellos[row]) for row in rows], out=start[1:])
+    data = np.frombuffer(b"".join(hellos[row] for row in rows), dtype=np.uint8)
     return Messages(np.array(rows, dtype=np.int64), start, data), names
 
 
-def initials(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> list[list[int]]:
-    """The rows of ``list_initials``."""
-    room: NDArray[np.int64] = np.empty((len(wanted), 8), dtype=np.int64)
+def initials(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The packets of ``list_initials``, shape (10, k)."""
+    room = np.empty((10, max(len(wanted), 2)), dtype=np.int64)
     while True:
         n = list_initials(
             wanted,
@@ -263,125 +227,91 @@ def initials(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> list[list[i
             _VERSIONS,
             room,
         )
-        if n <= len(room):
-            listed: list[list[int]] = room[:n].tolist()
-            return listed
-        room = np.empty((n, 8), dtype=np.int64)
+        if n <= room.shape[1]:
+            return room[:, :n]
+        room = np.empty((10, n), dtype=np.int64)
 
 
-def read_stream(data: NDArray[np.uint8], packets: Iterable[list[int]]) -> bytes:
-    """One side's crypto stream from its Initial packets, up to its first gap.
-
-    Packets of another version or connection are another stream; the first with a whole ClientHello is given.
+def read_streams(
+    data: NDArray[np.uint8], listed: NDArray[np.int64], packets: NDArray[np.int64]
+) -> list[tuple[int, bytes]]:
+    """The crypto stream of each flow, from its Initial packets that can be opened.
 
     Args:
-        data: the bytes that ``packets`` point into.
-        packets: rows of one flow and direction of ``list_initials``.
+        data: the bytes that ``listed`` points into.
+        listed: as ``initials`` gives it.
+        packets: which of them, ascending, of one direction.
+
+    Returns:
+        Flow and stream; the stream is that of ``join_streams``.
     """
-    pieces: dict[
-        tuple[int, bytes], list[tuple[int, bytes]]
-    ] = {}  # by version and connection id of the keys
-    firsts: dict[int, bytes] = {}
-    for _, _, kind, version, begin, id_end, number, end in packets:
-        if kind == _CHLO:
-            datagram = data[begin:end].tobytes()
-            if b"CHLO" in datagram and not pieces:
-                return datagram  # Google QUIC before Q050 does not encrypt its hello
-            continue
-        packet = data[begin - 6 : end].tobytes()
-        connection = packet[6 : id_end - begin + 6]
-        plain = None
-        # keys come from the first Initial's id; after a Retry, and of another connection, from the new one
-        for candidate in dict.fromkeys((firsts.setdefault(version, connection), connection)):
-            plain = _open(version, candidate, packet, number - begin + 6)
-            if plain is not None:
-                connection = candidate
-                break
-        if plain is None:
-            continue
-        if version == _Q050:
-            return plain
-        frames: NDArray[np.int64] = np.empty((_MAX_FRAMES, 3), dtype=np.int64)
-        n = list_crypto(
-            np.frombuffer(plain, dtype=np.uint8), 8 if version in _GOOGLE_TLS else 6, frames
-        )
-        if n:
-            sent = pieces.setdefault((version, connection), [])
-            sent += [(offset, plain[at:stop]) for offset, at, stop in frames[:n].tolist()]
-    longest = b""
-    for sent in pieces.values():
-        stream = _join(sent)
-        if len(stream) >= 4 and len(stream) >= 4 + int.from_bytes(stream[1:4], "big"):
-            return stream
-        longest = max(longest, stream, key=len)
-    return longest
+    opened: dict[int, bytes] = {}
+    key = listed[_FIRST].copy()
+    sealed = packets[listed[_KIND, packets] == _PACKET]
+    _open(data, listed, sealed, key, opened)
+    # keys come from the first Initial's id; after a Retry, and of another connection, from the new one
+    other_key = sealed[listed[_OWN, sealed] != key[sealed]]
+    closed = np.array([each for each in other_key.tolist() if each not in opened], dtype=np.int64)
+    key[closed] = listed[_OWN, closed]
+    _open(data, listed, closed, key, opened)
+    for packet in packets[listed[_KIND, packets] == _CHLO].tolist():
+        datagram = data[listed[_BEGIN, packet] : listed[_END, packet]].tobytes()
+        if b"CHLO" in datagram:  # Google QUIC before Q050 does not encrypt its hello
+            opened[packet] = datagram
+    return _join(listed, key, opened)
 
 
-def _expand(secret: bytes, label: str, size: int) -> bytes:
-    """HKDF-Expand-Label of RFC 8446, section 7.1, for at most 32 bytes: one block."""
-    name = b"tls13 " + label.encode()
-    info = size.to_bytes(2, "big") + bytes([len(name)]) + name + b"\0\1"
-    return hmac.digest(secret, info, sha256)[:size]
+def _open(
+    data: NDArray[np.uint8],
+    listed: NDArray[np.int64],
+    packets: NDArray[np.int64],
+    key: NDArray[np.int64],
+    opened: dict[int, bytes],
+) -> None:
+    """Decrypts the packets that can be into ``opened``; the keys of packet i come from the id of ``key[i]``."""
+    if not len(packets):
+        return
+    ids, connection = np.unique(key[packets], return_inverse=True)
+    version = listed[_VERSION, ids]
+    salt = np.searchsorted(_VERSIONS, version)
+    salt[version & 0x0F0F0F0F == _RESERVED] = len(_VERSIONS)
+    label = np.isin(version, (_QUIC_2, _QUIC_2_DRAFT)).astype(np.int64)
+    connections = Connections(listed[_BEGIN, ids], listed[_ID_END, ids], salt, label, _SALTS)
+    begin, number, end = (listed[row, packets] for row in (_BEGIN, _NUMBER, _END))
+    found = unprotect(data, connections, connection, begin, number, end)
+    ciphers = [AESGCM(secret) for secret in found.keys]
+    columns = (packets, connection, begin, end)
+    for packet, cipher, first, stop, nonce, header in zip(
+        *(column.tolist() for column in columns), found.nonces, found.headers, strict=True
+    ):
+        if header:
+            body = data[first - BEFORE_ID + len(header) : stop].tobytes()
+            with suppress(InvalidTag):
+                opened[packet] = ciphers[cipher].decrypt(nonce, body, header)
 
 
-@lru_cache(maxsize=64)
-def _derive(version: int, connection: bytes) -> _Keys:
-    """The client's Initial keys (RFC 9001, section 5.2)."""
-    extracted = hmac.digest(_salt(version) or b"", connection, sha256)
-    secret = _expand(extracted, "client in", 32)
-    prefix = "quicv2" if version in _VERSION_2 else "quic"
-    return _Keys(
-        AESGCM(_expand(secret, f"{prefix} key", 16)),
-        int.from_bytes(_expand(secret, f"{prefix} iv", 12), "big"),
-        Cipher(algorithms.AES(_expand(secret, f"{prefix} hp", 16)), modes.ECB()),
-    )
-
-
-def _open(version: int, connection: bytes, packet: bytes, header_end: int) -> bytes | None:
-    """The frames of an Initial packet, or None where the keys do not fit or bytes are missing."""
-    sample = packet[header_end + 4 : header_end + 20]
-    if len(sample) < 16:
-        return None
-    keys = _derive(version, connection)
-    mask = keys.mask.encryptor().update(sample)
-    flags = packet[0] ^ (mask[0] & 0x0F)
-    size = (flags & 3) + 1
-    hidden = int.from_bytes(packet[header_end : header_end + size], "big")
-    number = hidden ^ int.from_bytes(mask[1 : 1 + size], "big")
-    header = bytes([flags]) + packet[1:header_end] + number.to_bytes(size, "big")
-    nonce = (keys.nonce ^ number).to_bytes(12, "big")
-    try:
-        return keys.seal.decrypt(nonce, packet[header_end + size :], header)
-    except InvalidTag:
-        return None
-
-
-def _salt(version: int) -> bytes | None:
-    if version & 0x0F0F0F0F == _RESERVED:
-        return (
-            _DRAFT_29  # reserved to force version negotiation: clients of that time used this one
-        )
-    return SALTS.get(version)
-
-
-def _join(pieces: list[tuple[int, bytes]]) -> bytes:
-    """The stream up to its first gap, and to the first byte of which two versions were sent."""
-    stream = bytearray()
-    contested = _MAX_CRYPTO
-    for offset, data in sorted(pieces):
-        if offset > len(stream):
-            break
-        again = stream[offset : offset + len(data)]
-        if data[: len(again)] != again:
-            contested = min(contested, offset + _equal_bytes(again, data))
-        stream += data[len(again) :]
-    return bytes(stream[:contested])
-
-
-def _equal_bytes(one: bytes | bytearray, other: bytes) -> int:
-    """How many bytes two strings begin with alike."""
-    pairs = enumerate(zip(one, other, strict=False))
-    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
+def _join(
+    listed: NDArray[np.int64], key: NDArray[np.int64], opened: dict[int, bytes]
+) -> list[tuple[int, bytes]]:
+    """Each flow and the stream that its opened packets give."""
+    packets = np.array(sorted(opened), dtype=np.int64)
+    plain = [opened[packet] for packet in packets.tolist()]
+    start = np.zeros(len(plain) + 1, dtype=np.int64)
+    np.cumsum([len(each) for each in plain], out=start[1:])
+    version = listed[_VERSION, packets]
+    kind = np.where(np.isin(version, _GOOGLE_TLS), 8, 6)
+    kind[version == _Q050] = IS_STREAM
+    kind[listed[_KIND, packets] == _CHLO] = IS_STREAM_IF_FIRST
+    flows, first = np.unique(listed[_FLOW, packets], return_index=True)
+    ends = np.empty(len(flows) + 1, dtype=np.int64)
+    out = np.empty(int(start[-1]), dtype=np.uint8)
+    joined = np.frombuffer(b"".join(plain), dtype=np.uint8)
+    join_streams(np.append(first, len(plain)), key[packets], kind, start, joined, ends, out)
+    stream, cuts = out.tobytes(), ends.tolist()
+    return [
+        (flow, stream[begin:end])
+        for flow, (begin, end) in zip(flows.tolist(), pairwise(cuts), strict=True)
+    ]
 
 
 def _google_name(stream: bytes) -> str | None:
