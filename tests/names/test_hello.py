@@ -18,7 +18,7 @@ def parse(*messages):
     start = np.zeros(len(messages) + 1, dtype=np.int64)
     np.cumsum([len(message) for message in messages], out=start[1:])
     data = np.frombuffer(b"".join(messages), dtype=np.uint8)
-    hellos = read_hellos(Messages(np.arange(len(messages)), start, data), "t")
+    hellos = read_hellos({"t": Messages(np.arange(len(messages)), start, data)})
     return list(zip(hellos.server_name.to_pylist(), hellos.alpn.to_pylist(), strict=True))
 
 

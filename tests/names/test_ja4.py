@@ -35,7 +35,7 @@ CHROME = [
 def ja4(message: bytes, kind: str = "t") -> str | None:
     start = np.array([0, len(message)], dtype=np.int64)
     data = np.frombuffer(message, dtype=np.uint8)
-    return fingerprints(read_hellos(Messages(np.zeros(1, np.int64), start, data), kind).parts)[
+    return fingerprints(read_hellos({kind: Messages(np.zeros(1, np.int64), start, data)}).parts)[
         0
     ].as_py()
 

@@ -76,7 +76,7 @@ def read_flow(datagrams: list[bytes]) -> bytes:
 def names(*datagrams: bytes, to_server: bool = True):
     segments = flows([[(to_server, data) for data in datagrams]], 17).segments()
     messages, google = find_initials(segments, np.ones(1, dtype=bool))
-    return read_hellos(messages, "q").server_name.to_pylist(), google
+    return read_hellos({"q": messages}).server_name.to_pylist(), google
 
 
 def test_the_sealing_here_has_the_keys_of_the_rfcs():

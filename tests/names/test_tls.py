@@ -23,7 +23,7 @@ def found(*conversation, lengths=None, offsets=None):
         [list(conversation)], lengths=lengths, offsets=None if offsets is None else [offsets]
     ).segments()
     messages = find_hellos(segments, np.ones(1, dtype=bool))
-    hellos = read_hellos(messages, "t")
+    hellos = read_hellos({"t": messages})
     return list(zip(hellos.server_name.to_pylist(), hellos.alpn.to_pylist(), strict=True))
 
 

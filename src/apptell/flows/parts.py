@@ -55,15 +55,17 @@ class ConnectionNames:
         """Remembers what flows show; gives them with the names of their connections where they show none."""
         shows = _shows_names(flows)
         rows = np.flatnonzero(shows | (flows.numpy("part") > 0))
+        shown = iter(_connections(flows, np.flatnonzero(shows)))
+        ids = flows.numpy("connection_id")[rows].tolist()
         filled: dict[int, _Names] = {}
-        connections = _connections(flows, rows)
-        for row, is_shown, (connection_id, names) in zip(
-            rows.tolist(), shows[rows].tolist(), connections, strict=True
+        known = self._known
+        for row, is_shown, connection_id in zip(
+            rows.tolist(), shows[rows].tolist(), ids, strict=True
         ):
             if is_shown:
-                self._remember(connection_id, names)
-            elif connection_id in self._known:
-                filled[row] = self._known[connection_id]
+                self._remember(*next(shown))
+            elif (names := known.get(connection_id)) is not None:
+                filled[row] = names
         return _with_names(flows, filled)
 
     def fill(self, flows: FlowBatch) -> FlowBatch:
@@ -105,22 +107,23 @@ def _connections(flows: FlowBatch, rows: NDArray[np.int64]) -> Iterable[tuple[in
         if column.null_count == len(column):
             names.append([None] * len(ids))
             continue
-        values = flows.numpy(name)[rows].tolist()  # several times as fast as to_pylist
+        shown = column.take(pa.array(rows))
+        values = shown.to_numpy(zero_copy_only=False).tolist()  # several times as fast as to_pylist
         names.append([value and sys.intern(value) for value in values])
     return zip(ids, zip(*names, strict=True), strict=True)
 
 
 def _with_names(flows: FlowBatch, names: dict[int, _Names]) -> FlowBatch:
-    """Flows with the names of some rows replaced."""
+    """Flows with the names of some rows, which show none; the rows are in ascending order."""
     if not names:
         return flows
-    rows = sorted(names)
     mask = np.zeros(len(flows), dtype=np.bool_)
-    mask[rows] = True
-    columns = zip(*(names[row] for row in rows), strict=True)
+    mask[list(names)] = True
+    columns = zip(*names.values(), strict=True)
     return flows.with_columns(
         **{
             name: pc.replace_with_mask(flows.column(name), mask, pa.array(values, pa.string()))
             for name, values in zip(CARRIED, columns, strict=True)
+            if any(values)
         }
     )

@@ -184,7 +184,7 @@ def _join(
 
 
 def find_dtls_hellos(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> Messages:
-    """The DTLS ClientHello messages of UDP flows; ``read_hellos(messages, "d")`` reads them.
+    """The DTLS ClientHello messages of UDP flows; ``read_hellos({"d": messages})`` reads them.
 
     Args:
         segments: the kept segments of n flows.

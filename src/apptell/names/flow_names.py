@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -20,7 +21,6 @@ from apptell.names.tls import find_hellos
 
 if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
-    from apptell.names.tls import Messages
 
 _TCP: Final = 6
 _UDP: Final = 17
@@ -39,26 +39,19 @@ def add_names(flows: FlowBatch) -> FlowBatch:
     protocol = flows.numpy("protocol")
     is_tcp, is_udp = protocol == _TCP, protocol == _UDP
     n = len(flows)
-    columns = [_hello_columns(find_hellos(segments, is_tcp), "t", n)]
-    host = read_hosts(segments, is_tcp)
+    found = {"t": find_hellos(segments, is_tcp)}
+    google: dict[int, str] = {}
     if is_udp.any():
-        initials, google = find_initials(segments, is_udp)
-        columns.append(_hello_columns(initials, "q", n))
-        columns.append(_hello_columns(find_dtls_hellos(segments, is_udp), "d", n))
-        if google:
-            names = pa.array([google.get(row) for row in range(n)], pa.string())
-            columns.append((names, *(pa.nulls(n, pa.string()) for _ in range(2))))
-    seen = [column for column in columns if column is not None]
-    server_name, alpn, ja4 = (
-        (pc.coalesce(*column) if len(column) > 1 else column[0])
-        for column in (zip(*seen, strict=True) if seen else [(pa.nulls(n, pa.string()),)] * 3)
-    )
+        found["q"], google = find_initials(segments, is_udp)
+        found["d"] = find_dtls_hellos(segments, is_udp)
+    found = {kind: messages for kind, messages in found.items() if len(messages.rows)}
+    server_name = alpn = ja4 = pa.nulls(n, pa.string())
+    if found:
+        hellos = read_hellos(found, n)
+        server_name, alpn, ja4 = hellos.server_name, hellos.alpn, fingerprints(hellos.parts)
+    if google:
+        names = np.full(n, None, dtype=object)
+        names[list(google)] = list(google.values())
+        server_name = pc.coalesce(server_name, pa.array(names, pa.string()))
+    host = read_hosts(segments, is_tcp)
     return flows.with_columns(server_name=server_name, alpn=alpn, ja4=ja4, http_host=host)
-
-
-def _hello_columns(messages: Messages, kind: str, n_flows: int) -> tuple[pa.Array, ...] | None:
-    """Server name, ALPN and JA4 of n flows, from the messages that some of them have; None without any."""
-    if not len(messages.rows):
-        return None
-    hellos = read_hellos(messages, kind, n_flows)
-    return hellos.server_name, hellos.alpn, fingerprints(hellos.parts)

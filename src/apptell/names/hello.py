@@ -81,8 +81,9 @@ def _hex_digit(value: int) -> int:
 
 @kernel
 def parse_hellos(
-    kind: int,
-    start: NDArray[np.int64],
+    kinds: NDArray[np.uint8],
+    begins: NDArray[np.int64],
+    stops: NDArray[np.int64],
     data: NDArray[np.uint8],
     name_ends: NDArray[np.int32],
     names: NDArray[np.uint8],
@@ -93,7 +94,8 @@ def parse_hellos(
 ) -> None:
     """Parses m ClientHello messages; writes names, ALPN lists and JA4 parts with their ends.
 
-    ``kind`` is the first letter of JA4: ``t`` TLS, ``q`` QUIC, ``d`` DTLS. A part is ten characters
+    Message i is ``data[begins[i] : stops[i]]``; ``kinds`` has the first letters of JA4: ``t`` TLS, ``q`` QUIC,
+    ``d`` DTLS. A part is ten characters
     (JA4_a), the numbers of ciphers and extensions as u16, the sorted ciphers, the sorted extensions but
     server_name and ALPN, and the signature algorithms in order; it is empty where the hello was cut.
     Names are written as in ``names.text``; one for which ``names`` or ``alpns`` has no room is left out.
@@ -105,9 +107,10 @@ def parse_hellos(
     name_at = 0
     alpn_at = 0
     part_at = 0
-    for message in range(len(start) - 1):
-        at = start[message]
-        end = start[message + 1]
+    for message in range(len(begins)):
+        kind = kinds[message]
+        at = begins[message]
+        end = stops[message]
         n_ciphers = 0
         n_extensions = 0
         n_algorithms = 0
@@ -275,40 +278,52 @@ def parse_hellos(
         part_ends[message] = part_at
 
 
-def read_hellos(messages: Messages, kind: str, n_flows: int | None = None) -> Hellos:
+def read_hellos(found: dict[str, Messages], n_flows: int | None = None) -> Hellos:
     """Names, ALPN and JA4 parts of ClientHello messages.
 
     Args:
-        messages: what ``find_hellos`` or the QUIC reader gave.
-        kind: ``t`` TLS, ``q`` QUIC, ``d`` DTLS (whose hellos carry a cookie).
+        found: messages by the first letter of their JA4: ``t`` TLS, ``q`` QUIC, ``d`` DTLS (whose hellos
+            carry a cookie). Where a flow has several, the first kind counts.
         n_flows: give a value for each of so many flows, null for those without a message, instead of one
-            for each message.
+            for each message in the order of flows.
     """
-    n = len(messages.rows)
+    kinds, rows, begins, stops, data = _joined(found)
+    n = len(rows)
     ends = np.zeros((3, n + 1), dtype=np.int32)
-    size = len(messages.data)
+    size = len(data)
     names, alpns = escaped_room(size), escaped_room(size)
     parts = np.empty(size + 16 * n, dtype=np.uint8)
     parse_hellos(
-        ord(kind),
-        messages.start,
-        messages.data,
-        ends[0, 1:],
-        names,
-        ends[1, 1:],
-        alpns,
-        ends[2, 1:],
-        parts,
+        kinds, begins, stops, data, ends[0, 1:], names, ends[1, 1:], alpns, ends[2, 1:], parts
     )
     if n_flows is not None:  # messages are in the order of their flows: only the ends change
         sizes = np.zeros((3, n_flows + 1), dtype=np.int32)
-        sizes[:, messages.rows + 1] = np.diff(ends)
+        sizes[:, rows + 1] = np.diff(ends)
         ends = np.cumsum(sizes, axis=1, dtype=np.int32)
     return Hellos(
         arrow_text(ends[0], names, pa.string()),
         arrow_text(ends[1], alpns, pa.string()),
         arrow_text(ends[2], parts, pa.binary()),
     )
+
+
+def _joined(found: dict[str, Messages]) -> tuple[NDArray[Any], ...]:
+    """Kinds, flows, first bytes, ends and bytes of messages in the order of flows, one for each flow."""
+    each = list(found.values())
+    counts = [len(messages.rows) for messages in each]
+    kinds = np.repeat(np.frombuffer("".join(found).encode(), dtype=np.uint8), counts)
+    if len(each) == 1:
+        start = each[0].start
+        return kinds, each[0].rows, start[:-1], start[1:], each[0].data
+    rows = np.concatenate([messages.rows for messages in each])
+    before = np.cumsum([0, *(len(messages.data) for messages in each[:-1])])
+    shift = np.repeat(before, counts)
+    order = np.argsort(rows, kind="stable")
+    order = order[np.flatnonzero(np.diff(rows[order], prepend=-1))]
+    begins = np.concatenate([messages.start[:-1] for messages in each]) + shift
+    stops = np.concatenate([messages.start[1:] for messages in each]) + shift
+    data = np.concatenate([messages.data for messages in each])
+    return kinds[order], rows[order], begins[order], stops[order], data
 
 
 def arrow_text(ends: NDArray[np.int32], data: NDArray[np.uint8], kind: pa.DataType) -> pa.Array:

@@ -41,8 +41,9 @@ def fingerprints(parts: pa.Array) -> pa.Array:
     Args:
         parts: binary, as ``fingerprint`` takes them.
     """
-    found = [None if part is None else fingerprint(part) for part in parts.to_pylist()]
-    return pa.array(found, pa.string())
+    distinct = parts.dictionary_encode()
+    found = [fingerprint(part) for part in distinct.dictionary.to_pylist()]
+    return pa.array(found, pa.string()).take(distinct.indices)
 
 
 def _pairs(data: bytes) -> list[bytes]:

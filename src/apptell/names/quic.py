@@ -49,7 +49,8 @@ SALTS: Final = {
     0x54303531: bytes.fromhex("7a4edef4e7ccee5fa4506c19124fc8ccda6e033d"),  # T051
 }
 """Version to the salt of its Initial secrets."""
-_GOOGLE_TLS: Final = (0x54303530, 0x54303531)
+_T050: Final = 0x54303530
+_T051: Final = 0x54303531
 _QUIC_2: Final = 0x6B3343CF
 _QUIC_2_DRAFT: Final = 0x709A50C4
 _Q050: Final = 0x51303530
@@ -205,8 +206,10 @@ def find_initials(
                 hellos[flow] = stream
             elif (name := _google_name(stream)) is not None:
                 names[flow] = name
-        if side == 0 and len(packets) < len(rest):
-            rest = ~np.isin(listed[_FLOW], [*hellos, *names])
+        if side == 0:
+            is_found = np.zeros(len(wanted), dtype=np.bool_)
+            is_found[[*hellos, *names]] = True
+            rest = ~is_found[listed[_FLOW]]
     rows = sorted(hellos)
     start = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(hellos[row]) for row in rows], out=start[1:])
@@ -275,7 +278,7 @@ def _open(
     version = listed[_VERSION, ids]
     salt = np.searchsorted(_VERSIONS, version)
     salt[version & 0x0F0F0F0F == _RESERVED] = len(_VERSIONS)
-    label = np.isin(version, (_QUIC_2, _QUIC_2_DRAFT)).astype(np.int64)
+    label = ((version == _QUIC_2) | (version == _QUIC_2_DRAFT)).astype(np.int64)
     connections = Connections(listed[_BEGIN, ids], listed[_ID_END, ids], salt, label, _SALTS)
     begin, number, end = (listed[row, packets] for row in (_BEGIN, _NUMBER, _END))
     found = unprotect(data, connections, connection, begin, number, end)
@@ -299,7 +302,7 @@ def _join(
     start = np.zeros(len(plain) + 1, dtype=np.int64)
     np.cumsum([len(each) for each in plain], out=start[1:])
     version = listed[_VERSION, packets]
-    kind = np.where(np.isin(version, _GOOGLE_TLS), 8, 6)
+    kind = np.where((version == _T050) | (version == _T051), 8, 6)
     kind[version == _Q050] = IS_STREAM
     kind[listed[_KIND, packets] == _CHLO] = IS_STREAM_IF_FIRST
     flows, first = np.unique(listed[_FLOW, packets], return_index=True)

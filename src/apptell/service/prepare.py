@@ -72,7 +72,8 @@ def prepare(model: Model) -> Prepared:
                 TrailerReader()(batch)
         _crowd(Path(folder) / "many.pcap")
     # No frame above has a whole hello, and no message means no parsing.
-    read_hellos(Messages(np.zeros(1, np.int64), np.array([0, 4]), np.zeros(4, np.uint8)), "t")
+    message = Messages(np.zeros(1, np.int64), np.array([0, 4]), np.zeros(4, np.uint8))
+    read_hellos({"t": message})
     # several batches made one lie in memory that is not to be written: another type for a kernel
     flows.append(FlowBatch.concat([flows[-1], flows[-1]]))
     for encoding in ENCODINGS.values():
