@@ -135,8 +135,9 @@ def test_nor_do_flows_of_any_capture(tmp_path, folder):
         for records, _ in map(read_records, paths)
         if len({each[1] for each in records}) == 1
     )
+    modes = EVERYTHING, PAPER
     n_flows = sum(
-        same_however_cut(tmp_path / str(number), records, EVERYTHING, PAPER, seed=number)
+        same_however_cut(tmp_path / str(number), records, modes[number % 2], seed=number)
         for number, records in enumerate(joined(captures))
     )
     assert n_flows > 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
@@ -50,6 +51,12 @@ class Install:
         (package / "packets/adder.py").write_text(KERNEL)
         self.constant(41)
 
+    def with_cache(self, folder: Path) -> Install:
+        """The same install with a copy of its cache."""
+        other = copy.copy(self)
+        other.cache = Path(shutil.copytree(self.cache, folder))
+        return other
+
     def constant(self, value: int) -> None:
         (self.root / "apptell/packets/numbers.py").write_text(
             f"from apptell.packets.deeper import OTHER\nANSWER = OTHER + {value}\n"
@@ -83,6 +90,19 @@ class Install:
 @pytest.fixture
 def install(tmp_path):
     return Install(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    made = Install(tmp_path_factory.mktemp("compiled"))
+    assert made.answer() == (42, True)
+    return made
+
+
+@pytest.fixture
+def compiled_install(compiled_once, tmp_path):
+    """An install whose kernel has been compiled; its cache is a test's own, its sources are not."""
+    return compiled_once.with_cache(tmp_path / "cache")
 
 
 def test_a_second_thread_waits_until_compiling_is_prepared(monkeypatch):
@@ -126,27 +146,24 @@ def test_without_a_named_folder_the_package_keeps_its_kernels(install):
     assert install.answer(NUMBA_CACHE_DIR="", HOME="/proc/none") == (42, False)
 
 
-def test_bounds_checking_has_compiled_code_of_its_own(install):
-    install.answer()
-    assert install.answer(NUMBA_BOUNDSCHECK="1") == (42, True)
-    assert install.answer() == (42, False)
+def test_bounds_checking_has_compiled_code_of_its_own(compiled_install):
+    assert compiled_install.answer(NUMBA_BOUNDSCHECK="1") == (42, True)
+    assert compiled_install.answer() == (42, False)
 
 
-def test_a_damaged_cache_file_is_made_anew(install):
-    install.answer()
+def test_a_damaged_cache_file_is_made_anew(compiled_install):
     for pattern in ("*.nbi", "*.nbc"):
-        for path in (*install.cache.rglob(pattern), *install.cache.rglob("*.mc")):
+        for path in (*compiled_install.cache.rglob(pattern), *compiled_install.cache.rglob("*.mc")):
             path.write_bytes(path.read_bytes()[:40])
-        assert install.answer() == (42, True)
-    assert install.answer() == (42, False)
+        assert compiled_install.answer() == (42, True)
+    assert compiled_install.answer() == (42, False)
 
 
 @pytest.mark.parametrize(("mode", "inner"), [(0o1777, False), (0o775, True)])
-def test_a_folder_that_others_can_write_to_is_refused(install, mode, inner):
-    install.answer()
-    folder = next(install.cache.iterdir()) if inner else install.cache
+def test_a_folder_that_others_can_write_to_is_refused(compiled_install, mode, inner):
+    folder = next(compiled_install.cache.iterdir()) if inner else compiled_install.cache
     folder.chmod(mode)
-    done = install.run()
+    done = compiled_install.run()
     assert done.returncode != 0
     assert done.stderr.splitlines()[-1] == (
         f"apptell.errors.UsageError: NUMBA_CACHE_DIR: {folder}: other users can write to this folder; "
@@ -155,10 +172,9 @@ def test_a_folder_that_others_can_write_to_is_refused(install, mode, inner):
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="needs root")
-def test_a_folder_of_another_user_is_refused(install):
-    install.answer()
-    os.chown(install.cache, 12345, 12345)
-    assert "the folder belongs to another user" in install.run().stderr
+def test_a_folder_of_another_user_is_refused(compiled_install):
+    os.chown(compiled_install.cache, 12345, 12345)
+    assert "the folder belongs to another user" in compiled_install.run().stderr
 
 
 def test_a_file_mode_mask_that_lets_others_write_does_not_apply_to_the_cache(install):

@@ -101,7 +101,25 @@ COMPILED = PROGRAM + "print(results(lambda kernel: kernel))\n"
 @pytest.fixture
 def several(tmp_path):
     """An install with these kernels."""
-    made = Install(tmp_path)
+    return with_kernels(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """Such an install whose kernels have been compiled."""
+    made = with_kernels(tmp_path_factory.mktemp("compiled"))
+    told(made)
+    return made
+
+
+@pytest.fixture
+def compiled(compiled_once, tmp_path):
+    """The same install; what it compiled is a test's own. Its sources are not."""
+    return compiled_once.with_cache(tmp_path / "cache")
+
+
+def with_kernels(folder):
+    made = Install(folder)
     (made.root / "apptell/packets/several.py").write_text(KERNELS)
     return made
 
@@ -129,33 +147,32 @@ def test_loaded_code_does_what_the_compiler_and_what_python_do(several):
     assert loaded[12] == ["ValueError", ["too much", "3"]]
 
 
-def test_memory_that_a_kernel_makes_for_itself_is_given_back(several):
-    told(several)
+def test_memory_that_a_kernel_makes_for_itself_is_given_back(compiled):
     program = (
         "from pathlib import Path\nfrom apptell.packets.several import own_memory\n"
         "for _ in range(2000): own_memory(200_000)\n"
         "print(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
     )  # and not ru_maxrss, which a process inherits from the one that began it
-    assert told(several, program) < 1_000_000  # KiB; all of it would be 3,200 MB
+    assert told(compiled, program) < 1_000_000  # KiB; all of it would be 3,200 MB
 
 
-def test_other_types_of_arguments_are_compiled_apart(several):
+def test_other_types_of_arguments_are_compiled_apart(compiled):
     program = (
         "import numpy as np\nfrom apptell.packets.several import nothing\n"
         "line = np.zeros(3, {}); nothing(line)\n"
         "print([float(line[0]), len(nothing.stats.cache_misses)])"
     )
-    assert told(several, program.format("np.int16")) == [9.0, 1]
-    assert told(several, program.format("np.float32")) == [9.0, 1]
-    assert told(several, program.format("np.int16")) == [9.0, 0]
+    assert told(compiled, program.format("np.int16")) == [9.0, 1]
+    assert told(compiled, program.format("np.float32")) == [9.0, 1]
+    assert told(compiled, program.format("np.int16")) == [9.0, 0]
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:60], lambda data: data[:-1] + b"?"])
-def test_a_damaged_file_is_not_run(several, spoil):
-    expected = told(several)
-    for path in several.cache.rglob("*.mc"):
+def test_a_damaged_file_is_not_run(compiled, spoil):
+    expected = told(compiled)
+    for path in compiled.cache.rglob("*.mc"):
         path.write_bytes(spoil(path.read_bytes()))
-    assert told(several) == expected
+    assert told(compiled) == expected
 
 
 def test_files_of_other_sources_are_deleted(several):
@@ -169,15 +186,14 @@ def test_files_of_other_sources_are_deleted(several):
     assert not after & before
 
 
-def test_files_for_other_processors_are_kept(several):
-    told(several)
-    before = {path.name for path in several.cache.rglob("*.mc")}
-    expected = told(several, COMPILED)
-    assert several.run(COMPILED, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="").returncode == 0
-    both = {path.name for path in several.cache.rglob("*.mc")}
+def test_files_for_other_processors_are_kept(compiled):
+    before = {path.name for path in compiled.cache.rglob("*.mc")}
+    expected = told(compiled, COMPILED)
+    assert compiled.run(COMPILED, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="").returncode == 0
+    both = {path.name for path in compiled.cache.rglob("*.mc")}
     assert before < both
     assert len(both) == 2 * len(before)
-    assert told(several, COMPILED + "assert 'numba' not in sys.modules\n") == expected
+    assert told(compiled, COMPILED + "assert 'numba' not in sys.modules\n") == expected
 
 
 def test_a_working_directory_that_may_not_be_looked_into_does_no_harm(several, tmp_path):
