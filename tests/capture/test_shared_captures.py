@@ -2,7 +2,6 @@ import os
 import re
 import shutil
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,18 +40,23 @@ def our_count(path):
     return n_packets
 
 
-def oracle_count(path):
-    """Packets that capinfos counts, also before damage; None where it knows no such link type."""
+def oracle_counts(paths):
+    """Packets that capinfos counts in each file, also before damage; None where it knows no such link type."""
     done = subprocess.run(
-        ["capinfos", "-c", "-M", "-T", "-r", str(path)], capture_output=True, text=True
+        ["capinfos", "-c", "-M", "-T", "-r", *paths], capture_output=True, text=True
     )
-    table = re.search(r"\t(\d+)$", done.stdout.strip())
-    damaged = re.search(r"after reading (\d+) packets", done.stderr)
-    if table:
-        return int(table[1])
-    if damaged:
-        return int(damaged[1])
-    return None if "record data that capinfos doesn't support" in done.stderr else 0
+    counts = dict.fromkeys(map(str, paths), 0)
+    counts |= {name: int(n) for name, n in re.findall(r"^(.+)\t(\d+)$", done.stdout, re.MULTILINE)}
+    counts |= {
+        name: int(n)
+        for n, name in re.findall(r'after reading (\d+) packets from "(.+)"', done.stderr)
+    }
+    unknown = re.findall(
+        r'file "(.+)" contains record data that capinfos doesn.t support', done.stderr
+    )
+    counts |= dict.fromkeys(unknown)
+    assert len(counts) == len(paths)
+    return list(counts.values())
 
 
 def test_patched_android_files_are_read_with_their_longer_headers():
@@ -64,12 +68,11 @@ def test_patched_android_files_are_read_with_their_longer_headers():
 
 
 @pytest.mark.oracle
-@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("capinfos") is None, reason="capinfos is not installed")
 def test_packet_counts_equal_those_of_wireshark():
     paths = captures_in("android", "ndpi", "edge")
-    with ThreadPoolExecutor(2) as pool:
-        expected = list(pool.map(oracle_count, paths))
+    expected = oracle_counts(paths)
+    assert sum(filter(None, expected)) > 100_000
     differ = {
         path.name
         for path, count in zip(paths, expected, strict=True)
