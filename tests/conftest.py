@@ -25,6 +25,10 @@ fcntl = importlib.import_module("fcntl") if os.name == "posix" else None
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
+# Tests start many processes. Where compiled sources are not kept, each compiles all that it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # At Ray's niceness of 15 its workers starve beside busy processes.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (the name that Ray reads)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -116,7 +116,7 @@ def test_a_damaged_capture_gives_its_flows_and_then_the_same_error(tmp_path):
 @pytest.mark.skipif(not CAPTURES.is_dir(), reason="the shared captures are absent")
 def test_real_captures_give_the_same():
     paths = [path for path in sorted(CAPTURES.rglob("*")) if path.is_file()]
-    chosen = [path for path in random.Random(3).sample(paths, 120) if path.stat().st_size < 1 << 20]
+    chosen = [path for path in random.Random(3).sample(paths, 50) if path.stat().st_size < 1 << 20]
     n_flows = 0
     for path in chosen:
         try:
@@ -125,7 +125,7 @@ def test_real_captures_give_the_same():
             continue
         assert read(path, EVERYTHING, 3) == expected, path
         n_flows += len(expected[0])
-    assert n_flows > 200
+    assert n_flows > 100
 
 
 class Told:
