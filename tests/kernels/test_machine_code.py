@@ -167,6 +167,28 @@ def test_other_types_of_arguments_are_compiled_apart(compiled):
     assert told(compiled, program.format("np.int16")) == [9.0, 0]
 
 
+def test_an_array_of_one_row_or_column_is_one_of_its_kind(several):
+    told(several)
+    program = (
+        "import sys\nimport numpy as np\nfrom apptell.packets.several import arrays\n"
+        "said = []\n"
+        "for shape in ((3, 2), (1, 2), (3, 1), (1, 1)):\n"
+        "    line, square = np.arange(5, dtype=np.int32), np.zeros(shape)\n"
+        "    strided = np.zeros((6, 4))[::2, ::2]\n"
+        "    said.append([*arrays(line, square, strided, np.ones(2, np.int64)), square.tolist()])\n"
+        "assert 'numba' not in sys.modules\n"
+        "import json; print(json.dumps(said, default=int))"
+    )
+    sizes = [6, 2, 3, 1]
+    rows = [
+        [[10 * i + j for j in range(n)] for i in range(m)]
+        for m, n in ((3, 2), (1, 2), (3, 1), (1, 1))
+    ]
+    said = told(several, program)
+    assert [each[2] for each in said] == sizes
+    assert [each[4] for each in said] == rows
+
+
 @pytest.mark.parametrize("spoil", [lambda data: data[:60], lambda data: data[:-1] + b"?"])
 def test_a_damaged_file_is_not_run(compiled, spoil):
     expected = told(compiled)

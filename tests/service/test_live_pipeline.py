@@ -103,7 +103,7 @@ def from_disk(capture, model):
     return [
         row
         for batch in identify_flows(flows, model)
-        for row in event_rows(live_records(batch, "verdict"))
+        for row in event_rows(live_records(batch, "verdict").to_arrow())
     ]
 
 
@@ -294,7 +294,7 @@ def said(by_packets, n_messages):
     def decide(batches, kind):
         for flows in batches:
             work = Work(flows, kind, is_overloaded=False, since_s=0.0)
-            found.extend(row for batch in decisions.records([work]) for row in event_rows(batch))
+            found.extend(row for batch in decisions.records([work]) for row in event_rows(batch.to_arrow()))
 
     for packet in packets:
         decide(add(table, [packet]), ENDED)
@@ -411,7 +411,7 @@ def test_with_context_a_replayed_capture_gives_the_verdicts_of_the_file(tmp_path
     expected = by_flow(
         row
         for batch in identify_flows(flows, model, context=whole_context(options, model))
-        for row in event_rows(live_records(batch, "verdict"))
+        for row in event_rows(live_records(batch, "verdict").to_arrow())
     )
     verdicts = by_flow(row for row in records if row["event"] == "verdict")
     assert max(row["context_flows"] for row in verdicts.values()) == 5

@@ -104,9 +104,9 @@ class EvidenceOfFlows:
         if asked:
             found = Evidence(known, EvidenceOptions(asked)).resolve(flows).columns()
             apps, rests_on = found["app"].to_pylist(), found["evidence"].to_pylist()
-            for row, (app, kind) in enumerate(zip(apps, rests_on, strict=True)):
+            for row, (app, rests) in enumerate(zip(apps, rests_on, strict=True)):
                 if app is not None:
-                    self._said[row], self._kind[row] = app, kind
+                    self._said[row], self._kind[row] = app, rests
 
     def measure(
         self,

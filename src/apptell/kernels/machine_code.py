@@ -33,8 +33,8 @@ DATA_AT, SHAPE_AT, STRIDES_AT = 16, 32, 40
 """Bytes from the beginning of an array object to these pointers."""
 RECORD_AT = 24
 """Bytes from the beginning of a record's object to the pointer to its data."""
-_LAYOUT: Final = 0x103
-"""Of an array's flags: contiguous in C's or Fortran's order, aligned."""
+_C_ORDER, _F_ORDER, _LAYOUT = 0x1, 0x2, 0x103
+"""Of an array's flags: contiguous in C's order, in Fortran's order; both of these and aligned."""
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 _DIGEST_BYTES: Final = 32
 _DOUBLE, _INTEGER = struct.Struct("=d"), struct.Struct("=q")
@@ -54,8 +54,11 @@ def flatten(values: tuple[Any, ...], key: list[Any], slots: list[int]) -> bool:
     for value in values:
         kind = type(value)
         if kind is np.ndarray:
+            n, layout = value.ndim, value.flags.num & _LAYOUT
+            if n > 1 and layout & _C_ORDER:  # one row or column is contiguous in both orders
+                layout &= ~_F_ORDER
             key.append(value.dtype)
-            key.append(value.ndim << 16 | value.flags.num & _LAYOUT)
+            key.append(n << 16 | layout)
             slots.append(id(value))
         elif kind is int:
             if not _SMALLEST <= value <= _LARGEST:

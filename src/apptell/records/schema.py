@@ -10,13 +10,13 @@ its deciding payload packet, and ``end`` when the flow has ended, with the same 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from apptell.flows import schema as flow_schema
+from apptell.flows.plain_columns import Coded, Masked, to_arrow, to_list
 from apptell.verdicts import schema as verdict_schema
 
 if TYPE_CHECKING:
@@ -42,27 +42,28 @@ def _as_time(values: pa.Array) -> pa.Array:
     return values.view(_TIME)
 
 
-def _as_name(values: pa.Array) -> pa.Array:
-    names = [PROTOCOL_NAMES.get(number, str(number)) for number in values.to_pylist()]
-    return pa.array(names, pa.string())
+def _as_name(numbers: Any) -> list[str]:
+    return [PROTOCOL_NAMES.get(number, str(number)) for number in to_list(numbers, 0)]
 
 
-def _as_share(values: pa.Array) -> pa.Array:
+def _as_share(shares: Any) -> Any:
     """Six digits: a float32 .85 would print as 0.8500000238418579."""
-    if values.null_count == len(values):
-        return pa.nulls(len(values), _SHARE)
-    if values.null_count:
-        return pc.round(values.cast(_SHARE), 6)
-    return pa.array(np.round(values.to_numpy().astype(np.float64), 6))
+    if shares is None:
+        return None
+    if not isinstance(shares, Masked):
+        array = to_arrow(shares, pa.float32(), len(shares))
+        numbers = array.fill_null(0).to_numpy(zero_copy_only=False)
+        shares = Masked(numbers, np.asarray(array.is_null()))
+    return Masked(np.round(shares.numbers.astype(np.float64), 6), shares.is_null)
 
 
-_Conversion = tuple[pa.DataType, "Callable[[pa.Array], pa.Array] | None"]
+_Conversion = tuple[pa.DataType, "Callable[[Any], Any] | None"]
 
 
 def _conversion(field: pa.Field) -> _Conversion:
-    """The type of a verdict's column in its record, and how it gets there."""
+    """The type of a verdict's column in its record, and how it gets there; ``Records`` makes timestamps."""
     if field.name in RENAMED:
-        return _TIME, _as_time
+        return _TIME, None
     if field.name == "protocol":
         return pa.string(), _as_name
     if pa.types.is_float32(field.type):
@@ -89,6 +90,49 @@ LIVE_RECORD: Final = pa.schema(
 """The columns of a live record: ``event``, those of ``identify``, and ``end_reason``."""
 
 
+class Records:
+    """Some records, whose columns become Arrow arrays only where somebody asks for them."""
+
+    __slots__ = ("_columns", "num_rows", "schema")
+
+    def __init__(self, schema: pa.Schema, columns: list[Any], n_records: int) -> None:
+        self.schema = schema
+        """The columns of the records."""
+        self.num_rows = n_records
+        """The number of records."""
+        self._columns = columns
+
+    @property
+    def plain_columns(self) -> list[Any]:
+        """All columns (``flows.plain_columns``), in the order of the schema; timestamps are ns as int64."""
+        return self._columns
+
+    def column(self, name: str) -> pa.Array:
+        """One column as an Arrow array."""
+        return self._array(self.schema.get_field_index(name))
+
+    def values(self, name: str) -> list[Any]:
+        """One column as Python has its values; timestamps are ns."""
+        return to_list(self._columns[self.schema.get_field_index(name)], self.num_rows)
+
+    def select(self, names: Sequence[str]) -> pa.RecordBatch:
+        """Some columns as an Arrow record batch."""
+        return pa.RecordBatch.from_arrays([self.column(name) for name in names], list(names))
+
+    def to_arrow(self) -> pa.RecordBatch:
+        """All columns as an Arrow record batch."""
+        arrays = [self._array(at) for at in range(len(self._columns))]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _array(self, at: int) -> pa.Array:
+        kind = self.schema.field(at).type
+        if kind == _TIME:
+            return _as_time(to_arrow(self._columns[at], pa.int64(), self.num_rows))
+        array = to_arrow(self._columns[at], kind, self.num_rows)
+        self._columns[at] = array
+        return array
+
+
 def explained_schema(base: pa.Schema) -> pa.Schema:
     """The columns of records with the reason of each verdict in words."""
     return base.append(pa.field("reason", pa.string()))
@@ -102,7 +146,7 @@ def with_reasons(records: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBa
 
 def verdict_records(verdicts: VerdictBatch) -> pa.RecordBatch:
     """The records of some verdicts, with the columns of ``VERDICT_RECORD``."""
-    return pa.RecordBatch.from_arrays(_verdict_columns(verdicts), schema=VERDICT_RECORD)
+    return Records(VERDICT_RECORD, _verdict_columns(verdicts), len(verdicts)).to_arrow()
 
 
 _FLOW_TIMES: Final = {**RENAMED, "decided_ns": "decided_time"}
@@ -117,7 +161,7 @@ def named_like_verdicts(records: pa.RecordBatch) -> pa.RecordBatch:
         if name in _FLOW_TIMES:
             name, kind, column = _FLOW_TIMES[name], _TIME, _as_time(column)
         elif name == "protocol":
-            kind, column = pa.string(), _as_name(column)
+            kind, column = pa.string(), pa.array(_as_name(column), pa.string())
         columns.append(column)
         fields.append(pa.field(name, kind))
     return pa.RecordBatch.from_arrays(
@@ -129,19 +173,22 @@ LINK_FIELDS: Final = tuple(pa.field(name, kind) for name, kind in flow_schema.LI
 """Columns that the records of all flows have behind those of a verdict."""
 
 
-def with_link(records: pa.RecordBatch, flows: FlowBatch | None) -> pa.RecordBatch:
+def with_link(records: Any, flows: FlowBatch | None) -> Any:
     """Records with the columns ``LINK_FIELDS``.
 
     Args:
-        records: n records.
+        records: n records, a record batch or ``Records``.
         flows: the flows that they are of, with the group *link*; None for nulls.
     """
     n = records.num_rows
-    columns = [
-        pa.nulls(n, each.type) if flows is None else flows.column(each.name) for each in LINK_FIELDS
-    ]
+    columns = [None if flows is None else flows.column(each.name) for each in LINK_FIELDS]
     schema = pa.schema([*records.schema, *LINK_FIELDS], metadata=records.schema.metadata)
-    return pa.RecordBatch.from_arrays([*records.columns, *columns], schema=schema)
+    if isinstance(records, Records):
+        return Records(schema, [*records.plain_columns, *columns], n)
+    arrays = [
+        to_arrow(column, field.type, n) for column, field in zip(columns, LINK_FIELDS, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays([*records.columns, *arrays], schema=schema)
 
 
 def record_schema(*, with_link: bool) -> pa.Schema:
@@ -181,9 +228,7 @@ def with_probabilities(
     )
 
 
-def live_records(
-    verdicts: VerdictBatch, event: str, end_reason: pa.Array | None = None
-) -> pa.RecordBatch:
+def live_records(verdicts: VerdictBatch, event: str, end_reason: pa.Array | None = None) -> Records:
     """The live records of some verdicts, with the columns of ``LIVE_RECORD``.
 
     Args:
@@ -192,14 +237,14 @@ def live_records(
         end_reason: why each flow ended, shape (n,); None for open flows.
     """
     n = len(verdicts)
-    reason = pa.nulls(n, pa.string()) if end_reason is None else end_reason.cast(pa.string())
-    columns = [pa.repeat(pa.scalar(event, pa.string()), n), *_verdict_columns(verdicts), reason]
-    return pa.RecordBatch.from_arrays(columns, schema=LIVE_RECORD)
+    events = Coded(np.zeros(n, dtype=np.int8), (event,))
+    reason = None if end_reason is None else end_reason.cast(pa.string())
+    return Records(LIVE_RECORD, [events, *_verdict_columns(verdicts), reason], n)
 
 
-def _verdict_columns(verdicts: VerdictBatch) -> list[pa.Array]:
-    column = verdicts.column
-    return [convert(column(name)) if convert else column(name) for name, _, convert in _CONVERSIONS]
+def _verdict_columns(verdicts: VerdictBatch) -> list[Any]:
+    plain = verdicts.plain
+    return [convert(plain(name)) if convert else plain(name) for name, _, convert in _CONVERSIONS]
 
 
 def flow_record_schema(groups: Sequence[str]) -> pa.Schema:

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from apptell.records.record_filter import RecordFilter
+from apptell.records.schema import Records
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +44,12 @@ class RecordStage:
         added = [pa.field(name, pa.string()) for name in names]
         return pa.schema([*base, *added], metadata=base.metadata)
 
-    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """The selected records with the added columns."""
+    def __call__(self, batch: Any) -> Any:
+        """The selected records, a record batch or ``Records``, with the added columns."""
+        if isinstance(batch, Records):
+            if self.wanted.is_empty and self.clients is None and self.sensor is None:
+                return batch
+            batch = batch.to_arrow()
         batch = self.wanted(batch)
         added: list[pa.Array] = []
         if self.clients is not None:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from apptell.verdicts.schema import OTHER
 
 if TYPE_CHECKING:
+    from apptell.records.schema import Records
     from apptell.verdicts.schema import VerdictBatch
 
 APP, SERVICE, BACKGROUND, UNKNOWN = "app", "service", "background", "unknown"
@@ -75,7 +76,7 @@ class FlowCounts:
         self._waiting: list[pa.RecordBatch] = []
         self._n_waiting = 0
 
-    def add(self, batch: pa.RecordBatch) -> None:
+    def add(self, batch: pa.RecordBatch | Records) -> None:
         """Counts some verdicts or records; small batches are counted together, as each costs the same."""
         self._waiting.append(batch.select(_KIND_COLUMNS))
         self._n_waiting += batch.num_rows

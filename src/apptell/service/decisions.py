@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.models import Model
+    from apptell.records.schema import Records
     from apptell.service.work import Work
     from apptell.verdicts import ContextOptions, Evidence
 
@@ -139,9 +140,7 @@ class Decisions:
         """Flows that were decided and have not ended."""
         return len(self._known)
 
-    def records(
-        self, works: Sequence[Work], *, overloaded: bool = False
-    ) -> Iterator[pa.RecordBatch]:
+    def records(self, works: Sequence[Work], *, overloaded: bool = False) -> Iterator[Records]:
         """Records of some flows: first the verdicts, then the ends.
 
         A flow that was decided early is decided again when its verdict is due, or when it ends before that;
@@ -202,7 +201,7 @@ class Decisions:
         if found.ended:
             yield from self._ends(found.ended)
 
-    def _ends(self, ended: Sequence[FlowBatch]) -> Iterator[pa.RecordBatch]:
+    def _ends(self, ended: Sequence[FlowBatch]) -> Iterator[Records]:
         """Records of ended flows, with the apps of their verdicts, and their names if the flows have none."""
         for flows in ended:
             keys = _keys(flows)
@@ -266,9 +265,7 @@ class Decisions:
 
     def _report_early(self, verdicts: VerdictBatch) -> VerdictBatch:
         """Reports early verdicts that are clear."""
-        clear = verdicts.filter(
-            pc.equal(verdicts.column("outcome"), NAMED).to_numpy(zero_copy_only=False)
-        )
+        clear = verdicts.filter(_flags(outcome == NAMED for outcome in verdicts.values("outcome")))
         for key, values in _rows(clear):
             self._known[key] = _Known(values, is_early=True)
         return clear
@@ -285,7 +282,7 @@ class Decisions:
             n_open = 1 if before is None or before.is_early else before.n_open + 1
             self._known[key] = _Known((*values[:-1], is_revised[-1]), is_early=False, n_open=n_open)
         if any(is_revised):
-            verdicts = verdicts.with_columns(revised=pa.array(is_revised, pa.bool_()))
+            verdicts = verdicts.with_columns(revised=is_revised)
         return verdicts if all(is_new) else verdicts.filter(_flags(is_new))
 
     def _report_late(self, verdicts: VerdictBatch) -> VerdictBatch:
@@ -296,7 +293,7 @@ class Decisions:
             is_revised.append(before.values[_APP] != values[_APP])
             before.values = (*values[:-1], is_revised[-1])
         chosen = verdicts.filter(_flags(is_revised))
-        return chosen.with_columns(revised=pa.array([True] * len(chosen), pa.bool_()))
+        return chosen.with_columns(revised=[True] * len(chosen))
 
 
 def _is_named_late(flows: FlowBatch, known: Sequence[_Known | None]) -> NDArray[np.bool_]:
@@ -330,23 +327,21 @@ def _found(flows: FlowBatch, found: Found | None) -> Found:
 
 def _rows(batch: VerdictBatch) -> Iterator[tuple[_Key, tuple[Any, ...]]]:
     """The values of verdicts that are remembered."""
-    ids, parts = batch.column("connection_id").to_pylist(), batch.column("part").to_pylist()
-    columns = (_values(batch.column(name)) for name in _REMEMBERED)
-    return zip(zip(ids, parts, strict=True), zip(*columns, strict=True), strict=True)
+    keys = zip(batch.values("connection_id"), batch.values("part"), strict=True)
+    columns = (_values(batch, name) for name in _REMEMBERED)
+    return zip(keys, zip(*columns, strict=True), strict=True)
 
 
-def _values(column: pa.Array) -> list[Any]:
+def _values(batch: VerdictBatch, name: str) -> list[Any]:
     """Values; equal texts are one object, because many flows are remembered and have few different texts."""
-    if column.null_count == len(column):
-        return [None] * len(column)
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_string(column.type):
-        return [None if value is None else intern(value) for value in values]
+    values = batch.values(name)
+    if isinstance(batch.plain(name), pa.StringArray):
+        return [value and intern(value) for value in values]
     return values
 
 
 def _keys(flows: FlowBatch) -> list[_Key]:
-    ids, parts = flows.column("connection_id").to_pylist(), flows.column("part").to_pylist()
+    ids, parts = flows.numpy("connection_id").tolist(), flows.numpy("part").tolist()
     return list(zip(ids, parts, strict=True))
 
 
@@ -357,13 +352,13 @@ def _as_decided(flows: FlowBatch) -> FlowBatch:
 
 
 def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBatch:
-    columns = {
-        name: pa.array(values, SCHEMA.field(name).type)
+    columns: dict[str, Any] = {
+        name: None if values.count(None) == len(values) else list(values)
         for name, values in zip(_REMEMBERED, zip(*known, strict=True), strict=True)
     }
     there = set(flows.columns) - {"dns_name"}  # evidence knows it, no flow does
     columns |= {name: flows.column(name) for name in SCHEMA.names if name in there}
-    return VerdictBatch.of_arrays(columns, len(flows))
+    return VerdictBatch.of_columns(columns, len(flows))
 
 
 def _not_identified(flows: FlowBatch, model: Model | None, threshold: float | None) -> VerdictBatch:
@@ -391,5 +386,5 @@ def ended_records(flows: FlowBatch, verdicts: VerdictBatch) -> Iterator[pa.Recor
     """
     decided = {name: flows.column(f"decided_{name}") for name in _TOTALS}
     decided["end_ns"] = flows.column("decided_ns")
-    yield live_records(verdicts.with_columns(**decided), VERDICT)
-    yield live_records(verdicts, END, flows.column("end_reason"))
+    yield live_records(verdicts.with_columns(**decided), VERDICT).to_arrow()
+    yield live_records(verdicts, END, flows.column("end_reason")).to_arrow()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from apptell.models import Model
+    from apptell.records.schema import Records
     from apptell.service.work import Work
     from apptell.watch.drift import DriftReport
 
@@ -83,7 +84,7 @@ class DriftWatch:
         """Takes the works of live flows; the model is asked about some whose own names identify an app."""
         self._named.add(works)
 
-    def add(self, records: pa.RecordBatch) -> None:
+    def add(self, records: Records) -> None:
         """Takes live records; only verdicts of the model are kept."""
         model = self._model
         if model is None or not records.num_rows or records.column("event")[0].as_py() != VERDICT:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from apptell.capture import PacketBatch
     from apptell.flows import FlowOptions
     from apptell.records.record_filter import RecordFilter
+    from apptell.records.schema import Records
 
 LEAST_BYTES: Final = 64_000
 """Smallest ring and smallest file."""
@@ -58,7 +59,7 @@ class _Packets:
 class _Told:
     """Records and which of them are chosen."""
 
-    records: pa.RecordBatch
+    records: Records
     kept: NDArray[np.bool_]
 
 
@@ -144,7 +145,7 @@ class LiveExtraction:
                 self._waiting.append(_Packets(own, capture))
                 self._changed.notify_all()
 
-    def tell(self, records: pa.RecordBatch, wanted: RecordFilter) -> None:
+    def tell(self, records: Records, wanted: RecordFilter) -> None:
         """Tells of live records.
 
         Args:
@@ -298,7 +299,7 @@ class LiveExtraction:
             rows.clear()
 
 
-def _rows(records: pa.RecordBatch, kept: NDArray[np.bool_]) -> list[dict[str, Any]]:
+def _rows(records: Records, kept: NDArray[np.bool_]) -> list[dict[str, Any]]:
     """Records as ``ChosenFlows.choose`` takes them."""
     columns = {name: records.column(name) for name in (*_FLOW, *SAID)}
     columns |= {

@@ -28,10 +28,10 @@ from apptell.verdicts.novelty import check_rate
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from apptell.models import Model
+    from apptell.records.schema import Records
     from apptell.service.live_extraction import LiveExtraction
     from apptell.service.outputs import QueuedOutput
     from apptell.service.shadow import Shadow
@@ -283,7 +283,7 @@ class LivePipeline:
         finally:
             self._work.abandon()
 
-    def _records(self, works: Sequence[Work], *, is_late: bool) -> list[pa.RecordBatch]:
+    def _records(self, works: Sequence[Work], *, is_late: bool) -> list[Records]:
         """The records of some flows. A run of the model that the end cut short leaves them overloaded."""
         try:
             return list(self._decisions.records(works, overloaded=is_late))

@@ -22,9 +22,9 @@ from apptell.records.summary import FlowCounts
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pyarrow as pa
     from numpy.typing import ArrayLike
 
+    from apptell.records.schema import Records
     from apptell.service.drift_watch import DriftWatch
     from apptell.service.live_extraction import LiveExtraction
     from apptell.service.shadow import Shadow
@@ -103,18 +103,20 @@ class Metrics:
         """Adds decision delays, s, shape (n,)."""
         self.delay.add(seconds)
 
-    def count(self, records: pa.RecordBatch) -> None:
+    def count(self, records: Records) -> None:
         """Counts some live records, which are either all verdicts or all ends of flows."""
         if not records.num_rows:
             return
-        if records.column("event")[0].as_py() != VERDICT:
+        if records.values("event")[0] != VERDICT:
             self.kinds.add(records)
             return
-        apps = records.column("app").to_pylist()
-        outcomes = records.column("outcome").to_pylist()
-        for app, outcome in zip(apps, outcomes, strict=True):
-            self.verdicts[app or "", outcome] += 1
-        self.confidence.add(records.column("confidence").drop_null().to_numpy(zero_copy_only=False))
+        self.verdicts.update(
+            (app or "", outcome)
+            for app, outcome in zip(records.values("app"), records.values("outcome"), strict=True)
+        )
+        shares = [share for share in records.values("confidence") if share is not None]
+        if shares:
+            self.confidence.add(shares)
 
     @property
     def overloaded(self) -> int:

@@ -11,17 +11,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from apptell.errors import ModelError
+from apptell.flows.plain_columns import Coded, Masked
 from apptell.flows.schema import DECISION_SEGMENTS
 from apptell.verdicts.novelty import with_unknown
 from apptell.verdicts.schema import (
     BELOW_THRESHOLD,
     CUT_PAYLOAD,
+    EVIDENCE_KINDS,
     NAMED,
     NO_EVIDENCE,
+    OUTCOMES,
     TOO_FEW,
     UNLEARNED_TRANSPORT,
     VerdictBatch,
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from apptell.flows.schema import FlowBatch
     from apptell.verdicts.identity import Found, Identity
 
+_NAMED, _BELOW_THRESHOLD, _UNLEARNED_TRANSPORT, _NO_EVIDENCE, _CUT_PAYLOAD, _TOO_FEW = map(
+    OUTCOMES.index,
+    (NAMED, BELOW_THRESHOLD, UNLEARNED_TRANSPORT, NO_EVIDENCE, CUT_PAYLOAD, TOO_FEW),
+)
+_BY_MODEL, _BY_CONTEXT = map(EVIDENCE_KINDS.index, ("model", "context"))
 _DIGITS: Final = 5
 """Decimal digits of a probability that a verdict rests on."""
 FROM_FLOWS: Final[tuple[str, ...]] = (
@@ -88,7 +94,7 @@ def decide(
     known: Mapping[str, Identity] | None = None,
     p_unknown: NDArray[np.float32] | None = None,
     cutoff: float = 1.0,
-    stack: pa.Array | None = None,
+    stack: Coded | None = None,
 ) -> VerdictBatch:
     """One verdict for each flow, by evidence and a model.
 
@@ -127,7 +133,7 @@ def decide_without_model(
     found: Found | None,
     packets: int = DECISION_SEGMENTS,
     transports: Sequence[int] | None = None,
-    stack: pa.Array | None = None,
+    stack: Coded | None = None,
     is_cut: NDArray[np.bool_] | None = None,
 ) -> VerdictBatch:
     """One verdict for each flow, by only evidence.
@@ -141,24 +147,23 @@ def decide_without_model(
         stack: the column ``stack``.
         is_cut: which flows a model was not asked about because their payload is cut, shape (n,).
     """
-    n = len(flows)
-    columns: dict[str, Any] = {}
-    if found is not None:
-        columns = found.columns()
-    outcome = columns.get("outcome")
-    if outcome is None:
-        outcome = pa.repeat(pa.scalar(NO_EVIDENCE, pa.string()), n)
+    columns: dict[str, Any] = {} if found is None else found.columns()
+    if found is None:
+        outcome = np.full(len(flows), _NO_EVIDENCE, dtype=np.int8)
+    else:
+        outcome = columns["outcome"].codes
     if transports is not None:
         is_unlearned = ~np.isin(flows.numpy("protocol"), transports)
         if found is not None:
             is_unlearned &= ~found.is_app
-        outcome = pc.if_else(pa.array(is_unlearned), UNLEARNED_TRANSPORT, outcome)
+        outcome[is_unlearned] = _UNLEARNED_TRANSPORT
     if is_cut is not None:
-        outcome = pc.if_else(pa.array(is_cut), CUT_PAYLOAD, outcome)
-    is_few = pa.array(flows.payload_packets < (2 if found is None else 1))
-    is_open = pc.is_in(outcome, pa.array([NO_EVIDENCE, UNLEARNED_TRANSPORT]))
-    outcome = pc.if_else(pc.and_(is_few, is_open), TOO_FEW, outcome)
-    columns |= {"outcome": outcome} if stack is None else {"outcome": outcome, "stack": stack}
+        outcome[is_cut] = _CUT_PAYLOAD
+    is_few = flows.payload_packets < (2 if found is None else 1)
+    outcome[is_few & ((outcome == _NO_EVIDENCE) | (outcome == _UNLEARNED_TRANSPORT))] = _TOO_FEW
+    columns["outcome"] = Coded(outcome, OUTCOMES)
+    if stack is not None:
+        columns["stack"] = stack
     return _verdicts(flows, columns, packets)
 
 
@@ -180,52 +185,64 @@ def _of_model(
         raise ModelError(f"{model_name}: a probability is not a number")
     # the last bits depend on how many flows ran at once: they break no tie and pass no threshold
     probabilities = np.round(probabilities, _DIGITS)
-    names = pa.array(apps, pa.string())
     best = probabilities.argmax(axis=1)
     confidence = probabilities[np.arange(n), best]
     is_named = confidence >= np.float32(round(threshold, _DIGITS))
     in_context = np.zeros(n, dtype=bool) if context_flows is None else context_flows > 0
-    columns = {
-        "app": names.take(pa.array(best, mask=~is_named)),
-        "outcome": pc.if_else(pa.array(is_named), NAMED, BELOW_THRESHOLD),
-        "evidence": pa.array(["model", "context"]).take(
-            pa.array(in_context.astype(np.int8), mask=~is_named)
-        ),
-        "best_guess": names.take(pa.array(best)),
-        "confidence": pa.array(confidence, pa.float32()),
-        "threshold": pa.array(np.full(n, threshold), pa.float32()),
-        "model": pa.repeat(pa.scalar(model_name, pa.string()), n),
+    evidence = np.where(in_context, _BY_CONTEXT, _BY_MODEL)
+    columns: dict[str, Any] = {
+        "app": Coded(best, apps).where(is_named),
+        "outcome": Coded(np.where(is_named, _NAMED, _BELOW_THRESHOLD), OUTCOMES),
+        "evidence": Coded(evidence, EVIDENCE_KINDS).where(is_named),
+        "best_guess": Coded(best, apps),
+        "confidence": _without_null(confidence),
+        "threshold": _without_null(np.full(n, threshold, dtype=np.float32)),
+        "model": Coded(np.zeros(n, dtype=np.int8), [model_name]),
     }
     if k > 1:
         others = probabilities.copy()
         others[np.arange(n), best] = -1.0
         second = others.argmax(axis=1)
-        columns["runner_up"] = names.take(pa.array(second))
-        columns["runner_up_confidence"] = pa.array(others[np.arange(n), second], pa.float32())
+        columns["runner_up"] = Coded(second, apps)
+        columns["runner_up_confidence"] = _without_null(others[np.arange(n), second])
     if context_flows is not None:
-        columns["context_flows"] = pa.array(context_flows, pa.int32())
+        columns["context_flows"] = _without_null(np.asarray(context_flows, dtype=np.int32))
     return columns
+
+
+def _without_null(numbers: NDArray[Any]) -> Masked:
+    return Masked(numbers, np.zeros(len(numbers), dtype=bool))
 
 
 def _joined(
     of_model: dict[str, Any], found: Found, known: Mapping[str, Identity]
 ) -> dict[str, Any]:
     """The model's columns for flows without an app by evidence, and the columns of evidence."""
-    by_evidence = found.columns()
-    is_app = pa.array(found.is_app)
+    by_evidence, is_app = found.columns(), found.is_app
     columns = dict(of_model)
-    for name in OF_MODEL:
-        if name in columns:
-            nothing = pa.scalar(None, columns[name].type)
-            columns[name] = pc.if_else(is_app, nothing, columns[name])
-    for name in ("app", "outcome"):
-        columns[name] = pc.if_else(is_app, by_evidence[name], of_model[name])
-    said = pc.coalesce(of_model["evidence"], by_evidence["evidence"])
-    columns["evidence"] = pc.if_else(is_app, by_evidence["evidence"], said)
-    listed = [known.get(app) for app in columns["app"].to_pylist()]
-    for name in ("app_name", "category"):
-        texts = [None if app is None else getattr(app, name) for app in listed]
-        columns[name] = pc.coalesce(by_evidence[name], pa.array(texts, pa.string()))
+    if is_app.any():
+        columns |= {name: columns[name].where(~is_app) for name in OF_MODEL if name in columns}
+    model_app = of_model["app"]
+    n_found = len(found.identities)
+    model_code = np.where(model_app.codes < 0, -1, n_found + model_app.codes)
+    code = np.where(is_app, found.code, model_code)
+    apps = [*(identity.app for identity in found.identities), *model_app.texts]
+    columns["app"] = Coded(code, apps)
+    names: list[str | None] = [*by_evidence["app_name"].texts, *(None for _ in model_app.texts)]
+    categories: list[str | None] = [
+        *by_evidence["category"].texts,
+        *(None for _ in model_app.texts),
+    ]
+    for place in set(code.tolist()) - {-1}:
+        listed = known.get(apps[place] or "")
+        if listed is not None:
+            names[place] = listed.app_name if names[place] is None else names[place]
+            categories[place] = categories[place] or listed.category
+    columns["app_name"], columns["category"] = Coded(code, names), Coded(code, categories)
+    outcome, kind = of_model["outcome"].codes, of_model["evidence"].codes
+    columns["outcome"] = Coded(np.where(is_app, by_evidence["outcome"].codes, outcome), OUTCOMES)
+    by_model = ~is_app & (kind >= 0)
+    columns["evidence"] = Coded(np.where(by_model, kind, found.kind), EVIDENCE_KINDS)
     for name in ("service", "service_kind"):
         columns[name] = by_evidence[name]
     return columns
@@ -238,11 +255,9 @@ def _verdicts(
     probabilities: NDArray[np.float32] | None = None,
 ) -> VerdictBatch:
     """Verdicts of these columns, with those of the flows."""
-    n = len(flows)
     there = set(flows.columns)
     columns |= {name: flows.column(name) for name in FROM_FLOWS if name in there}
-    columns |= {
-        "payload_packets_seen": pa.array(np.minimum(flows.payload_packets, packets), pa.int32()),
-        "revised": pa.array(np.zeros(n, dtype=bool)),
-    }
-    return VerdictBatch.of_arrays(columns, n, probabilities)
+    seen = np.minimum(flows.payload_packets, packets)
+    columns["payload_packets_seen"] = seen.astype(np.int32)
+    columns["revised"] = np.zeros(len(flows), dtype=bool)
+    return VerdictBatch.of_columns(columns, len(flows), probabilities)

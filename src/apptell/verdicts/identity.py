@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
+from apptell.flows.plain_columns import Coded
 from apptell.flows.schema import FlowBatch
 from apptell.verdicts.schema import (
     EVIDENCE_KINDS,
     NAMED,
     NO_EVIDENCE,
+    OUTCOMES,
     SHARED_SERVICE,
     UNLISTED_NAME,
 )
@@ -61,6 +62,9 @@ class CatalogueApps(Mapping[str, Identity]):
 SHARED: Final = Identity()
 """An address that was answered for names of several apps or services."""
 _TEXTS: Final = Identity._fields
+_NAMED, _SHARED_SERVICE, _UNLISTED_NAME, _NO_EVIDENCE = map(
+    OUTCOMES.index, (NAMED, SHARED_SERVICE, UNLISTED_NAME, NO_EVIDENCE)
+)
 
 
 @dataclass(slots=True)
@@ -151,21 +155,17 @@ class Found:
             np.concatenate([part.start for part in parts]),
         )
 
-    def columns(self) -> dict[str, pa.Array]:
+    def columns(self) -> dict[str, Coded]:
         """The verdict's columns: app, app_name, category, service, service_kind, evidence, outcome."""
-        places = pa.array(self.code, mask=self.code < 0)
-        texts = [[identity[at] for identity in self.identities] for at in range(len(_TEXTS))]
-        table = pa.RecordBatch.from_arrays([pa.array(each, pa.string()) for each in texts], _TEXTS)
-        found = dict(zip(_TEXTS, table.take(places).columns, strict=True))
-        kinds = pa.array(self.kind, mask=self.kind < 0)
-        found["evidence"] = pa.array(EVIDENCE_KINDS, pa.string()).take(kinds)
-        outcome = np.full(len(self), 3, dtype=np.int8)
-        outcome[self.is_shared] = 1
-        outcome[self.code >= 0] = 2
-        outcome[self.is_listed] = 1
-        outcome[self.is_app] = 0
-        words = pa.array([NAMED, SHARED_SERVICE, UNLISTED_NAME, NO_EVIDENCE], pa.string())
-        found["outcome"] = words.take(pa.array(outcome))
+        texts = zip(*self.identities, strict=True) if self.identities else ((),) * len(_TEXTS)
+        found = {name: Coded(self.code, each) for name, each in zip(_TEXTS, texts, strict=True)}
+        found["evidence"] = Coded(self.kind, EVIDENCE_KINDS)
+        outcome = np.full(len(self), _NO_EVIDENCE, dtype=np.int8)
+        outcome[self.is_shared] = _SHARED_SERVICE
+        outcome[self.code >= 0] = _UNLISTED_NAME
+        outcome[self.is_listed] = _SHARED_SERVICE
+        outcome[self.is_app] = _NAMED
+        found["outcome"] = Coded(outcome, OUTCOMES)
         return found
 
     def _mask(self, flags: list[bool]) -> NDArray[np.bool_]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from apptell.errors import UsageError
+from apptell.flows.plain_columns import Coded, Masked
 from apptell.verdicts.context import reweigh_all
-from apptell.verdicts.schema import KNOWN_STACK, NEW_STACK, UNKNOWN
+from apptell.verdicts.schema import KNOWN_STACK, NEW_STACK, OUTCOMES, UNKNOWN
 from apptell.verdicts.unlearned import extended
 
 if TYPE_CHECKING:
@@ -55,25 +55,26 @@ def with_unknown(
         p_unknown: how unusual each flow is, shape (n,).
         cutoff: the smallest value that is called unknown.
     """
-    is_unknown = pa.array(p_unknown >= np.float32(cutoff))
+    is_unknown = p_unknown >= np.float32(cutoff)
+    outcome = columns["outcome"]
     return {
         **columns,
-        "app": pc.if_else(is_unknown, pa.scalar(None, pa.string()), columns["app"]),
-        "evidence": pc.if_else(is_unknown, pa.scalar(None, pa.string()), columns["evidence"]),
-        "outcome": pc.if_else(is_unknown, UNKNOWN, columns["outcome"]),
-        "p_unknown": pa.array(p_unknown, pa.float32()),
+        "app": columns["app"].where(~is_unknown),
+        "evidence": columns["evidence"].where(~is_unknown),
+        "outcome": Coded(np.where(is_unknown, OUTCOMES.index(UNKNOWN), outcome.codes), OUTCOMES),
+        "p_unknown": Masked(p_unknown, np.zeros(len(p_unknown), dtype=bool)),
     }
 
 
-def stacks(flows: FlowBatch, model: Model | None) -> pa.Array:
-    """Whether a model learned from flows with each flow's JA4; null if either is unknown."""
+def stacks(flows: FlowBatch, model: Model | None) -> Coded | None:
+    """Whether a model learned from flows with each flow's JA4, null if it has none; None if that is unknown."""
     known = None if model is None else model.known_ja4
     if known is None or "ja4" not in set(flows.columns):
-        return pa.nulls(len(flows), pa.string())
+        return None
     ja4 = flows.column("ja4")
-    is_known = pc.is_in(ja4, known)
-    word = pc.if_else(is_known, KNOWN_STACK, NEW_STACK)
-    return pc.if_else(ja4.is_valid(), word, pa.scalar(None, pa.string()))
+    is_new = ~np.asarray(pc.is_in(ja4, known))
+    words = Coded(is_new.astype(np.int8), (KNOWN_STACK, NEW_STACK))
+    return words.where(np.asarray(ja4.is_valid())) if ja4.null_count else words
 
 
 def unknown_in_context(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import pyarrow as pa
 
+from apptell.flows.plain_columns import of_rows, to_arrow, to_list
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -101,7 +103,7 @@ SCHEMA: Final = pa.schema(
     metadata={"apptell.verdict_schema": str(SCHEMA_VERSION)},
 )
 """The columns of a verdict, in the order of its record (``apptell.records.schema``)."""
-_KINDS: Final = tuple(zip(SCHEMA.names, SCHEMA.types, strict=True))
+_KINDS: Final = dict(zip(SCHEMA.names, SCHEMA.types, strict=True))
 
 
 class Verdict:
@@ -149,7 +151,7 @@ class VerdictBatch:
         (2, 2)
     """
 
-    __slots__ = ("_arrays", "_batch", "_n", "probabilities")
+    __slots__ = ("_batch", "_columns", "_n", "probabilities")
 
     def __init__(
         self, batch: pa.RecordBatch, probabilities: NDArray[np.float32] | None = None
@@ -157,26 +159,23 @@ class VerdictBatch:
         if batch.schema.names != SCHEMA.names:
             raise ValueError(f"verdicts: columns are {batch.schema.names}, not {SCHEMA.names}")
         self._batch: pa.RecordBatch | None = batch
-        self._arrays: dict[str, pa.Array] = {}
+        self._columns: dict[str, Any] = {}
         self._n = int(batch.num_rows)
         self.probabilities = probabilities
         """The model's probability of each of its classes, shape (n, k); not a number for flows that evidence
         decided. None where no model was asked."""
 
     @classmethod
-    def of_arrays(
+    def of_columns(
         cls,
-        arrays: dict[str, pa.Array],
+        columns: dict[str, Any],
         n_verdicts: int,
         probabilities: NDArray[np.float32] | None = None,
     ) -> VerdictBatch:
-        """Columns with the names and types of ``SCHEMA``; those that are not there are null."""
+        """Columns (``flows.plain_columns``) with the names of ``SCHEMA``; those that are not there are null."""
         verdicts = cls.__new__(cls)
         verdicts._batch, verdicts._n = None, n_verdicts  # noqa: SLF001 - its own
-        verdicts._arrays = {  # noqa: SLF001 - its own
-            name: arrays[name] if name in arrays else pa.nulls(n_verdicts, kind)
-            for name, kind in _KINDS
-        }
+        verdicts._columns = columns  # noqa: SLF001 - its own
         verdicts.probabilities = probabilities
         return verdicts
 
@@ -205,7 +204,8 @@ class VerdictBatch:
     def to_arrow(self) -> pa.RecordBatch:
         """The record batch itself."""
         if self._batch is None:
-            self._batch = pa.RecordBatch.from_arrays(list(self._arrays.values()), schema=SCHEMA)
+            arrays = [self.column(name) for name in SCHEMA.names]
+            self._batch = pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
         return self._batch
 
     def to_pandas(self) -> pd.DataFrame:
@@ -215,16 +215,31 @@ class VerdictBatch:
 
     def column(self, name: str) -> pa.Array:
         """One column as an Arrow array."""
-        return self._arrays[name] if self._batch is None else self._batch.column(name)
+        if self._batch is not None:
+            return self._batch.column(name)
+        array = to_arrow(self._columns.get(name), _KINDS[name], self._n)
+        self._columns[name] = array
+        return array
 
-    def with_columns(self, **arrays: pa.Array) -> VerdictBatch:
+    def plain(self, name: str) -> Any:
+        """One column as it was made (``flows.plain_columns``)."""
+        return self._columns.get(name) if self._batch is None else self._batch.column(name)
+
+    def values(self, name: str) -> list[Any]:
+        """One column as Python has its values."""
+        return to_list(self.plain(name), self._n)
+
+    def with_columns(self, **columns: Any) -> VerdictBatch:
         """The same verdicts with some columns replaced."""
-        columns = {name: self.column(name) for name in SCHEMA.names}
-        return VerdictBatch.of_arrays(columns | arrays, self._n, self.probabilities)
+        kept = {name: self.plain(name) for name in SCHEMA.names}
+        return VerdictBatch.of_columns(kept | columns, self._n, self.probabilities)
 
     def filter(self, keep: NDArray[np.bool_]) -> VerdictBatch:
         """The verdicts where ``keep``, shape (n,), is true; the batch itself when that is all of them."""
         if keep.all():
             return self
         shares = None if self.probabilities is None else self.probabilities[keep]
-        return VerdictBatch(self.to_arrow().filter(pa.array(keep)), shares)
+        if self._batch is not None:
+            return VerdictBatch(self._batch.filter(pa.array(keep)), shares)
+        kept = {name: of_rows(column, keep) for name, column in self._columns.items()}
+        return VerdictBatch.of_columns(kept, int(keep.sum()), shares)

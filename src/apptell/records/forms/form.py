@@ -62,16 +62,19 @@ class Form(ABC):
 class LineForm(Form):
     """A form that gives each record a line of text; it can go to every transport."""
 
+    reads_plain: ClassVar[bool] = False
+    """Whether it takes ``Records`` (``records.schema``) as it takes record batches."""
+
     @abstractmethod
-    def lines(self, batch: pa.RecordBatch) -> list[str]:
-        """A line for each record, without its line feed."""
+    def lines(self, batch: Any) -> list[str]:
+        """A line for each record of a record batch, without its line feed."""
 
     def header(self, schema: pa.Schema) -> str:
         """What a file begins with, whole lines; nothing by default."""
         del schema
         return ""
 
-    def text(self, batch: pa.RecordBatch) -> str:
+    def text(self, batch: Any) -> str:
         """The lines of some records, each ended by a line feed."""
         return "".join(line + "\n" for line in self.lines(batch))
 

@@ -15,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apptell.flows.plain_columns import to_list
 from apptell.records.forms.form import LineForm
+from apptell.records.schema import Records
 from apptell.records.values import plain_values, rfc3339
 
 if TYPE_CHECKING:
@@ -26,20 +28,32 @@ class JsonLines(LineForm):
     """One JSON object a line."""
 
     name = "jsonl"
+    reads_plain = True
     suffixes = (".jsonl", ".ndjson", ".json")
 
-    def lines(self, batch: pa.RecordBatch) -> list[str]:
+    def lines(self, batch: pa.RecordBatch | Records) -> list[str]:
         """An object for each record."""
         return json_lines(batch)
 
 
-def json_lines(batch: pa.RecordBatch) -> list[str]:
+def json_lines(batch: pa.RecordBatch | Records) -> list[str]:
     """Each record as a JSON object, without a line feed."""
-    columns = list(zip(_heads(*batch.schema.names), batch.columns, strict=True))
-    if len(batch) >= _BLOCK:
-        return _joined(columns)
-    texts = [_members(head, column) for head, column in columns]
-    return ["".join(row) + "}" for row in zip(*texts, strict=True)]
+    n, schema = batch.num_rows, batch.schema
+    heads = _heads(*schema.names)
+    if n >= _BLOCK:
+        columns = (batch.to_arrow() if isinstance(batch, Records) else batch).columns
+        return _joined(list(zip(heads, columns, strict=True)))
+    texts = []
+    before = ""
+    columns = batch.plain_columns if isinstance(batch, Records) else batch.columns
+    for head, kind, column in zip(heads, schema.types, columns, strict=True):
+        if column is None or (isinstance(column, pa.Array) and column.null_count == n):
+            before += f"{head}null"
+        else:
+            texts.append(_members(before + head, kind, column))
+            before = ""
+    end = before + "}"
+    return ["".join(row) + end for row in zip(*texts, strict=True)] if texts else [end] * n
 
 
 @lru_cache(maxsize=32)
@@ -79,7 +93,7 @@ def _texts(column: pa.Array) -> pa.Array:
         rfc3339_texts = pc.binary_replace_slice(moments.cast(pa.binary()), 10, 11, b"T")
         texts = pc.binary_join_element_wise('"', rfc3339_texts.cast(pa.string()), 'Z"', "")
     else:
-        return pa.array(_members("", column), pa.string())
+        return pa.array(_members("", kind, column), pa.string())
     return texts.fill_null("null") if column.null_count else texts
 
 
@@ -96,20 +110,20 @@ def _quoted(texts: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', texts, '"', "")
 
 
-def _members(head: str, column: pa.Array) -> list[str]:
+def _members(head: str, kind: pa.DataType, column: Any) -> list[str]:
     """A member of each record's object, ``head`` followed by the value, as ``json`` writes it."""
-    n, nulls, kind = len(column), column.null_count, column.type.id
-    if nulls == n:
-        return [f"{head}null"] * n
-    write = _WRITERS.get(kind)
+    write = _WRITERS.get(kind.id)
     if write is None:
         return [head + json_dump(value) for value in _json_values(column)]
-    if kind == _TIME:
-        column = column.view(pa.int64())
-    if kind in _WHOLE and not nulls:  # NumPy needs no object for each value between
-        return [head + write(value) for value in column.to_numpy().tolist()]
-    values = column.to_pylist()
-    return [f"{head}null" if value is None else head + write(value) for value in values]
+    if isinstance(column, pa.Array):
+        if kind.id == _TIME:
+            column = column.view(pa.int64())
+        if kind.id in _WHOLE and not column.null_count:
+            column = column.to_numpy()  # which needs no object for each value between
+    if isinstance(column, np.ndarray):
+        return [head + write(value) for value in column.tolist()]
+    null = f"{head}null"
+    return [null if value is None else head + write(value) for value in to_list(column, 0)]
 
 
 def _quoted_time(time_ns: int) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from apptell.records.forms import LineForm
+    from apptell.records.schema import Records
 
 STANDARD_OUTPUT: Final = "-"
 
@@ -41,6 +42,7 @@ class LineFile:
                 "an output to a file has the form FORM:PATH, and to standard output FORM:-"
             )
         self.extra: dict[str, int] = {}
+        self.reads_plain = form.reads_plain
         self._form = form
         self._path = None if place == STANDARD_OUTPUT else Path(place)
         self._handle = -1
@@ -49,7 +51,7 @@ class LineFile:
         """For a stream; a regular file needs a header whenever it is empty."""
         self._open()
 
-    def write(self, batch: pa.RecordBatch) -> None:
+    def write(self, batch: pa.RecordBatch | Records) -> None:
         """Appends the records; all of them or, on an error, none.
 
         Raises:

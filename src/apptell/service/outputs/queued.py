@@ -7,10 +7,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
+import pyarrow as pa
+
 from apptell.errors import OutputError
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from apptell.records.schema import Records
 
 CAPACITY: Final = 65_536
 """Records that may wait for one output."""
@@ -22,6 +24,7 @@ _RETRY_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 class Output(Protocol):
     """Takes batches of live records, in one thread.
 
+    One with the attribute ``reads_plain`` also takes ``Records`` as they are, others get record batches.
     ``write`` that raises OutputError or OSError is called again with the same batch later.
     """
 
@@ -58,7 +61,8 @@ class QueuedOutput:
         self._output = output
         self._is_lossless = is_lossless
         self._capacity = capacity
-        self._waiting: deque[pa.RecordBatch] = deque()
+        self._reads_plain = bool(getattr(output, "reads_plain", False))
+        self._waiting: deque[pa.RecordBatch | Records] = deque()
         self._n = 0
         self._changed = threading.Condition()
         self._is_closing = False
@@ -88,7 +92,7 @@ class QueuedOutput:
             **self._output.extra,
         }
 
-    def put(self, batch: pa.RecordBatch) -> None:
+    def put(self, batch: pa.RecordBatch | Records) -> None:
         """Adds records; drops and counts them if there is no room."""
         n = batch.num_rows
         if not n:  # an empty batch would never leave the queue
@@ -148,7 +152,7 @@ class QueuedOutput:
         except (OutputError, OSError) as error:
             self._note(error)
 
-    def _next(self) -> pa.RecordBatch | None:
+    def _next(self) -> pa.RecordBatch | Records | None:
         """The next records; an empty batch if ``tick`` is due; None at the end."""
         with self._changed:
             if not self._waiting and not self._is_closing:
@@ -157,12 +161,15 @@ class QueuedOutput:
                 return self._waiting[0]
             return None if self._is_closing else _NOTHING
 
-    def _write(self, batch: pa.RecordBatch) -> None:
+    def _write(self, batch: pa.RecordBatch | Records) -> None:
         """Writes a batch with repeated attempts; it stays in the queue until it is written or dropped."""
         attempt = 0
+        given = (
+            batch if self._reads_plain or isinstance(batch, pa.RecordBatch) else batch.to_arrow()
+        )
         while True:
             try:
-                self._output.write(batch)
+                self._output.write(given)
             except (OutputError, OSError) as error:
                 self._note(error)
                 self.is_gone = isinstance(error, BrokenPipeError)
@@ -175,7 +182,7 @@ class QueuedOutput:
                 self._take(batch, written=True)
                 return
 
-    def _take(self, batch: pa.RecordBatch, *, written: bool) -> None:
+    def _take(self, batch: pa.RecordBatch | Records, *, written: bool) -> None:
         with self._changed:
             if self._waiting and self._waiting[0] is batch:
                 self._waiting.popleft()
@@ -216,10 +223,4 @@ class QueuedOutput:
             self._changed.notify_all()
 
 
-def _nothing() -> pa.RecordBatch:
-    import pyarrow as pa
-
-    return pa.RecordBatch.from_arrays([], schema=pa.schema([]))
-
-
-_NOTHING: Final = _nothing()
+_NOTHING: Final = pa.RecordBatch.from_arrays([], schema=pa.schema([]))

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from apptell.records.forms import LineForm
+    from apptell.records.schema import Records
 
 TIMEOUT_S: Final = 5.0
 
@@ -27,10 +28,11 @@ class UnixSocket:
 
     def __init__(self, path: str, form: LineForm) -> None:
         self.extra: dict[str, int] = {}
+        self.reads_plain = form.reads_plain
         self._path, self._form = path, form
         self._socket: socket.socket | None = None
 
-    def write(self, batch: pa.RecordBatch) -> None:
+    def write(self, batch: pa.RecordBatch | Records) -> None:
         """Sends the records; after a failure all of them are sent again, so a reader may see some twice.
 
         Raises:
