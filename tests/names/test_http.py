@@ -15,7 +15,7 @@ def host(*conversation, lengths=None, offsets=None):
     segments = flows(
         [list(conversation)], lengths=lengths, offsets=None if offsets is None else [offsets]
     ).segments()
-    return read_hosts(segments, np.ones(1, dtype=bool))[0].as_py()
+    return read_hosts(segments, np.ones(1, dtype=bool)).to_pylist()[0]
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,9 @@ def said(by_packets, n_messages):
     def decide(batches, kind):
         for flows in batches:
             work = Work(flows, kind, is_overloaded=False, since_s=0.0)
-            found.extend(row for batch in decisions.records([work]) for row in event_rows(batch.to_arrow()))
+            found.extend(
+                row for batch in decisions.records([work]) for row in event_rows(batch.to_arrow())
+            )
 
     for packet in packets:
         decide(add(table, [packet]), ENDED)

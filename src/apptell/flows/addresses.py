@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from apptell.kernels.compiled import inlined, kernel, subroutine
+from apptell.kernels.compiled import inlined, subroutine
 
 ADDRESS_TEXT: Final = 46
 """Characters of the longest address."""
@@ -75,17 +75,12 @@ def write_address(high, low, version, text, at):
     return at
 
 
-@kernel
-def write_addresses(ready, n, records, client, of_server, text, ends, raw):
-    """Addresses of one role as text with end offsets, and as 16 bytes each (IPv4 in the last four)."""
-    at = 0
-    for index in range(n):
-        flow = records[ready[index]]
-        side = client[index] if not of_server else 1 - client[index]
-        high = flow.low_high if side == 0 else flow.high_high
-        low = flow.low_low if side == 0 else flow.high_low
-        at = write_address(high, low, flow.ip_version, text, at)
-        ends[index + 1] = at
-        for byte in range(8):
-            raw[index, byte] = (high >> np.uint64(56 - 8 * byte)) & np.uint64(255)
-            raw[index, 8 + byte] = (low >> np.uint64(56 - 8 * byte)) & np.uint64(255)
+@inlined
+def write_side(flow, side, text, ends, raw, index):
+    """Address number ``index`` of one side as text with its end, and as 16 bytes (IPv4 in the last four)."""
+    high = flow.low_high if side == 0 else flow.high_high
+    low = flow.low_low if side == 0 else flow.high_low
+    ends[index + 1] = write_address(high, low, flow.ip_version, text, np.int64(ends[index]))
+    for byte in range(8):
+        raw[index, byte] = (high >> np.uint64(56 - 8 * byte)) & np.uint64(255)
+        raw[index, 8 + byte] = (low >> np.uint64(56 - 8 * byte)) & np.uint64(255)

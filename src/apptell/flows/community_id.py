@@ -12,8 +12,8 @@ import ipaddress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
+from apptell.flows.plain_columns import Text
 from apptell.kernels.compiled import inlined, kernel, subroutine
 from apptell.packets.byte_fields import be32
 
@@ -204,8 +204,8 @@ def community_ids(
     client_port: NDArray[np.uint16],
     server_port: NDArray[np.uint16],
     seed: int = 0,
-) -> pa.Array:
-    """Ids of n flows as an Arrow string array.
+) -> Text:
+    """Ids of n flows as a column of texts (``plain_columns``).
 
     Args:
         protocol: shape (n,).
@@ -217,20 +217,18 @@ def community_ids(
         seed: 16-bit seed.
     """
     n = len(protocol)
+    ends = np.arange(n + 1, dtype=np.int32) * LENGTH
     if n <= (_FEW_LOADED if write_ids.signatures else _FEW):
-        return pa.array(
-            [
-                _one_id(
-                    protocol[i : i + 1].tobytes(),
-                    (client[i, 12 * (not is_ipv6[i]) :].tobytes(), int(client_port[i])),
-                    (server[i, 12 * (not is_ipv6[i]) :].tobytes(), int(server_port[i])),
-                    seed,
-                )
-                for i in range(n)
-            ],
-            pa.string(),
-        )
+        ids = [
+            _one_id(
+                protocol[i : i + 1].tobytes(),
+                (client[i, 12 * (not is_ipv6[i]) :].tobytes(), int(client_port[i])),
+                (server[i, 12 * (not is_ipv6[i]) :].tobytes(), int(server_port[i])),
+                seed,
+            )
+            for i in range(n)
+        ]
+        return Text(ends, np.frombuffer("".join(ids).encode(), dtype=np.uint8))
     out: NDArray[Any] = np.empty((n, LENGTH), dtype=np.uint8)
     write_ids(protocol, client, server, is_ipv6, client_port, server_port, seed, _ALPHABET, out)
-    ends = np.arange(n + 1, dtype=np.int32) * LENGTH
-    return pa.StringArray.from_buffers(n, pa.py_buffer(ends), pa.py_buffer(out))
+    return Text(ends, out.reshape(-1))

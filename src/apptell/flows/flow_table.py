@@ -308,7 +308,7 @@ class FlowTable:
             listed = memory.young[start : min(start + batch_flows, n)]
             batch = self._hand_out(listed, self._groups, has_ended=False)
             if self.options.reports_once and self._has_names:
-                is_whole = ~np.asarray(batch.column("ja4").is_null())
+                is_whole = batch.is_there("ja4")
                 self._connection_names.learn(batch, is_whole)
                 memory.records["decided"][listed[is_whole]] = state.REPORTED
             yield batch

@@ -1,20 +1,20 @@
-"""Converts flow records to a ``FlowBatch``, with their kept segments as Arrow lists.
+"""Converts flow records to a ``FlowBatch``, with their kept segments as lists.
 
-The kernels write into slabs that Arrow takes over as they are.
+The kernels write into slabs that Arrow takes over as they are where somebody asks for it.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
-from apptell.flows.addresses import ADDRESS_TEXT, write_addresses
+from apptell.flows.addresses import ADDRESS_TEXT, write_side
 from apptell.flows.clients import find_clients
 from apptell.flows.community_id import community_ids
-from apptell.flows.rare_columns import audit_columns, bits, link_columns, owner_columns
+from apptell.flows.plain_columns import Coded, Lists, Text
+from apptell.flows.rare_columns import audit_columns, link_columns, owner_columns
 from apptell.flows.schema import (
     CLIENT_RULES,
     COLUMNS,
@@ -53,8 +53,6 @@ if TYPE_CHECKING:
 
 
 _BY_CLOSE, _BY_RESET = END_REASONS.index("closed"), END_REASONS.index("reset")
-_RULES: Final = pa.array(CLIENT_RULES, pa.string())
-_REASONS: Final = pa.array(END_REASONS, pa.string())
 
 
 @kernel
@@ -138,7 +136,7 @@ def write_lists(
                 entry += 1
 
 
-# Rows of the matrix that ``write_totals`` fills.
+# The rows of ``CoreColumns.totals``.
 _TOTALS: Final = (
     "start_ns",
     "end_ns",
@@ -160,69 +158,83 @@ _TOTALS: Final = (
 )
 
 
+_WIDTHS: Final = (1, 1, 2, 2, 4, 8, 4, 1, len(_TOTALS) * 8, ADDRESS_TEXT, ADDRESS_TEXT)
+"""Bytes that a flow takes in a slab, by column."""
+
+
+class CoreColumns(NamedTuple):
+    """The columns of the group *core* of n flows, and what Community IDs are made of."""
+
+    protocol: NDArray[np.uint8]
+    is_ipv6: NDArray[np.bool_]
+    client_port: NDArray[np.uint16]
+    server_port: NDArray[np.uint16]
+    part: NDArray[np.int32]
+    connection: NDArray[np.uint64]
+    capture: NDArray[np.int32]
+    reason: NDArray[np.int8]
+    handshake: NDArray[np.bool_]
+    totals: NDArray[np.int64]
+    """Times and counters seen from the client, of row r flow i at ``r * n + i``; at the end where undecided."""
+    client_text: NDArray[np.uint8]
+    client_ends: NDArray[np.int32]
+    client: NDArray[np.uint8]
+    """Addresses as 16 bytes, shape (n, 16)."""
+    server_text: NDArray[np.uint8]
+    server_ends: NDArray[np.int32]
+    server: NDArray[np.uint8]
+    places: NDArray[np.int64]
+    """The columns ``schema.ORDER``, shape (2, n)."""
+
+
 @kernel
-def write_totals(ready, n, records, client, totals):
-    """Times and counters seen from the client, shape (len(_TOTALS), n); at the end where undecided."""
+def write_core(ready, n, records, client, known_after_ns, columns):
+    """Fills the core columns; ``known_after_ns`` as ``hand_out`` takes it."""
+    totals, reason = columns.totals, columns.reason
+    columns.client_ends[0] = columns.server_ends[0] = 0
     for index in range(n):
         flow = records[ready[index]]
         here, there = client[index], 1 - client[index]
-        totals[0, index] = flow.start_ns
-        totals[1, index] = flow.last_ns
-        totals[2, index] = flow.packets[here]
-        totals[3, index] = flow.packets[there]
-        totals[4, index] = flow.bytes[here]
-        totals[5, index] = flow.bytes[there]
-        totals[6, index] = flow.payload_packets[here]
-        totals[7, index] = flow.payload_packets[there]
-        totals[8, index] = flow.payload_bytes[here]
-        totals[9, index] = flow.payload_bytes[there]
-        totals[10, index] = flow.retransmissions
-        totals[11, index] = flow.out_of_order
-        if flow.decided >= DECIDED:
-            totals[12, index] = flow.decided_ns
-            totals[13, index] = flow.decided_packets[here]
-            totals[14, index] = flow.decided_packets[there]
-            totals[15, index] = flow.decided_bytes[here]
-            totals[16, index] = flow.decided_bytes[there]
-        else:
-            totals[12, index] = flow.last_ns
-            for row in range(4):
-                totals[13 + row, index] = totals[2 + row, index]
-
-
-@kernel
-def write_marks(
-    ready,
-    n,
-    records,
-    client,
-    protocol,
-    is_ipv6,
-    ports,
-    peers,
-    part,
-    connection,
-    capture,
-    reason,
-    handshake,
-):
-    """The small columns: protocol, ports, connection, and why the flow ended."""
-    for index in range(n):
-        flow = records[ready[index]]
-        protocol[index] = flow.protocol
-        is_ipv6[index] = flow.ip_version == 6
-        ports[index] = flow.high_port if client[index] else flow.low_port
-        peers[index] = flow.low_port if client[index] else flow.high_port
-        part[index] = flow.part
-        connection[index] = flow.connection_id
-        capture[index] = flow.capture
-        handshake[index] = flow.has_syn
+        columns.protocol[index] = flow.protocol
+        columns.is_ipv6[index] = flow.ip_version == 6
+        columns.client_port[index] = flow.high_port if here else flow.low_port
+        columns.server_port[index] = flow.low_port if here else flow.high_port
+        columns.part[index] = flow.part
+        columns.connection[index] = flow.connection_id
+        columns.capture[index] = flow.capture
+        columns.handshake[index] = flow.has_syn
         if flow.finished & (RST_A | RST_B):
             reason[index] = _BY_RESET
         elif flow.finished & (FIN_A | FIN_B) == FIN_A | FIN_B:
             reason[index] = _BY_CLOSE
         else:
             reason[index] = flow.end_reason
+        totals[index] = flow.start_ns
+        totals[n + index] = flow.last_ns
+        totals[2 * n + index] = flow.packets[here]
+        totals[3 * n + index] = flow.packets[there]
+        totals[4 * n + index] = flow.bytes[here]
+        totals[5 * n + index] = flow.bytes[there]
+        totals[6 * n + index] = flow.payload_packets[here]
+        totals[7 * n + index] = flow.payload_packets[there]
+        totals[8 * n + index] = flow.payload_bytes[here]
+        totals[9 * n + index] = flow.payload_bytes[there]
+        totals[10 * n + index] = flow.retransmissions
+        totals[11 * n + index] = flow.out_of_order
+        if flow.decided >= DECIDED:
+            totals[12 * n + index] = flow.decided_ns
+            totals[13 * n + index] = flow.decided_packets[here]
+            totals[14 * n + index] = flow.decided_packets[there]
+            totals[15 * n + index] = flow.decided_bytes[here]
+            totals[16 * n + index] = flow.decided_bytes[there]
+        else:
+            totals[12 * n + index] = flow.last_ns
+            for row in range(4):
+                totals[(13 + row) * n + index] = totals[(2 + row) * n + index]
+        write_side(flow, here, columns.client_text, columns.client_ends, columns.client, index)
+        write_side(flow, there, columns.server_text, columns.server_ends, columns.server, index)
+        columns.places[0, index] = flow.start_place
+        columns.places[1, index] = flow.decided_place or flow.clock_ns + known_after_ns
 
 
 def hand_out(
@@ -250,54 +262,50 @@ def hand_out(
     """
     n, records = len(ready), memory.records
     ends = _Ends(memory, ready) if "segments" in groups else None
-    sizes = [(n, width) for width in (1, 1, 2, 2, 4, 4, 8, 1, len(_TOTALS) * 8)]
-    sizes += [(n, ADDRESS_TEXT), (n + 1, 4)] * 2
-    slab = slabs.take(Slab.size(*sizes, *(ends.sizes if ends else ())))
+    sizes = [(n, width) for width in _WIDTHS]
+    sizes += [(n + 1, 4), (n + 1, 4), *(ends.sizes if ends else ())]
+    slab = slabs.take(Slab.size(*sizes))
     client = np.zeros(n, dtype=np.int64)
-    rule, rules = slab.column(n, np.int8, pa.int8())
+    rule = slab.column(n, np.int8)
     find_clients(memory, ready, client, rule)
-    protocol, protocols = slab.column(n, np.uint8, pa.uint8())
-    ports, client_ports = slab.column(n, np.uint16, pa.uint16())
-    peers, server_ports = slab.column(n, np.uint16, pa.uint16())
-    part, parts = slab.column(n, np.int32, pa.int32())
-    capture, capture_codes = slab.column(n, np.int32, pa.int32())
-    connection, connections = slab.column(n, np.uint64, pa.uint64())
-    reason, reasons = slab.column(n, np.int8, pa.int8())
-    is_ipv6, handshake = np.empty(n, dtype=np.bool_), np.empty(n, dtype=np.bool_)
-    write_marks(
-        ready,
-        n,
-        records,
-        client,
-        protocol,
-        is_ipv6,
-        ports,
-        peers,
-        part,
-        connection,
-        capture,
-        reason,
-        handshake,
+    core = CoreColumns(
+        slab.column(n, np.uint8),
+        np.empty(n, dtype=np.bool_),
+        slab.column(n, np.uint16),
+        slab.column(n, np.uint16),
+        slab.column(n, np.int32),
+        slab.column(n, np.uint64),
+        slab.column(n, np.int32),
+        slab.column(n, np.int8),
+        np.empty(n, dtype=np.bool_),
+        slab.column(len(_TOTALS) * n, np.int64),
+        slab.column(n * ADDRESS_TEXT, np.uint8),
+        slab.column(n + 1, np.int32),
+        np.empty((n, 16), dtype=np.uint8),
+        slab.column(n * ADDRESS_TEXT, np.uint8),
+        slab.column(n + 1, np.int32),
+        np.empty((n, 16), dtype=np.uint8),
+        np.empty((2, n), dtype=np.int64),
     )
-    totals, all_totals = slab.column(len(_TOTALS) * n, np.int64, pa.int64())
-    write_totals(ready, n, records, client, totals.reshape(len(_TOTALS), n))
-    client_text, client_raw = _addresses(slab, records, ready, client, of_server=False)
-    server_text, server_raw = _addresses(slab, records, ready, client, of_server=True)
-    columns: dict[str, pa.Array] = {
-        name: all_totals.slice(row * n, n) for row, name in enumerate(_TOTALS)
+    write_core(ready, n, records, client, known_after_ns or 0, core)
+    totals = core.totals
+    columns: dict[str, Any] = {
+        name: totals[row * n : row * n + n] for row, name in enumerate(_TOTALS)
     }
-    columns["capture"] = _names(captures, capture_codes)
-    columns["connection_id"] = connections
-    columns["part"] = parts
-    columns["community_id"] = community_ids(protocol, client_raw, server_raw, is_ipv6, ports, peers)
-    columns["protocol"] = protocols
-    columns["client_address"] = client_text
-    columns["client_port"] = client_ports
-    columns["server_address"] = server_text
-    columns["server_port"] = server_ports
-    columns["client_by"] = pa.DictionaryArray.from_arrays(rules, _RULES, safe=False)
-    columns["has_handshake"] = bits(handshake)
-    columns["end_reason"] = pa.DictionaryArray.from_arrays(reasons, _REASONS, safe=False)
+    columns["capture"] = Coded(core.capture, captures)
+    columns["connection_id"] = core.connection
+    columns["part"] = core.part
+    columns["community_id"] = community_ids(
+        core.protocol, core.client, core.server, core.is_ipv6, core.client_port, core.server_port
+    )
+    columns["protocol"] = core.protocol
+    columns["client_address"] = Text(core.client_ends, core.client_text)
+    columns["client_port"] = core.client_port
+    columns["server_address"] = Text(core.server_ends, core.server_text)
+    columns["server_port"] = core.server_port
+    columns["client_by"] = Coded(rule, CLIENT_RULES)
+    columns["has_handshake"] = core.handshake
+    columns["end_reason"] = Coded(core.reason, END_REASONS)
     if ends is not None:
         columns.update(_segments(slab, ends, memory, ready, client))
     if "labels" in groups:
@@ -307,53 +315,17 @@ def hand_out(
     if "link" in groups and links is not None:
         columns.update(link_columns(links, records, ready, client))
     if known_after_ns is not None:
-        columns.update(_order(records, ready, known_after_ns))
+        columns.update(zip(ORDER, core.places, strict=True))
     names = _columns(groups, has_order=known_after_ns is not None)
-    arrays = {name: columns[name] if name in columns else pa.nulls(n, kind) for name, kind in names}
-    return FlowBatch.of_arrays(arrays, n)
+    return FlowBatch.of_columns({name: columns.get(name) for name in names}, n)
 
 
 @lru_cache(maxsize=32)
-def _columns(groups: frozenset[str], *, has_order: bool) -> tuple[tuple[str, pa.DataType], ...]:
-    """The columns of some groups, with their types."""
+def _columns(groups: frozenset[str], *, has_order: bool) -> tuple[str, ...]:
+    """The names of the columns of some groups."""
     wanted = {name for group in groups | {"core"} for name in COLUMNS[group]}
-    stored = ((field.name, field.type) for field in SCHEMA if field.name in wanted)
-    link = LINK.items() if "link" in groups else ()
-    return (*stored, *link, *(ORDER.items() if has_order else ()))
-
-
-def _order(
-    records: NDArray[Any], ready: NDArray[np.int32], known_after_ns: int
-) -> dict[str, pa.Array]:
-    """Places of flows in the order of packets."""
-    known = records["decided_place"][ready]
-    never_due = known == 0
-    known[never_due] = records["clock_ns"][ready[never_due]] + known_after_ns
-    return {"start_place": pa.array(records["start_place"][ready]), "known_place": pa.array(known)}
-
-
-def _names(names: Sequence[str], codes: pa.Array) -> pa.Array:
-    if len(names) == 1:
-        return pa.repeat(pa.scalar(names[0], pa.string()), len(codes))
-    return pa.array(names, pa.string()).take(codes)
-
-
-def _addresses(
-    slab: Slab,
-    records: NDArray[Any],
-    ready: NDArray[np.int32],
-    client: NDArray[np.int64],
-    *,
-    of_server: bool,
-) -> tuple[pa.Array, NDArray[np.uint8]]:
-    n = len(ready)
-    text, characters = slab.cut(n * ADDRESS_TEXT, np.uint8)
-    ends, starts = slab.cut(n + 1, np.int32)
-    ends[0] = 0
-    raw = np.empty((n, 16), dtype=np.uint8)
-    write_addresses(ready, n, records, client, of_server, text, ends, raw)
-    used = characters.slice(0, int(ends[-1]))
-    return pa.StringArray.from_buffers(n, starts, used), raw
+    stored = (name for name in SCHEMA.names if name in wanted)
+    return (*stored, *(LINK if "link" in groups else ()), *(ORDER if has_order else ()))
 
 
 class _Ends:
@@ -381,15 +353,12 @@ def _segments(
     memory: FlowMemory,
     ready: NDArray[np.int32],
     client: NDArray[np.int64],
-) -> dict[str, pa.Array]:
+) -> dict[str, Any]:
     m, k = lists.n_segments, lists.n_sequence
-    length, lengths = slab.column(m, np.int32, pa.int32())
-    time_ns, times = slab.column(m, np.int64, pa.int64())
-    offset, offsets = slab.column(m, np.int32, pa.int32())
-    ends, starts = slab.cut(m + 1, np.int32)
-    data, payload = slab.cut(lists.payload_bytes, np.uint8)
-    signed, signed_lengths = slab.column(k, np.int32, pa.int32())
-    gap_us, gaps = slab.column(k, np.int64, pa.int64())
+    length, time_ns = slab.column(m, np.int32), slab.column(m, np.int64)
+    offset, ends = slab.column(m, np.int32), slab.column(m + 1, np.int32)
+    data = slab.column(lists.payload_bytes, np.uint8)
+    signed, gap_us = slab.column(k, np.int32), slab.column(k, np.int64)
     to_server = np.empty(m, dtype=np.bool_)
     write_lists(
         ready,
@@ -408,14 +377,12 @@ def _segments(
         signed,
         gap_us,
     )
-    by_segment, by_entry = pa.array(lists.segments), pa.array(lists.sequences)
-    blobs = pa.BinaryArray.from_buffers(pa.binary(), m, [None, starts, payload])
     return {
-        "segment_length": pa.ListArray.from_arrays(by_segment, lengths),
-        "segment_to_server": pa.ListArray.from_arrays(by_segment, bits(to_server)),
-        "segment_time_ns": pa.ListArray.from_arrays(by_segment, times),
-        "segment_offset": pa.ListArray.from_arrays(by_segment, offsets),
-        "segment_bytes": pa.ListArray.from_arrays(by_segment, blobs),
-        "sequence_length": pa.ListArray.from_arrays(by_entry, signed_lengths),
-        "sequence_gap_us": pa.ListArray.from_arrays(by_entry, gaps),
+        "segment_length": Lists(lists.segments, length),
+        "segment_to_server": Lists(lists.segments, to_server),
+        "segment_time_ns": Lists(lists.segments, time_ns),
+        "segment_offset": Lists(lists.segments, offset),
+        "segment_bytes": Lists(lists.segments, Text(ends, data)),
+        "sequence_length": Lists(lists.sequences, signed),
+        "sequence_gap_us": Lists(lists.sequences, gap_us),
     }

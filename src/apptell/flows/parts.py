@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apptell.flows.plain_columns import of_rows, to_list
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -92,23 +94,18 @@ def _shows_names(flows: FlowBatch) -> np.ndarray[tuple[int], np.dtype[np.bool_]]
     """Whether each flow has any name, shape (n,)."""
     shows = np.zeros(len(flows), dtype=np.bool_)
     for name in CARRIED:
-        column = flows.column(name)
-        if column.null_count < len(column):
-            shows |= np.asarray(pc.is_valid(column))
+        shows |= flows.is_there(name)
     return shows
 
 
 def _connections(flows: FlowBatch, rows: NDArray[np.int64]) -> Iterable[tuple[int, _Names]]:
     """The connection and the names of some flows, in the order of the rows."""
     ids = flows.numpy("connection_id")[rows].tolist()
+    is_wanted = np.zeros(len(flows), dtype=np.bool_)
+    is_wanted[rows] = True
     names: list[list[str | None]] = []
     for name in CARRIED:
-        column = flows.column(name)
-        if column.null_count == len(column):
-            names.append([None] * len(ids))
-            continue
-        shown = column.take(pa.array(rows))
-        values = shown.to_numpy(zero_copy_only=False).tolist()  # several times as fast as to_pylist
+        values = to_list(of_rows(flows.plain(name), is_wanted, pa.string()), len(ids))
         names.append([value and sys.intern(value) for value in values])
     return zip(ids, zip(*names, strict=True), strict=True)
 

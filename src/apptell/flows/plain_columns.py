@@ -6,7 +6,8 @@ many columns, and most of them are only written to a record.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,8 +26,11 @@ class Coded(NamedTuple):
     texts: Sequence[str | None]
     """What the codes stand for."""
 
-    def to_arrow(self) -> pa.Array:
-        """The texts as an Arrow array."""
+    def to_arrow(self, kind: pa.DataType) -> pa.Array:
+        """The texts as an Arrow array of strings, or of a dictionary of strings."""
+        if pa.types.is_dictionary(kind):
+            codes = pa.array(self.codes, kind.index_type, mask=self.codes < 0)
+            return pa.DictionaryArray.from_arrays(codes, pa.array(self.texts, pa.string()))
         texts = pa.array(self.texts, pa.string())
         return texts.take(pa.array(self.codes, mask=self.codes < 0))
 
@@ -48,8 +52,9 @@ class Masked(NamedTuple):
     is_null: NDArray[np.bool_]
     """Shape (n,)."""
 
-    def to_arrow(self) -> pa.Array:
+    def to_arrow(self, kind: pa.DataType) -> pa.Array:
         """The numbers as an Arrow array."""
+        del kind
         return pa.array(self.numbers, mask=self.is_null)
 
     def to_pylist(self) -> list[Any]:
@@ -62,8 +67,59 @@ class Masked(NamedTuple):
         return Masked(self.numbers, self.is_null | ~keep)
 
 
-Column = "pa.Array | NDArray[Any] | Coded | Masked | list[Any] | None"
-"""A column of n values: an Arrow array; numbers without a null; texts; numbers; any values; only nulls."""
+class Text(NamedTuple):
+    """A column of n texts in one buffer; an empty text is null."""
+
+    ends: NDArray[np.int32]
+    """Where text i begins, and ends as text i + 1 begins, in ``data``; shape (n + 1,)."""
+    data: NDArray[np.uint8]
+    """UTF-8."""
+
+    def to_arrow(self, kind: pa.DataType) -> pa.Array:
+        """The texts as an Arrow array of strings or bytes, which shares the memory."""
+        ends = self.ends
+        is_there = ends[1:] > ends[:-1]
+        there = None if is_there.all() else pa.py_buffer(np.packbits(is_there, bitorder="little"))
+        buffers = [there, pa.py_buffer(ends), pa.py_buffer(self.data[: ends[-1]])]
+        return pa.Array.from_buffers(kind, len(ends) - 1, buffers)
+
+    def to_pylist(self) -> list[str | None]:
+        """The texts."""
+        return [None if not part else part.decode() for part in self.parts()]
+
+    def parts(self) -> list[bytes]:
+        """The bytes of each text, also of an empty one."""
+        ends = self.ends.tolist()
+        data = self.data[: ends[-1]].tobytes()
+        return [data[begin:end] for begin, end in pairwise(ends)]
+
+
+class Lists(NamedTuple):
+    """A column of n lists."""
+
+    ends: NDArray[np.int32]
+    """Where list i begins, and ends as list i + 1 begins, in ``values``; shape (n + 1,)."""
+    values: Any
+    """The elements of all lists: an array, or ``Text`` of bytes that may be empty."""
+
+    def to_arrow(self, kind: pa.DataType) -> pa.Array:
+        """The lists as an Arrow array, which shares the memory."""
+        values = self.values
+        if isinstance(values, Text):
+            buffers = [None, pa.py_buffer(values.ends), pa.py_buffer(values.data)]
+            values = pa.Array.from_buffers(kind.value_type, len(values.ends) - 1, buffers)
+        else:
+            values = pa.array(values, kind.value_type)
+        return pa.ListArray.from_arrays(pa.array(self.ends), values)
+
+    def to_pylist(self) -> list[Any]:
+        """The lists."""
+        raise NotImplementedError("lists are read as flat arrays")
+
+
+Column = "pa.Array | NDArray[Any] | Coded | Masked | Text | Lists | list[Any] | None"
+"""A column of n values: an Arrow array; numbers without a null; numbers; texts; any values; only nulls."""
+_MADE: Final = (Coded, Masked, Text, Lists)
 
 
 def to_arrow(column: Any, kind: pa.DataType, n: int) -> pa.Array:
@@ -72,8 +128,8 @@ def to_arrow(column: Any, kind: pa.DataType, n: int) -> pa.Array:
         return column
     if column is None:
         return pa.nulls(n, kind)
-    if isinstance(column, Coded | Masked):
-        return column.to_arrow()
+    if isinstance(column, _MADE):
+        return column.to_arrow(kind)
     return pa.array(column, kind)
 
 
@@ -87,18 +143,27 @@ def to_list(column: Any, n: int) -> list[Any]:
     return column if isinstance(column, list) else column.to_pylist()
 
 
-def of_rows(column: Any, keep: NDArray[np.bool_]) -> Any:
-    """The values where ``keep``, shape (n,), is true."""
+def is_there(column: Any, n: int) -> NDArray[np.bool_]:
+    """Which of n values are not null, shape (n,)."""
+    if column is None:
+        return np.zeros(n, dtype=bool)
+    if isinstance(column, Text):
+        return np.asarray(column.ends[1:] > column.ends[:-1])
+    if isinstance(column, pa.Array):
+        return np.asarray(column.is_valid())
+    return np.array([value is not None for value in to_list(column, n)], dtype=bool)
+
+
+def of_rows(column: Any, keep: NDArray[np.bool_], kind: pa.DataType) -> Any:
+    """The values where ``keep``, shape (n,), is true, of a column of an Arrow type."""
     if column is None:
         return None
     if isinstance(column, np.ndarray):
         return column[keep]
-    if isinstance(column, Coded | Masked):
-        return type(column)(column[0][keep], *(_part(each, keep) for each in column[1:]))
+    if isinstance(column, Coded):
+        return Coded(column.codes[keep], column.texts)
+    if isinstance(column, Masked):
+        return Masked(column.numbers[keep], column.is_null[keep])
     if isinstance(column, list):
         return [value for value, is_kept in zip(column, keep.tolist(), strict=True) if is_kept]
-    return column.filter(pa.array(keep))
-
-
-def _part(each: Any, keep: NDArray[np.bool_]) -> Any:
-    return each[keep] if isinstance(each, np.ndarray) else each
+    return to_arrow(column, kind, len(keep)).filter(pa.array(keep))

@@ -21,6 +21,7 @@ from apptell.flows.list_columns import (
     list_offsets,
     list_values,
 )
+from apptell.flows.plain_columns import Lists, is_there, of_rows, to_arrow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -205,6 +206,15 @@ class Flow:
         )
 
 
+_SEGMENTS: Final = (
+    "segment_length",
+    "segment_to_server",
+    "segment_time_ns",
+    "segment_offset",
+    "segment_bytes",
+)
+
+
 class FlowBatch:
     """Some flows: an Arrow record batch with the columns of ``SCHEMA`` or of some of its groups.
 
@@ -214,7 +224,7 @@ class FlowBatch:
         ('signal.example', [443, 443])
     """
 
-    __slots__ = ("_arrays", "_batch", "_n")
+    __slots__ = ("_arrays", "_batch", "_columns", "_n")
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         """Wraps a record batch whose columns are those of ``SCHEMA`` in name and type.
@@ -234,9 +244,10 @@ class FlowBatch:
 
     def _wrap(self, batch: pa.RecordBatch) -> None:
         self._batch: pa.RecordBatch | None = batch
+        self._columns: dict[str, Any] = {}
+        """All columns as they were made (``plain_columns``), in order, where there is no record batch yet."""
         self._arrays: dict[str, pa.Array] = {}
-        """The columns that were used; all of them where there is no record batch yet: to find a column, and to
-        make a batch, takes Arrow as long as some work on a few flows."""
+        """The columns that were asked for as arrays."""
         self._n = int(batch.num_rows)
 
     @classmethod
@@ -247,10 +258,10 @@ class FlowBatch:
         return flows
 
     @classmethod
-    def of_arrays(cls, arrays: dict[str, pa.Array], n_flows: int) -> FlowBatch:
-        """Columns that were made by ``SCHEMA``, in the order given, without checking them."""
+    def of_columns(cls, columns: dict[str, Any], n_flows: int) -> FlowBatch:
+        """Columns (``plain_columns``) that were made by ``SCHEMA``, in their order, without checking them."""
         flows = cls.__new__(cls)
-        flows._batch, flows._arrays, flows._n = None, arrays, n_flows  # noqa: SLF001 - its own
+        flows._batch, flows._columns, flows._arrays, flows._n = None, columns, {}, n_flows  # noqa: SLF001 - its own
         return flows
 
     @classmethod
@@ -302,13 +313,14 @@ class FlowBatch:
     @property
     def columns(self) -> list[str]:
         """Names of the columns in the batch."""
-        return list(self._arrays) if self._batch is None else list(self._batch.schema.names)
+        return list(self._columns) if self._batch is None else list(self._batch.schema.names)
 
     def to_arrow(self) -> pa.RecordBatch:
         """The record batch itself."""
         if self._batch is None:
-            schema = _schema_of(tuple(self._arrays))
-            self._batch = pa.RecordBatch.from_arrays(list(self._arrays.values()), schema=schema)
+            names = tuple(self._columns)
+            arrays = [self.column(name) for name in names]
+            self._batch = pa.RecordBatch.from_arrays(arrays, schema=_schema_of(names))
         return self._batch
 
     def to_pandas(self) -> pd.DataFrame:
@@ -324,22 +336,48 @@ class FlowBatch:
         """
         found = self._arrays.get(name)
         if found is None:
-            at = -1 if self._batch is None else self._batch.schema.get_field_index(name)
-            if at < 0 or self._batch is None:
-                raise DatasetError(f"flows: column {name!r} is missing")
-            found = self._arrays[name] = self._batch.column(at)
+            made = self.plain(name)
+            found = self._arrays[name] = to_arrow(made, _FIELDS[name].type, self._n)
         return found
+
+    def plain(self, name: str) -> Any:
+        """One column as it was made (``plain_columns``).
+
+        Raises:
+            DatasetError: the batch does not have the column.
+        """
+        if self._batch is None:
+            if name in self._columns:
+                return self._columns[name]
+        else:
+            at = self._batch.schema.get_field_index(name)
+            if at >= 0:
+                return self._batch.column(at)
+        raise DatasetError(f"flows: column {name!r} is missing")
+
+    def has(self, name: str) -> bool:
+        """Whether the batch has a column."""
+        if self._batch is None:
+            return name in self._columns
+        return bool(self._batch.schema.get_field_index(name) >= 0)
 
     def numpy(self, name: str) -> NDArray[Any]:
         """One column as a NumPy array (dictionary columns decoded to objects)."""
+        if self._batch is None and isinstance(self._columns.get(name), np.ndarray):
+            made: NDArray[Any] = self._columns[name]
+            return made
         column = self.column(name)
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
         return np.asarray(column.to_numpy(zero_copy_only=False))
 
+    def is_there(self, name: str) -> NDArray[np.bool_]:
+        """Which values of a column are not null, shape (n,)."""
+        return is_there(self.plain(name), self._n)
+
     def with_columns(self, **columns: Any) -> FlowBatch:
         """The same flows with some columns added or replaced (arrays or lists of the same length)."""
-        arrays = self._all()
+        arrays: dict[str, pa.Array] = {}
         for name, values in columns.items():
             field = _FIELDS.get(name)
             if field is None:
@@ -350,17 +388,21 @@ class FlowBatch:
             if len(array) != self._n:
                 raise DatasetError(f"flows: column {name!r} has {len(array)} of {self._n} values")
             arrays[name] = array
-        return FlowBatch.of_arrays(arrays, self._n)
+        return self.with_plain(arrays)
+
+    def with_plain(self, columns: dict[str, Any]) -> FlowBatch:
+        """The same flows with some columns (``plain_columns``) added or replaced, without checking them."""
+        return FlowBatch.of_columns(self._all() | columns, self._n)
 
     def without(self, names: Collection[str]) -> FlowBatch:
         """The same flows without some columns."""
-        kept = {name: array for name, array in self._all().items() if name not in names}
-        return FlowBatch.of_arrays(kept, self._n)
+        kept = {name: column for name, column in self._all().items() if name not in names}
+        return FlowBatch.of_columns(kept, self._n)
 
-    def _all(self) -> dict[str, pa.Array]:
+    def _all(self) -> dict[str, Any]:
         """All columns, in order; a copy."""
         if self._batch is None:
-            return dict(self._arrays)
+            return dict(self._columns)
         return dict(zip(self._batch.schema.names, self._batch.columns, strict=True))
 
     def take(self, rows: NDArray[np.int64] | Sequence[int]) -> FlowBatch:
@@ -370,7 +412,15 @@ class FlowBatch:
     def filter(self, keep: NDArray[np.bool_]) -> FlowBatch:
         """The rows where ``keep``, shape (n,), is true; the batch itself when that is all of them."""
         keep = np.asarray(keep, dtype=bool)
-        return self if keep.all() else FlowBatch.trusted(self.to_arrow().filter(pa.array(keep)))
+        if keep.all():
+            return self
+        if self._batch is not None:
+            return FlowBatch.trusted(self._batch.filter(pa.array(keep)))
+        kept = {
+            name: of_rows(column, keep, _FIELDS[name].type)
+            for name, column in self._columns.items()
+        }
+        return FlowBatch.of_columns(kept, int(np.count_nonzero(keep)))
 
     @property
     def payload_packets(self) -> NDArray[np.int64]:
@@ -380,6 +430,11 @@ class FlowBatch:
 
     def segments(self) -> SegmentColumns:
         """The kept segments as flat NumPy arrays."""
+        made = [self.plain(name) for name in _SEGMENTS if self.has(name)]
+        if len(made) == len(_SEGMENTS) and all(isinstance(each, Lists) for each in made):
+            lengths, to_server, time_ns, offset, parts = (each.values for each in made)
+            first, start = made[0].ends.astype(np.int64), parts.ends.astype(np.int64)
+            return SegmentColumns(first, lengths, to_server, time_ns, offset, start, parts.data)
         lengths = self.column("segment_length")
         first = list_offsets(lengths) - list_offsets(lengths)[0]
         length = list_numbers(lengths, np.int32)
@@ -402,7 +457,7 @@ class FlowBatch:
         n = len(first) - 1
         known: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
         is_known = np.zeros(n, dtype=bool)
-        if "segment_offset" in self.columns:
+        if self.has("segment_offset"):
             column = self.column("segment_offset")
             known = list_numbers(column, np.int32)
             is_known = np.diff(list_offsets(column)) == np.diff(first)
@@ -419,6 +474,9 @@ class FlowBatch:
 
     def sequences(self) -> SequenceColumns:
         """Signed lengths and gaps as flat NumPy arrays."""
+        made, gaps = self.plain("sequence_length"), self.plain("sequence_gap_us")
+        if isinstance(made, Lists) and isinstance(gaps, Lists):
+            return SequenceColumns(made.ends.astype(np.int64), made.values, gaps.values)
         length = self.column("sequence_length")
         first = list_offsets(length)
         return SequenceColumns(

@@ -1,4 +1,4 @@
-"""Memory for the columns of returned flows, reused when Arrow releases it.
+"""Memory for the columns of returned flows, reused when nobody holds it any more.
 
 A new page costs more than writing it. A reader that drops each batch before the next gets the same pages
 again; if all batches are kept, nothing is reused.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SMALL: Final = 1 << 18
-"""Below so many bytes Arrow's own pool is as good."""
+"""Below so many bytes NumPy's own memory is as good."""
 _KEPT: Final = 4
 """Slabs that wait for their next use."""
 _ALIGNMENT: Final = 64
@@ -31,8 +31,7 @@ class Slabs:
     def take(self, size: int) -> Slab:
         """A slab of ``size`` bytes or more."""
         if size < _SMALL:
-            room = pa.allocate_buffer(size)
-            return Slab(np.frombuffer(room, dtype=np.uint8), room)
+            return Slab(None)
         free = self._free
         for index in range(len(free)):
             if len(free[index]) >= size:
@@ -41,12 +40,12 @@ class Slabs:
         else:
             # to the next power of two, so that it fits the next batch too; untouched pages cost nothing
             memory = np.frombuffer(mmap.mmap(-1, 1 << (size - 1).bit_length()), dtype=np.uint8)
-        lease = _Lease(memory, free)
-        return Slab(memory, pa.foreign_buffer(memory.ctypes.data, len(memory), lease))
+        lease = pa.foreign_buffer(memory.ctypes.data, len(memory), _Lease(memory, free))
+        return Slab(np.frombuffer(lease, dtype=np.uint8))
 
 
 class _Lease:
-    """Held by Arrow for as long as it needs a slab's memory; returns the memory when it is deleted."""
+    """Held for as long as any column needs a slab's memory; returns the memory when it is deleted."""
 
     __slots__ = ("_free", "_memory")
 
@@ -60,11 +59,10 @@ class _Lease:
 
 
 class Slab:
-    """Memory to be cut into columns."""
+    """Memory to be cut into columns; without any, each column has its own."""
 
-    def __init__(self, memory: NDArray[np.uint8], buffer: pa.Buffer) -> None:
+    def __init__(self, memory: NDArray[np.uint8] | None) -> None:
         self._memory = memory
-        self._buffer = buffer
         self._used = 0
 
     @staticmethod
@@ -72,14 +70,11 @@ class Slab:
         """Bytes that columns of so many elements, each of so many bytes, need."""
         return sum(-(-n * width // _ALIGNMENT) * _ALIGNMENT for n, width in columns)
 
-    def cut(self, n: int, dtype: Any) -> tuple[NDArray[Any], pa.Buffer]:
-        """Room for n elements: the array that a kernel fills, and the same memory for Arrow."""
+    def column(self, n: int, dtype: Any) -> NDArray[Any]:
+        """Room for n elements, which is held until nobody needs the array or a part of it."""
+        if self._memory is None:
+            return np.empty(n, dtype=dtype)
         size = n * np.dtype(dtype).itemsize
         at = self._used
         self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
-        return self._memory[at : at + size].view(dtype), self._buffer.slice(at, size)
-
-    def column(self, n: int, dtype: Any, kind: pa.DataType) -> tuple[NDArray[Any], pa.Array]:
-        """Room for n numbers: the array that a kernel fills, and the same memory as an Arrow array."""
-        values, buffer = self.cut(n, dtype)
-        return values, pa.Array.from_buffers(kind, n, [None, buffer])
+        return self._memory[at : at + size].view(dtype)

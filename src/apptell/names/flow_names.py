@@ -6,12 +6,13 @@ The flow table does not parse TLS: names are parsed when a flow is returned. The
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from apptell.flows.plain_columns import to_arrow
 from apptell.names.dtls import find_dtls_hellos
 from apptell.names.hello import read_hellos
 from apptell.names.http import read_hosts
@@ -45,13 +46,18 @@ def add_names(flows: FlowBatch) -> FlowBatch:
         found["q"], google = find_initials(segments, is_udp)
         found["d"] = find_dtls_hellos(segments, is_udp)
     found = {kind: messages for kind, messages in found.items() if len(messages.rows)}
-    server_name = alpn = ja4 = pa.nulls(n, pa.string())
+    server_name: Any = None
+    alpn: Any = None
+    ja4: Any = None
     if found:
         hellos = read_hellos(found, n)
         server_name, alpn, ja4 = hellos.server_name, hellos.alpn, fingerprints(hellos.parts)
     if google:
         names = np.full(n, None, dtype=object)
         names[list(google)] = list(google.values())
-        server_name = pc.coalesce(server_name, pa.array(names, pa.string()))
+        shown = to_arrow(server_name, pa.string(), n)
+        server_name = pc.coalesce(shown, pa.array(names, pa.string()))
     host = read_hosts(segments, is_tcp)
-    return flows.with_columns(server_name=server_name, alpn=alpn, ja4=ja4, http_host=host)
+    return flows.with_plain(
+        {"server_name": server_name, "alpn": alpn, "ja4": ja4, "http_host": host}
+    )

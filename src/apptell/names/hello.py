@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
+from apptell.flows.plain_columns import Text
 from apptell.kernels.compiled import inlined, kernel, subroutine
 from apptell.names.text import COMMA, NO_SEPARATOR, escape_into, escaped_room
 
@@ -26,14 +26,14 @@ MAX_CODES: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Hellos:
-    """The content of m ClientHello messages, each an Arrow array of length m."""
+    """The content of m ClientHello messages, each a column of length m."""
 
-    server_name: pa.Array
-    """string; null where none was offered or the name was cut."""
-    alpn: pa.Array
-    """string: protocols joined by commas, GREASE left out (RFC 8701); null where none was offered."""
-    parts: pa.Array
-    """binary: what JA4 is made of (``ja4.fingerprint``); null where the hello was cut."""
+    server_name: Text
+    """Null where none was offered or the name was cut."""
+    alpn: Text
+    """Protocols joined by commas, GREASE left out (RFC 8701); null where none was offered."""
+    parts: Text
+    """Bytes: what JA4 is made of (``ja4.fingerprint``); null where the hello was cut."""
 
 
 @inlined
@@ -300,10 +300,11 @@ def read_hellos(found: dict[str, Messages], n_flows: int | None = None) -> Hello
         sizes = np.zeros((3, n_flows + 1), dtype=np.int32)
         sizes[:, rows + 1] = np.diff(ends)
         ends = np.cumsum(sizes, axis=1, dtype=np.int32)
+    # copies, so that the rooms can go
     return Hellos(
-        arrow_text(ends[0], names, pa.string()),
-        arrow_text(ends[1], alpns, pa.string()),
-        arrow_text(ends[2], parts, pa.binary()),
+        Text(ends[0], names[: ends[0, -1]].copy()),
+        Text(ends[1], alpns[: ends[1, -1]].copy()),
+        Text(ends[2], parts[: ends[2, -1]].copy()),
     )
 
 
@@ -324,18 +325,3 @@ def _joined(found: dict[str, Messages]) -> tuple[NDArray[Any], ...]:
     stops = np.concatenate([messages.start[1:] for messages in each]) + shift
     data = np.concatenate([messages.data for messages in each])
     return kinds[order], rows[order], begins[order], stops[order], data
-
-
-def arrow_text(ends: NDArray[np.int32], data: NDArray[np.uint8], kind: pa.DataType) -> pa.Array:
-    """An Arrow array of ``data[ends[i] : ends[i + 1]]``, null where that is empty."""
-    n = len(ends) - 1
-    there = np.packbits(ends[1:] > ends[:-1], bitorder="little")
-    return pa.Array.from_buffers(
-        kind,
-        n,
-        [
-            pa.py_buffer(there),
-            pa.py_buffer(np.ascontiguousarray(ends)),
-            pa.py_buffer(data[: ends[-1]].copy()),
-        ],
-    )

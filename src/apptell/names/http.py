@@ -8,10 +8,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import pyarrow as pa
 
+from apptell.flows.plain_columns import Text
 from apptell.kernels.compiled import kernel, subroutine
-from apptell.names.hello import arrow_text
 from apptell.names.streams import (
     MAX_STREAM,
     begins_with,
@@ -272,7 +271,7 @@ def find_hosts(
         ends[flow] = at
 
 
-def read_hosts(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> pa.Array:
+def read_hosts(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> Text:
     """The host of each flow's first request: that of an absolute URI or of CONNECT, else the Host field.
 
     Args:
@@ -280,7 +279,7 @@ def read_hosts(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> pa.Array:
         wanted: TCP flows to look at, shape (n,).
 
     Returns:
-        n strings as they were sent, port included, written as in ``names.text``; null where the flow begins
+        n texts as they were sent, port included, written as in ``names.text``; null where the flow begins
         with no request, or its request names two hosts.
     """
     ends = np.zeros(len(wanted) + 1, dtype=np.int32)
@@ -298,4 +297,4 @@ def read_hosts(segments: SegmentColumns, wanted: NDArray[np.bool_]) -> pa.Array:
         ends[1:],
         out,
     )
-    return arrow_text(ends, out, pa.string())
+    return Text(ends, out[: ends[-1]].copy())

@@ -10,11 +10,18 @@ from __future__ import annotations
 import hashlib
 import struct
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from apptell.flows.plain_columns import Coded
+
+if TYPE_CHECKING:
+    from apptell.flows.plain_columns import Text
+
 _EMPTY: Final = "000000000000"
+_FEW: Final = 512
+"""Hellos from which it takes less time to find those that are alike first."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -35,15 +42,17 @@ def fingerprint(part: bytes) -> str:
     return f"{part[:10].decode('ascii')}_{_cut_hash(ciphers)}_{_cut_hash(extensions and second)}"
 
 
-def fingerprints(parts: pa.Array) -> pa.Array:
-    """JA4 of n hellos as strings; distinct inputs are hashed once; null stays null.
+def fingerprints(parts: Text) -> Coded | list[str | None]:
+    """JA4 of n hellos; distinct inputs are hashed once; None for those that are empty.
 
     Args:
-        parts: binary, as ``fingerprint`` takes them.
+        parts: as ``fingerprint`` takes them.
     """
-    distinct = parts.dictionary_encode()
+    if len(parts.ends) <= _FEW:
+        return [fingerprint(part) if part else None for part in parts.parts()]
+    distinct = parts.to_arrow(pa.binary()).dictionary_encode()
     found = [fingerprint(part) for part in distinct.dictionary.to_pylist()]
-    return pa.array(found, pa.string()).take(distinct.indices)
+    return Coded(distinct.indices.fill_null(-1).to_numpy(zero_copy_only=False), found)
 
 
 def _pairs(data: bytes) -> list[bytes]:

@@ -298,7 +298,7 @@ class Decisions:
 
 def _is_named_late(flows: FlowBatch, known: Sequence[_Known | None]) -> NDArray[np.bool_]:
     """Whether ended flows have their own name although their verdicts were not based on one."""
-    if "server_name" not in set(flows.columns):  # the verdict had it
+    if not flows.has("server_name"):  # the verdict had it
         return np.zeros(len(flows), dtype=bool)
     has_name = pc.coalesce(flows.column("server_name"), flows.column("http_host")).is_valid()
     rests_on_it = _flags(
@@ -347,8 +347,8 @@ def _keys(flows: FlowBatch) -> list[_Key]:
 
 def _as_decided(flows: FlowBatch) -> FlowBatch:
     """The flows with the totals at their decision, so that a verdict is the same at any time."""
-    totals = {name: flows.column(f"decided_{name}") for name in _TOTALS}
-    return flows.with_columns(end_ns=flows.column("decided_ns"), **totals)
+    totals = {name: flows.plain(f"decided_{name}") for name in _TOTALS}
+    return flows.with_plain({"end_ns": flows.plain("decided_ns"), **totals})
 
 
 def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBatch:
@@ -357,7 +357,7 @@ def _with_verdicts(flows: FlowBatch, known: list[tuple[Any, ...]]) -> VerdictBat
         for name, values in zip(_REMEMBERED, zip(*known, strict=True), strict=True)
     }
     there = set(flows.columns) - {"dns_name"}  # evidence knows it, no flow does
-    columns |= {name: flows.column(name) for name in SCHEMA.names if name in there}
+    columns |= {name: flows.plain(name) for name in SCHEMA.names if name in there}
     return VerdictBatch.of_columns(columns, len(flows))
 
 

@@ -256,7 +256,7 @@ def _verdicts(
 ) -> VerdictBatch:
     """Verdicts of these columns, with those of the flows."""
     there = set(flows.columns)
-    columns |= {name: flows.column(name) for name in FROM_FLOWS if name in there}
+    columns |= {name: flows.plain(name) for name in FROM_FLOWS if name in there}
     seen = np.minimum(flows.payload_packets, packets)
     columns["payload_packets_seen"] = seen.astype(np.int32)
     columns["revised"] = np.zeros(len(flows), dtype=bool)

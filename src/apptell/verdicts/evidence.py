@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from apptell.errors import UsageError
 from apptell.flows.hashing import new_key
+from apptell.flows.plain_columns import is_there
 from apptell.flows.schema import DECISION_SEGMENTS, ORDER, FlowBatch
 from apptell.verdicts.identity import NOBODY, CatalogueApps, Found, Identity, IdentityTable
 from apptell.verdicts.known_names import Texts, hash_texts
@@ -171,7 +172,7 @@ class Evidence:
         if "dns" not in self.options.kinds:
             return
         self._forget_unused()
-        numbers = self._owners.names.numbers(answers.column("name"))
+        numbers = self._owners.names.numbers(answers.column("name"), len(answers))
         place = np.asarray(answers.column("place"))
         keep_s, ttl_s = self.options.keep_s, np.asarray(answers.column("ttl_s"))
         longer_s = np.maximum(np.minimum(ttl_s, _DAY_S) - min(keep_s, _DAY_S), 0)
@@ -251,9 +252,9 @@ class Evidence:
 
     def _ask_names(self, found: Found) -> None:
         for column in ("server_name", "http_host"):
-            names = found.flows.column(column)
-            if names.null_count < len(names):
-                code = self._owners.of_own(names)
+            names = found.flows.plain(column)
+            if is_there(names, len(found)).any():
+                code = self._owners.of_own(names, len(found))
                 is_new = (found.code < 0) & (code >= 0)
                 found.code[is_new] = code[is_new]
                 found.kind[is_new] = _NAME
@@ -264,9 +265,9 @@ class Evidence:
         latest, said = self._asked.of_pairs(ends.of_hosts(), found.start, is_asked, texts)
         is_open = found.code < 0
         said = said[is_open[said[:, 0]]]
-        kept = found.flows.column("dns_name")
-        if kept.null_count < len(kept):  # flows of a dataset know the name that was asked
-            numbers = owners.names.numbers(kept)
+        kept = found.flows.plain("dns_name")
+        if is_there(kept, len(found)).any():  # flows of a dataset know the name that was asked
+            numbers = owners.names.numbers(kept, len(found))
             is_kept = (latest < 0) & (numbers >= 0)
             latest[is_kept] = numbers[is_kept]
             rows = np.flatnonzero(is_kept & is_asked & is_open)
@@ -276,7 +277,7 @@ class Evidence:
         settle(said[:, 0].copy(), owners.of(said[:, 1]), only)
         self._take_over(found, only, _DNS)
         if (latest >= 0).any():
-            found.flows = found.flows.with_columns(dns_name=owners.names.column(latest))
+            found.flows = found.flows.with_plain({"dns_name": owners.names.column(latest)})
 
     @staticmethod
     def _take_over(found: Found, only: NDArray[np.int32], kind: int) -> None:
@@ -329,7 +330,8 @@ class Evidence:
         hashes = []
         for name in columns:
             each = np.empty((len(batch), 2), np.uint64)
-            hash_texts(*Texts.of(batch.column(name)), self._secret, each)
+            column = batch.plain(name) if isinstance(batch, FlowBatch) else batch.column(name)
+            hash_texts(*Texts.of(column, len(batch)), self._secret, each)
             hashes.append(each)
         return Ends(hashes[0], hashes[1], port)
 
@@ -360,14 +362,13 @@ class Evidence:
 
 def _nothing_yet(flows: FlowBatch) -> tuple[Found, NDArray[np.int64]]:
     """Flows of which nothing is known, and from which place on their names count for later ones."""
-    there = set(flows.columns)
-    if there.issuperset(ORDER):
+    if all(map(flows.has, ORDER)):
         start, known = (np.array(flows.numpy(name)) for name in ORDER)
         flows = flows.without(ORDER)
     else:
         start = np.array(flows.numpy("start_ns"))
         is_due = flows.payload_packets >= DECISION_SEGMENTS
         known = np.where(is_due, flows.numpy("decided_ns"), flows.numpy("end_ns") + LATE_NS)
-    if "dns_name" not in there:
-        flows = flows.with_columns(dns_name=pa.nulls(len(flows), pa.string()))
+    if not flows.has("dns_name"):
+        flows = flows.with_plain({"dns_name": None})
     return Found.nothing(flows, start), known

@@ -140,5 +140,5 @@ def chosen(scored: Scored, keep: NDArray[np.bool_]) -> Scored:
 
 def without_payload(flows: FlowBatch) -> FlowBatch:
     """The same flows with the columns alone that names and verdicts need."""
-    kept = {name: flows.column(name) for name in flows.columns if name in _LIGHT}
-    return FlowBatch.of_arrays(kept, len(flows))
+    kept = {name: flows.plain(name) for name in flows.columns if name in _LIGHT}
+    return FlowBatch.of_columns(kept, len(flows))

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from apptell.flows.hashing import text_hash
+from apptell.flows.plain_columns import Text, to_arrow
 from apptell.kernels.compiled import kernel
 
 if TYPE_CHECKING:
@@ -35,9 +36,15 @@ class Texts(NamedTuple):
     data: NDArray[np.uint8]
 
     @classmethod
-    def of(cls, column: pa.Array) -> Texts:
-        """The texts of a string column; a null counts as an empty text. The column's memory is not copied."""
-        n = len(column)
+    def of(cls, column: Any, n: int | None = None) -> Texts:
+        """The texts of a string column, an Arrow array or one of ``flows.plain_columns`` with n values.
+
+        A null counts as an empty text. The column's memory is not copied.
+        """
+        if isinstance(column, Text):
+            return cls(column.ends, column.data)
+        n = len(column) if n is None else n
+        column = to_arrow(column, pa.string(), n)
         if column.null_count == n:
             return cls(np.zeros(n + 1, np.int32), np.zeros(0, np.uint8))
         if column.null_count:
@@ -147,9 +154,9 @@ class KnownNames:
         """All names, by number."""
         return Texts(self._room.ends[: self._n + 1], self._room.data)
 
-    def numbers(self, column: pa.Array) -> NDArray[np.int32]:
-        """The numbers of n texts, shape (n,); NO_NAME of a null and of an empty text."""
-        ends, data = texts = Texts.of(column)
+    def numbers(self, column: Any, n: int | None = None) -> NDArray[np.int32]:
+        """The numbers of n texts (``Texts.of``), shape (n,); NO_NAME of a null and of an empty text."""
+        ends, data = texts = Texts.of(column, n)
         numbers = np.empty(len(texts), np.int32)
         if ends[-1] > ends[0]:
             self._make_room(len(texts), int(ends[-1] - ends[0]))

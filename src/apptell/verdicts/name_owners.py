@@ -10,7 +10,6 @@ from apptell.verdicts.identity import NOBODY, SHARED, UNLISTED, Identity, Identi
 from apptell.verdicts.known_names import KnownNames
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from apptell.catalogue import Catalogue
@@ -51,9 +50,9 @@ class NameOwners:
         """All that were met, by number."""
         return self._table.identities
 
-    def of_own(self, column: pa.Array) -> NDArray[np.int32]:
+    def of_own(self, column: Any, n: int | None = None) -> NDArray[np.int32]:
         """The owners of n flows' own names, shape (n,); NOBODY for none and for one that hides others."""
-        return self._of(self.names.numbers(column), _OWN)
+        return self._of(self.names.numbers(column, n), _OWN)
 
     def of(self, numbers: NDArray[Any]) -> NDArray[np.int32]:
         """The owners of the names with these numbers; NOBODY for none."""

@@ -241,5 +241,5 @@ class VerdictBatch:
         shares = None if self.probabilities is None else self.probabilities[keep]
         if self._batch is not None:
             return VerdictBatch(self._batch.filter(pa.array(keep)), shares)
-        kept = {name: of_rows(column, keep) for name, column in self._columns.items()}
+        kept = {name: of_rows(column, keep, _KINDS[name]) for name, column in self._columns.items()}
         return VerdictBatch.of_columns(kept, int(keep.sum()), shares)
