@@ -78,7 +78,7 @@ def test_no_flows_give_no_ids():
     nothing = np.zeros((0, 16), dtype=np.uint8)
     ports = np.zeros(0, dtype=np.uint16)
     zero = np.zeros(0, dtype=np.uint8)
-    assert len(community_ids(zero, nothing, nothing, zero.astype(bool), ports, ports)) == 0
+    assert community_ids(zero, nothing, nothing, zero.astype(bool), ports, ports).to_pylist() == []
 
 
 def test_an_address_that_is_none_is_refused():

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import pyarrow as pa
 
 from apptell.catalogue.tables import Tables, add_file, read_shipped
@@ -154,32 +153,25 @@ class Catalogue:
             protocol: IP protocol number; None for an address alone.
             port: server port; None for an address alone.
         """
-        return _first_owner(self.ranges_at(address), protocol, port)
+        rows = self._rows_at.get(address)
+        if rows is None:
+            if len(self._rows_at) > _MAX_ADDRESSES:
+                self._rows_at.clear()
+            rows = self._rows_at[address] = self.ranges_at(address)
+        return _first_owner(rows, protocol, port) if rows else None
 
     def owners_of(self, addresses: pa.Array, protocols: pa.Array, ports: pa.Array) -> pa.Array:
         """The same for each of n servers: n strings, null where no single app owns the address and port.
 
         Args:
-            addresses: n texts, nulls among them, dictionary-encoded or not; each is looked up once.
+            addresses: n texts, nulls among them, dictionary-encoded or not.
             protocols: n IP protocol numbers.
             ports: n server ports.
         """
-        encoded = _encoded(addresses)
-        known = self._rows_at
-        if len(known) > _MAX_ADDRESSES:
-            known.clear()
-        rows = []
-        for address in encoded.dictionary.to_pylist():
-            found = known.get(address)
-            if found is None:
-                found = known[address] = self.ranges_at(address)
-            rows.append(found)
-        has_rows = np.array([*map(bool, rows), False])
-        place = encoded.indices.fill_null(len(rows)).to_numpy(zero_copy_only=False)
-        owners: list[str | None] = [None] * len(place)
-        for at in np.flatnonzero(has_rows[place]).tolist():
-            owners[at] = _first_owner(rows[place[at]], protocols[at].as_py(), ports[at].as_py())
-        return pa.array(owners, pa.string())
+        servers = (column.to_pylist() for column in (addresses, protocols, ports))
+        return pa.array(
+            [self.owner_of(*server) for server in zip(*servers, strict=True)], pa.string()
+        )
 
     def find_app(self, text: str) -> App | None:
         """The app with this id, name, Android package or iOS bundle id, in any case; None for none."""

@@ -7,10 +7,10 @@ again; if all batches are kept, nothing is reused.
 from __future__ import annotations
 
 import mmap
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import pyarrow as pa
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Slabs:
     """Slabs that wait for their next use."""
 
     def __init__(self) -> None:
-        self._free: list[NDArray[np.uint8]] = []
+        self._free: list[mmap.mmap] = []
 
     def take(self, size: int) -> Slab:
         """A slab of ``size`` bytes or more."""
@@ -35,27 +35,20 @@ class Slabs:
         free = self._free
         for index in range(len(free)):
             if len(free[index]) >= size:
-                memory = free.pop(index)
+                space = free.pop(index)
                 break
         else:
             # to the next power of two, so that it fits the next batch too; untouched pages cost nothing
-            memory = np.frombuffer(mmap.mmap(-1, 1 << (size - 1).bit_length()), dtype=np.uint8)
-        lease = pa.foreign_buffer(memory.ctypes.data, len(memory), _Lease(memory, free))
-        return Slab(np.frombuffer(lease, dtype=np.uint8))
+            space = mmap.mmap(-1, 1 << (size - 1).bit_length())
+        memory = np.frombuffer(space, dtype=np.uint8)  # which every part of it holds
+        weakref.finalize(memory, _give_back, space, free).atexit = False
+        return Slab(memory)
 
 
-class _Lease:
-    """Held for as long as any column needs a slab's memory; returns the memory when it is deleted."""
-
-    __slots__ = ("_free", "_memory")
-
-    def __init__(self, memory: NDArray[np.uint8], free: list[NDArray[np.uint8]]) -> None:
-        self._memory = memory
-        self._free = free
-
-    def __del__(self) -> None:
-        if len(self._free) < _KEPT:
-            self._free.append(self._memory)
+def _give_back(space: mmap.mmap, free: list[mmap.mmap]) -> None:
+    """Called when nobody holds a slab's memory any more."""
+    if len(free) < _KEPT:
+        free.append(space)
 
 
 class Slab:

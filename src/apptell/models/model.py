@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from apptell.encoding import complete_options, encoding_of
 from apptell.encoding.lengths import lengths
 from apptell.errors import ModelError, UsageError
+from apptell.flows.plain_columns import to_list
 from apptell.flows.schema import DECISION_SEGMENTS, FlowBatch
 from apptell.models.model_folder import (
     ROWS_FILE,
@@ -31,6 +31,8 @@ from apptell.models.unknown_detector import UnknownDetector
 from apptell.models.weights import Weights, read_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 DEFAULT_MODEL: Final = Path(__file__).parent / "default"
@@ -182,6 +184,10 @@ class Model:
         ja4 = self.info.get("learned", {}).get("ja4")
         return pa.array(ja4, pa.string()) if ja4 else None
 
+    @cached_property
+    def _known_stacks(self) -> frozenset[str]:
+        return frozenset(self.info.get("learned", {}).get("ja4") or ())
+
     @property
     def decision_packets(self) -> int:
         """Payload packets that it uses: its verdict is due when so many have arrived."""
@@ -247,11 +253,7 @@ class Model:
             DatasetError: a column that the model needs is missing.
             ModelError: the network fails, takes too long, or returns something else than probabilities.
         """
-        batch = flows.to_arrow()
-        parts = [
-            self._run(self.encode(FlowBatch.trusted(batch.slice(start, BATCH_FLOWS))))
-            for start in range(0, len(flows), BATCH_FLOWS)
-        ]
+        parts = [self._run(self.encode(part)) for part in _in_parts(flows)]
         found = np.concatenate([np.zeros((0, len(self.apps)), dtype=np.float32), *parts])
         found = self._calibrate(found, flows.payload_packets if early else None)
         return self._by_stack(flows, found, early=early)
@@ -268,12 +270,11 @@ class Model:
             ModelError: as of ``predict_proba``.
         """
         detector = self.require_unknown()
-        batch = flows.to_arrow()
         neighbours = detector.description.neighbours
         found = [np.zeros((0, len(self.apps)), dtype=np.float32)]
         similarity = [np.zeros(0, dtype=np.float32)]
-        for start in range(0, len(flows), BATCH_FLOWS):
-            inputs = self.encode(FlowBatch.trusted(batch.slice(start, BATCH_FLOWS)))
+        for part in _in_parts(flows):
+            inputs = self.encode(part)
             found.append(self._run(inputs))
             if neighbours is not None:
                 similarity.append(neighbours.similarity(inputs))
@@ -305,12 +306,11 @@ class Model:
 
     def is_new_stack(self, flows: FlowBatch) -> NDArray[np.bool_]:
         """Which flows have a JA4 that none of the flows had that it learned from, shape (n,)."""
-        known = self.known_ja4
-        if known is None or "ja4" not in set(flows.columns):
-            return np.zeros(len(flows), dtype=bool)
-        ja4 = flows.column("ja4")
-        is_known = pc.or_(pc.is_in(ja4, known), pc.is_null(ja4))
-        return ~np.asarray(is_known.to_numpy(zero_copy_only=False), dtype=bool)
+        known, n = self._known_stacks, len(flows)
+        if not known or not flows.has("ja4"):
+            return np.zeros(n, dtype=bool)
+        stacks = to_list(flows.plain("ja4"), n)
+        return np.array([each is not None and each not in known for each in stacks], dtype=bool)
 
     def _by_stack(
         self, flows: FlowBatch, probabilities: NDArray[np.float32], *, early: bool
@@ -361,6 +361,17 @@ class Model:
                 f"{place}: the network gives {[(each.name, each.shape) for each in outputs]}, "
                 f"not probabilities of {len(self.apps)} apps"
             )
+
+
+def _in_parts(flows: FlowBatch) -> Iterator[FlowBatch]:
+    """The flows in parts of at most ``BATCH_FLOWS``."""
+    if len(flows) <= BATCH_FLOWS:
+        if len(flows):
+            yield flows
+        return
+    batch = flows.to_arrow()
+    for start in range(0, len(flows), BATCH_FLOWS):
+        yield FlowBatch.trusted(batch.slice(start, BATCH_FLOWS))
 
 
 _ONNX_TYPES: Final[dict[type[np.generic], str]] = {

@@ -190,14 +190,10 @@ class Decisions:
         if found.overloaded:
             flows = _as_decided(FlowBatch.concat([flows for flows, _ in found.overloaded]))
             reported.append(self._report(_not_identified(flows, model, threshold)))
-        reported = [verdicts for verdicts in reported if len(verdicts)]
-        if reported:
-            both = reported[0]
-            if len(reported) > 1:
-                batches = [verdicts.to_arrow() for verdicts in reported]
-                both = VerdictBatch(pa.concat_batches(batches))
-            records = live_records(both, VERDICT)
-            yield with_link(records, None) if self._all_flows else records
+        for verdicts in reported:
+            if len(verdicts):
+                records = live_records(verdicts, VERDICT)
+                yield with_link(records, None) if self._all_flows else records
         if found.ended:
             yield from self._ends(found.ended)
 

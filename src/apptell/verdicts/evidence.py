@@ -27,10 +27,10 @@ import pyarrow as pa
 
 from apptell.errors import UsageError
 from apptell.flows.hashing import new_key
-from apptell.flows.plain_columns import is_there
+from apptell.flows.plain_columns import is_there, to_list
 from apptell.flows.schema import DECISION_SEGMENTS, ORDER, FlowBatch
 from apptell.verdicts.identity import NOBODY, CatalogueApps, Found, Identity, IdentityTable
-from apptell.verdicts.known_names import Texts, hash_texts
+from apptell.verdicts.known_names import Texts, hash_two
 from apptell.verdicts.memory import MAX_KEYS, Memory
 from apptell.verdicts.memory_kernel import NOTHING, SEVERAL, Ends, settle
 from apptell.verdicts.name_owners import SHARED_OWNER, NameOwners
@@ -234,6 +234,7 @@ class Evidence:
         if is_remembered and "address" in self.options.kinds:
             self._remember(found, known, ends)
         found.code, found.identities = self._apart(found.code)
+        found.ends = ends
         return found
 
     def finish(self, found: Found) -> Found:
@@ -245,7 +246,7 @@ class Evidence:
         services[found.code >= 0] = 0
         if "range" in self.options.kinds:
             self._ask_ranges(found, table, services == 0)
-        for service in np.unique(services[services > 0]).tolist():
+        for service in sorted(set(services.tolist()) - {0}):
             identity = Identity(service=_NETWORK_SERVICES[service - 1], service_kind=NETWORK)
             found.code[(services == service) & (found.code < 0)] = table.place(identity)
         return found
@@ -261,20 +262,18 @@ class Evidence:
 
     def _ask_dns(self, found: Found, ends: Ends) -> None:
         owners, is_asked = self._owners, ends.port != _DNS_PORT
-        texts = owners.names.texts
-        latest, said = self._asked.of_pairs(ends.of_hosts(), found.start, is_asked, texts)
         is_open = found.code < 0
-        said = said[is_open[said[:, 0]]]
+        only = np.full(len(found), NOTHING, np.int32)
+        latest = self._asked.settle(
+            False, ends.of_hosts(), found.start, is_asked, is_open, owners, only
+        )
         kept = found.flows.plain("dns_name")
         if is_there(kept, len(found)).any():  # flows of a dataset know the name that was asked
             numbers = owners.names.numbers(kept, len(found))
             is_kept = (latest < 0) & (numbers >= 0)
             latest[is_kept] = numbers[is_kept]
             rows = np.flatnonzero(is_kept & is_asked & is_open)
-            kept_ones = np.stack([rows, numbers[rows], np.zeros_like(rows)], axis=1)
-            said = np.concatenate([said, kept_ones])
-        only = np.full(len(found), NOTHING, np.int32)
-        settle(said[:, 0].copy(), owners.of(said[:, 1]), only)
+            settle(rows, owners.of(numbers[rows]), only)
         self._take_over(found, only, _DNS)
         if (latest >= 0).any():
             found.flows = found.flows.with_plain({"dns_name": owners.names.column(latest)})
@@ -294,28 +293,26 @@ class Evidence:
         self._reached.add(ends, codes, known, known)
 
     def _ask_addresses(self, found: Found, table: IdentityTable) -> None:
-        ends = self._flow_ends(found.flows)
+        ends = self._flow_ends(found.flows) if found.ends is None else found.ends
         is_asked = found.is_open & (ends.port != _DNS_PORT)
         only = self._reached.only(ends, found.start, is_asked)
         only[only == SHARED_OWNER] = SEVERAL
         is_asked &= only == NOTHING
-        texts = self._owners.names.texts
-        _, said = self._asked.of_servers(ends.of_hosts(), found.start, is_asked, texts)
-        settle(said[:, 0].copy(), self._owners.of(said[:, 1]), only)
+        self._asked.settle(
+            True, ends.of_hosts(), found.start, is_asked, is_asked, self._owners, only
+        )
+        if (only == NOTHING).all():
+            return
         code, identities = self._apart(only)
         places = np.array([*map(table.place, identities), NOBODY], np.int32)
         self._take_over(found, np.where(only < 0, only, places[code]), _ADDRESS)
 
     def _apart(self, numbers: NDArray[np.int32]) -> tuple[NDArray[np.int32], list[Identity]]:
         """Numbers of identities as places in a list of those that occur, and the list; NOBODY below 0."""
-        identities = self._owners.identities
-        places = np.full(len(identities) + 1, NOBODY, np.int32)
-        numbers = np.maximum(numbers, NOBODY)
-        occurs = np.zeros(len(identities) + 1, dtype=bool)
-        occurs[numbers] = True
-        used = np.flatnonzero(occurs[:-1])
-        places[used] = np.arange(len(used))
-        return places[numbers], [identities[number] for number in used.tolist()]
+        used = np.unique(numbers[numbers >= 0])
+        places = np.searchsorted(used, numbers).astype(np.int32)
+        places[numbers < 0] = NOBODY
+        return places, [self._owners.identities[number] for number in used.tolist()]
 
     def _flow_ends(self, flows: FlowBatch) -> Ends:
         return self._ends(flows, ("client_address", "server_address"), flows.numpy("server_port"))
@@ -327,13 +324,12 @@ class Evidence:
         port: NDArray[np.uint16],
     ) -> Ends:
         """The ends of n flows or answers."""
-        hashes = []
-        for name in columns:
-            each = np.empty((len(batch), 2), np.uint64)
-            column = batch.plain(name) if isinstance(batch, FlowBatch) else batch.column(name)
-            hash_texts(*Texts.of(column, len(batch)), self._secret, each)
-            hashes.append(each)
-        return Ends(hashes[0], hashes[1], port)
+        n = len(batch)
+        column = batch.plain if isinstance(batch, FlowBatch) else batch.column
+        texts = [Texts.of(column(name), n) for name in columns]
+        ends = Ends(np.empty((n, 2), np.uint64), np.empty((n, 2), np.uint64), port)
+        hash_two(*texts[0], *texts[1], self._secret, ends.client, ends.server)
+        return ends
 
     def _forget_unused(self) -> None:
         """Forgets the names and identities that nothing rests on, once there are very many."""
@@ -349,15 +345,13 @@ class Evidence:
         if not len(rows):
             return
         names = ("server_address", "protocol", "server_port")
-        chosen = [found.flows.column(name) for name in names]
-        if len(rows) < len(found):
-            chosen = [column.take(pa.array(rows)) for column in chosen]
-        owners = self.catalogue.owners_of(*chosen)
-        if owners.null_count < len(owners):
-            for row, owner in zip(rows.tolist(), owners.to_pylist(), strict=True):
-                if owner is not None:
-                    found.code[row] = table.place(self.known_apps[owner])
-                    found.kind[row] = _RANGE
+        flows, n = found.flows, len(found)
+        addresses, protocols, ports = (to_list(flows.plain(name), n) for name in names)
+        for row in rows.tolist():
+            owner = self.catalogue.owner_of(addresses[row], protocols[row], ports[row])
+            if owner is not None:
+                found.code[row] = table.place(self.known_apps[owner])
+                found.kind[row] = _RANGE
 
 
 def _nothing_yet(flows: FlowBatch) -> tuple[Found, NDArray[np.int64]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.catalogue import Catalogue
+    from apptell.verdicts.memory_kernel import Ends
 
 UNLISTED: Final = "unlisted"
 """The kind of a service whose name the catalogue does not list: its registered domain."""
@@ -83,6 +84,8 @@ class Found:
     """Whether the address has names of several apps or services, shape (n,)."""
     start: NDArray[np.int64]
     """Place of each flow's first packet in the order of packets, shape (n,)."""
+    ends: Ends | None = None
+    """Hashes of the flows' ends; None where they were not kept."""
 
     @classmethod
     def nothing(cls, flows: FlowBatch, start: NDArray[np.int64] | None = None) -> Found:

@@ -80,6 +80,23 @@ def hash_texts(
 
 
 @kernel(allocates=False)
+def hash_two(
+    ends: NDArray[np.int32],
+    data: NDArray[np.uint8],
+    other_ends: NDArray[np.int32],
+    other_data: NDArray[np.uint8],
+    secret: HashKey,
+    hashes: NDArray[np.uint64],
+    other_hashes: NDArray[np.uint64],
+) -> None:
+    """The keyed hashes of two columns of n texts, shape (n, 2) each."""
+    for row in range(len(hashes)):
+        hashes[row, 0], hashes[row, 1] = text_hash(data, ends[row], ends[row + 1], secret)
+        first, second = text_hash(other_data, other_ends[row], other_ends[row + 1], secret)
+        other_hashes[row, 0], other_hashes[row, 1] = first, second
+
+
+@kernel(allocates=False)
 def _number_texts(
     ends: NDArray[np.int32],
     data: NDArray[np.uint8],

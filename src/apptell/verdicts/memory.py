@@ -28,6 +28,7 @@ from apptell.verdicts.memory_kernel import (
     fill_buckets,
     only_values,
     remember,
+    settle_values,
     values_of,
 )
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from apptell.verdicts.known_names import Texts
+    from apptell.verdicts.name_owners import NameOwners
 
 MAX_KEYS: Final = 1 << 16
 """Keys that are remembered at once."""
@@ -99,6 +101,39 @@ class Memory:
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The same under their servers."""
         return self._all(self._servers, True, ends, place, is_asked, texts)
+
+    def settle(
+        self,
+        is_by_server: bool,
+        ends: Ends,
+        place: NDArray[np.int64],
+        is_asked: NDArray[np.bool_],
+        is_open: NDArray[np.bool_],
+        names: NameOwners,
+        only: NDArray[np.int32],
+    ) -> NDArray[np.int32]:
+        """Adds the owners of the names that count at n places under their pairs, or their servers, to ``only``.
+
+        Args:
+            is_by_server: whether servers count, and not pairs.
+            ends: n pairs.
+            place: shape (n,).
+            is_asked: which of them are looked up, shape (n,).
+            is_open: which of them get an owner, shape (n,).
+            names: whose the values are.
+            only: changed: the one owner of each row, NOTHING, or SEVERAL; shape (n,).
+
+        Returns:
+            Of each row the value that was first seen last, as in ``of_pairs``.
+        """
+        room = self._servers if is_by_server else self._pairs
+        latest = np.empty(len(place), np.int32)
+        texts = names.names.texts
+        there = (room, is_by_server, ends, place, self.keep_ns, is_asked, is_open, *texts)
+        if settle_values(*there, names.of_asked, latest, only):
+            names.of(self._all(room, is_by_server, ends, place, is_asked, texts)[1][:, 1])
+            settle_values(*there, names.of_asked, latest, only)
+        return latest
 
     def only(
         self, ends: Ends, place: NDArray[np.int64], is_asked: NDArray[np.bool_]

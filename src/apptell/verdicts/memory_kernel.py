@@ -18,6 +18,8 @@ NOTHING: Final = -1
 """No value, and no entry."""
 SEVERAL: Final = -2
 """Values of several apps or services."""
+UNASKED: Final = -3
+"""The owner of a value that nobody has been asked about."""
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio, odd
 N_KEYS, NEWEST, OLDEST, FREE_KEY, FREE_SEEN, N_SEEN, MOST_KEYS = range(7)
 
@@ -281,6 +283,14 @@ def _is_before(one: Any, other: Any, ends: NDArray[np.int32], data: NDArray[np.u
     return place < end and (at >= stop or data[at] < data[place])
 
 
+@inlined
+def _settle_one(value: Any, row: Any, only: NDArray[np.int32]) -> None:
+    if value == 0 or (value > 0 and only[row] != NOTHING and only[row] != value):
+        only[row] = SEVERAL
+    elif value > 0:
+        only[row] = value
+
+
 @kernel(allocates=False)
 def values_of(
     room: MemoryArrays,
@@ -329,6 +339,58 @@ def values_of(
 
 
 @kernel(allocates=False)
+def settle_values(
+    room: MemoryArrays,
+    is_by_server: bool,
+    ends: Ends,
+    place: NDArray[np.int64],
+    keep: int,
+    is_asked: NDArray[np.bool_],
+    is_open: NDArray[np.bool_],
+    text_ends: NDArray[np.int32],
+    text: NDArray[np.uint8],
+    owners: NDArray[np.int32],
+    latest: NDArray[np.int32],
+    only: NDArray[np.int32],
+) -> int:
+    """Does what ``values_of`` and ``settle`` do, with the owners of the values that count for open rows.
+
+    ``owners`` has the owner of each value, or UNASKED. ``latest`` is as in ``values_of``.
+
+    Returns:
+        How many of these values have an owner that is still to be asked for; if any, ``only`` is unfinished.
+    """
+    n_unasked = 0
+    for row in range(len(place)):
+        latest[row] = NOTHING
+        if not is_asked[row]:
+            continue
+        first, second = _server_hash(ends, row) if is_by_server else _pair_hash(ends, row)
+        _, key = _find(first, second, room)
+        if key < 0:
+            continue
+        newest = np.int64(0)
+        at = np.int64(room.keys[key, 0])
+        while at >= 0:
+            begin, value = room.spans[at, 0], np.int64(room.seen[at, 0])
+            if begin <= place[row] and room.spans[at, 1] >= place[row] - keep:
+                best = np.int64(latest[row])
+                if (
+                    best < 0
+                    or begin > newest
+                    or (begin == newest and _is_before(value, best, text_ends, text))
+                ):
+                    newest, latest[row] = begin, value
+                if is_open[row]:
+                    if owners[value] == UNASKED:
+                        n_unasked += 1
+                    else:
+                        _settle_one(owners[value], row, only)
+            at = np.int64(room.seen[at, 1])
+    return n_unasked
+
+
+@kernel(allocates=False)
 def only_values(
     by_pair: MemoryArrays,
     by_server: MemoryArrays,
@@ -364,11 +426,7 @@ def only_values(
 def settle(rows: NDArray[np.int64], values: NDArray[np.int32], only: NDArray[np.int32]) -> None:
     """Adds the values of some rows to the one value of each; SEVERAL where they differ, or where one is 0."""
     for index in range(len(rows)):
-        row, value = rows[index], values[index]
-        if value == 0 or (value > 0 and only[row] != NOTHING and only[row] != value):
-            only[row] = SEVERAL
-        elif value > 0:
-            only[row] = value
+        _settle_one(values[index], rows[index], only)
 
 
 @kernel(allocates=False)

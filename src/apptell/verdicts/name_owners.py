@@ -8,6 +8,7 @@ import numpy as np
 
 from apptell.verdicts.identity import NOBODY, SHARED, UNLISTED, Identity, IdentityTable
 from apptell.verdicts.known_names import KnownNames
+from apptell.verdicts.memory_kernel import UNASKED
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +27,6 @@ ECH_PUBLIC_NAMES: Final = frozenset(
 """Outer server names of Encrypted Client Hello that are known to hide other names."""
 SHARED_OWNER: Final = 0
 """The number of ``identity.SHARED``."""
-_UNASKED: Final = -3
 _OWN, _ASKED = 0, 1
 
 
@@ -58,6 +58,13 @@ class NameOwners:
         """The owners of the names with these numbers; NOBODY for none."""
         return self._of(numbers, _ASKED)
 
+    @property
+    def of_asked(self) -> NDArray[np.int32]:
+        """The owner of each name as one that was asked, by number; NOBODY for none, or UNASKED."""
+        self._make_room()
+        owners: NDArray[np.int32] = self._owners[_ASKED]
+        return owners
+
     def keep(
         self, names: NDArray[np.int32], identities: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -78,7 +85,7 @@ class NameOwners:
     def _of(self, numbers: NDArray[Any], role: int) -> NDArray[np.int32]:
         self._make_room()
         owners: NDArray[np.int32] = self._owners[role][numbers]
-        is_unasked = owners == _UNASKED
+        is_unasked = owners == UNASKED
         if is_unasked.any():
             for number in np.unique(numbers[is_unasked]).tolist():
                 name = self.names.name(number)
@@ -106,9 +113,9 @@ class NameOwners:
         """Makes a place for each name; the last stays that of no name."""
         n = self._owners.shape[1]
         if len(self.names) >= n:
-            more = np.full((2, max(n, len(self.names) + 1 - n)), _UNASKED, np.int32)
+            more = np.full((2, max(n, len(self.names) + 1 - n)), UNASKED, np.int32)
             more[:, -1] = NOBODY
-            self._owners[:, -1] = _UNASKED
+            self._owners[:, -1] = UNASKED
             self._owners = np.concatenate([self._owners, more], axis=1)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
 
 from apptell.errors import UsageError
 from apptell.flows.plain_columns import Coded, Masked
@@ -68,13 +67,10 @@ def with_unknown(
 
 def stacks(flows: FlowBatch, model: Model | None) -> Coded | None:
     """Whether a model learned from flows with each flow's JA4, null if it has none; None if that is unknown."""
-    known = None if model is None else model.known_ja4
-    if known is None or "ja4" not in set(flows.columns):
+    if model is None or model.known_ja4 is None or not flows.has("ja4"):
         return None
-    ja4 = flows.column("ja4")
-    is_new = ~np.asarray(pc.is_in(ja4, known))
-    words = Coded(is_new.astype(np.int8), (KNOWN_STACK, NEW_STACK))
-    return words.where(np.asarray(ja4.is_valid())) if ja4.null_count else words
+    words = Coded(model.is_new_stack(flows).astype(np.int8), (KNOWN_STACK, NEW_STACK))
+    return words.where(flows.is_there("ja4"))
 
 
 def unknown_in_context(
