@@ -160,19 +160,6 @@ class Catalogue:
             rows = self._rows_at[address] = self.ranges_at(address)
         return _first_owner(rows, protocol, port) if rows else None
 
-    def owners_of(self, addresses: pa.Array, protocols: pa.Array, ports: pa.Array) -> pa.Array:
-        """The same for each of n servers: n strings, null where no single app owns the address and port.
-
-        Args:
-            addresses: n texts, nulls among them, dictionary-encoded or not.
-            protocols: n IP protocol numbers.
-            ports: n server ports.
-        """
-        servers = (column.to_pylist() for column in (addresses, protocols, ports))
-        return pa.array(
-            [self.owner_of(*server) for server in zip(*servers, strict=True)], pa.string()
-        )
-
     def find_app(self, text: str) -> App | None:
         """The app with this id, name, Android package or iOS bundle id, in any case; None for none."""
         wanted = text.strip().casefold()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 from functools import lru_cache
 from json.encoder import encode_basestring
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from apptell.flows.plain_columns import to_list
+from apptell.flows.plain_columns import Coded, to_list
 from apptell.records.forms.form import LineForm
 from apptell.records.schema import Records
 from apptell.records.values import plain_values, rfc3339
@@ -43,17 +44,17 @@ def json_lines(batch: pa.RecordBatch | Records) -> list[str]:
     if n >= _BLOCK:
         columns = (batch.to_arrow() if isinstance(batch, Records) else batch).columns
         return _joined(list(zip(heads, columns, strict=True)))
-    texts = []
-    before = ""
+    line, values = [], []
     columns = batch.plain_columns if isinstance(batch, Records) else batch.columns
     for head, kind, column in zip(heads, schema.types, columns, strict=True):
+        line.append(head.replace("%", "%%"))
         if column is None or (isinstance(column, pa.Array) and column.null_count == n):
-            before += f"{head}null"
+            line.append("null")
         else:
-            texts.append(_members(before + head, kind, column))
-            before = ""
-    end = before + "}"
-    return ["".join(row) + end for row in zip(*texts, strict=True)] if texts else [end] * n
+            line.append("%s")
+            values.append(_values(kind, column))
+    form = "".join(line) + "}"
+    return [form % row for row in zip(*values, strict=True)] if values else [form % ()] * n
 
 
 @lru_cache(maxsize=32)
@@ -93,7 +94,7 @@ def _texts(column: pa.Array) -> pa.Array:
         rfc3339_texts = pc.binary_replace_slice(moments.cast(pa.binary()), 10, 11, b"T")
         texts = pc.binary_join_element_wise('"', rfc3339_texts.cast(pa.string()), 'Z"', "")
     else:
-        return pa.array(_members("", kind, column), pa.string())
+        return pa.array([str(value) for value in _values(kind, column)], pa.string())
     return texts.fill_null("null") if column.null_count else texts
 
 
@@ -110,20 +111,26 @@ def _quoted(texts: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', texts, '"', "")
 
 
-def _members(head: str, kind: pa.DataType, column: Any) -> list[str]:
-    """A member of each record's object, ``head`` followed by the value, as ``json`` writes it."""
+def _values(kind: pa.DataType, column: Any) -> list[Any]:
+    """Each value of a column as JSON: a text, or a number that is its own text."""
     write = _WRITERS.get(kind.id)
     if write is None:
-        return [head + json_dump(value) for value in _json_values(column)]
+        return [json_dump(value) for value in _json_values(column)]
+    if isinstance(column, Coded):
+        texts = [*map(write, (text or "" for text in column.texts)), "null"]
+        for place, text in enumerate(column.texts):
+            if text is None:
+                texts[place] = "null"
+        return [texts[code] for code in column.codes.tolist()]
     if isinstance(column, pa.Array):
         if kind.id == _TIME:
             column = column.view(pa.int64())
         if kind.id in _WHOLE and not column.null_count:
             column = column.to_numpy()  # which needs no object for each value between
     if isinstance(column, np.ndarray):
-        return [head + write(value) for value in column.tolist()]
-    null = f"{head}null"
-    return [null if value is None else head + write(value) for value in to_list(column, 0)]
+        numbers: list[Any] = column.tolist()
+        return numbers if write is str else [write(number) for number in numbers]
+    return ["null" if value is None else write(value) for value in to_list(column, 0)]
 
 
 def _quoted_time(time_ns: int) -> str:
@@ -135,6 +142,10 @@ def _quoted_time(time_ns: int) -> str:
 def _second(seconds: int) -> str:
     """RFC 3339 to the second: records that follow each other share it."""
     return rfc3339(seconds * 1_000_000_000)[:19]
+
+
+def _number(value: float) -> str:
+    return float.__repr__(value) if isfinite(value) else json_dump(value)
 
 
 def _json_values(column: pa.Array) -> list[Any]:
@@ -162,7 +173,7 @@ _INTEGERS: Final = (
 _TIME: Final = pa.timestamp("ns").id
 _WRITERS: Final[dict[int, Callable[[Any], str]]] = {
     pa.string().id: encode_basestring,
-    pa.float64().id: json_dump,
+    pa.float64().id: _number,
     pa.bool_().id: lambda value: "true" if value else "false",
     pa.uint64().id: lambda value: f'"{value}"',
     _TIME: _quoted_time,
