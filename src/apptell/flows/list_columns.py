@@ -81,3 +81,34 @@ def binary_parts(blobs: pa.BinaryArray) -> tuple[NDArray[np.int64], NDArray[np.u
     )
     raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
     return at - at[0], raw[at[0] : at[-1]]
+
+
+def segment_offsets(
+    column: pa.ListArray | None,
+    first: NDArray[np.int64],
+    length: NDArray[np.int32],
+    to_server: NDArray[np.bool_],
+) -> NDArray[np.int32]:
+    """The column ``segment_offset``; flows without it (earlier datasets) count as sent in order.
+
+    Args:
+        column: offsets of n flows; a flow without them has an empty list. None where no flow has any.
+        first: as in ``SegmentColumns``, like the following.
+        length: payload bytes of each segment.
+        to_server: its direction.
+    """
+    known: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
+    is_known = np.zeros(len(first) - 1, dtype=bool)
+    if column is not None:
+        known = list_numbers(column, np.int32)
+        is_known = np.diff(list_offsets(column)) == np.diff(first)
+        if is_known.all():
+            return known
+        known = known[np.repeat(is_known, np.diff(list_offsets(column)))]
+    offsets = np.zeros(len(length), dtype=np.int64)
+    for side in (True, False):
+        before = np.concatenate([[0], np.cumsum(np.where(to_server == side, length, 0))])
+        at = before[:-1] - np.repeat(before[first[:-1]], np.diff(first))
+        offsets[to_server == side] = at[to_server == side]
+    offsets[np.repeat(is_known, np.diff(first))] = known
+    return offsets.astype(np.int32)

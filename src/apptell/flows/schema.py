@@ -20,6 +20,7 @@ from apptell.flows.list_columns import (
     list_numbers,
     list_offsets,
     list_values,
+    segment_offsets,
 )
 from apptell.flows.plain_columns import Lists, is_there, of_rows, to_arrow
 
@@ -445,32 +446,15 @@ class FlowBatch:
             length,
             to_server,
             list_numbers(self.column("segment_time_ns"), np.int64),
-            self._segment_offsets(first, length, to_server),
+            segment_offsets(
+                self.column("segment_offset") if self.has("segment_offset") else None,
+                first,
+                length,
+                to_server,
+            ),
             start,
             buffer,
         )
-
-    def _segment_offsets(
-        self, first: NDArray[np.int64], length: NDArray[np.int32], to_server: NDArray[np.bool_]
-    ) -> NDArray[np.int32]:
-        """The column ``segment_offset``; flows without it (earlier datasets) count as sent in order."""
-        n = len(first) - 1
-        known: NDArray[np.int32] = np.zeros(0, dtype=np.int32)
-        is_known = np.zeros(n, dtype=bool)
-        if self.has("segment_offset"):
-            column = self.column("segment_offset")
-            known = list_numbers(column, np.int32)
-            is_known = np.diff(list_offsets(column)) == np.diff(first)
-            if is_known.all():
-                return known
-            known = known[np.repeat(is_known, np.diff(list_offsets(column)))]
-        offsets = np.zeros(len(length), dtype=np.int64)
-        for side in (True, False):
-            before = np.concatenate([[0], np.cumsum(np.where(to_server == side, length, 0))])
-            at = before[:-1] - np.repeat(before[first[:-1]], np.diff(first))
-            offsets[to_server == side] = at[to_server == side]
-        offsets[np.repeat(is_known, np.diff(first))] = known
-        return offsets.astype(np.int32)
 
     def sequences(self) -> SequenceColumns:
         """Signed lengths and gaps as flat NumPy arrays."""
