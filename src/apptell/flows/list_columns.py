@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+
+from apptell.flows.plain_columns import Lists
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from apptell.flows.schema import FlowBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,57 @@ class SequenceColumns:
     """Time since the payload packet before, us, shape (m,)."""
 
 
+_SEGMENTS: Final = (
+    "segment_length",
+    "segment_to_server",
+    "segment_time_ns",
+    "segment_offset",
+    "segment_bytes",
+)
+
+
+def segment_columns(flows: FlowBatch) -> SegmentColumns:
+    """The kept segments of flows as flat arrays."""
+    made = [flows.plain(name) for name in _SEGMENTS if flows.has(name)]
+    if len(made) == len(_SEGMENTS) and all(isinstance(each, Lists) for each in made):
+        lengths, to_server, time_ns, offset, parts = (each.values for each in made)
+        first, start = made[0].ends.astype(np.int64), parts.ends.astype(np.int64)
+        return SegmentColumns(first, lengths, to_server, time_ns, offset, start, parts.data)
+    lengths = flows.column("segment_length")
+    first = list_offsets(lengths) - list_offsets(lengths)[0]
+    length = list_numbers(lengths, np.int32)
+    to_server = list_numbers(flows.column("segment_to_server"), np.bool_)
+    start, buffer = binary_parts(list_values(flows.column("segment_bytes")))
+    return SegmentColumns(
+        first,
+        length,
+        to_server,
+        list_numbers(flows.column("segment_time_ns"), np.int64),
+        _segment_offsets(
+            flows.column("segment_offset") if flows.has("segment_offset") else None,
+            first,
+            length,
+            to_server,
+        ),
+        start,
+        buffer,
+    )
+
+
+def sequence_columns(flows: FlowBatch) -> SequenceColumns:
+    """Signed lengths and gaps of flows as flat arrays."""
+    made, gaps = flows.plain("sequence_length"), flows.plain("sequence_gap_us")
+    if isinstance(made, Lists) and isinstance(gaps, Lists):
+        return SequenceColumns(made.ends.astype(np.int64), made.values, gaps.values)
+    length = flows.column("sequence_length")
+    first = list_offsets(length)
+    return SequenceColumns(
+        first - first[0],
+        list_numbers(length, np.int32),
+        list_numbers(flows.column("sequence_gap_us"), np.int64),
+    )
+
+
 def list_offsets(lists: pa.ListArray) -> NDArray[np.int64]:
     """List offsets, shape (n + 1,), int64; a null list counts as empty."""
     if lists.null_count:
@@ -83,7 +138,7 @@ def binary_parts(blobs: pa.BinaryArray) -> tuple[NDArray[np.int64], NDArray[np.u
     return at - at[0], raw[at[0] : at[-1]]
 
 
-def segment_offsets(
+def _segment_offsets(
     column: pa.ListArray | None,
     first: NDArray[np.int64],
     length: NDArray[np.int32],

@@ -16,13 +16,10 @@ from apptell.errors import DatasetError
 from apptell.flows.list_columns import (
     SegmentColumns,
     SequenceColumns,
-    binary_parts,
-    list_numbers,
-    list_offsets,
-    list_values,
-    segment_offsets,
+    segment_columns,
+    sequence_columns,
 )
-from apptell.flows.plain_columns import Lists, is_there, of_rows, to_arrow
+from apptell.flows.plain_columns import is_there, of_rows, to_arrow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -205,15 +202,6 @@ class Flow:
             f"<Flow {self.client_address}:{self.client_port} -> "
             f"{self.server_address}:{self.server_port}{tail}>"
         )
-
-
-_SEGMENTS: Final = (
-    "segment_length",
-    "segment_to_server",
-    "segment_time_ns",
-    "segment_offset",
-    "segment_bytes",
-)
 
 
 class FlowBatch:
@@ -431,43 +419,11 @@ class FlowBatch:
 
     def segments(self) -> SegmentColumns:
         """The kept segments as flat NumPy arrays."""
-        made = [self.plain(name) for name in _SEGMENTS if self.has(name)]
-        if len(made) == len(_SEGMENTS) and all(isinstance(each, Lists) for each in made):
-            lengths, to_server, time_ns, offset, parts = (each.values for each in made)
-            first, start = made[0].ends.astype(np.int64), parts.ends.astype(np.int64)
-            return SegmentColumns(first, lengths, to_server, time_ns, offset, start, parts.data)
-        lengths = self.column("segment_length")
-        first = list_offsets(lengths) - list_offsets(lengths)[0]
-        length = list_numbers(lengths, np.int32)
-        to_server = list_numbers(self.column("segment_to_server"), np.bool_)
-        start, buffer = binary_parts(list_values(self.column("segment_bytes")))
-        return SegmentColumns(
-            first,
-            length,
-            to_server,
-            list_numbers(self.column("segment_time_ns"), np.int64),
-            segment_offsets(
-                self.column("segment_offset") if self.has("segment_offset") else None,
-                first,
-                length,
-                to_server,
-            ),
-            start,
-            buffer,
-        )
+        return segment_columns(self)
 
     def sequences(self) -> SequenceColumns:
         """Signed lengths and gaps as flat NumPy arrays."""
-        made, gaps = self.plain("sequence_length"), self.plain("sequence_gap_us")
-        if isinstance(made, Lists) and isinstance(gaps, Lists):
-            return SequenceColumns(made.ends.astype(np.int64), made.values, gaps.values)
-        length = self.column("sequence_length")
-        first = list_offsets(length)
-        return SequenceColumns(
-            first - first[0],
-            list_numbers(length, np.int32),
-            list_numbers(self.column("sequence_gap_us"), np.int64),
-        )
+        return sequence_columns(self)
 
     @staticmethod
     def concat(batches: Sequence[FlowBatch]) -> FlowBatch:
