@@ -142,6 +142,8 @@ def to_list(column: Any, n: int) -> list[Any]:
     if isinstance(column, np.ndarray):
         values: list[Any] = column.tolist()
         return values
+    if isinstance(column, pa.StringArray):  # several times as fast as to_pylist
+        return list(column.to_numpy(zero_copy_only=False))
     return column if isinstance(column, list) else column.to_pylist()
 
 
