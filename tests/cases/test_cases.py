@@ -14,15 +14,10 @@
 """
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-from tests.cli.terminal import run_in_terminal
 
 HERE = Path(__file__).parent
 CASES = [
@@ -38,18 +33,6 @@ UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u206
 
 def with_out(arguments, tmp_path):
     return [argument.replace("OUT", str(tmp_path / "out")) for argument in arguments]
-
-
-def piped(folder, arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "apptell.cli", *arguments],
-        capture_output=True,
-        cwd=folder,
-        env={**os.environ, "COLUMNS": "200"},
-        timeout=300,
-        check=False,
-    )
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 def zeek_rows(text):
@@ -71,16 +54,19 @@ def zeek_rows(text):
 
 
 @pytest.mark.parametrize(("folder", "case"), CASES)
-def test_an_input_that_once_went_wrong_is_read_as_expected(folder, case, tmp_path):
-    for run in case.get("before", []):
-        assert piped(folder, with_out(run, tmp_path))[0] == 0
+def test_an_input_that_once_went_wrong_is_read_as_expected(
+    folder, case, run, run_in_terminal, tmp_path
+):
+    for before in case.get("before", []):
+        assert run(*with_out(before, tmp_path), cwd=folder).returncode == 0
     arguments = with_out(case["run"], tmp_path)
     if case.get("terminal"):
         code, shown = run_in_terminal(*arguments, cwd=folder)
         stdout = stderr = shown.decode()
         assert UNSAFE.findall(OWN.sub("", stdout)) == []
     else:
-        code, stdout, stderr = piped(folder, arguments)
+        done = run(*arguments, cwd=folder)
+        code, stdout, stderr = done.returncode, done.stdout, done.stderr
     assert code == case.get("exit", 0), stderr
     assert "Traceback" not in stderr
     if "report" in case:

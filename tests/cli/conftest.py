@@ -6,61 +6,100 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from apptell.testing import START_NS, app_capture, tiny_model, write_pcap
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+RunInTerminal = Callable[..., tuple[int, bytes]]
+
+
+class ForkServer:
+    """Begins processes of ``apptell`` that need not load everything anew (``fork_server.py``)."""
+
+    def __init__(self) -> None:
+        self._at_start = _numba_settings()
+        self._server = subprocess.Popen(
+            [sys.executable, Path(__file__).with_name("fork_server.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def begin(
+        self, arguments: tuple[object, ...], cwd: Path | None, env: dict[str, str], **streams: str
+    ) -> list[str]:
+        """Begins one on the files ``in``, ``out`` and ``err``, and returns its arguments."""
+        assert _numba_settings() == self._at_start, "these are read once, when the server starts"
+        assert self._server.stdin is not None
+        argv = [os.fsdecode(each) for each in map(str, arguments)]
+        request = {"argv": argv, "cwd": str(cwd or Path.cwd()), "env": env, **streams}
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        self._stuck = threading.Timer(300, os.kill, (self._answer(), signal.SIGKILL))
+        self._stuck.start()
+        return argv
+
+    def wait(self) -> int:
+        """The exit code of the process that was begun."""
+        code = self._answer()
+        self._stuck.cancel()
+        return code
+
+    def close(self) -> None:
+        self._server.communicate()
+
+    def _answer(self) -> int:
+        assert self._server.stdout is not None
+        return int(self._server.stdout.readline())
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Runs ``apptell`` as a user does: a process of its own with its own streams (``fork_server``)."""
+def fork_server() -> Iterator[ForkServer]:
+    server = ForkServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def run(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs ``apptell`` as a user does: a process of its own with its own streams."""
     folder = tmp_path_factory.mktemp("run")
-    server = subprocess.Popen(
-        [sys.executable, Path(__file__).with_name("fork_server.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    requests, answers = server.stdin, server.stdout
-    at_start = _numba_settings()
 
     def apptell(
         *arguments: object, stdin: bytes = b"", cwd: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
-        assert _numba_settings() == at_start, "these are read once, when the server starts"
-        (folder / "in").write_bytes(stdin)
-        for name in ("out", "err"):
-            (folder / name).write_bytes(b"")
-        request: dict[str, Any] = {
-            "argv": [os.fsdecode(each) for each in map(str, arguments)],
-            "cwd": str(cwd or Path.cwd()),
-            "env": {**os.environ, "COLUMNS": "200"},
-            "folder": str(folder),
-        }
-        requests.write(json.dumps(request) + "\n")
-        requests.flush()
-        child = int(answers.readline())
-        stuck = threading.Timer(300, os.kill, (child, signal.SIGKILL))
-        stuck.start()
-        code = int(answers.readline())
-        stuck.cancel()
-        return subprocess.CompletedProcess(
-            request["argv"],
-            code,
-            (folder / "out").read_bytes().decode(),
-            (folder / "err").read_bytes().decode(),
-        )
+        for name, content in (("in", stdin), ("out", b""), ("err", b"")):
+            (folder / name).write_bytes(content)
+        streams = {name: str(folder / name) for name in ("in", "out", "err")}
+        argv = fork_server.begin(arguments, cwd, {**os.environ, "COLUMNS": "200"}, **streams)
+        code = fork_server.wait()
+        out, err = ((folder / name).read_bytes().decode() for name in ("out", "err"))
+        return subprocess.CompletedProcess(argv, code, out, err)
 
-    yield apptell
-    requests.close()
-    server.wait()
-    answers.close()
+    return apptell
+
+
+@pytest.fixture(scope="session")
+def run_in_terminal(fork_server: ForkServer) -> RunInTerminal:
+    """Runs ``apptell`` in a terminal, as a person does.
+
+    Returns the exit code and every byte that the terminal got, from standard output and standard error.
+    """
+
+    def apptell(*arguments: object, cwd: Path | None = None) -> tuple[int, bytes]:
+        from .terminal import open_terminal  # only on POSIX
+
+        env = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+        env["TERM"] = "xterm-256color"
+        with open_terminal() as (path, shown):
+            streams = {"in": os.devnull, "out": path, "err": path}
+            fork_server.begin(arguments, cwd, env, **streams)
+            code = fork_server.wait()
+        return code, bytes(shown)
+
+    return apptell
 
 
 def _numba_settings() -> dict[str, str]:

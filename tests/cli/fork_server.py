@@ -1,8 +1,8 @@
-"""Runs the command line in a new process for each line of standard input, without importing everything anew.
+"""Runs the command line in a new process for each line of standard input, without loading everything anew.
 
-The libraries are imported once; a copy of this process then is ``apptell`` with the arguments, the environment
-and the working directory of the line. The line is JSON: ``argv``, ``cwd``, ``env`` and ``folder``, which holds
-the file ``in`` and gets ``out`` and ``err``. The answer is two lines: the process' number, and its exit code.
+Modules and kernels are loaded once; a copy of this process then is ``apptell`` with the arguments, the
+environment and the working directory of the line. The line is JSON: ``argv``, ``cwd``, ``env``, and the paths
+``in``, ``out`` and ``err`` of its streams. The answer is two lines: the process' number, and its exit code.
 """
 
 from __future__ import annotations
@@ -12,17 +12,25 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import sys
 import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
+ROOMS = (
+    "capture", "catalogue", "cli", "dataset", "encoding", "evaluation", "flows", "history", "labels", "models",
+    "names", "packets", "reasons", "records", "reports", "service", "verdicts", "watch",
+)  # fmt: skip
 LIBRARIES = (
-    "apptell.cli.app", "apptell.experiments", "apptell.learning", "apptell.names", "apptell.records",
-    "apptell.reports", "apptell.service", "apptell.verdicts", "numba", "onnx", "onnxruntime", "pandas",
-    "pyarrow.compute", "pyarrow.csv", "pyarrow.dataset", "pyarrow.parquet", "scipy.stats",
-    "sklearn.ensemble", "sklearn.neighbors", "torch",
+    "jinja2", "numba", "onnxruntime", "pandas", "publicsuffixlist", "pyarrow.compute", "pyarrow.csv",
+    "pyarrow.dataset", "pyarrow.parquet", "pydantic.plugin._loader",
+)  # fmt: skip
+TRAINING_VERBS = {"audit", "compare", "demo", "discover", "reproduce", "train", "tune", "update"}
+TRAINING_ROOMS = ("experiments", "learning")
+TRAINING_LIBRARIES = (
+    "onnx", "scipy.optimize", "scipy.stats", "sklearn.ensemble", "sklearn.neighbors",
+    "torch._dynamo",  # every optimizer imports it
 )  # fmt: skip
 
 
@@ -30,11 +38,12 @@ def serve() -> None:
     """Answers one line after the other until there are no more."""
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.dup(1)
-    for library in LIBRARIES:
-        with suppress(ModuleNotFoundError):  # without the training extra some are not there
-            importlib.import_module(library)
+    _load(ROOMS, LIBRARIES)
+    _load_kernels()
     for line in requests:
         request = json.loads(line)
+        if TRAINING_VERBS.intersection(request["argv"][:1]):
+            _load(TRAINING_ROOMS, TRAINING_LIBRARIES)
         child = os.fork()
         if child == 0:
             os._exit(_run(request))
@@ -43,8 +52,28 @@ def serve() -> None:
         os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
+def _load(rooms: tuple[str, ...], libraries: tuple[str, ...]) -> None:
+    """Imports what is there: without an extra, some libraries are not."""
+    names = list(libraries)
+    for room in rooms:
+        package = importlib.import_module(f"apptell.{room}")
+        names += [
+            each.name for each in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        ]
+    for name in names:
+        if not name.endswith("__main__"):
+            with suppress(ImportError):
+                importlib.import_module(name)
+
+
+def _load_kernels() -> None:
+    from apptell.flows import FlowOptions
+    from apptell.service.warm_up import warm_up
+
+    warm_up(FlowOptions(transports=(6, 17)), None)
+
+
 def _run(request: dict[str, Any]) -> int:
-    folder = Path(request["folder"])
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -53,7 +82,7 @@ def _run(request: dict[str, Any]) -> int:
         ("out", 1, os.O_WRONLY),
         ("err", 2, os.O_WRONLY),
     ):
-        handle = os.open(folder / name, flags | os.O_CREAT | os.O_APPEND)
+        handle = os.open(request[name], flags | os.O_APPEND | os.O_NOCTTY)
         os.dup2(handle, number)
         os.close(handle)
     sys.stdin = sys.__stdin__ = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")  # type: ignore[misc]

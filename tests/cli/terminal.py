@@ -1,39 +1,34 @@
-"""Runs ``apptell`` in a terminal, as a person does."""
+"""A terminal as a person has one."""
 
 import fcntl
 import os
 import pty
 import struct
-import subprocess
-import sys
 import termios
-from pathlib import Path
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def run_in_terminal(
-    *arguments: object, columns: int = 200, cwd: Path | None = None
-) -> tuple[int, bytes]:
-    """The exit code and every byte that the terminal got, from standard output and standard error."""
+@contextmanager
+def open_terminal() -> Iterator[tuple[str, bytearray]]:
+    """The path of a terminal 200 columns wide, and what it has shown when the block has ended."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "apptell.cli", *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=cwd,
-        env={**environment, "TERM": "xterm-256color"},
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            data = os.read(ours, 65536)
-        except OSError:  # EIO: the last process that had the terminal has ended
-            break
-        if not data:
-            break
-        shown += data
-    os.close(ours)
-    return process.wait(timeout=60), shown
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
+    shown = bytearray()
+    reader = threading.Thread(target=_read, args=(ours, shown))
+    reader.start()
+    try:
+        yield os.ttyname(theirs), shown
+    finally:
+        os.close(theirs)
+        reader.join()
+        os.close(ours)
+
+
+def _read(ours: int, shown: bytearray) -> None:
+    try:
+        while data := os.read(ours, 65536):
+            shown += data
+    except OSError:  # EIO: nobody has the terminal open any more
+        pass

@@ -18,8 +18,7 @@ from apptell.errors import OutputError
 from apptell.records.terminal import TerminalConsole, clean, clean_line
 from apptell.testing import app_capture, tiny_model, write_pcap
 
-from .conftest import Run
-from .terminal import run_in_terminal
+from .conftest import Run, RunInTerminal
 
 HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202egnp.exe\u200b\r[red]b:smile:"
 OWN = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
@@ -125,7 +124,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=" ".join,
 )
 def test_no_byte_of_a_name_reaches_the_terminal(
-    hostile: Path, tmp_path: Path, words: list[str]
+    hostile: Path, run_in_terminal: RunInTerminal, tmp_path: Path, words: list[str]
 ) -> None:
     places = {
         "CAPTURE": str(hostile / f"{HOSTILE}.pcap"),
@@ -140,7 +139,9 @@ def test_no_byte_of_a_name_reaches_the_terminal(
     assert b"Traceback" not in shown
 
 
-def test_json_in_a_terminal_is_the_same_data_as_in_a_pipe(hostile: Path, run: Run) -> None:
+def test_json_in_a_terminal_is_the_same_data_as_in_a_pipe(
+    hostile: Path, run: Run, run_in_terminal: RunInTerminal
+) -> None:
     capture = hostile / f"{HOSTILE}.pcap"
     _, shown = run_in_terminal("flows", capture, "--format", "jsonl")
     lines = [line for line in shown.decode().splitlines() if line.startswith("{")]
