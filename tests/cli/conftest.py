@@ -27,19 +27,17 @@ class ForkServer:
             text=True,
         )
 
-    def begin(
-        self, arguments: tuple[object, ...], cwd: Path | None, env: dict[str, str], **streams: str
-    ) -> list[str]:
-        """Begins one on the files ``in``, ``out`` and ``err``, and returns its arguments."""
+    def begin(self, argv: list[str], cwd: Path | None, env: dict[str, str], **streams: str) -> int:
+        """Begins one on the files ``in``, ``out`` and ``err``, and returns its number."""
         assert _numba_settings() == self._at_start, "these are read once, when the server starts"
         assert self._server.stdin is not None
-        argv = [os.fsdecode(each) for each in map(str, arguments)]
         request = {"argv": argv, "cwd": str(cwd or Path.cwd()), "env": env, **streams}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
-        self._stuck = threading.Timer(300, os.kill, (self._answer(), signal.SIGKILL))
+        child = self._answer()
+        self._stuck = threading.Timer(300, os.kill, (child, signal.SIGKILL))
         self._stuck.start()
-        return argv
+        return child
 
     def wait(self) -> int:
         """The exit code of the process that was begun."""
@@ -73,7 +71,8 @@ def run(fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Ru
         for name, content in (("in", stdin), ("out", b""), ("err", b"")):
             (folder / name).write_bytes(content)
         streams = {name: str(folder / name) for name in ("in", "out", "err")}
-        argv = fork_server.begin(arguments, cwd, {**os.environ, "COLUMNS": "200"}, **streams)
+        argv = words_of(arguments)
+        fork_server.begin(argv, cwd, {**os.environ, "COLUMNS": "200"}, **streams)
         code = fork_server.wait()
         out, err = ((folder / name).read_bytes().decode() for name in ("out", "err"))
         return subprocess.CompletedProcess(argv, code, out, err)
@@ -95,11 +94,15 @@ def run_in_terminal(fork_server: ForkServer) -> RunInTerminal:
         env["TERM"] = "xterm-256color"
         with open_terminal() as (path, shown):
             streams = {"in": os.devnull, "out": path, "err": path}
-            fork_server.begin(arguments, cwd, env, **streams)
+            fork_server.begin(words_of(arguments), cwd, env, **streams)
             code = fork_server.wait()
         return code, bytes(shown)
 
     return apptell
+
+
+def words_of(arguments: tuple[object, ...]) -> list[str]:
+    return [os.fsdecode(each) for each in map(str, arguments)]
 
 
 def _numba_settings() -> dict[str, str]:

@@ -139,24 +139,27 @@ def test_page_table_and_json_hold_one_set_of_numbers(compared: Path) -> None:
 def test_the_same_command_again_gives_the_same_numbers_bit_for_bit(
     run: Run, dataset: Path, compared: Path, tmp_path: Path
 ) -> None:
-    """In another folder, so that nothing comes from the cache."""
-    done = run("compare", dataset, *WISHED, "-o", tmp_path / "again")
+    """One of the models, in another folder: nothing comes from the cache, and no model depends on another."""
+    folder = tmp_path / "again"
+    done = run("compare", dataset, *WISHED, "--only", "-m", "paper-rf", "-o", folder)
     assert done.returncode == 0, done.stderr
     first, again = (
-        json.loads((folder / "metrics.json").read_text())
-        for folder in (compared, tmp_path / "again")
+        {(model["model"], model["names"]): model for model in json.loads(text)["models"]}
+        for text in ((compared / "metrics.json").read_text(), done.stdout)
     )
-    for metrics in (first, again):
-        for model in metrics["models"]:
-            assert model.pop("train_s") > 0
-            assert model.pop("identify_s") > 0
-    assert first == again
-    names = {file.name for file in (compared / "cache").iterdir()}
-    assert names == {file.name for file in (tmp_path / "again" / "cache").iterdir()}
+    assert set(again) == {("paper-rf", "on"), ("paper-rf", "masked")}
+    for key, model in again.items():
+        for metrics in (first[key], model):
+            assert metrics.pop("train_s") > 0
+            assert metrics.pop("identify_s") > 0
+        assert model == first[key]
+    names = {file.name for file in (folder / "cache").iterdir()}
+    assert len(names) == 2 * 2 * 2, "names, folds, seeds"
+    assert names <= {file.name for file in (compared / "cache").iterdir()}
     for name in names:
         with (
             np.load(compared / "cache" / name) as one,
-            np.load(tmp_path / "again/cache" / name) as other,
+            np.load(folder / "cache" / name) as other,
         ):
             np.testing.assert_array_equal(one["probabilities"], other["probabilities"])
 
@@ -165,7 +168,9 @@ def test_its_splits_can_be_given_back(
     run: Run, dataset: Path, compared: Path, tmp_path: Path
 ) -> None:
     split = compared / "splits" / "seed-0" / "fold-1.jsonl"
-    done = run("compare", dataset, "--split", split, "--epochs", 1, "-o", tmp_path / "r")
+    done = run(
+        "compare", dataset, "--split", split, "--only", "-m", "paper-rf", "-o", tmp_path / "r"
+    )
     assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)
     n_test = sum(json.loads(line)["side"] == "test" for line in split.read_text().splitlines())

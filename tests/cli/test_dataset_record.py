@@ -1,11 +1,10 @@
 """Phones recorded live: PCAPdroid's exporters over loopback, ended by phone, user and clock."""
 
 import json
+import os
 import signal
 import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -23,33 +22,48 @@ APPS = {
 class Recorder:
     """``apptell dataset record`` as a process that says when it is ready."""
 
-    def __init__(self, source, folder, *options):
-        command = [sys.executable, "-m", "apptell.cli", "dataset", "record", source, "-o", folder]
-        self.child = subprocess.Popen(
-            [*map(str, command), *map(str, options)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+    def __init__(self, server, folder, words):
+        self._server, self._out, said = server, folder / "stdout", folder / "stderr"
+        self._out.write_bytes(b"")
+        said.unlink(missing_ok=True)
+        os.mkfifo(said)
+        streams = {"in": os.devnull, "out": str(self._out), "err": str(said)}
+        self._number = server.begin(
+            ["dataset", "record", *words], None, dict(os.environ), **streams
         )
-        self.first = self.child.stderr.readline()
+        self._said = said.open(encoding="utf-8")
+        self.first = self._said.readline()
 
     def end(self, number=None):
+        """The report, and what it said after the first line."""
         if number is not None:
-            self.child.send_signal(number)
-        out, err = self.child.communicate(timeout=120)
-        assert self.child.returncode == 0, err
-        return json.loads(out)
+            os.kill(self._number, number)
+        with self._said:
+            said = self._said.read()
+        assert self._server.wait() == 0, said
+        return json.loads(self._out.read_text()), said
 
 
-@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("dump", [PcapDump, PcapngDump])
-def test_the_udp_exporter_is_recorded_until_the_user_stops(tmp_path, dump, ending):
+@pytest.fixture
+def record(fork_server, tmp_path):
+    """Begins to record a source into a dataset."""
+
+    def begin(source, folder, *options):
+        return Recorder(fork_server, tmp_path, [source, "-o", str(folder), *map(str, options)])
+
+    return begin
+
+
+@pytest.mark.parametrize(
+    ("dump", "ending"), [(PcapDump, signal.SIGINT), (PcapngDump, signal.SIGTERM)]
+)
+def test_the_udp_exporter_is_recorded_until_the_user_stops(record, tmp_path, dump, ending):
     port = free_port(socket.SOCK_DGRAM)
-    recorder = Recorder(f"pcapdroid+udp://127.0.0.1:{port}", tmp_path / "d", "--group", "network=x")
+    recorder = record(f"pcapdroid+udp://127.0.0.1:{port}", tmp_path / "d", "--group", "network=x")
     assert recorder.first.startswith(f"Recording pcapdroid+udp://127.0.0.1:{port}.")
     Phone(dump(), packets(3)).send_udp(port)
     wait_until_taken(port, "udp")
-    found = recorder.end(ending)
+    found, _ = recorder.end(ending)
     assert (found["flows"], found["packets"]) == (3, len(packets(3)))
     data = Dataset.open(tmp_path / "d")
     assert data.info["apps"] == APPS[dump]
@@ -58,16 +72,16 @@ def test_the_udp_exporter_is_recorded_until_the_user_stops(tmp_path, dump, endin
 
 
 @pytest.mark.parametrize("dump", [PcapDump, PcapngDump])
-def test_a_receiver_that_came_late_makes_up_the_header_and_bears_loss(tmp_path, dump):
+def test_a_receiver_that_came_late_makes_up_the_header_and_bears_loss(record, tmp_path, dump):
     port = free_port(socket.SOCK_DGRAM)
-    recorder = Recorder(f"pcapdroid+udp://127.0.0.1:{port}", tmp_path / "d")
+    recorder = record(f"pcapdroid+udp://127.0.0.1:{port}", tmp_path / "d")
     # Lost are the first packets of the first flow, and a datagram of somebody else's comes between.
     found = packets(5)
     Phone(dump(), found[2:]).send_udp(port, with_header=False, lose={5})
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.sendto(b"hello", ("127.0.0.1", port))
     wait_until_taken(port, "udp")
-    report = recorder.end(signal.SIGINT)
+    report, _ = recorder.end(signal.SIGINT)
     assert report["flows"] + sum(report["dropped"].values()) == 5
     assert set(Dataset.open(tmp_path / "d").info["apps"]) == set(APPS[dump])
 
@@ -75,36 +89,38 @@ def test_a_receiver_that_came_late_makes_up_the_header_and_bears_loss(tmp_path, 
 @pytest.mark.parametrize(
     ("dump", "path"), [(PcapDump, ""), (PcapngDump, "/"), (PcapDump, "/any.pcap")]
 )
-def test_the_http_server_is_asked_for_its_capture_and_recorded_to_its_end(tmp_path, dump, path):
+def test_the_http_server_is_asked_for_its_capture_and_recorded_to_its_end(
+    record, tmp_path, dump, path
+):
     phone = Phone(dump(), packets(3))
     port = phone.serve_http()
-    recorder = Recorder(f"http://127.0.0.1:{port}{path}", tmp_path / "d")
+    recorder = record(f"http://127.0.0.1:{port}{path}", tmp_path / "d")
     wait_until_taken(port, "tcp")
     phone.over.set()
-    assert recorder.end()["flows"] == 3
+    assert recorder.end()[0]["flows"] == 3
     assert phone.requests[0].startswith(b"GET /")
     assert not phone.requests[0].startswith(b"GET / ")
     assert Dataset.open(tmp_path / "d").info["apps"] == APPS[dump]
 
 
 @pytest.mark.parametrize(("dump", "ending"), [(PcapDump, None), (PcapngDump, signal.SIGINT)])
-def test_the_tcp_exporter_connects_and_is_recorded(tmp_path, dump, ending):
+def test_the_tcp_exporter_connects_and_is_recorded(record, tmp_path, dump, ending):
     port = free_port()
-    recorder = Recorder(f"pcap+listen://127.0.0.1:{port}", tmp_path / "d")
+    recorder = record(f"pcap+listen://127.0.0.1:{port}", tmp_path / "d")
     phone = Phone(dump(), packets(3))
     phone.send_tcp(port)
     wait_until_taken(port, "tcp")
     if ending is None:
         phone.over.set()
-    assert recorder.end(ending)["flows"] == 3
+    assert recorder.end(ending)[0]["flows"] == 3
     assert Dataset.open(tmp_path / "d").info["apps"] == APPS[dump]
 
 
-def test_two_recordings_are_two_sessions_and_a_table_renames_titles(tmp_path):
+def test_two_recordings_are_two_sessions_and_a_table_renames_titles(record, tmp_path):
     (tmp_path / "names").write_text("mail & söhne, inc.,mail\n", encoding="utf-8")
     for _ in range(2):
         port = free_port(socket.SOCK_DGRAM)
-        recorder = Recorder(
+        recorder = record(
             f"pcapdroid+udp://127.0.0.1:{port}", tmp_path / "d", "--rename", tmp_path / "names"
         )
         Phone(PcapDump(), packets(3)).send_udp(port)
@@ -115,22 +131,17 @@ def test_two_recordings_are_two_sessions_and_a_table_renames_titles(tmp_path):
     assert len(data.info["sources"]) == 2
 
 
-def test_the_clock_ends_a_recording_and_silence_is_said(tmp_path):
+def test_the_clock_ends_a_recording_and_silence_is_said(record, tmp_path):
     port = free_port(socket.SOCK_DGRAM)
-    recorder = Recorder(f"pcapdroid+udp://127.0.0.1:{port}", tmp_path / "d", "--seconds", "0.5")
-    out, err = recorder.child.communicate(timeout=120)
-    assert recorder.child.returncode == 0, err
-    assert "No packet arrived" in err
-    assert json.loads(out)["flows"] == 0
+    recorder = record(f"pcapdroid+udp://127.0.0.1:{port}", tmp_path / "d", "--seconds", "0.5")
+    report, said = recorder.end()
+    assert "No packet arrived" in said
+    assert report["flows"] == 0
 
 
-def test_nobody_there_is_said_in_one_line(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "apptell.cli", "dataset", "record",
-         f"pcap+tcp://127.0.0.1:{free_port()}", "-o", tmp_path / "d"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def test_nobody_there_is_said_in_one_line(run, tmp_path):
+    done = run("dataset", "record", f"pcap+tcp://127.0.0.1:{free_port()}", "-o", tmp_path / "d")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "refused" in done.stderr
-    assert not (Path(tmp_path) / "d" / "dataset.json").exists()
+    assert not (tmp_path / "d" / "dataset.json").exists()
