@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +22,8 @@ MAX_PROTOCOL: Final = 255
 MAX_TIME_NS: Final = 2**63 - 1
 _INT32: Final = 2**31
 _MS: Final = 1_000_000
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _MAX_NUMBER_CHARS: Final = 40
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}(?:\.0{0,9})?")
 _SCALES: Final = (1_000_000_000, 1_000_000, 1000, 1)
@@ -109,10 +111,9 @@ def moment_ns(moment: datetime) -> int:
         ValueError: it lies before 1970 or after 2262.
     """
     try:
-        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        microseconds = (moment - _EPOCH) // _MICROSECOND
     except OverflowError as error:
         raise ValueError(str(error)) from error
-    microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     if not 0 <= microseconds * 1000 <= MAX_TIME_NS:
         raise ValueError(f"the time {moment.isoformat()} is not between 1970 and 2262")
     return microseconds * 1000

@@ -65,12 +65,9 @@ class OwnerLabeller:
             uid, package, name = (
                 batch.column(f"owner_{part}").to_pylist() for part in ("uid", "package", "name")
             )
-            table: dict[Owner, str | None] = {}
-            labels = np.full(len(batch), None, dtype=object)
-            for row, owner in enumerate(map(Owner, uid, package, name)):
-                if owner not in table:
-                    table[owner] = self.label_of_owner(owner)
-                labels[row] = table[owner]
+            owners = list(zip(uid, package, name, strict=True))
+            found = {owner: self.label_of_owner(Owner(*owner)) for owner in set(owners)}
+            labels = np.array([found[owner] for owner in owners], dtype=object)
             conflict = np.asarray(batch.column("owner_conflict").fill_null(False), dtype=bool)
             missing = np.array([label is None for label in labels], dtype=bool) & ~conflict
             _drop(source, TWO_OWNERS, conflict)

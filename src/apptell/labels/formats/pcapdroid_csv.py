@@ -65,11 +65,17 @@ def read_pcapdroid_csv(path: Path, lines: Lines, rename: Mapping[str, str] | Non
     Raises:
         LabelError: the file cannot be read, or is no such list.
     """
+    labels: dict[tuple[int, str, str | None], str | None] = {}
     for number, row in _rows(path):
         if isinstance(row, ValueError):
             lines.pass_over(number, row)
             continue
-        label = label_of(uid=row.uid, package=row.package, name=row.title or None, rename=rename)
+        owner = row.uid, row.title, row.package
+        if owner not in labels:
+            labels[owner] = label_of(
+                uid=row.uid, package=row.package, name=row.title or None, rename=rename
+            )
+        label = labels[owner]
         lines.add(row.first_ns, row.last_ns, row.protocol, row.source, row.target, label)
 
 
@@ -114,6 +120,12 @@ def _rows(path: Path) -> Iterator[tuple[int, _Row | ValueError]]:
                 yield number, error
 
 
+_cached: Final = lru_cache(maxsize=1 << 14)
+"""Most fields of a list occur on many of its lines."""
+_integer: Final = _cached(fields.integer)
+_uid: Final = _cached(fields.uid)
+
+
 def _row(line: str, *, has_package: bool) -> _Row:
     """One line taken apart: six fields from the left, six from the right, the rest by what it is."""
     left = line.split(",", 6)
@@ -126,15 +138,15 @@ def _row(line: str, *, has_package: bool) -> _Row:
         right.pop()
     if len(right) < 6:
         raise ValueError("no times")
-    if not all(_COUNTER.fullmatch(fields.ascii_digits(number.strip())) for number in right[-6:-2]):
+    if not all(map(_is_counter, right[-6:-2])):
         raise ValueError("no counters")
     first_ns, last_ns = _time_ns(right[-2]), _time_ns(right[-1])
-    title, package = _app(right[:-6], has_package=has_package)
+    title, package = _app(tuple(right[:-6]), has_package=has_package)
     return _Row(
-        fields.integer(protocol, 0, fields.MAX_PROTOCOL),
-        (source, fields.integer(source_port, 0, fields.MAX_PORT)),
-        (target, fields.integer(target_port, 0, fields.MAX_PORT)),
-        fields.uid(uid),
+        _integer(protocol, 0, fields.MAX_PROTOCOL),
+        (source, _integer(source_port, 0, fields.MAX_PORT)),
+        (target, _integer(target_port, 0, fields.MAX_PORT)),
+        _uid(uid),
         title,
         package,
         first_ns,
@@ -142,7 +154,13 @@ def _row(line: str, *, has_package: bool) -> _Row:
     )
 
 
-def _app(middle: list[str], *, has_package: bool) -> tuple[str, str | None]:
+@_cached
+def _is_counter(text: str) -> bool:
+    return _COUNTER.fullmatch(fields.ascii_digits(text.strip())) is not None
+
+
+@_cached
+def _app(middle: tuple[str, ...], *, has_package: bool) -> tuple[str, str | None]:
     """App and package out of ``App[,PackageName],Proto,Status,Info``, commas in App and in Info.
 
     The anchor is Status, one of few words; Info's commas come after it, App's before it.
