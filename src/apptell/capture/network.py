@@ -8,7 +8,6 @@ its own page at ``/``.
 
 from __future__ import annotations
 
-import http.client
 import io
 import socket
 import struct
@@ -189,17 +188,19 @@ class HttpStream:
             CaptureError: it answers anything but 200, or no HTTP.
             TimeoutError: its headers take longer than ``ANSWER_S``.
         """
+        from http.client import OK, HTTPException, HTTPResponse  # takes long to load
+
         self._stream = SocketStream(connection, stop)
         self._stream.deadline_s = time.monotonic() + ANSWER_S
         request = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         connection.sendall(request.encode("ascii", "replace"))
-        self._response = http.client.HTTPResponse(cast("Any", _SocketFile(self._stream)))
+        self._response = HTTPResponse(cast("Any", _SocketFile(self._stream)))
         try:
             self._response.begin()
-        except http.client.HTTPException as error:
+        except HTTPException as error:
             raise CaptureError(f"{host}: the answer is not valid HTTP ({error!r})") from error
         self._stream.deadline_s = None  # what is captured may be silent for long
-        if self._response.status != http.client.OK:
+        if self._response.status != OK:
             status = f"{self._response.status} {self._response.reason}"
             raise CaptureError(f"{host}: the server answers {status}")
 
@@ -210,9 +211,11 @@ class HttpStream:
 
     def readinto(self, view: memoryview, /) -> int:
         """Put what has arrived into ``view``; 0 at the end."""
+        from http.client import HTTPException
+
         try:
             data = self._response.read1(len(view))
-        except http.client.HTTPException as error:
+        except HTTPException as error:
             if self.stopped:
                 return 0
             raise OSError("the answer is cut short") from error

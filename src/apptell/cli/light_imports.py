@@ -7,6 +7,7 @@ take a third as long to load as all that these commands need.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 _UNUSED = ("pandas", "scipy")
@@ -17,7 +18,8 @@ _READERS = ("identify", "explain", "flows", "inspect", "live", "top")
 @contextmanager
 def without_unused(verb: str | None) -> Iterator[None]:
     """Runs a verb so that pyarrow and Numba find neither; does nothing where an extension may need one."""
-    if verb not in _READERS or any(name in sys.modules for name in _UNUSED) or _has_extensions():
+    is_loaded = any(name in sys.modules for name in _UNUSED)
+    if verb not in _READERS or is_loaded or not any(map(find_spec, _UNUSED)) or _has_extensions():
         yield
         return
     with _hidden():

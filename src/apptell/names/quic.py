@@ -274,7 +274,11 @@ def _open(
     """Decrypts the packets that can be into ``opened``; the keys of packet i come from the id of ``key[i]``."""
     if not len(packets):
         return
-    ids, connection = np.unique(key[packets], return_inverse=True)
+    number_of = np.zeros(listed.shape[1], dtype=np.int64)
+    number_of[key[packets]] = 1
+    ids = np.flatnonzero(number_of)
+    number_of[ids] = np.arange(len(ids))
+    connection = number_of[key[packets]]
     version = listed[_VERSION, ids]
     salt = np.searchsorted(_VERSIONS, version)
     salt[version & 0x0F0F0F0F == _RESERVED] = len(_VERSIONS)
@@ -305,15 +309,16 @@ def _join(
     kind = np.where((version == _T050) | (version == _T051), 8, 6)
     kind[version == _Q050] = IS_STREAM
     kind[listed[_KIND, packets] == _CHLO] = IS_STREAM_IF_FIRST
-    flows, first = np.unique(listed[_FLOW, packets], return_index=True)
-    ends = np.empty(len(flows) + 1, dtype=np.int64)
+    flow = listed[_FLOW, packets]
+    first = np.flatnonzero(np.diff(flow, prepend=-1))
+    ends = np.empty(len(first) + 1, dtype=np.int64)
     out = np.empty(int(start[-1]), dtype=np.uint8)
     joined = np.frombuffer(b"".join(plain), dtype=np.uint8)
     join_streams(np.append(first, len(plain)), key[packets], kind, start, joined, ends, out)
     stream, cuts = out.tobytes(), ends.tolist()
     return [
         (flow, stream[begin:end])
-        for flow, (begin, end) in zip(flows.tolist(), pairwise(cuts), strict=True)
+        for flow, (begin, end) in zip(flow[first].tolist(), pairwise(cuts), strict=True)
     ]
 
 

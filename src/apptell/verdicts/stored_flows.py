@@ -40,11 +40,14 @@ def find_dataset(source: Any) -> Dataset | None:
         DatasetError: the dataset in the folder is damaged.
         UsageError: a dataset is among other sources.
     """
+    several = list(source) if isinstance(source, list | tuple) else [source]
+    if all(isinstance(each, str | Path) and not _is_folder_of_one(each) for each in several):
+        return None  # without the package for datasets, which takes long to load
+
     from apptell.dataset import Dataset
 
     if isinstance(source, Dataset):
         return source
-    several = list(source) if isinstance(source, list | tuple) else [source]
     stored = [each for each in several if isinstance(each, Dataset) or _is_folder_of_one(each)]
     if not stored:
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, BinaryIO, Final, TextIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from apptell.records.forms.form import Form, RecordWriter
 
@@ -36,6 +35,8 @@ class _ParquetWriter:
     """Row groups of at least ``ROW_GROUP_RECORDS`` records, the last one excepted."""
 
     def __init__(self, stream: TextIO | BinaryIO, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq  # takes long to load
+
         self._file = pq.ParquetWriter(stream, schema, compression="zstd")
         self._waiting: list[pa.RecordBatch] = []
 
