@@ -1,7 +1,9 @@
 import io
 import struct
+from ipaddress import ip_network
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -10,6 +12,8 @@ from apptell.errors import UsageError
 from apptell.names.client_names import ClientName, ClientNameReader
 from apptell.packets import decode
 from apptell.records.known_clients import ClientNames, read_clients
+from apptell.records.record_filter import RecordFilter
+from apptell.records.schema import Records
 from apptell.records.stage import RecordStage
 from apptell.testing import START_NS, Packet, pcap_bytes, udp_frame
 
@@ -89,9 +93,9 @@ def test_a_discover_and_a_server_s_answer_tell_no_name() -> None:
 
 
 def _names(clients: ClientNames, *asked: tuple[str, int]) -> list[str | None]:
-    addresses = pa.array([address for address, _ in asked])
-    times = pa.array([START_NS + seconds * SECOND for _, seconds in asked])
-    return clients.names(addresses, times).to_pylist()
+    addresses = [address for address, _ in asked]
+    times = [START_NS + seconds * SECOND for _, seconds in asked]
+    return clients.names(addresses, times) or [None] * len(asked)
 
 
 def test_a_client_has_the_newest_name_up_to_the_record_s_end() -> None:
@@ -140,3 +144,22 @@ def test_the_stage_adds_columns_only_where_they_are_asked_for() -> None:
     assert found.schema == stage.schema(batch.schema)
     assert found.to_pylist()[0]["sensor"] == "attic"
     assert found.to_pylist()[0]["client_name"] is None
+
+
+def test_plain_records_get_what_record_batches_get() -> None:
+    batch = pa.record_batch(
+        {
+            "client_address": ["192.168.1.3", "10.0.0.1"],
+            "end_time": pa.array([START_NS, START_NS], pa.timestamp("ns", "UTC")),
+        }
+    )
+    columns = [["192.168.1.3", "10.0.0.1"], np.array([START_NS, START_NS])]
+    plain = Records(batch.schema, columns, 2)
+    assert RecordStage()(plain) is plain
+    names = [(ip_network("10.0.0.0/8"), "desk")]
+    for wanted in (RecordFilter(), RecordFilter(clients=(ip_network("10.0.0.0/8"),))):
+        stage = RecordStage(wanted, ClientNames(names), "attic")
+        found = stage(plain)
+        found = found.to_arrow() if isinstance(found, Records) else found
+        assert found.equals(stage(batch))
+        assert found.column("client_name").to_pylist()[-1] == "desk"

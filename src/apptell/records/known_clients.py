@@ -14,8 +14,6 @@ from bisect import bisect_right
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-import pyarrow as pa
-
 from apptell.errors import UsageError
 from apptell.files import readable
 from apptell.names.client_names import ClientNameReader
@@ -83,23 +81,25 @@ class ClientNames:
                     self._told.popitem(last=False)
 
     def names(
-        self, addresses: pa.Array, until_ns: pa.Array, macs: pa.Array | None = None
-    ) -> pa.Array:
-        """The names of n clients; null where none is known.
+        self,
+        addresses: Sequence[str],
+        until_ns: Sequence[int],
+        macs: Sequence[str | None] | None = None,
+    ) -> list[str | None] | None:
+        """The names of n clients; None where none is known, and for all if no client is.
 
         Args:
-            addresses: text, shape (n,).
-            until_ns: time up to which packets count, ns since 1970 UTC, shape (n,).
+            addresses: of each.
+            until_ns: time up to which packets count, ns since 1970 UTC, of each.
             macs: the clients' MAC addresses, as far as they are known; None for none.
         """
         if not self._listed and not self._told and not self._macs:
-            return pa.nulls(len(addresses), pa.string())
-        pairs = zip(addresses.to_pylist(), until_ns.to_pylist(), strict=True)
-        found = [self._name(address, until) for address, until in pairs]
+            return None
+        found = [self._name(*pair) for pair in zip(addresses, until_ns, strict=True)]
         if macs is not None and self._macs:
-            by_mac = map(self._macs.get, macs.to_pylist())
+            by_mac = (self._macs.get(mac or "") for mac in macs)
             found = [name or known for name, known in zip(by_mac, found, strict=True)]
-        return pa.array(found, pa.string())
+        return found
 
     def _name(self, address: str, until_ns: int) -> str | None:
         if address not in self._known:

@@ -58,7 +58,7 @@ class RecordFilter:
     @property
     def is_empty(self) -> bool:
         """Whether it keeps every record."""
-        return self == RecordFilter()
+        return self == _NO_CONDITIONS
 
     @property
     def conditions(self) -> dict[str, Any]:
@@ -107,6 +107,9 @@ class RecordFilter:
             return batch
         kept = self.keep(batch)
         return batch if kept.all() else batch.filter(pa.array(kept))
+
+
+_NO_CONDITIONS: Final = RecordFilter()
 
 
 def parse_filter(

@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
+from apptell.flows.plain_columns import Coded, to_arrow
 from apptell.records.record_filter import RecordFilter
 from apptell.records.schema import Records
 
@@ -47,19 +50,39 @@ class RecordStage:
     def __call__(self, batch: Any) -> Any:
         """The selected records, a record batch or ``Records``, with the added columns."""
         if isinstance(batch, Records):
-            if self.wanted.is_empty and self.clients is None and self.sensor is None:
-                return batch
+            if self.wanted.is_empty:
+                added = self._added(batch.values, batch.schema, batch.num_rows)
+                if not added:
+                    return batch
+                columns = [*batch.plain_columns, *added]
+                return Records(self.schema(batch.schema), columns, batch.num_rows)
             batch = batch.to_arrow()
         batch = self.wanted(batch)
-        added: list[pa.Array] = []
-        if self.clients is not None:
-            until_ns = batch.column("end_time").cast(pa.int64())
-            macs = batch.column("client_mac") if "client_mac" in batch.schema.names else None
-            added.append(self.clients.names(batch.column("client_address"), until_ns, macs))
-        if self.sensor is not None:
-            added.append(pa.repeat(pa.scalar(self.sensor, pa.string()), batch.num_rows))
+        added = self._added(partial(_values, batch), batch.schema, batch.num_rows)
         if not added:
             return batch
+        arrays = [to_arrow(column, pa.string(), batch.num_rows) for column in added]
         return pa.RecordBatch.from_arrays(
-            [*batch.columns, *added], schema=self.schema(batch.schema)
+            [*batch.columns, *arrays], schema=self.schema(batch.schema)
         )
+
+    def _added(
+        self, values: Callable[[str], list[Any]], schema: pa.Schema, n_records: int
+    ) -> list[Any]:
+        """The added columns (``flows.plain_columns``) of n records, whose values are given by column."""
+        added: list[Any] = []
+        if self.clients is not None:
+            macs = values("client_mac") if schema.get_field_index("client_mac") >= 0 else None
+            added.append(self.clients.names(values("client_address"), values("end_time"), macs))
+        if self.sensor is not None:
+            added.append(Coded(np.zeros(n_records, dtype=np.int8), (self.sensor,)))
+        return added
+
+
+def _values(batch: pa.RecordBatch, name: str) -> list[Any]:
+    """A column of records as Python has its values; timestamps are ns."""
+    column = batch.column(name)
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64())
+    values: list[Any] = column.to_pylist()
+    return values

@@ -5,7 +5,7 @@ It has no thread and reads no clock. Identification is ``verdicts.identify_flows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final
 
@@ -67,6 +67,8 @@ _TOTALS: Final = (
     "bytes_to_client",
 )
 
+_FEW_BATCHES: Final = 4
+"""Batches up to which it takes longer to join them than to decide each by itself."""
 _Asked = tuple[FlowBatch, Found | None]
 """Flows, and what evidence says of them."""
 _Key = tuple[int, int]
@@ -160,12 +162,11 @@ class Decisions:
             (found.due, False, self._report),
             (found.late, False, self._report_late),
         ):
-            if not batches:
-                continue
+            if len(batches) > _FEW_BATCHES:
+                batches = [_joined(batches, has_evidence=self._known_apps is not None)]
             if self._known_apps is None:
-                flows = _as_decided(FlowBatch.concat([flows for flows, _ in batches]))
                 pairs = flows_and_verdicts(
-                    [flows],
+                    [_as_decided(flows) for flows, _ in batches],
                     model,
                     threshold,
                     early=early,
@@ -173,12 +174,12 @@ class Decisions:
                     unknown=self._unknown,
                     all_flows=self._all_flows,
                 )
-                said: Iterator[VerdictBatch] = (verdicts for _, verdicts in pairs)
-            else:
-                of_all = Found.concat([_found(flows, of) for flows, of in batches])
-                of_all.flows = _as_decided(of_all.flows)
+                reported += (report(verdicts) for _, verdicts in pairs)
+                continue
+            for flows, of in batches:
+                found_of = replace(_found(flows, of), flows=_as_decided(flows))
                 said = identify_found(
-                    of_all,
+                    found_of,
                     model,
                     threshold,
                     early=early,
@@ -186,7 +187,7 @@ class Decisions:
                     known_apps=self._known_apps,
                     unknown=self._unknown,
                 )
-            reported += map(report, said)
+                reported += map(report, said)
         if found.overloaded:
             flows = _as_decided(FlowBatch.concat([flows for flows, _ in found.overloaded]))
             reported.append(self._report(_not_identified(flows, model, threshold)))
@@ -314,6 +315,14 @@ def _add(batches: list[_Asked], work: Work, keep: NDArray[np.bool_]) -> None:
     elif keep.any():
         found = None if work.found is None else work.found.filter(keep)
         batches.append((work.flows.filter(keep) if found is None else found.flows, found))
+
+
+def _joined(batches: Sequence[_Asked], *, has_evidence: bool) -> _Asked:
+    """Several batches as one."""
+    if not has_evidence:
+        return FlowBatch.concat([flows for flows, _ in batches]), None
+    found = Found.concat([_found(flows, of) for flows, of in batches])
+    return found.flows, found
 
 
 def _found(flows: FlowBatch, found: Found | None) -> Found:
