@@ -13,7 +13,7 @@ from apptell.names.client_names import ClientName, ClientNameReader
 from apptell.packets import decode
 from apptell.records.known_clients import ClientNames, read_clients
 from apptell.records.record_filter import RecordFilter
-from apptell.records.schema import Records
+from apptell.records.schema import RecordFields, Records
 from apptell.records.stage import RecordStage
 from apptell.testing import START_NS, Packet, pcap_bytes, udp_frame
 
@@ -154,7 +154,7 @@ def test_plain_records_get_what_record_batches_get() -> None:
         }
     )
     columns = [["192.168.1.3", "10.0.0.1"], np.array([START_NS, START_NS])]
-    plain = Records(batch.schema, columns, 2)
+    plain = Records(RecordFields(batch.schema), columns, 2)
     assert RecordStage()(plain) is plain
     names = [(ip_network("10.0.0.0/8"), "desk")]
     for wanted in (RecordFilter(), RecordFilter(clients=(ip_network("10.0.0.0/8"),))):

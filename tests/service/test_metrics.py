@@ -10,7 +10,7 @@ import urllib.request
 import pytest
 
 from apptell.errors import OutputError, UsageError
-from apptell.records.schema import Records
+from apptell.records.schema import RecordFields, Records
 from apptell.service import metrics as module
 from apptell.service.metrics import (
     MOST_CONNECTIONS,
@@ -50,7 +50,7 @@ def test_the_text_has_every_counter_and_a_model_by_name():
     metrics = Metrics()
     metrics.set_model('a"b\\c@1')
     for batch in ended(flow_batch(["signal", "zoom"])):
-        metrics.count(Records(batch.schema, batch.columns, batch.num_rows))
+        metrics.count(Records(RecordFields(batch.schema), batch.columns, batch.num_rows))
     metrics.packets = 7
     metrics.outputs = {"jsonl:-": {"written": 3, "queued": 2}}
     found = samples(metrics.text())

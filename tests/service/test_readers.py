@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from apptell.records.schema import LIVE_RECORD, Records
+from apptell.records.schema import LIVE_RECORD, RecordFields, Records
 from apptell.records.values import event_rows
 from apptell.service import open_outputs
 from apptell.service.metrics import Metrics
@@ -188,7 +188,7 @@ def test_prometheus_own_parser_reads_the_metrics(batches):
     metrics.packets, metrics.bytes, metrics.active = 7, 700, 3
     metrics.kernel_drops, metrics.evicted, metrics.waiting = 5, 2, 9
     for batch in batches:
-        metrics.count(Records(batch.schema, batch.columns, batch.num_rows))
+        metrics.count(Records(RecordFields(batch.schema), batch.columns, batch.num_rows))
     metrics.delays([0.001, 0.3])
     metrics.outputs = {
         'kafka:h"/t': {"written": 3, "dropped": 1, "errors": 0, "queued": 2, "delivered": 2}

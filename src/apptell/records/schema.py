@@ -90,17 +90,51 @@ LIVE_RECORD: Final = pa.schema(
 """The columns of a live record: ``event``, those of ``identify``, and ``end_reason``."""
 
 
+class RecordFields:
+    """The columns of records; it takes Arrow long to list them.
+
+    Args:
+        schema: of the records.
+    """
+
+    __slots__ = ("_extended", "kinds", "names", "places", "schema")
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.schema = schema
+        """As Arrow has it."""
+        self.names: tuple[str, ...] = tuple(schema.names)
+        """Their names, in order."""
+        self.kinds: tuple[pa.DataType, ...] = tuple(schema.types)
+        """Their types."""
+        self.places = {name: place for place, name in enumerate(self.names)}
+        """The place of each name."""
+        self._extended: dict[tuple[pa.Field, ...], RecordFields] = {}
+
+    def extended(self, *fields: pa.Field) -> RecordFields:
+        """These columns and more behind them."""
+        found = self._extended.get(fields)
+        if found is None:
+            schema = pa.schema([*self.schema, *fields], metadata=self.schema.metadata)
+            found = self._extended[fields] = RecordFields(schema)
+        return found
+
+
 class Records:
     """Some records, whose columns become Arrow arrays only where somebody asks for them."""
 
-    __slots__ = ("_columns", "num_rows", "schema")
+    __slots__ = ("_columns", "fields", "num_rows")
 
-    def __init__(self, schema: pa.Schema, columns: list[Any], n_records: int) -> None:
-        self.schema = schema
+    def __init__(self, fields: RecordFields, columns: list[Any], n_records: int) -> None:
+        self.fields = fields
         """The columns of the records."""
         self.num_rows = n_records
         """The number of records."""
         self._columns = columns
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the records, as Arrow has them."""
+        return self.fields.schema
 
     @property
     def plain_columns(self) -> list[Any]:
@@ -109,11 +143,11 @@ class Records:
 
     def column(self, name: str) -> pa.Array:
         """One column as an Arrow array."""
-        return self._array(self.schema.get_field_index(name))
+        return self._array(self.fields.places[name])
 
     def values(self, name: str) -> list[Any]:
         """One column as Python has its values; timestamps are ns."""
-        return to_list(self._columns[self.schema.get_field_index(name)], self.num_rows)
+        return to_list(self._columns[self.fields.places[name]], self.num_rows)
 
     def select(self, names: Sequence[str]) -> pa.RecordBatch:
         """Some columns as an Arrow record batch."""
@@ -125,12 +159,15 @@ class Records:
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _array(self, at: int) -> pa.Array:
-        kind = self.schema.field(at).type
+        kind = self.fields.kinds[at]
         if kind == _TIME:
             return _as_time(to_arrow(self._columns[at], pa.int64(), self.num_rows))
         array = to_arrow(self._columns[at], kind, self.num_rows)
         self._columns[at] = array
         return array
+
+
+_VERDICT_FIELDS, _LIVE_FIELDS = RecordFields(VERDICT_RECORD), RecordFields(LIVE_RECORD)
 
 
 def explained_schema(base: pa.Schema) -> pa.Schema:
@@ -146,7 +183,7 @@ def with_reasons(records: pa.RecordBatch, reasons: Sequence[str]) -> pa.RecordBa
 
 def verdict_records(verdicts: VerdictBatch) -> pa.RecordBatch:
     """The records of some verdicts, with the columns of ``VERDICT_RECORD``."""
-    return Records(VERDICT_RECORD, _verdict_columns(verdicts), len(verdicts)).to_arrow()
+    return Records(_VERDICT_FIELDS, _verdict_columns(verdicts), len(verdicts)).to_arrow()
 
 
 _FLOW_TIMES: Final = {**RENAMED, "decided_ns": "decided_time"}
@@ -182,9 +219,10 @@ def with_link(records: Any, flows: FlowBatch | None) -> Any:
     """
     n = records.num_rows
     columns = [None if flows is None else flows.column(each.name) for each in LINK_FIELDS]
-    schema = pa.schema([*records.schema, *LINK_FIELDS], metadata=records.schema.metadata)
     if isinstance(records, Records):
-        return Records(schema, [*records.plain_columns, *columns], n)
+        fields = records.fields.extended(*LINK_FIELDS)
+        return Records(fields, [*records.plain_columns, *columns], n)
+    schema = pa.schema([*records.schema, *LINK_FIELDS], metadata=records.schema.metadata)
     arrays = [
         to_arrow(column, field.type, n) for column, field in zip(columns, LINK_FIELDS, strict=True)
     ]
@@ -239,7 +277,7 @@ def live_records(verdicts: VerdictBatch, event: str, end_reason: pa.Array | None
     n = len(verdicts)
     events = Coded(np.zeros(n, dtype=np.int8), (event,))
     reason = None if end_reason is None else end_reason.cast(pa.string())
-    return Records(LIVE_RECORD, [events, *_verdict_columns(verdicts), reason], n)
+    return Records(_LIVE_FIELDS, [events, *_verdict_columns(verdicts), reason], n)
 
 
 def _verdict_columns(verdicts: VerdictBatch) -> list[Any]:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from apptell.records.known_clients import ClientNames
 
 
+_CLIENT_NAME, _SENSOR = (pa.field(name, pa.string()) for name in ("client_name", "sensor"))
+
+
 @dataclass(frozen=True, slots=True)
 class RecordStage:
     """What happens to records before they are written."""
@@ -42,23 +45,28 @@ class RecordStage:
 
     def schema(self, base: pa.Schema) -> pa.Schema:
         """The columns of records that had those of ``base``."""
-        names = ["client_name"] if self.clients is not None else []
-        names += ["sensor"] if self.sensor is not None else []
-        added = [pa.field(name, pa.string()) for name in names]
-        return pa.schema([*base, *added], metadata=base.metadata)
+        return pa.schema([*base, *self._fields], metadata=base.metadata)
+
+    @property
+    def _fields(self) -> list[pa.Field]:
+        """The added columns."""
+        names = [_CLIENT_NAME] if self.clients is not None else []
+        return [*names, _SENSOR] if self.sensor is not None else names
 
     def __call__(self, batch: Any) -> Any:
         """The selected records, a record batch or ``Records``, with the added columns."""
         if isinstance(batch, Records):
             if self.wanted.is_empty:
-                added = self._added(batch.values, batch.schema, batch.num_rows)
+                has_macs = "client_mac" in batch.fields.places
+                added = self._added(batch.values, has_macs, batch.num_rows)
                 if not added:
                     return batch
                 columns = [*batch.plain_columns, *added]
-                return Records(self.schema(batch.schema), columns, batch.num_rows)
+                return Records(batch.fields.extended(*self._fields), columns, batch.num_rows)
             batch = batch.to_arrow()
         batch = self.wanted(batch)
-        added = self._added(partial(_values, batch), batch.schema, batch.num_rows)
+        has_macs = batch.schema.get_field_index("client_mac") >= 0
+        added = self._added(partial(_values, batch), has_macs, batch.num_rows)
         if not added:
             return batch
         arrays = [to_arrow(column, pa.string(), batch.num_rows) for column in added]
@@ -67,12 +75,12 @@ class RecordStage:
         )
 
     def _added(
-        self, values: Callable[[str], list[Any]], schema: pa.Schema, n_records: int
+        self, values: Callable[[str], list[Any]], has_macs: bool, n_records: int
     ) -> list[Any]:
         """The added columns (``flows.plain_columns``) of n records, whose values are given by column."""
         added: list[Any] = []
         if self.clients is not None:
-            macs = values("client_mac") if schema.get_field_index("client_mac") >= 0 else None
+            macs = values("client_mac") if has_macs else None
             added.append(self.clients.names(values("client_address"), values("end_time"), macs))
         if self.sensor is not None:
             added.append(Coded(np.zeros(n_records, dtype=np.int8), (self.sensor,)))

@@ -22,7 +22,7 @@ from apptell.records.schema import Records
 from apptell.records.values import plain_values, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class JsonLines(LineForm):
@@ -39,15 +39,24 @@ class JsonLines(LineForm):
 
 def json_lines(batch: pa.RecordBatch | Records) -> list[str]:
     """Each record as a JSON object, without a line feed."""
-    n, schema = batch.num_rows, batch.schema
-    heads = _heads(*schema.names)
-    if n >= _BLOCK:
-        columns = (batch.to_arrow() if isinstance(batch, Records) else batch).columns
-        return _joined(list(zip(heads, columns, strict=True)))
+    n = batch.num_rows
+    if isinstance(batch, Records):
+        if n < _BLOCK:
+            return _few(batch.fields.names, batch.fields.kinds, batch.plain_columns, n)
+        batch = batch.to_arrow()
+    schema = batch.schema
+    if n < _BLOCK:
+        return _few(tuple(schema.names), schema.types, batch.columns, n)
+    return _joined(list(zip(_heads(schema.names), batch.columns, strict=True)))
+
+
+def _few(
+    names: tuple[str, ...], kinds: Sequence[pa.DataType], columns: Sequence[Any], n: int
+) -> list[str]:
+    """The objects of n records: their texts are joined a record at a time."""
     line, values = [], []
-    columns = batch.plain_columns if isinstance(batch, Records) else batch.columns
-    for head, kind, column in zip(heads, schema.types, columns, strict=True):
-        line.append(head.replace("%", "%%"))
+    for head, kind, column in zip(_format_heads(names), kinds, columns, strict=True):
+        line.append(head)
         if column is None or (isinstance(column, pa.Array) and column.null_count == n):
             line.append("null")
         else:
@@ -57,10 +66,15 @@ def json_lines(batch: pa.RecordBatch | Records) -> list[str]:
     return [form % row for row in zip(*values, strict=True)] if values else [form % ()] * n
 
 
-@lru_cache(maxsize=32)
-def _heads(*names: str) -> tuple[str, ...]:
+def _heads(names: Sequence[str]) -> list[str]:
     """What stands before the value of each column."""
-    return tuple(f"{', ' if i else '{'}{json.dumps(name)}: " for i, name in enumerate(names))
+    return [f"{', ' if i else '{'}{json.dumps(name)}: " for i, name in enumerate(names)]
+
+
+@lru_cache(maxsize=32)
+def _format_heads(names: tuple[str, ...]) -> list[str]:
+    """The same in a format."""
+    return [head.replace("%", "%%") for head in _heads(names)]
 
 
 def _joined(columns: list[tuple[str, pa.Array]]) -> list[str]:
