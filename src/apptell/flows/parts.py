@@ -28,6 +28,8 @@ CARRIED: Final = ("server_name", "alpn", "ja4", "http_host")
 MAX_CONNECTIONS: Final = 1 << 16
 """Connections whose names are remembered; the one that ended first is forgotten first."""
 
+_FEW: Final = 512
+"""Flows up to which all their names are read where some are wanted."""
 _Names = tuple[str | None, ...]
 
 
@@ -101,11 +103,17 @@ def _shows_names(flows: FlowBatch) -> np.ndarray[tuple[int], np.dtype[np.bool_]]
 def _connections(flows: FlowBatch, rows: NDArray[np.int64]) -> Iterable[tuple[int, _Names]]:
     """The connection and the names of some flows, in the order of the rows."""
     ids = flows.numpy("connection_id")[rows].tolist()
+    wanted = rows.tolist()
     is_wanted = np.zeros(len(flows), dtype=np.bool_)
     is_wanted[rows] = True
     names: list[list[str | None]] = []
     for name in CARRIED:
-        values = to_list(of_rows(flows.plain(name), is_wanted, pa.string()), len(ids))
+        column = flows.plain(name)
+        if len(flows) > _FEW:  # it takes Arrow less time to leave the others out than to read them
+            column = of_rows(column, is_wanted, pa.string())
+        values = to_list(column, len(is_wanted))
+        if len(values) > len(wanted):
+            values = [values[row] for row in wanted]
         names.append([value and sys.intern(value) for value in values])
     return zip(ids, zip(*names, strict=True), strict=True)
 
