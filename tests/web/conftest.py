@@ -90,13 +90,23 @@ def send_capture(server: Running, data: bytes, name: str = "phone.pcap") -> dict
 
 def settled_upload(server: Running, number: str) -> dict[str, Any]:
     """Waits until a capture is identified or has failed."""
-    until = time.monotonic() + 300
-    while time.monotonic() < until:
+
+    def settled() -> dict[str, Any] | None:
         found: dict[str, Any] = server.ask(f"/api/uploads/{number}").json
-        if found.get("state") not in ("waiting", "reading"):
-            return found
-        time.sleep(0.1)
-    raise AssertionError("the capture is not read")
+        return None if found.get("state") in ("waiting", "reading") else found
+
+    found: dict[str, Any] = wait_for(settled)
+    return found
+
+
+def wait_for(look: Callable[[], Any]) -> Any:
+    """Looks until there is something, ever more seldom, and returns it."""
+    until, pause_s = time.monotonic() + 300, 0.02
+    while not (found := look()):
+        assert time.monotonic() < until, "what is waited for does not come"
+        time.sleep(pause_s)
+        pause_s = min(1.3 * pause_s, 0.5)
+    return found
 
 
 Start = "Callable[..., Running]"

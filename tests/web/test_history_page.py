@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests.history.rows import flow, mixed_records, verdict_of, write_records
-from tests.web.conftest import Running, resize, scheme
+from tests.web.conftest import Running, resize, scheme, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,10 +28,7 @@ HOSTILE = (
 
 def wait(driver: Any, script: str) -> Any:
     """Waits until a script returns something true."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    waiting = WebDriverWait(driver, 300, poll_frequency=0.05)
-    return waiting.until(lambda d: d.execute_script(f"return ({script})"))
+    return wait_for(lambda: driver.execute_script(f"return ({script})"))
 
 
 def opened(driver: Any, url: str) -> None:
@@ -71,7 +68,7 @@ def faults(driver: Any) -> list[str]:
     driver.execute_script(AXE.read_text(encoding="utf-8"))
     found = driver.execute_async_script(
         "const done = arguments[0], only = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];"
-        "axe.run(document, {runOnly: only}).then((r) => done(r.violations), "
+        "axe.run(document, {runOnly: only, resultTypes: ['violations']}).then((r) => done(r.violations), "
         "(e) => done([{impact: 'critical', id: String(e), nodes: []}]))"
     )
     return [
