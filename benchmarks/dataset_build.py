@@ -26,6 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.flow_engine import make_file
+from benchmarks.report_table import report_table
 
 from apptell.capture import open_capture
 from apptell.dataset import build
@@ -174,16 +175,23 @@ def main() -> None:
     n_flows = json.loads((out / "d" / "dataset.json").read_text())["n_flows"]
     first = statistics.median(seconds["reading: flows with segments"])
     print(f"{packets} packets, {trailers.stat().st_size} bytes, {n_flows} flows in the dataset")
-    found = {}
-    print("| what | processor s | s | of reading |")
+    rows = []
     for name, values in seconds.items():
-        per_million = statistics.median(values) / packets * 1e6
-        wall = statistics.median(walls[name]) / packets * 1e6
-        found[name] = per_million
-        print(
-            f"| {name} | {per_million:.2f} | {wall:.2f} | {statistics.median(values) / first:.1f} |"
+        processor, wall = (
+            statistics.median(times) / packets * 1e6 for times in (values, walls[name])
         )
-    arguments.output.write_text(json.dumps({"packets": packets, "cpu_s_per_million": found}))
+        rows.append([name, processor, wall, statistics.median(values) / first])
+    report_table(
+        arguments.output,
+        f"python benchmarks/dataset_build.py CAPTURES --repeat {arguments.repeat}",
+        {
+            "what": "text",
+            "processor seconds per million packets": "measure",
+            "wall seconds": "measure",
+            "times reading": "measure",
+        },
+        rows,
+    )
 
 
 if __name__ == "__main__":

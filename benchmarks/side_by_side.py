@@ -1,12 +1,13 @@
 """Times this checkout and another one in turn on one capture: flows of TCP, flows with names, and live.
 
-    python benchmarks/side_by_side.py OTHER_CHECKOUT CAPTURE [--rounds 30] [-o FILE]
+    python benchmarks/side_by_side.py OTHER_CHECKOUT CAPTURE [--cases tcp,names] [--rounds 30] [-o FILE]
 
 Each checkout has one process, which is warm before anything is timed. Rounds alternate which checkout is
 first. Seconds are processor time, user and system; the figures are medians, and the ratio is the median of
 the ratios of the rounds. CAPTURE is best one that
 ``benchmarks/flow_engine.py`` made. ``live`` reads the capture as ``live --replay --speed max`` does, TCP
-alone, with the embedded model and without an output.
+alone, with the embedded model and without an output. ``memory`` reads the file in blocks of 1 MiB and adds up
+its words: both checkouts do the same.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from typing import Any
 
 from report_table import report_table
 
-CASES = ("tcp", "names", "live")
 TITLES = {
+    "memory": "file through memory once",
     "tcp": "TCP with segments",
     "names": "TCP and UDP with names",
     "live": "live, TCP, embedded model",
 }
 CHILD = r"""
 import inspect, sys, threading, time
+import numpy as np
 from apptell.flows import FlowOptions
 try:
     from apptell.names import read_flows
@@ -45,7 +47,14 @@ names = options((6, 17), ("core", "segments", "names"))
 model = load_model()
 def live():  # of TCP alone, by default
     return LivePipeline([ReplaySource(path)], model, [], LiveOptions()).run(threading.Event())
+def memory():
+    block = bytearray(1 << 20)
+    words = np.frombuffer(block, dtype=np.uint64)
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(block):
+            words.sum()
 cases = {
+    "memory": memory,
     "tcp": lambda: sum(len(batch) for batch in read_flows(path, tcp)),
     "names": lambda: sum(len(batch) for batch in read_flows(path, names)),
     "live": live,
@@ -86,13 +95,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("other", type=Path)
     parser.add_argument("capture", type=Path)
+    parser.add_argument("--cases", default=",".join(TITLES))
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("-o", "--output", type=Path)
     given = parser.parse_args()
     here = Path(__file__).resolve().parents[1]
     checkouts = Checkout(given.other, given.capture), Checkout(here, given.capture)
     rows: list[list[Any]] = []
-    for case in CASES:
+    for case in given.cases.split(","):
         for checkout in checkouts * 2:
             checkout.seconds(case)
         pairs = []
@@ -108,7 +118,7 @@ def main() -> None:
         rows.append([TITLES[case], before, now, *fastest, [statistics.median(ratios), low, high]])
     report_table(
         given.output,
-        f"python benchmarks/side_by_side.py OTHER CAPTURE --rounds {given.rounds}",
+        f"python benchmarks/side_by_side.py OTHER CAPTURE --cases {given.cases} --rounds {given.rounds}",
         {
             "what": "text",
             "before, s": "measure",
