@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from apptell.files import write_file
 from apptell.kernels.cache_folders import cache_folders
@@ -28,6 +29,10 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 # Tests start many processes. Where compiled sources are not kept, each compiles all that it imports.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# How long an example takes depends on the machine, and the first one may compile a kernel.
+settings.register_profile("any speed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any speed")
 
 # At Ray's niceness of 15 its workers starve beside busy processes.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (the name that Ray reads)

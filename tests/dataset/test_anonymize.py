@@ -38,7 +38,7 @@ def test_published_vectors(before, after):
 
 @pytest.mark.oracle
 @given(st.ip_addresses(), st.binary(min_size=32, max_size=32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_addresses_are_those_of_another_program(address, key):
     other = pytest.importorskip("yacryptopan").CryptoPAn(key)
     ours = CryptoPan(key).address(str(address))

@@ -334,7 +334,7 @@ def test_after_starttls_the_hello_is_masked():
     st.lists(st.tuples(st.booleans(), st.text().map(str.encode)), max_size=5),
     st.sampled_from([6, 17]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_text_that_is_not_understood_is_zeroed(said, protocol):
     for blob in mask(said, STRICT, protocol=protocol, port=5222):
         assert not set(blob) - {0}
@@ -369,7 +369,7 @@ SHAPES = [
     st.sampled_from([6, 17]),
     st.sampled_from([53, 25, 80, 443]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_in_any_order_are_masked_without_an_error(said, policy, protocol, port):
     segments = [(way, blob) for way, blob, _ in said]
     mask(segments, policy, protocol=protocol, port=port, offsets=[at for *_, at in said])

@@ -83,7 +83,7 @@ def test_time_trains_on_the_past_alone():
 
 
 @given(st.integers(0, 10_000), st.sampled_from(ALL))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_one_seed_gives_one_split(seed, method):
     table = flows(90, 9)
     first, second = (split(table, method, seed=seed) for _ in range(2))

@@ -88,7 +88,7 @@ def test_an_empty_log_and_no_flows_are_no_trouble():
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_join_equals_a_plain_one_from_the_rule(data):
     """The oracle: for every flow look at every line."""
     end = st.tuples(st.sampled_from(["10.0.0.1", "10.0.0.2"]), st.integers(1, 2))

@@ -187,7 +187,7 @@ def _spoil(message: bytes, cut: int, flips: list[tuple[int, int]]) -> bytes:
     return bytes(data)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(MESSAGES)
 @example(b"")
 def test_spoiled_responses_are_read_as_the_specification_says(message):

@@ -87,7 +87,7 @@ def test_flows_get_names_and_a_fingerprint_with_d():
     assert flow.ja4.startswith("dd2d1502wc_8daaf6152771_")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=8), st.integers(0, 260)
 )

@@ -43,7 +43,7 @@ def test_neighbours_do_not_mix():
     assert parse(*messages) == [read_plainly(message) for message in messages]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(
         st.sampled_from([HELLO, BIG]).flatmap(

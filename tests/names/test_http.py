@@ -120,7 +120,7 @@ def test_odd_bytes_of_a_host_are_escaped():
     assert host((True, head)) == r"pay\u200bpal.example\x00\x20x\x5c"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=60)), max_size=6))
 def test_random_segments_never_raise(segments):
     host(*segments)

@@ -190,7 +190,7 @@ def test_googles_chlo_gives_its_name():
     assert names(packet[: packet.index(b"www") + 5]) == ([], {})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=200), max_size=4), st.binary(max_size=120))
 def test_random_datagrams_and_frames_never_raise(datagrams, frames):
     long = [b"\xc3\0\0\0\1" + data for data in datagrams]

@@ -142,7 +142,7 @@ def test_fragments_of_dtls_in_many_datagrams_are_joined():
     assert flow.server_name == "call.example.org"
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.data())
 def test_any_cut_order_and_repetition_gives_the_name(data):
     stream = data.draw(st.sampled_from([HELLO, LARGE, REQUEST]))

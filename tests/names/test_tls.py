@@ -138,7 +138,7 @@ def test_a_hello_inside_the_gap_of_another_is_not_taken_for_it():
     assert found(whole[0], whole[2], offsets=[0, at]) == []
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_any_cut_order_and_repetition_gives_the_same_hello(data):
     stream = records(data.draw(st.sampled_from([HELLO, BIG])), data.draw(st.integers(1, 600)))
@@ -180,7 +180,7 @@ def test_flows_that_are_not_wanted_are_passed_over():
     assert messages.rows.tolist() == [0, 2]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.booleans(), st.binary(max_size=80)), max_size=12))
 def test_random_segments_never_raise(segments):
     marked = [(side, b"\x16\3\1" + data) for side, data in segments]

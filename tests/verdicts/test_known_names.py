@@ -12,7 +12,7 @@ from apptell.verdicts.known_names import NO_NAME, KnownNames, Texts, hash_texts
 from tests.flows.test_hashing import sip_hash_128
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(st.one_of(st.none(), st.text(max_size=40)), max_size=20), max_size=4))
 def test_a_name_has_one_number_and_no_name_has_none(batches: list[list[str | None]]) -> None:
     known, expected = KnownNames(new_key()), dict[str, int]()

@@ -129,7 +129,7 @@ def spans(sightings: list[SIGHTING]) -> list[SIGHTING]:
     return [(value, c, s, first, first + size) for value, c, s, first, size in sightings]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(sighted, min_size=1, max_size=32),
     st.randoms(use_true_random=False),

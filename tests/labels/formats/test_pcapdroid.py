@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from apptell.capture import PacketBatch
@@ -141,7 +141,6 @@ def plain_twin(batch):
         min_size=1,
     )
 )
-@settings(deadline=None)  # the first call compiles
 def test_the_kernel_finds_what_its_plain_twin_finds(cuts):
     frames = [
         (with_trailer(IP, uid, b"x" * uid, fcs=fcs)[:size] if fcs else IP[:size]) + tail
@@ -164,7 +163,6 @@ def test_the_kernel_finds_what_its_plain_twin_finds(cuts):
 
 
 @given(st.binary(max_size=300), st.integers(0, 20))
-@settings(deadline=None)  # the first call compiles
 def test_the_checksum_is_zlibs(data, start):
     start = min(start, len(data))
     buffer = np.frombuffer(data, dtype=np.uint8)

@@ -214,7 +214,7 @@ _TEXTS = (
 _MOMENTS = st.none() | st.integers(-(2**61), 2**62)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(_TEXTS, _MOMENTS, st.floats() | st.none(), st.integers(0, 2**64 - 1)), min_size=1
