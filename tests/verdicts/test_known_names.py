@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apptell.flows.hashing import HashKey, new_key
-from apptell.verdicts.known_names import NO_NAME, KnownNames, Texts, hash_texts
+from apptell.verdicts.known_names import NO_NAME, KnownNames, Texts, hash_two
 from tests.flows.test_hashing import sip_hash_128
 
 
@@ -42,6 +42,8 @@ def test_what_is_forgotten_gets_a_new_number_and_what_is_kept_is_found() -> None
 def test_texts_are_hashed_with_siphash_of_128_bits() -> None:
     secret = HashKey(np.uint64(0x0706050403020100), np.uint64(0x0F0E0D0C0B0A0908))
     texts = [bytes(range(65, 65 + n)).decode() for n in range(20)]
-    found = np.empty((len(texts), 2), np.uint64)
-    hash_texts(*Texts.of(pa.array(texts)), secret, found)
-    assert found.tolist() == [list(sip_hash_128(secret, text.encode())) for text in texts]
+    forward, backward = (np.empty((len(texts), 2), np.uint64) for _ in range(2))
+    columns = Texts.of(pa.array(texts)), Texts.of(pa.array(texts[::-1]))
+    hash_two(*columns[0], *columns[1], secret, forward, backward)
+    assert forward.tolist() == [list(sip_hash_128(secret, text.encode())) for text in texts]
+    assert backward.tolist() == forward.tolist()[::-1]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apptell.flows.hashing import new_key
-from apptell.verdicts.known_names import Texts, hash_texts
+from apptell.verdicts.known_names import Texts, hash_two
 from apptell.verdicts.memory import Memory
 from apptell.verdicts.memory_kernel import MAX_VALUES, NOTHING, SEVERAL, Ends, settle
 from tests.verdicts.memory_twin import PlainMemory
@@ -27,11 +27,9 @@ SIGHTING = tuple[int, str, str, int, int]
 
 
 def ends(clients: Sequence[str], servers: Sequence[str], port: int = 0) -> Ends:
-    hashes = []
-    for texts in (clients, servers):
-        each = np.empty((len(texts), 2), np.uint64)
-        hash_texts(*Texts.of(pa.array(texts, pa.string())), SECRET, each)
-        hashes.append(each)
+    hashes = [np.empty((len(clients), 2), np.uint64) for _ in range(2)]
+    client, server = (Texts.of(pa.array(each, pa.string())) for each in (clients, servers))
+    hash_two(*client, *server, SECRET, *hashes)
     return Ends(*hashes, np.full(len(clients), port, np.uint16))
 
 

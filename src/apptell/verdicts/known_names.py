@@ -71,15 +71,6 @@ class _Room(NamedTuple):
 
 
 @kernel(allocates=False)
-def hash_texts(
-    ends: NDArray[np.int32], data: NDArray[np.uint8], secret: HashKey, hashes: NDArray[np.uint64]
-) -> None:
-    """The keyed hashes of n texts, shape (n, 2)."""
-    for row in range(len(ends) - 1):
-        hashes[row, 0], hashes[row, 1] = text_hash(data, ends[row], ends[row + 1], secret)
-
-
-@kernel(allocates=False)
 def hash_two(
     ends: NDArray[np.int32],
     data: NDArray[np.uint8],
