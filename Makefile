@@ -66,7 +66,8 @@ bench: $(STAMP)  ## measure the flow engine beside its peers, where they are ins
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,pandas,serve,test,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[train,pandas,serve,test,dev]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > $(VENV)/compiled.log || true  # pip would compile one file after the other
 	touch $(STAMP)
 
 $(DOCS_STAMP): $(STAMP)
