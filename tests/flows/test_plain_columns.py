@@ -39,6 +39,16 @@ COLUMNS = {
         [1.5, None, 3.0],
     ),
     "text": (text(b"x.example", b"", "ü".encode()), pa.string(), ["x.example", None, "ü"]),
+    "lists": (
+        Lists(np.array([0, 2, 2, 3], np.int32), np.array([4, 5, 6], np.int32)),
+        pa.list_(pa.int32()),
+        [[4, 5], [], [6]],
+    ),
+    "lists of bytes": (
+        Lists(np.array([0, 1, 1, 3], np.int32), text(b"x", b"", b"yz")),
+        pa.list_(pa.binary()),
+        [[b"x"], [], [b"", b"yz"]],
+    ),
     "list": (["a", None, "b"], pa.string(), ["a", None, "b"]),
     "arrow": (pa.array(["a", None, "b"]), pa.string(), ["a", None, "b"]),
     "nulls": (None, pa.uint16(), [None] * 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,12 +13,14 @@ from hypothesis import strategies as st
 from apptell.flows.hashing import new_key
 from apptell.verdicts.known_names import Texts, hash_two
 from apptell.verdicts.memory import Memory
-from apptell.verdicts.memory_kernel import MAX_VALUES, NOTHING, SEVERAL, Ends, settle
+from apptell.verdicts.memory_kernel import MAX_VALUES, NOTHING, SEVERAL, UNASKED, Ends, settle
 from tests.verdicts.memory_twin import PlainMemory
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 SECRET = new_key()
 NAMES = Texts.of(pa.array(["b.example", "a.example", "a", "", *map(str, range(200))]))
@@ -47,10 +50,32 @@ def at(
     memory: Memory, place: int, client: str = "c", server: str = "s", *, by_server: bool = False
 ) -> tuple[int, list[int]]:
     """The latest value and all, ascending."""
-    asked = memory.of_servers if by_server else memory.of_pairs
-    latest, found = asked(ends([client], [server]), np.array([place]), np.ones(1, bool), NAMES)
+    asked = by_server, ends([client], [server]), np.array([place]), np.ones(1, bool)
+    found = memory.counting(*asked)
     assert found[:, 0].tolist() == [0] * len(found)
-    return int(latest[0]), sorted(found[:, 1].tolist())
+    only = np.full(1, NOTHING, np.int32)
+    latest = memory.settle(*asked, np.ones(1, bool), Owners(), only)
+    values = sorted(found[:, 1].tolist())
+    owners = {owner_of(value) for value in values}
+    assert only.tolist() == [SEVERAL if len(owners) > 1 else min(owners, default=NOTHING)]
+    assert (latest[0] in values) == bool(values)
+    return int(latest[0]), values
+
+
+def owner_of(value: int) -> int:
+    return 1 + value % 3
+
+
+class Owners:
+    """Names that have three owners between them, each of whom is asked for when it is first needed."""
+
+    def __init__(self) -> None:
+        self.names = SimpleNamespace(texts=NAMES)
+        self.of_asked = np.full(len(NAMES), UNASKED, np.int32)
+
+    def of(self, numbers: NDArray[np.int64]) -> None:
+        for number in numbers.tolist():
+            self.of_asked[number] = owner_of(number)
 
 
 def test_a_value_counts_from_when_it_was_seen_until_it_is_too_old() -> None:

@@ -114,7 +114,9 @@ class Lists(NamedTuple):
 
     def to_pylist(self) -> list[Any]:
         """The lists."""
-        raise NotImplementedError("lists are read as flat arrays")
+        is_text = isinstance(self.values, Text)
+        values = self.values.parts() if is_text else self.values.tolist()
+        return [values[begin:end] for begin, end in pairwise(self.ends.tolist())]
 
 
 Column = "pa.Array | NDArray[Any] | Coded | Masked | Text | Lists | list[Any] | None"
@@ -151,6 +153,8 @@ def is_there(column: Any, n: int) -> NDArray[np.bool_]:
     """Which of n values are not null, shape (n,)."""
     if column is None:
         return np.zeros(n, dtype=bool)
+    if isinstance(column, np.ndarray | Lists):
+        return np.ones(n, dtype=bool)
     if isinstance(column, Text):
         return np.asarray(column.ends[1:] > column.ends[:-1])
     if isinstance(column, pa.Array):

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from apptell.verdicts.known_names import Texts
     from apptell.verdicts.name_owners import NameOwners
 
 MAX_KEYS: Final = 1 << 16
@@ -78,29 +77,28 @@ class Memory:
         self._servers = _with_room(self._servers, len(values))
         remember(self._pairs, self._servers, ends, values, first, last, self.keep_ns)
 
-    def of_pairs(
-        self, ends: Ends, place: NDArray[np.int64], is_asked: NDArray[np.bool_], texts: Texts
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The values that count at n places under their pairs.
+    def counting(
+        self, is_by_server: bool, ends: Ends, place: NDArray[np.int64], is_asked: NDArray[np.bool_]
+    ) -> NDArray[np.int64]:
+        """The values that count at n places under their pairs, or their servers.
 
         Args:
+            is_by_server: whether servers count, and not pairs.
             ends: n pairs.
             place: shape (n,).
             is_asked: which of them are looked up, shape (n,).
-            texts: of the values, for their order.
 
         Returns:
-            Of each row the value that was first seen last, or NOTHING, shape (n,): of several that whose text
-            sorts first. And of all values that count row, value, and when it was first seen, ascending by
-            row, shape (m, 3).
+            Row, value, and when it was first seen, ascending by row, shape (m, 3).
         """
-        return self._all(self._pairs, False, ends, place, is_asked, texts)
-
-    def of_servers(
-        self, ends: Ends, place: NDArray[np.int64], is_asked: NDArray[np.bool_], texts: Texts
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """The same under their servers."""
-        return self._all(self._servers, True, ends, place, is_asked, texts)
+        room = self._servers if is_by_server else self._pairs
+        size = 2 * len(place) + MAX_VALUES
+        while True:
+            found = np.empty((size, 3), np.int64)
+            count = values_of(room, is_by_server, ends, place, self.keep_ns, is_asked, found)
+            if count <= size:
+                return found[:count]
+            size = count
 
     def settle(
         self,
@@ -124,14 +122,15 @@ class Memory:
             only: changed: the one owner of each row, NOTHING, or SEVERAL; shape (n,).
 
         Returns:
-            Of each row the value that was first seen last, as in ``of_pairs``.
+            Of each row the value that was first seen last, or NOTHING, shape (n,): of several that whose text
+            sorts first.
         """
         room = self._servers if is_by_server else self._pairs
         latest = np.empty(len(place), np.int32)
         texts = names.names.texts
         there = (room, is_by_server, ends, place, self.keep_ns, is_asked, is_open, *texts)
         if settle_values(*there, names.of_asked, latest, only):
-            names.of(self._all(room, is_by_server, ends, place, is_asked, texts)[1][:, 1])
+            names.of(self.counting(is_by_server, ends, place, is_asked)[:, 1])
             settle_values(*there, names.of_asked, latest, only)
         return latest
 
@@ -158,10 +157,8 @@ class Memory:
             text: of a value; of values that were first seen together, that whose text sorts first comes first.
         """
         found = []
-        for room, is_by_server in ((self._pairs, False), (self._servers, True)):
-            where, is_asked = np.array([place], np.int64), np.ones(1, bool)
-            texts = (np.zeros(int(room.seen[:, 0].max()) + 2, np.int32), np.zeros(0, np.uint8))
-            _, said = self._all(room, is_by_server, ends, where, is_asked, texts)
+        for is_by_server in (False, True):
+            said = self.counting(is_by_server, ends, np.array([place], np.int64), np.ones(1, bool))
             values = [(-first, text(value), value) for _, value, first in said.tolist()]
             found.append([value for *_, value in sorted(values)])
         return found[0], found[1]
@@ -177,26 +174,6 @@ class Memory:
         for room in (self._pairs, self._servers):
             is_used = room.seen[:, 0] >= 0
             room.seen[is_used, 0] = new[room.seen[is_used, 0]]
-
-    def _all(
-        self,
-        room: MemoryArrays,
-        is_by_server: bool,
-        ends: Ends,
-        place: NDArray[np.int64],
-        is_asked: NDArray[np.bool_],
-        texts: tuple[NDArray[np.int32], NDArray[np.uint8]],
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        latest = np.empty(len(place), np.int32)
-        size = 2 * len(place) + MAX_VALUES
-        while True:
-            found = np.empty((size, 3), np.int64)
-            count = values_of(
-                room, is_by_server, ends, place, self.keep_ns, is_asked, *texts, latest, found
-            )
-            if count <= size:
-                return latest, found[:count]
-            size = count
 
 
 def _empty(max_keys: int) -> MemoryArrays:

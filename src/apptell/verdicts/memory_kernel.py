@@ -291,6 +291,20 @@ def _settle_one(value: Any, row: Any, only: NDArray[np.int32]) -> None:
         only[row] = value
 
 
+@inlined
+def _sightings(room: MemoryArrays, is_by_server: Any, ends: Ends, row: Any) -> Any:
+    """The first of the sightings under the pair, or the server, of a row; NOTHING where there is none."""
+    first, second = _server_hash(ends, row) if is_by_server else _pair_hash(ends, row)
+    _, key = _find(first, second, room)
+    return np.int64(room.keys[key, 0]) if key >= 0 else np.int64(NOTHING)
+
+
+@inlined
+def _counts(room: MemoryArrays, at: Any, place: Any, keep: Any) -> Any:
+    """Whether a sighting counts at a place."""
+    return room.spans[at, 0] <= place and room.spans[at, 1] >= place - keep
+
+
 @kernel(allocates=False)
 def values_of(
     room: MemoryArrays,
@@ -299,40 +313,20 @@ def values_of(
     place: NDArray[np.int64],
     keep: int,
     is_asked: NDArray[np.bool_],
-    text_ends: NDArray[np.int32],
-    text: NDArray[np.uint8],
-    latest: NDArray[np.int32],
     found: NDArray[np.int64],
 ) -> int:
     """Writes row, value and when it was first seen of all that counts for n rows; how many they are.
 
     Of more than there is room for, the first are written.
-
-    ``latest`` gets of each row the value that was first seen last; of several, that whose text sorts first.
     """
     count = 0
     for row in range(len(place)):
-        latest[row] = NOTHING
-        if not is_asked[row]:
-            continue
-        first, second = _server_hash(ends, row) if is_by_server else _pair_hash(ends, row)
-        _, key = _find(first, second, room)
-        if key < 0:
-            continue
-        newest = np.int64(0)
-        at = np.int64(room.keys[key, 0])
+        at = _sightings(room, is_by_server, ends, row) if is_asked[row] else np.int64(NOTHING)
         while at >= 0:
-            begin, value = room.spans[at, 0], np.int64(room.seen[at, 0])
-            if begin <= place[row] and room.spans[at, 1] >= place[row] - keep:
-                best = np.int64(latest[row])
-                if (
-                    best < 0
-                    or begin > newest
-                    or (begin == newest and _is_before(value, best, text_ends, text))
-                ):
-                    newest, latest[row] = begin, value
+            if _counts(room, at, place[row], keep):
                 if count < len(found):
-                    found[count, 0], found[count, 1], found[count, 2] = row, value, begin
+                    found[count, 0] = row
+                    found[count, 1], found[count, 2] = room.seen[at, 0], room.spans[at, 0]
                 count += 1
             at = np.int64(room.seen[at, 1])
     return count
@@ -353,9 +347,10 @@ def settle_values(
     latest: NDArray[np.int32],
     only: NDArray[np.int32],
 ) -> int:
-    """Does what ``values_of`` and ``settle`` do, with the owners of the values that count for open rows.
+    """Settles each open row as ``settle`` does, with the owners of the values that count for it.
 
-    ``owners`` has the owner of each value, or UNASKED. ``latest`` is as in ``values_of``.
+    ``owners`` has the owner of each value, or UNASKED. ``latest`` gets of each row the value that was first
+    seen last; of several, that whose text sorts first.
 
     Returns:
         How many of these values have an owner that is still to be asked for; if any, ``only`` is unfinished.
@@ -363,17 +358,11 @@ def settle_values(
     n_unasked = 0
     for row in range(len(place)):
         latest[row] = NOTHING
-        if not is_asked[row]:
-            continue
-        first, second = _server_hash(ends, row) if is_by_server else _pair_hash(ends, row)
-        _, key = _find(first, second, room)
-        if key < 0:
-            continue
         newest = np.int64(0)
-        at = np.int64(room.keys[key, 0])
+        at = _sightings(room, is_by_server, ends, row) if is_asked[row] else np.int64(NOTHING)
         while at >= 0:
-            begin, value = room.spans[at, 0], np.int64(room.seen[at, 0])
-            if begin <= place[row] and room.spans[at, 1] >= place[row] - keep:
+            if _counts(room, at, place[row], keep):
+                begin, value = room.spans[at, 0], np.int64(room.seen[at, 0])
                 best = np.int64(latest[row])
                 if (
                     best < 0
@@ -407,11 +396,9 @@ def only_values(
             continue
         for is_by_server in range(2):
             room = by_server if is_by_server else by_pair
-            first, second = _server_hash(ends, row) if is_by_server else _pair_hash(ends, row)
-            _, key = _find(first, second, room)
-            at = np.int64(room.keys[key, 0]) if key >= 0 else np.int64(NOTHING)
+            at = _sightings(room, is_by_server, ends, row)
             while at >= 0:
-                if room.spans[at, 0] <= place[row] and room.spans[at, 1] >= place[row] - keep:
+                if _counts(room, at, place[row], keep):
                     value = np.int64(room.seen[at, 0])
                     if only[row] == NOTHING:
                         only[row] = value
