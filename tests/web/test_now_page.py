@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import socket
 import time
 from pathlib import Path
@@ -127,6 +128,92 @@ def test_the_page_shows_apps_and_a_click_narrows_everything(browser: Any, live: 
     )
     browser.find_element("css selector", "#latest a").click()
     wait(browser, "location.pathname === '/flow' && document.querySelector('#record dd')")
+
+
+EVENTS = """
+const done = arguments[arguments.length - 1], stream = new EventSource("/api/now/stream");
+let left = 3;
+stream.onmessage = () => { if (!--left) { stream.close(); done(true); } };
+"""
+
+
+def test_what_is_drawn_again_is_still_the_same_element(browser: Any, live: Running) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    browser.set_script_timeout(300)
+    browser.get(f"{live.address}/now")
+    wait(browser, "document.querySelectorAll('#top-app tbody .pick').length > 1")
+    places = "#top-app .pick, #legend button, #latest a, #tiles dd"
+    before = browser.find_elements("css selector", places)
+    rows = [each for each in before if each.get_attribute("class") == "pick"]
+    name = rows[1].text
+    browser.execute_script("arguments[0].focus()", rows[1])
+    browser.execute_async_script(EVENTS)
+    assert browser.find_elements("css selector", places) == before
+    assert browser.switch_to.active_element == rows[1]
+    rows[1].send_keys(Keys.SPACE)
+    wait(browser, "document.querySelectorAll('#top-app tbody tr').length === 1")
+    assert texts(browser, "#top-app tbody .pick") == [name]
+
+
+def test_nothing_moves_under_a_pressed_pointer(browser: Any, live: Running) -> None:
+    from selenium.webdriver import ActionChains
+
+    browser.set_script_timeout(300)
+    browser.get(f"{live.address}/now")
+    wait(browser, "document.querySelectorAll('#top-app tbody .pick').length > 1")
+    pick = browser.find_elements("css selector", "#top-app .pick")[1]
+    name = pick.text
+    ActionChains(browser).click_and_hold(pick).perform()
+    browser.execute_script("document.querySelector('#tiles dt').textContent = 'held'")
+    browser.execute_async_script(EVENTS)
+    assert texts(browser, "#tiles dt")[0] == "held"
+    ActionChains(browser).release().perform()
+    wait(browser, "document.querySelectorAll('#top-app tbody tr').length === 1")
+    assert texts(browser, "#tiles dt")[0] != "held"
+    assert texts(browser, "#top-app tbody .pick") == [name]
+
+
+REFRESH = """
+const done = arguments[arguments.length - 1];
+import("/static/ui.js").then(({ h, fill, refresh }) => {
+  const shown = h("ul"), again = h("ul");
+  const row = ([key, text, name]) => h("li", { "data-key": key, class: name },
+    key === null ? text : [h("b", {}, text), text.length % 2 ? h("i", {}, "odd") : null, ` ${text}`]);
+  document.body.append(shown);
+  const faults = [];
+  let places = new Map();
+  for (const wanted of arguments[0]) {
+    refresh(shown, wanted.map(row));
+    fill(again, wanted.map(row));
+    if (shown.outerHTML !== again.outerHTML) faults.push([wanted, shown.outerHTML]);
+    const keyed = [...shown.children].filter((each) => "key" in each.dataset);
+    const now = new Map(keyed.map((each) => [each.dataset.key, each]));
+    for (const [key, element] of now) {
+      if (places.has(key) && places.get(key) !== element) faults.push(["another element", wanted, key]);
+    }
+    places = now;
+  }
+  shown.remove();
+  done(faults);
+});
+"""
+
+
+def test_a_refreshed_list_is_as_one_drawn_anew_and_keeps_its_elements(
+    browser: Any, live: Running
+) -> None:
+    browser.get(f"{live.address}/now")
+    wait(browser, "document.querySelectorAll('#top-app tbody .pick').length")
+    chance = random.Random(5)
+    lists = [
+        [
+            [key if key % 4 else None, "x" * chance.randrange(4), chance.choice([None, "a", "b"])]
+            for key in chance.sample(range(1, 12), chance.randrange(9))
+        ]
+        for _ in range(300)
+    ]
+    assert browser.execute_async_script(REFRESH, lists) == []
 
 
 @pytest.mark.parametrize("colours", ["light", "dark"])

@@ -1,5 +1,5 @@
 // Candidates that discover found: what tells them apart, a name for each, and an update of a model with them.
-import { h, $, fill, ask, say, count, percent, fullMoment } from "./ui.js";
+import { h, $, fill, refresh, ask, say, count, percent, fullMoment } from "./ui.js";
 import { confirmed, send } from "./confirm.js";
 
 const KINDS = { domain: "Domain", dns: "DNS name", certificate: "Name in certificates", service: "Service", ja4: "JA4", port: "Port" };
@@ -76,7 +76,7 @@ function wordsOf(one) {
 function jobOf(one) {
   const [word, kind] = STATES[one.state];
   const label = `Update ${one.number}: ${one.model} ${one.version} with ${one.apps.join(", ")}`;
-  return h("div", { class: "job" }, h("div", { class: "card-head" }, h("h3", {}, label), h("span", { class: `tag ${kind}` }, word),
+  return h("div", { class: "job", "data-key": one.number }, h("div", { class: "card-head" }, h("h3", {}, label), h("span", { class: `tag ${kind}` }, word),
     one.state === "running" ? h("span", { class: "downloads" }, h("button", { type: "button", onclick: () => send(`/api/updates/${one.number}/cancel`, {}).then(follow, say) }, "Cancel the update")) : null),
     one.state === "running" ? h("progress", { max: "1", value: one.share, "aria-label": label }) : null,
     h("p", { class: one.state === "refused" || one.state === "failed" ? "" : "soft" }, wordsOf(one)),
@@ -86,7 +86,7 @@ async function follow() {
   clearTimeout(timer);
   const { updates } = await ask("/api/updates");
   $("updates").hidden = !updates.length;
-  fill($("jobs"), updates.map(jobOf));
+  refresh($("jobs"), updates.map(jobOf));
   if (updates.some((one) => one.state === "running")) timer = setTimeout(() => follow().catch(say), 1000);
 }
 try {

@@ -1,5 +1,5 @@
 // Live view: draws what the server sends each second. A click on an app or a client filters the whole page.
-import { h, $, fill, say, short, count, bytes, bits, percent, named, tile, track, GROUPINGS } from "./ui.js";
+import { h, $, fill, refresh, say, short, count, bytes, bits, percent, named, tile, track, GROUPINGS } from "./ui.js";
 import { stackedChart, colourOf } from "./charts.js";
 import { flowTable } from "./flow-table.js";
 
@@ -55,17 +55,19 @@ function chips() {
 function table(name, rows) {
   const most = Math.max(...rows.map((row) => row.bytes), 1);
   const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, GROUPINGS[name]), h("th", { scope: "col", class: "share" }, "Share"), h("th", { scope: "col", class: "num" }, "Bytes"), h("th", { scope: "col", class: "num" }, "Flows")));
-  const focused = document.activeElement?.dataset?.key;
-  const isHere = document.activeElement?.closest(`#top-${name}`);
-  fill($(`top-${name}`), head, h("tbody", {}, rows.length ? rows.map((row) => h("tr", {},
-    h("td", {}, h("button", { class: "pick", type: "button", "data-key": row.key, "aria-pressed": state.get(name) === row.key, onclick: () => narrow(name, row.key) },
+  refresh($(`top-${name}`), head, h("tbody", {}, rows.length ? rows.map((row) => h("tr", { "data-key": row.key ?? "" },
+    h("td", {}, h("button", { class: "pick", type: "button", "aria-pressed": state.get(name) === row.key, onclick: () => narrow(name, row.key) },
       h("span", { class: `dot ${name === "app" ? colour(row.key) : "c0"}` }), named(name, row.key, row.label !== row.key ? row.label : null))),
     h("td", { class: "share" }, track(row.bytes / most, name === "app" ? colour(row.key) : "c0")),
     h("td", { class: "num" }, bytes(row.bytes)), h("td", { class: "num" }, count(row.flows))))
     : h("tr", {}, h("td", { colspan: "4", class: "soft" }, "Nothing in the last five minutes"))));
-  if (isHere && focused !== undefined) [...$(`top-${name}`).querySelectorAll(".pick")].find((each) => each.dataset.key === focused)?.focus();
 }
 const seconds = (value) => (value === null ? "–" : value < 1 ? `${Math.round(value * 1000)} ms` : `${value} s`);
+
+// Nothing moves under a pointer that is pressed.
+let isPressed = false;
+addEventListener("pointerdown", (event) => { isPressed = event.button === 0; });
+for (const name of ["pointerup", "pointercancel", "contextmenu", "blur"]) addEventListener(name, () => { isPressed = false; });
 
 function show(found) {
   last = found;
@@ -78,7 +80,7 @@ function show(found) {
   $("drift").hidden = !drift?.alarms.length;
   if (drift?.alarms.length) $("drift").textContent = `Drift: the model no longer knows ${drift.alarms.map((each) => `${each.app} (disagreement up by ${percent(each.rise)})`).join(", ")} as on held-out flows.`;
   const only = (tiles) => (counts.has_counters ? tiles : []);
-  fill($("tiles"),
+  refresh($("tiles"),
     only(tile("Traffic", bits(counts.bytes_per_s * 8), `${short(Math.round(counts.packets_per_s))} packets a second`)),
     tile("Last five minutes", bytes(found.bytes), `${count(found.flows)} ${found.flows === 1 ? "flow" : "flows"}`),
     tile("Named", found.flows ? percent(found.named / found.flows) : "–", `${count(found.background)} background, ${count(found.flows - found.named - found.background)} without an app`),
@@ -91,12 +93,10 @@ function show(found) {
   const series = found.series.map((each) => ({ key: each.key, name: named("app", each.key, each.label), colour: colour(each.key), values: each[measure()] }));
   if (found.rest.some(Boolean)) series.push({ key: "", isRest: true, name: "All others", colour: colourOf(0, "", true), values: measure() === "bytes" ? found.rest : found.rest_flows });
   chart.show({ times, step: found.step_s, series: series.length ? series : [{ key: "", name: "Nothing", colour: "c-none", values: times.map(() => 0) }] });
-  const hadFocus = document.activeElement?.closest("#legend") ? document.activeElement.dataset.key : undefined;
-  fill($("legend"), series.map((each) => h("li", {}, each.isRest ? h("span", { class: "plain" }, h("span", { class: `dot ${each.colour}` }), each.name)
-    : h("button", { type: "button", "data-key": each.key, onclick: () => narrow("app", each.key) }, h("span", { class: `dot ${each.colour}` }), h("span", { class: "name" }, each.name)))));
-  if (hadFocus !== undefined) [...$("legend").querySelectorAll("button")].find((each) => each.dataset.key === hadFocus)?.focus();
+  refresh($("legend"), series.map((each) => h("li", { "data-key": each.isRest ? "rest" : `app ${each.key}` }, each.isRest ? h("span", { class: "plain" }, h("span", { class: `dot ${each.colour}` }), each.name)
+    : h("button", { type: "button", onclick: () => narrow("app", each.key) }, h("span", { class: `dot ${each.colour}` }), h("span", { class: "name" }, each.name)))));
   for (const name of NARROWED) table(name, found.top[name]);
-  if (!document.activeElement?.closest("#latest")) flowTable($("latest"), found.latest);
+  flowTable($("latest"), found.latest, { put: refresh });
 }
 
 function connect() {
@@ -105,7 +105,7 @@ function connect() {
   stream?.close();
   const asked = new URLSearchParams([...state].filter(([name]) => NARROWED.includes(name)));
   stream = new EventSource(`/api/now/stream?${asked}`);
-  stream.onmessage = (event) => show(JSON.parse(event.data));
+  stream.onmessage = (event) => { if (!isPressed) show(JSON.parse(event.data)); };
   stream.onerror = () => { $("state").textContent = "connecting again"; $("state").className = "tag warn"; };
 }
 addEventListener("popstate", () => { state = new URLSearchParams(location.search); connect(); });

@@ -21,6 +21,40 @@ export function s(name, attributes = {}, ...children) {
 export const $ = (id) => document.getElementById(id);
 export const fill = (element, ...children) => element.replaceChildren(...children.flat(3));
 
+// As `fill`, for what is drawn again every second: an element that stays is changed in place, so that a press, the focus, a selection and the
+// place of a screen reader stay with it. Elements are told apart by data-key, without one by their place. One that stays keeps its first
+// listeners, so these must depend on its key or place only.
+export function refresh(element, ...children) {
+  const focused = document.activeElement;
+  arrange(element, children.flat(3).filter((each) => each !== null && each !== undefined));
+  if (focused !== document.activeElement && focused?.isConnected) focused.focus({ preventScroll: true });
+}
+function arrange(element, children) {
+  const keyed = new Map([...element.children].filter((each) => "key" in each.dataset).map((each) => [each.dataset.key, each]));
+  let place = element.firstChild;
+  for (const child of children) {
+    const next = child instanceof Node ? child : document.createTextNode(child);
+    const key = next.dataset?.key;
+    const old = key === undefined ? place : keyed.get(key);
+    keyed.delete(key);
+    if (old && old.nodeName === next.nodeName && old.dataset?.key === key) {
+      if (old === place) place = place.nextSibling; else element.insertBefore(old, place);
+      change(old, next);
+    } else element.insertBefore(next, place);
+  }
+  while (place) { const gone = place; place = place.nextSibling; gone.remove(); }
+}
+function change(old, next) {
+  if (old.isEqualNode(next)) return;
+  if (old.nodeType !== Node.ELEMENT_NODE) { old.nodeValue = next.nodeValue; return; }
+  for (const name of old.getAttributeNames()) if (!next.hasAttribute(name)) old.removeAttribute(name);
+  for (const name of next.getAttributeNames()) {
+    if (name === "style") old.style.cssText = next.style.cssText; // the attribute itself is forbidden by the page's policy
+    else if (old.getAttribute(name) !== next.getAttribute(name)) old.setAttribute(name, next.getAttribute(name));
+  }
+  arrange(old, [...next.childNodes]);
+}
+
 const whole = new Intl.NumberFormat("en-GB");
 export const count = (n) => whole.format(n);
 export function short(n) {
