@@ -36,7 +36,7 @@ test-image: $(STAMP)  ## build the container image and run it (needs podman or d
 check: $(STAMP)  ## check formatting, lint, types and import rules
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 	$(BIN)/lint-imports
 
 format: $(STAMP)  ## format the code and apply safe lint fixes
