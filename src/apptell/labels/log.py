@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -96,6 +97,34 @@ class Lines:
         self.port_b.append(b[1])
         self.app.append(app)
 
+    def extend(
+        self,
+        first_ns: NDArray[np.int64],
+        last_ns: NDArray[np.int64],
+        protocol: NDArray[np.int64],
+        a: tuple[list[str], NDArray[np.int64]],
+        b: tuple[list[str], NDArray[np.int64]],
+        apps: list[str | None],
+    ) -> None:
+        """Many lines, as ``add`` takes one.
+
+        Raises:
+            ValueError: a time, the protocol or a port is out of its column's range; nothing was added.
+        """
+        last_ns = np.maximum(first_ns, last_ns)
+        if not (_within(first_ns, MAX_TIME_NS) and _within(protocol, MAX_PROTOCOL)):
+            raise ValueError("a time or protocol number out of range")
+        if not (_within(a[1], MAX_PORT) and _within(b[1], MAX_PORT)):
+            raise ValueError("a port out of range")
+        self.first_ns += first_ns.tolist()
+        self.last_ns += last_ns.tolist()
+        self.protocol += protocol.tolist()
+        self.address_a += a[0]
+        self.port_a += a[1].tolist()
+        self.address_b += b[0]
+        self.port_b += b[1].tolist()
+        self.app += apps
+
     def table(self, *, is_start: bool = False) -> LogTable:
         """The lines as columns.
 
@@ -146,10 +175,21 @@ class LogTable:
         return len(self.app)
 
 
+def _within(values: NDArray[np.int64], most: int) -> bool:
+    return not len(values) or bool(values.min() >= 0 and values.max() <= most)
+
+
 def canonical(address: str) -> str:
     """RFC 5952 text of an address; IPv4 within IPv6 (``::ffff:1.2.3.4``) as IPv4; else as it is."""
+    text = address.strip().strip("[]").split("%", 1)[0]
     try:
-        parsed = ipaddress.ip_address(address.strip().strip("[]").split("%", 1)[0])
+        socket.inet_pton(socket.AF_INET, text)
+    except (OSError, ValueError):
+        pass
+    else:
+        return text  # an IPv4 address has one form, and this is far quicker than what follows
+    try:
+        parsed = ipaddress.ip_address(text)
     except ValueError:
         return address
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
