@@ -25,6 +25,7 @@ _MS: Final = 1_000_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MAX_NUMBER_CHARS: Final = 40
+_MAX_DIGITS: Final = 20
 _INTEGER: Final = re.compile(r"[+-]?[0-9]{1,20}(?:\.0{0,9})?")
 _SCALES: Final = (1_000_000_000, 1_000_000, 1000, 1)
 """Nanoseconds of a second, a millisecond, a microsecond and a nanosecond."""
@@ -52,9 +53,12 @@ def integer(value: Any, least: int, most: int) -> int:
     """
     text = value if isinstance(value, str) else str(value)
     text = ascii_digits(text.strip())
-    if not _INTEGER.fullmatch(text):
+    if len(text) <= _MAX_DIGITS and text.isascii() and text.isdigit():
+        number = int(text)
+    elif _INTEGER.fullmatch(text):
+        number = int(text.partition(".")[0])
+    else:
         raise ValueError(f"{text[:_MAX_NUMBER_CHARS]!r} is not a whole number")
-    number = int(text.partition(".")[0])
     if not least <= number <= most:
         raise ValueError(f"{number} is not between {least} and {most}")
     return number

@@ -51,7 +51,8 @@ _PACKAGE: Final = re.compile(r"^(?:[A-Za-z]\w*(?:\.[A-Za-z]\w*)+|android|root|ne
 _TIME: Final = (
     r"^\s*(?:[0-9]{10,16}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9]{2}:?[0-9]{2}))\s*$"
 )
-_COUNTER: Final = r"^\s*[0-9]{1,20}\s*$"
+_MAX_DIGITS: Final = 20
+"""Of a counter."""
 _MILLISECONDS: Final = re.compile(r"[0-9]{10,16}")
 
 
@@ -193,14 +194,14 @@ class _Cells:
         self.fault: NDArray[Any] = np.full(len(lines), "", dtype=object)
         self._refuse(self._stop - self._start <= _LEFT, "too few fields")
         for _ in range(_MOST_LATER):
-            later = (self._stop - self._start > _LEFT + _RIGHT) & ~self._fits(-1, _TIME)
+            later = (self._stop - self._start > _LEFT + _RIGHT) & ~self._is_time(-1)
             if not later.any():
                 break
             self._stop -= later
         self._refuse(self._stop - self._start < _LEFT + _RIGHT, "no times")
-        self._refuse(~self._fits(-1, _TIME), "no times")
+        self._refuse(~self._is_time(-1), "no times")
         for counter in range(-_RIGHT, -2):
-            self._refuse(~self._fits(counter, _COUNTER), "no counters")
+            self._refuse(~self._is_counter(counter), "no counters")
 
     def texts(self, place: int) -> pa.Array:
         """One field of each line."""
@@ -248,13 +249,21 @@ class _Cells:
         self._refuse(why[at] != "", why[at])
         return found, at
 
-    def _fits(self, place: int, pattern: str) -> NDArray[np.bool_]:
-        fits = pc.match_substring_regex(self.texts(place), pattern)
-        return np.asarray(fits.to_numpy(zero_copy_only=False), dtype=np.bool_)
+    def _is_time(self, place: int) -> NDArray[np.bool_]:
+        return _booleans(pc.match_substring_regex(self.texts(place), _TIME))
+
+    def _is_counter(self, place: int) -> NDArray[np.bool_]:
+        texts = pc.ascii_trim_whitespace(self.texts(place))
+        is_short = pc.less_equal(pc.binary_length(texts), _MAX_DIGITS)
+        return _booleans(pc.and_(pc.ascii_is_decimal(texts), is_short))
 
     def _refuse(self, wrong: NDArray[np.bool_], why: str | NDArray[Any]) -> None:
         """Notes why lines are none of the list, where it is not known yet."""
         self.fault = np.where(wrong & (self.fault == ""), why, self.fault)
+
+
+def _booleans(values: pa.BooleanArray) -> NDArray[np.bool_]:
+    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def _app(text: str, *, has_package: bool) -> tuple[str, str | None]:
