@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apptell.flows.schema import FlowBatch
-from apptell.labels.join import AMBIGUOUS, NONE, LogIndex, Offset
+from apptell.labels.join import AMBIGUOUS, DEFAULT_TOLERANCE_S, NONE, LogIndex, Offset
 from apptell.labels.log import Lines
 
 S = 1_000_000_000
@@ -34,8 +34,8 @@ def log(rows, **kind):
 A, B = ("10.0.0.2", 40000), ("192.0.2.1", 443)
 
 
-def names(index, flows, offset=0, **options):
-    found = index.label(flows, Offset(offset, 0, 0), **options)
+def names(index, flows, offset=0):
+    found, _ = index.label(flows, Offset(offset, 0, 0), DEFAULT_TOLERANCE_S, 60.0)
     return [index.log.apps[i] if i >= 0 else {NONE: None, AMBIGUOUS: "?"}[i] for i in found]
 
 
@@ -154,7 +154,7 @@ def test_999_of_1000_joinable_flows_are_right_on_synthetic_truth(seed, is_start)
     flows, index = flow_table(rows), log(lines, is_start=is_start)
     offset = index.estimate(flows)
     assert abs(offset.offset_ms - 3000) < 150
-    got = index.label(flows, offset)
+    (got,) = index.label(flows, offset, DEFAULT_TOLERANCE_S)
     users = defaultdict(list)
     for i, number in enumerate(tuple_of):
         users[number].append(i)

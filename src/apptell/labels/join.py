@@ -117,11 +117,21 @@ class LogIndex:
         return Offset(int(np.median(dense)), len(dense), len(rows))
 
     def label(
-        self, flows: FlowBatch, offset: Offset, tolerance_s: float = DEFAULT_TOLERANCE_S
+        self, flows: FlowBatch, offset: Offset, *tolerances_s: float
+    ) -> list[NDArray[np.int64]]:
+        """The app of each flow, shape (n,), for each tolerance: an index into ``apps``, NONE or AMBIGUOUS."""
+        keys = self.keys_of(flows)
+        return [self._label(*keys, offset, tolerance_s) for tolerance_s in tolerances_s]
+
+    def _label(
+        self,
+        key: NDArray[np.int64],
+        start: NDArray[np.int64],
+        end: NDArray[np.int64],
+        offset: Offset,
+        tolerance_s: float,
     ) -> NDArray[np.int64]:
-        """The app of each flow, shape (n,): an index into the log's apps, NONE or AMBIGUOUS."""
-        key, start, end = self.keys_of(flows)
-        out = np.full(len(flows), NONE, dtype=np.int64)
+        out = np.full(len(key), NONE, dtype=np.int64)
         rows = np.flatnonzero(key >= 0)
         if not len(rows):
             return out

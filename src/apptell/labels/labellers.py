@@ -151,8 +151,8 @@ class JoinLabeller:
         index: LogIndex,
         counts: Counter[str],
     ) -> FlowBatch:
-        app = index.label(batch, offset, self.tolerance_s)
-        wide = index.label(batch, offset, max(JOINABLE_S, self.tolerance_s))
+        wider_s = max(JOINABLE_S, self.tolerance_s)
+        app, wide = index.label(batch, offset, self.tolerance_s, wider_s)
         counts["flows"] += len(batch)
         counts["joinable"] += int(((app >= 0) & (wide >= 0)).sum())
         _drop(source, TWO_OWNERS, app == AMBIGUOUS)
