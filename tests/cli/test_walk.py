@@ -3,6 +3,9 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -18,20 +21,33 @@ def test_every_documented_command_on_the_samples_runs(run: Run, tmp_path: Path) 
     section = text.split("## Try it on the embedded samples\n")[1].split("\n## ")[0]
     commands = re.findall(r"^    apptell (.+)$", section, re.MULTILINE)
     assert len(commands) == 8
-    apps = ("irc", "matrix", "mqtt", "mumble", "other", "websocketchat", "xmpp")
-    (tmp_path / "names.csv").write_text("".join(f"test.lab.{app},{app}\n" for app in apps))
+    (loop,) = re.findall(r"^    (for .+ > names\.csv)$", section, re.MULTILINE)
+    subprocess.run(["sh", "-c", loop], cwd=tmp_path, check=True)
     found = []
     for command in commands:
-        words = [word.replace("src/", f"{ROOT}/src/") for word in shlex.split(command)]
+        words = [path for word in shlex.split(command) for path in _matches(word)]
         done = run(*words, cwd=tmp_path)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         found.append(done.stdout)
-    assert json.loads(found[0])["flows"] == 35
-    built = json.loads(found[2])
-    # the sample of named connections lies beside the recordings and is labelled by its file's name
-    assert built["apps"].keys() - {"named"} == set(apps)
-    assert sum(built["apps"][app] for app in apps) == 1295
-    assert built["labels"] == {"folders": 43, "pcapdroid": 1}
+    phone, built = json.loads(found[0]), json.loads(found[2])
+    assert f"`phone/` has {phone['flows']} flows of {len(phone['apps'])} apps" in section
+    assert f"`dataset/` {built['flows']:,} flows from {built['sources']} captures" in section
+    assert built["apps"].keys() == {app.removeprefix("test.lab.") for app in phone["apps"]}
+    assert built["labels"] == {"folders": 42, "pcapdroid": 1}
+    servers = [json.loads(line) for line in found[3].splitlines()]
+    assert all(each["is_shared"] for each in servers if each["server"].endswith(".test"))
     named = [json.loads(line)["app"] for line in found[7].splitlines()]
     assert len(named) == 35
     assert sum(app is not None for app in named) > 15
+    (example,) = re.findall(r"\n    from apptell\.dataset import .+?(?=\n\n\S)", text, re.DOTALL)
+    example = (
+        f"{textwrap.dedent(example)}\nassert len(part.train) + len(part.test) == {built['flows']}"
+    )
+    subprocess.run([sys.executable, "-c", example], cwd=tmp_path, check=True)
+
+
+def _matches(word: str) -> list[str]:
+    """A word as a shell in the repository passes it on: paths for a pattern, otherwise itself."""
+    if not word.startswith("src/"):
+        return [word]
+    return sorted(map(str, ROOT.glob(word)))
