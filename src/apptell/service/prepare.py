@@ -23,21 +23,16 @@ from apptell.kernels.compiled import KERNELS
 from apptell.labels.formats.pcapdroid import MAGIC, TRAILER_BYTES, TrailerReader
 from apptell.models.nearest_tokens import NearestTokens
 from apptell.names import read_flows
-from apptell.names.hello import read_hellos
-from apptell.names.tls import Messages
+from apptell.service.trial_frames import tcp_frame, trial_frames
 from apptell.service.warm_up import warm_up
 from apptell.verdicts import identify_flows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from apptell.models import Model
 
 _TUPLES: Final = 20_000
 _OWNERS: Final = 100
 """More than the reader of trailers has room for at first."""
-_QUIC: Final = b"\xc0\0\0\0\1\0\0\0\x20" + bytes(32)
-"""An Initial packet of QUIC, which no keys open."""
 _ALL: Final = FlowOptions(transports=(6, 17), groups=tuple(GROUPS))
 
 
@@ -55,7 +50,7 @@ class Prepared:
 
 def prepare(model: Model) -> Prepared:
     """Compiles every kernel, or loads it from the cache."""
-    frames = list(_frames())
+    frames = list(trial_frames())
     with tempfile.TemporaryDirectory() as folder:
         for name, data in (
             ("one.pcap", _pcap(frames)),
@@ -71,9 +66,6 @@ def prepare(model: Model) -> Prepared:
             for batch in packets:
                 TrailerReader()(batch)
         _crowd(Path(folder) / "many.pcap")
-    # No frame above has a whole hello, and no message means no parsing.
-    message = Messages(np.zeros(1, np.int64), np.array([0, 4]), np.zeros(4, np.uint8))
-    read_hellos({"t": message})
     # several batches made one lie in memory that is not to be written: another type for a kernel
     flows.append(FlowBatch.concat([flows[-1], flows[-1]]))
     for encoding in ENCODINGS.values():
@@ -89,7 +81,7 @@ def prepare(model: Model) -> Prepared:
 
 def _crowd(path: Path) -> None:
     """More tuples than a table has room for: it grows, evicts, and decides after a time."""
-    path.write_bytes(_pcap(_tcp(0x0A000002 + i, 1, i) for i in range(_TUPLES)))
+    path.write_bytes(_pcap(tcp_frame(0x0A000002 + i, 1, i) for i in range(_TUPLES)))
     options = FlowOptions(max_flows=_TUPLES * 3 // 4, lists_decided=True, lists_early=True)
     assembly = Assembly(options)
     table = assembly.table
@@ -111,40 +103,9 @@ def _prepared() -> Prepared:
     )
 
 
-def _frames() -> Iterator[bytes]:
-    """Ethernet frames: a connection with payload both ways, datagrams both ways, and one with a tag."""
-    yield b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x81\0\0\x01\x08\x06"
-    for i in range(6):
-        yield _tcp(0x0A000002, 1 + i, i, b"x", reverse=i % 2 == 1)
-        yield _udp(0x0A000002, _QUIC, reverse=i % 2 == 1)
-
-
 def _owned(uid: int) -> bytes:
     """A frame with the trailer that names its owner."""
-    return _tcp(0x0A000002, 1, 0) + struct.pack("!Ii", MAGIC, uid) + bytes(TRAILER_BYTES - 8)
-
-
-def _ethernet(protocol: int, client: int, body: bytes, *, reverse: bool) -> bytes:
-    ends = (client, 0xC0000207)  # 192.0.2.7
-    addresses = struct.pack("!II", *(ends[::-1] if reverse else ends))
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, 0, 64, protocol, 0)
-    return b"\x02\0\0\0\0\x02\x02\0\0\0\0\x01\x08\0" + head + addresses + body
-
-
-def _ports(*, reverse: bool) -> tuple[int, int]:
-    return (443, 40_000) if reverse else (40_000, 443)
-
-
-def _tcp(client: int, number: int, i: int, data: bytes = b"", *, reverse: bool = False) -> bytes:
-    ports = _ports(reverse=reverse)
-    flags = 0x18 if data else 0x02
-    head = struct.pack("!HHIIBBHHH", *ports, number, i, 0x50, flags, 8192, 0, 0)
-    return _ethernet(6, client, head + data, reverse=reverse)
-
-
-def _udp(client: int, data: bytes, *, reverse: bool) -> bytes:
-    head = struct.pack("!HHHH", *_ports(reverse=reverse), 8 + len(data), 0)
-    return _ethernet(17, client, head + data, reverse=reverse)
+    return tcp_frame(0x0A000002, 1, 0) + struct.pack("!Ii", MAGIC, uid) + bytes(TRAILER_BYTES - 8)
 
 
 def _pcap(frames: Any) -> bytes:

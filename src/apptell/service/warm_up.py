@@ -14,15 +14,24 @@ from apptell.catalogue import Catalogue
 from apptell.catalogue.tables import Tables
 from apptell.flows import Assembly
 from apptell.flows.community_id import community_ids
+from apptell.flows.hash_table import rebuild_buckets
 from apptell.flows.schema import DECISION_SEGMENTS
+from apptell.flows.state import FlowMemory
+from apptell.flows.turnover import evict
 from apptell.names import add_names
 from apptell.names.dns import DnsReader, read_messages
 from apptell.names.domains import registered_domain
+from apptell.names.hello import read_hellos
+from apptell.names.tls import Messages
 from apptell.packets.headers import HEADER, HeaderBatch
+from apptell.service.trial_frames import trial_frames
 from apptell.verdicts import Evidence, identify_flows
 from apptell.verdicts.context import weigh_one
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from apptell.capture import PacketBatch
     from apptell.flows import FlowBatch, FlowOptions
     from apptell.models import Model
 
@@ -54,18 +63,11 @@ def warm_up(options: FlowOptions, model: Model | None, evidence: Evidence | None
         if protocol in _FRAMES
         for _ in range(n)
     ]
-    sizes = np.array([len(frame) for frame in frames])
-    columns = Columns(len(frames))
-    columns.set_constants(1)
-    columns.offset[:] = np.cumsum(sizes) - sizes
-    columns.captured[:] = columns.wire[:] = sizes
-    columns.time_ns[:] = np.arange(len(frames))
-    batch = columns.batch(np.frombuffer(b"".join(frames), dtype=np.uint8), len(frames), [])
     assembly = Assembly(
         replace(options, mode="paper", max_flows=64, decision_packets=n),
         add_names=add_names,
     )
-    ended = list(assembly.add(batch, "warm-up"))
+    ended = list(assembly.add(_batch_of(frames), "warm-up"))
     table = assembly.table
     flows = [*table.take_decided(), *ended]
     for _ in identify_flows(flows, model, evidence=evidence):
@@ -74,9 +76,38 @@ def warm_up(options: FlowOptions, model: Model | None, evidence: Evidence | None
     registered_domain("a.example.com")  # reads the Public Suffix List
     _write_many_ids()
     _read_no_ring()
+    _read_rare_packets(options)
     weigh_one(np.ones((2, 2), np.float32), 0, np.ones(2), 1.0, 1, np.empty(2, np.float32))
     list(table.advance(1))
     list(table.finish())
+
+
+def _batch_of(frames: Sequence[bytes]) -> PacketBatch:
+    """Ethernet frames, a nanosecond apart."""
+    sizes = np.array([len(frame) for frame in frames])
+    columns = Columns(len(frames))
+    columns.set_constants(1)
+    columns.offset[:] = np.cumsum(sizes) - sizes
+    columns.captured[:] = columns.wire[:] = sizes
+    columns.time_ns[:] = np.arange(len(frames))
+    return columns.batch(np.frombuffer(b"".join(frames), dtype=np.uint8), len(frames), [])
+
+
+def _read_rare_packets(options: FlowOptions) -> None:
+    """Reads packets of every kind, a single packet, and a hello, and does what a growing table does."""
+    assembly = Assembly(replace(options, max_flows=64), add_names=add_names)
+    table = assembly.table
+    packets = _batch_of(list(trial_frames()))
+    for some in (packets, packets.slice(0, 1)):  # columns of one packet are of another type
+        list(assembly.add(some, "warm-up"))
+    table.decide_after(1.0, table.clock_ns)
+    list(table.take_decided())
+    list(table.finish())
+    message = Messages(np.zeros(1, np.int64), np.array([0, 4]), np.zeros(4, np.uint8))
+    read_hellos({"t": message})
+    memory = FlowMemory(64, 0)
+    rebuild_buckets(memory.arrays())
+    evict(0, True, memory.arrays())
 
 
 def _learn_a_name(flows: list[FlowBatch]) -> None:
