@@ -96,6 +96,15 @@ def results(call, records_of=lambda array: array):
     return json.dumps(told, default=lambda value: value.tolist())
 """
 COMPILED = PROGRAM + "print(results(lambda kernel: kernel))\n"
+HELD = (
+    PROGRAM
+    + """
+from apptell.kernels.machine_code import Held
+def holding(kernel):
+    return lambda *given: kernel(*(Held(each) if isinstance(each, tuple) else each for each in given))
+print(results(holding))
+"""
+)
 
 
 @pytest.fixture
@@ -187,6 +196,12 @@ def test_an_array_of_one_row_or_column_is_one_of_its_kind(several):
     said = told(several, program)
     assert [each[2] for each in said] == sizes
     assert [each[4] for each in said] == rows
+
+
+def test_a_held_tuple_is_taken_like_the_tuple(compiled, several):
+    expected = told(compiled)
+    assert told(compiled, HELD) == expected
+    assert told(several, HELD) == expected  # compiled with it
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:60], lambda data: data[:-1] + b"?"])

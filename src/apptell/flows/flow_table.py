@@ -319,6 +319,8 @@ class FlowTable:
         Needs the option ``lists_early``. All columns hold what is known so far.
         """
         memory = self._memory
+        if not len(memory.early):
+            return
         self._learn_waiting()
         n = turnover.candidates(memory.arrays())
         for start in range(0, n, batch_flows):

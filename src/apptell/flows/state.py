@@ -16,6 +16,7 @@ from apptell.errors import UsageError
 from apptell.flows.hashing import HashKey, new_key
 from apptell.flows.schema import MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.flows.service_ports import SERVICE_PORTS
+from apptell.kernels.machine_code import Held
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
@@ -233,6 +234,7 @@ class FlowMemory:
         self.counters["closed_first"] = self.counters["closed_last"] = -1
         self.counters["close_due_ns"] = NEVER_NS
         self._secret = new_key()
+        self._arrays: Held | None = None
         self.local: tuple[IPv4Network | IPv6Network, ...] = ()
         """Networks of clients."""
 
@@ -243,32 +245,40 @@ class FlowMemory:
         self.arena = self.arena[:0].copy()
         self.arena32, self.arena64 = self.arena.view(np.int32), self.arena.view(np.int64)
         self.young, self.early = self.young[:0].copy(), self.early[:0].copy()
+        self._arrays = None
 
-    def arrays(self) -> Arrays:
-        """All of it, for the kernels; until ``list_more`` or ``grow_buckets`` is called."""
-        return Arrays(
-            self.records,
-            self.buckets,
-            self._secret,
-            self.arena,
-            self.arena32,
-            self.arena64,
-            self.free_records,
-            SERVICE_PORTS,
-            self.ready,
-            self.young,
-            self.early,
-            self.counters,
-        )
+    def arrays(self) -> Held:
+        """``Arrays`` for the kernels; until ``list_more`` or ``grow_buckets`` is called."""
+        if self._arrays is None:
+            self._arrays = Held(
+                Arrays(
+                    self.records,
+                    self.buckets,
+                    self._secret,
+                    self.arena,
+                    self.arena32,
+                    self.arena64,
+                    self.free_records,
+                    SERVICE_PORTS,
+                    self.ready,
+                    self.young,
+                    self.early,
+                    self.counters,
+                )
+            )
+        return self._arrays
 
     def grow_buckets(self) -> None:
         """A hash table four times as large, empty."""
         self.buckets = np.full(len(self.buckets) * 4, -1, dtype=np.int32)
+        self._arrays = None
 
     def list_more(self, n: int) -> None:
         """Room for ``n`` more entries in ``young`` and ``early``, if they are requested."""
-        self.young = _longer(self.young, int(self.counters["n_young"]) + n)
-        self.early = _longer(self.early, int(self.counters["n_early"]) + n)
+        young = _longer(self.young, int(self.counters["n_young"]) + n)
+        early = _longer(self.early, int(self.counters["n_early"]) + n)
+        if young is not self.young or early is not self.early:
+            self.young, self.early, self._arrays = young, early, None
 
 
 def _longer(listed: NDArray[np.int32], wanted: int) -> NDArray[np.int32]:

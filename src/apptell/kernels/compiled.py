@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from apptell.kernels import machine_code
 from apptell.kernels.code_files import CodeFiles
+from apptell.kernels.machine_code import Held
 from apptell.kernels.source_digest import source_digest
 
 if TYPE_CHECKING:
@@ -89,18 +90,22 @@ class Kernel:
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         """Runs it."""
         if named:
-            return self.dispatcher(*arguments, **named)
+            return self._dispatch(arguments, **named)
         key: list[Any] = []
         slots: list[int] = []
         if not machine_code.flatten(arguments, key, slots):
-            return self.dispatcher(*arguments)
+            return self._dispatch(arguments)
         kinds = tuple(key)
         call = self._calls.get(kinds)
         if call is None:
             return self._first_call(kinds, arguments, slots)
         if call is self:
-            return self.dispatcher(*arguments)
+            return self._dispatch(arguments)
         return call(slots)
+
+    def _dispatch(self, arguments: tuple[Any, ...], **named: Any) -> Any:
+        """Runs it by Numba's dispatcher."""
+        return self.dispatcher(*_let_go(arguments), **named)
 
     def _first_call(
         self, kinds: tuple[Any, ...], arguments: tuple[Any, ...], slots: list[int]
@@ -116,6 +121,7 @@ class Kernel:
                     self._folder = self._folder or str(folder)
                     self._calls[kinds] = call
                     return call(slots)
+        arguments = _let_go(arguments)
         result = self.dispatcher(*arguments)
         if files is not None and name is not None and kinds not in self._calls:
             from apptell.kernels.dispatchers import machine_code as made
@@ -218,6 +224,11 @@ def stamp_of(function: Any) -> bytes | None:
     if None in digests:
         return None
     return b"".join(digest for digest in digests if digest is not None)
+
+
+def _let_go(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments as Numba takes them."""
+    return tuple(each.values if isinstance(each, Held) else each for each in arguments)
 
 
 def _is_usual() -> bool:

@@ -45,6 +45,26 @@ class UnusableCode(Exception):  # noqa: N818 (no fault: the kernel is compiled i
     """A file is damaged, or its code needs something that this process lacks."""
 
 
+class Held:
+    """A tuple of arguments that stays as it is for many calls, and whose types are looked at once."""
+
+    __slots__ = ("key", "slots", "values")
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        """Looks at the types.
+
+        Raises:
+            TypeError: a value is neither an array, a number, nor a tuple of such.
+        """
+        self.values = values
+        """The tuple, which keeps the arrays behind the slots alive."""
+        self.key: list[Any] = []
+        """As ``flatten`` gives them, like the slots."""
+        self.slots: list[int] = []
+        if not flatten((values,), self.key, self.slots):
+            raise TypeError(f"{type(values).__name__} has values that kernels do not take")
+
+
 def flatten(values: tuple[Any, ...], key: list[Any], slots: list[int]) -> bool:
     """Appends what the types of arguments are, and the slots of their values.
 
@@ -68,6 +88,9 @@ def flatten(values: tuple[Any, ...], key: list[Any], slots: list[int]) -> bool:
         elif kind is bool:
             key.append(bool)
             slots.append(value)
+        elif kind is Held:
+            key += value.key
+            slots += value.slots
         elif kind is float or kind is np.float64:
             key.append(kind)
             slots.append(_INTEGER.unpack(_DOUBLE.pack(value))[0])
@@ -80,6 +103,9 @@ def flatten(values: tuple[Any, ...], key: list[Any], slots: list[int]) -> bool:
             key.append(np.void)
             key.append(value.dtype)
             slots.append(id(value))
+        elif kind is np.uint64:
+            key.append(kind)
+            slots.append(int(value.view(np.int64)))
         elif isinstance(value, np.integer | np.bool_):
             key.append(kind)
             slots.append(int(value))
@@ -129,14 +155,14 @@ def load(data: bytes) -> Callable[[list[int]], Any]:
     about = json.loads(line)
     with _lock:
         address = _address(about, code)
-    entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p, ctypes.c_void_p)(address)
+    entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_char_p, ctypes.c_void_p)(address)
     build, n_results = _builder(about["returns"], 1)
-    kinds = ctypes.c_int64 * about["slots"]
+    pack_slots = struct.Struct(f"={about['slots']}q").pack
     made = ctypes.c_int64 * n_results
 
     def call(slots: list[int]) -> Any:
         results = made()
-        status = entry(kinds(*slots), results)
+        status = entry(pack_slots(*slots), results)
         if status:
             _fail(about["name"], results[0])
         return build(results)

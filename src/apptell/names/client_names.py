@@ -55,11 +55,15 @@ class ClientNameReader:
 
     def __call__(self, headers: HeaderBatch) -> list[ClientName]:
         """What these packets tell, in their order."""
-        rows = headers.rows
+        source_port = headers.rows["source_port"]
+        listed = np.flatnonzero((source_port == _CLIENT_PORT) | (source_port == _MDNS_PORT))
+        if not len(listed):
+            return []
+        rows = headers.rows[listed]
         is_whole = (rows["status"] == Status.OK) & (rows["protocol"] == UDP)
-        is_dhcp = is_whole & (rows["source_port"] == _CLIENT_PORT)
-        is_dhcp &= rows["target_port"] == _SERVER_PORT
-        is_mdns = is_whole & (rows["source_port"] == _MDNS_PORT)
+        is_mdns = rows["source_port"] == _MDNS_PORT
+        is_dhcp = is_whole & ~is_mdns & (rows["target_port"] == _SERVER_PORT)
+        is_mdns &= is_whole
         found = [
             told
             for row in np.flatnonzero(is_dhcp).tolist()

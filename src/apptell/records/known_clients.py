@@ -55,6 +55,11 @@ class ClientNames:
         self._told: OrderedDict[str, tuple[list[int], list[str]]] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no name is known of any client."""
+        return not (self._listed or self._told or self._macs)
+
     def watch(self, headers: HeaderBatch) -> None:
         """Remembers what packets tell; may be called by several threads."""
         self.remember(self.read(headers))
@@ -93,7 +98,7 @@ class ClientNames:
             until_ns: time up to which packets count, ns since 1970 UTC, of each.
             macs: the clients' MAC addresses, as far as they are known; None for none.
         """
-        if not self._listed and not self._told and not self._macs:
+        if self.is_empty:
             return None
         found = [self._name(*pair) for pair in zip(addresses, until_ns, strict=True)]
         if macs is not None and self._macs:

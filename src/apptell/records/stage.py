@@ -79,7 +79,9 @@ class RecordStage:
     ) -> list[Any]:
         """The added columns (``flows.plain_columns``) of n records, whose values are given by column."""
         added: list[Any] = []
-        if self.clients is not None:
+        if self.clients is not None and self.clients.is_empty:
+            added.append(None)
+        elif self.clients is not None:
             macs = values("client_mac") if has_macs else None
             added.append(self.clients.names(values("client_address"), values("end_time"), macs))
         if self.sensor is not None:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from apptell.flows.hashing import text_hash
 from apptell.flows.plain_columns import Text, to_arrow
 from apptell.kernels.compiled import kernel
+from apptell.kernels.machine_code import Held
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -168,7 +169,7 @@ class KnownNames:
         numbers = np.empty(len(texts), np.int32)
         if ends[-1] > ends[0]:
             self._make_room(len(texts), int(ends[-1] - ends[0]))
-            self._n = _number_texts(ends, data, self._secret, self._room, self._n, numbers)
+            self._n = _number_texts(ends, data, self._secret, self._held, self._n, numbers)
         else:
             numbers.fill(NO_NAME)
         return numbers
@@ -195,6 +196,10 @@ class KnownNames:
 
     def _make_room(self, n: int, n_bytes: int) -> None:
         """Room for so many more names."""
+        if len(self._room.hashes) >= self._n + n and self._room.ends[self._n] + n_bytes <= len(
+            self._room.data
+        ):
+            return
         buckets, hashes, ends, data = self._room
         wanted, there = self._n + n, len(hashes)
         if wanted > there:
@@ -208,3 +213,4 @@ class KnownNames:
             more = max(wanted, 2 * len(data)) - len(data)
             data = np.concatenate([data, np.empty(more, np.uint8)])
         self._room = _Room(buckets, hashes, ends, data)
+        self._held = Held(self._room)

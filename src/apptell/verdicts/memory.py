@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from apptell.kernels.machine_code import Held
 from apptell.verdicts.memory_kernel import (
     FREE_KEY,
     FREE_SEEN,
@@ -59,7 +60,11 @@ class Memory:
     def __init__(self, keep_ns: int, max_keys: int = MAX_KEYS) -> None:
         self.keep_ns = keep_ns
         self.max_keys = max_keys
-        self._pairs, self._servers = (_empty(max_keys) for _ in range(2))
+        self._hold(_empty(max_keys), _empty(max_keys))
+
+    def _hold(self, pairs: MemoryArrays, servers: MemoryArrays) -> None:
+        self._pairs, self._servers = pairs, servers
+        self._held = Held(pairs), Held(servers)
 
     def __len__(self) -> int:
         """Pairs that are remembered."""
@@ -73,9 +78,11 @@ class Memory:
         last: NDArray[np.int64],
     ) -> None:
         """Remembers that n values, shape (n,), were seen from ``first`` to ``last``; NOTHING is skipped."""
-        self._pairs = _with_room(self._pairs, len(values))
-        self._servers = _with_room(self._servers, len(values))
-        remember(self._pairs, self._servers, ends, values, first, last, self.keep_ns)
+        pairs = _with_room(self._pairs, len(values))
+        servers = _with_room(self._servers, len(values))
+        if pairs is not self._pairs or servers is not self._servers:
+            self._hold(pairs, servers)
+        remember(*self._held, ends, values, first, last, self.keep_ns)
 
     def counting(
         self, is_by_server: bool, ends: Ends, place: NDArray[np.int64], is_asked: NDArray[np.bool_]
@@ -91,7 +98,7 @@ class Memory:
         Returns:
             Row, value, and when it was first seen, ascending by row, shape (m, 3).
         """
-        room = self._servers if is_by_server else self._pairs
+        room = self._held[is_by_server]
         size = 2 * len(place) + MAX_VALUES
         while True:
             found = np.empty((size, 3), np.int64)
@@ -125,7 +132,7 @@ class Memory:
             Of each row the value that was first seen last, or NOTHING, shape (n,): of several that whose text
             sorts first.
         """
-        room = self._servers if is_by_server else self._pairs
+        room = self._held[is_by_server]
         latest = np.empty(len(place), np.int32)
         texts = names.names.texts
         there = (room, is_by_server, ends, place, self.keep_ns, is_asked, is_open, *texts)
@@ -143,7 +150,7 @@ class Memory:
             Shape (n,): NOTHING where there is none, SEVERAL where there are several.
         """
         only = np.empty(len(place), np.int32)
-        only_values(self._pairs, self._servers, ends, place, self.keep_ns, is_asked, only)
+        only_values(*self._held, ends, place, self.keep_ns, is_asked, only)
         return only
 
     def newest_first(
