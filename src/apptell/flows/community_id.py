@@ -28,7 +28,7 @@ _ALPHABET: Final = np.frombuffer(
 _LANES: Final = 128
 _FEW: Final = 128
 """Up to so many ids take less time in Python than the kernel takes to be compiled or loaded."""
-_FEW_LOADED: Final = 8
+_FEW_LOADED: Final = 5
 """Up to so many take less time in Python than a call of the loaded kernel, which does ``_LANES`` at once."""
 _START_A, _START_B, _START_C, _START_D, _START_E = (
     np.uint32(word) for word in (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0)

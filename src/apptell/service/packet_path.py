@@ -32,10 +32,11 @@ _SWEEP_NS: Final = 1_000_000_000
 _CLOSE_NS: Final = 100_000_000
 """How often ended flows of a live source are passed on, ns: each batch costs more than its flows, and nobody
 waits for them. The names of flows without a verdict count for others much later (``flows.schema.ORDER``)."""
-_PAUSE: Final = 6.0
-"""Pause after a batch of packets, as a multiple of the processor time that it took. A batch costs more than its
-flows. Batches therefore grow with the load, and packets take a seventh of a core until they fill a batch."""
-_LONGEST_PAUSE_S: Final = 0.05
+_INTERVAL: Final = 10.0
+"""Time between the beginnings of two batches of packets, as a multiple of the processor time that the first one
+took. A batch costs more than its flows. Batches therefore grow with the load, and packets take a tenth of a
+core until they fill a batch."""
+_LONGEST_INTERVAL_S: Final = 0.05
 _MANY_READY: Final = 256
 """Number of ended flows that are passed on in one batch, before the table would return them ahead of due
 verdicts.
@@ -154,7 +155,8 @@ class PacketPath:
         if is_asked_at_once or self._table.n_ready >= _MANY_READY:
             batches += _ended(self._table.take())
         self._bring(batches)
-        self.source.pause_s = min(_PAUSE * (time.thread_time() - begin_s), _LONGEST_PAUSE_S)
+        used_s = time.thread_time() - begin_s
+        self.source.interval_s = min(_INTERVAL * used_s, _LONGEST_INTERVAL_S)
 
     def _watch(self, headers: HeaderBatch) -> None:
         """Learns from the DNS answers of packets before these become part of flows."""

@@ -38,8 +38,9 @@ class PacketSource(Protocol):
     """Whether the sender waits for the pipeline; otherwise packets are dropped if the pipeline is slow."""
     is_live: bool
     """Whether packets carry this machine's time."""
-    pause_s: float
-    """How long to let packets gather before the next batch, s. The source decides whether it can."""
+    interval_s: float
+    """How long to let packets gather between the beginnings of two batches, s. The source decides whether it
+    can."""
 
     def batches(self) -> Iterator[PacketBatch | None]:
         """Packets, or None if none arrived for ``IDLE_S``; a batch is valid until the next is requested."""
@@ -61,17 +62,18 @@ class InterfaceSource:
     is_live = True
 
     def __init__(self, capture: LiveCapture) -> None:
-        self.pause_s = 0.0
+        self.interval_s = 0.0
         self.name = capture.name
         self._capture = capture
 
     def batches(self) -> Iterator[PacketBatch | None]:
-        """Packets as they arrive, without end; after a pause, unless more are there than one batch takes."""
+        """Packets as they arrive, without end; at intervals, unless more are there than one batch takes."""
         while True:
             batch = self._capture.read(IDLE_S)
+            begin_s = time.monotonic()
             yield batch
-            if batch is not None and self.pause_s and not self._capture.is_behind:
-                time.sleep(self.pause_s)
+            if batch is not None and not self._capture.is_behind:
+                time.sleep(max(begin_s + self.interval_s - time.monotonic(), 0.0))
 
     def now_ns(self) -> int | None:
         """The machine's time."""
@@ -97,7 +99,7 @@ class StreamSource:
 
     def __init__(self, address: str) -> None:
         self.name = address
-        self.pause_s = 0.0
+        self.interval_s = 0.0
         # UDP senders do not wait for the reader; pipes and connections do
         self.is_lossless = not address.startswith("pcapdroid+udp:")
         self._stop = threading.Event()
@@ -189,7 +191,7 @@ class ReplaySource:
         speed: float | None = None,
         say: Callable[[str], None] = lambda _text: None,
     ) -> None:
-        self.pause_s = 0.0
+        self.interval_s = 0.0
         self._say = say
         self._skipped_ns = 0
         self._reader = open_capture(path)
