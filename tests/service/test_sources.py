@@ -11,7 +11,7 @@ import pytest
 
 from apptell.errors import CaptureError
 from apptell.models import load_model
-from apptell.service import LivePipeline, QueuedOutput, ReplaySource, StreamSource
+from apptell.service import LivePipeline, QueuedOutput, ReplaySource, StreamSource, sources
 from apptell.testing import app_capture, pcap_bytes, write_pcap
 from tests.service.test_same_records import Kept, from_disk, no_evidence
 from tests.whole_folders import table_of
@@ -35,6 +35,47 @@ def expected(model, tmp_path_factory):
 
 def without_capture(batches):
     return table_of(batches, without=frozenset({"capture"})).to_pylist()
+
+
+class Ring:
+    """An interface on which packets wait; with more than one batch takes, it is behind."""
+
+    name = "wire"
+
+    def __init__(self, *, is_behind=False):
+        self.is_behind = is_behind
+
+    def read(self, timeout_s):
+        return PACKETS
+
+
+class Clock:
+    """A clock that goes on only while somebody sleeps or works."""
+
+    def __init__(self):
+        self.now_s, self.slept = 100.0, []
+
+    def monotonic(self):
+        return self.now_s
+
+    def sleep(self, seconds):
+        self.slept.append(round(seconds, 6))
+        self.now_s += seconds
+
+
+@pytest.mark.parametrize(("is_behind", "slept"), [(False, [0.03, 0.0, 0.05]), (True, [])])
+def test_batches_of_an_interface_begin_at_intervals_unless_it_is_behind(
+    monkeypatch, is_behind, slept
+):
+    clock = Clock()
+    monkeypatch.setattr(sources, "time", clock)
+    source = sources.InterfaceSource(Ring(is_behind=is_behind))
+    batches = source.batches()
+    next(batches)
+    for worked_s, source.interval_s in ((0.01, 0.04), (0.05, 0.04), (0.0, 0.05)):
+        clock.now_s += worked_s
+        assert next(batches) is PACKETS
+    assert clock.slept == slept
 
 
 def n_verdicts(batches):

@@ -32,9 +32,9 @@ _SWEEP_NS: Final = 1_000_000_000
 _CLOSE_NS: Final = 100_000_000
 """How often ended flows of a live source are passed on, ns: each batch costs more than its flows, and nobody
 waits for them. The names of flows without a verdict count for others much later (``flows.schema.ORDER``)."""
-_INTERVAL: Final = 10.0
+_INTERVAL: Final = 12.0
 """Time between the beginnings of two batches of packets, as a multiple of the processor time that the first one
-took. A batch costs more than its flows. Batches therefore grow with the load, and packets take a tenth of a
+took. A batch costs more than its flows. Batches therefore grow with the load, and packets take a twelfth of a
 core until they fill a batch."""
 _LONGEST_INTERVAL_S: Final = 0.05
 _MANY_READY: Final = 256
