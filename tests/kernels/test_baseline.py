@@ -61,7 +61,7 @@ def test_bounds_checks_are_not_lost(install):
 
 def test_a_processor_that_lacks_an_instruction_compiles_for_itself(install):
     program = OLDER + PROGRAM
-    done = install.run(program)
+    done = install.run(program, anew=True)
     assert done.stdout.split()[:2] == ["42", "1"], done.stderr
 
 

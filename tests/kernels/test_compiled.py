@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import pytest
 
@@ -35,6 +38,9 @@ print(answer(1), sum(answer.stats.cache_misses.values()), answer.stats.cache_pat
 
 class Install:
     """A package with the real ``kernels`` and one small kernel."""
+
+    copies: ClassVar[subprocess.Popen[str] | None] = None
+    """The process with Numba loaded, which runs programs in copies of itself."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "install"
@@ -66,7 +72,16 @@ class Install:
     def deeper(self, value: int) -> None:
         (self.root / "apptell/packets/deeper.py").write_text(f"OTHER = {value}\n")
 
-    def run(self, program: str = PROGRAM, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, program: str = PROGRAM, *, anew: bool = False, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a program in a process of its own.
+
+        Args:
+            program: Python.
+            anew: whether the process begins without Numba; it does if Numba has settings.
+            variables: of its environment.
+        """
         environment = {
             name: value
             for name, value in os.environ.items()
@@ -74,9 +89,23 @@ class Install:
         }
         environment |= {"PYTHONPATH": str(self.root), "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= {"NUMBA_CACHE_DIR": str(self.cache)} | variables
-        return subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True
-        )
+        settings = {name for name in variables if name.startswith("NUMBA")} - {"NUMBA_CACHE_DIR"}
+        if self.copies is None or anew or settings:
+            command = [sys.executable, "-c", program]
+            return subprocess.run(command, env=environment, capture_output=True, text=True)
+        with TemporaryDirectory() as folder:
+            out, err = (Path(folder, name) for name in ("out", "err"))
+            out.touch()
+            err.touch()
+            request = {"program": program, "env": environment, "path": str(self.root)}
+            print(
+                json.dumps(request | {"out": str(out), "err": str(err)}),
+                file=self.copies.stdin,
+                flush=True,
+            )
+            assert self.copies.stdout is not None
+            code = int(self.copies.stdout.readline())
+            return subprocess.CompletedProcess(["-c"], code, out.read_text(), err.read_text())
 
     def answer(self, **variables: str) -> tuple[int, bool]:
         """What the kernel returns, and whether it was compiled for that."""
