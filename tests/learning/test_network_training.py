@@ -24,7 +24,7 @@ def accuracy(network, images, targets):
 
 # few processors multiply bfloat16 fast
 PRECISIONS = pytest.mark.parametrize(
-    ("precision", "n"), [("float32", 60), ("bfloat16", 30)], ids=["float32", "bfloat16"]
+    ("precision", "n"), [("float32", 24), ("bfloat16", 12)], ids=["float32", "bfloat16"]
 )
 
 
