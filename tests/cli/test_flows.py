@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from apptell.flows.schema import CORE, SEGMENTS
-from apptell.testing import START_NS, app_capture, pcap_bytes, udp_frame, write_pcap
+from apptell.testing import START_NS, app_capture, pcap_bytes, tcp_frame, udp_frame, write_pcap
 
 from .conftest import Run
 
@@ -80,6 +80,26 @@ def test_a_capture_of_udp_alone_says_how_to_read_it(run: Run, tmp_path: Path) ->
     ]
     assert "--transport tcp,udp" in run("inspect", path, "--transport", "tcp").stderr
     assert run("flows", path, "--transport", "tcp,udp").returncode == 0
+
+
+def test_packets_of_the_other_transport_are_told_from_those_of_no_flow(
+    run: Run, tmp_path: Path
+) -> None:
+    phone, server = ("10.0.0.2", 40000), ("192.0.2.7", 443)
+    packets = [
+        (START_NS, tcp_frame(phone, server, b"hello")),
+        (START_NS + 1, udp_frame(phone, server, b"hello")),
+        (START_NS + 2, b"no packet"),
+    ]
+    path = write_pcap(tmp_path / "mixed.pcap", packets)
+    assert run("flows", path).stderr.splitlines()[-1] == (
+        "1 flows of 1 packets; 1 other packets are UDP (--transport tcp,udp reads both); "
+        "of the 3 packets, 1 are not part of a flow (apptell inspect shows why)."
+    )
+    assert "1 other packets are TCP" in run("flows", path, "--transport", "udp").stderr
+    assert run("flows", path, "--transport", "tcp,udp").stderr.splitlines()[-1] == (
+        "2 flows of 2 packets; of the 3 packets, 1 are not part of a flow (apptell inspect shows why)."
+    )
 
 
 def test_fields_have_the_names_and_types_that_verdicts_have(run: Run, capture: Path) -> None:

@@ -56,6 +56,24 @@ def test_a_wrong_value_is_a_wrong_usage(run, words):
     assert run(*words) == 2
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        (typer.Option(min=1, max=512), "600", "600 is not a whole number from 1 to 512"),
+        (typer.Option(min=1), "0", "0 is not a whole number of at least 1"),
+        (typer.Option(), "many", "many is not a whole number"),
+    ],
+)
+def test_a_wrong_number_is_refused_in_plain_words(option, value, words):
+    def verb(n: Annotated[int, option] = 1) -> None:
+        raise AssertionError
+
+    one = typer.Typer()
+    one.command("verb", cls=Verb)(verb)
+    result = CliRunner().invoke(one, ["--n", value])
+    assert words in result.output
+
+
 def test_a_wrong_value_is_wrong_the_second_time_too(run):
     assert run("x", "--n", "0") == 2
     assert run("x", "--n", "0") == 2

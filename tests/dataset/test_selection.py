@@ -63,6 +63,10 @@ def test_a_few_flows_are_read_in_the_order_asked_for(whole, dataset):
     assert len(some.read([])) == 0
 
 
+def test_a_selection_is_shown_in_a_line(whole):
+    assert repr(whole) == f"<Selection of {len(whole)} flows>"
+
+
 def test_nothing_chosen_gives_nothing(whole):
     none = whole.filter(np.zeros(21, dtype=bool))
     assert len(none) == 0

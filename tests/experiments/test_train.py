@@ -1,3 +1,5 @@
+import re
+
 import pyarrow as pa
 import pytest
 
@@ -26,6 +28,17 @@ def test_a_model_needs_no_folder_and_can_be_saved_later(tmp_path):
     assert (tmp_path / "m" / "split.jsonl").is_file()
     with pytest.raises(OutputError, match="already holds a model"):
         trained.save(tmp_path / "m")
+
+
+def test_a_trained_model_is_shown_in_a_line():
+    trained = apptell.train(flows(), "paper-rf", split="source", hyperparameters={"n_trees": 2})
+    assert re.fullmatch(
+        r"<TrainedModel paper-rf@\w+ of \d+ apps, accuracy [\d.]+% on \d+ flows>", repr(trained)
+    )
+    assert re.fullmatch(
+        r"<EvaluatedModel paper-rf@\w+: accuracy [\d.]+% on \d+ flows>", repr(trained.test)
+    )
+    assert repr(trained.split).startswith("<Split source: ")
 
 
 def test_what_cannot_be_is_refused_before_a_flow_is_read(tmp_path):

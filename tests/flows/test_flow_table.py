@@ -395,7 +395,9 @@ def test_fin_in_both_directions_closes():
     ("options", "message"),
     [
         ({"mode": "dirty"}, "flow mode 'dirty' is neither"),
-        ({"transports": (1,)}, "may contain only 6"),
+        ({"transports": (1,)}, "no transport protocol 1; available: tcp"),
+        ({"transports": "icmp"}, "no transport protocol 'icmp'"),
+        ({"transports": ()}, "no transport protocol at all"),
         ({"idle_timeout_s": 0}, "idle timeout of 0 s is not above 0"),
         ({"active_timeout_s": -1}, "active timeout of -1 s is not above 0"),
         ({"segments": 13}, "13 segments are not 1 to 12"),

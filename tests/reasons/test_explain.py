@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import apptell
@@ -286,3 +287,35 @@ def test_what_an_address_is_known_for_is_said() -> None:
     assert steps[2].words.endswith("to 203.0.113.10 port 443 were those of Chat")
     early = evidence_steps(verdict, evidence, start)[2]
     assert "earlier flows" not in early.words.partition("of")[0]
+
+
+def test_names_of_two_apps_at_one_address_are_said_to_decide_nothing() -> None:
+    from apptell.catalogue.rows import App, Domain
+    from apptell.catalogue.tables import Tables
+    from apptell.reasons.evidence_steps import evidence_steps
+
+    apps = {app: App(app, app.title(), "messaging") for app in ("chat", "tube")}
+    rows = [Domain(f"{app}.example", "suffix", "app", app, None) for app in apps]
+    tables = Tables(apps, {(row.domain, row.match): row for row in rows})
+    evidence = Evidence(Catalogue(tables))
+    flows = flows_of("signal").with_columns(server_name=[None])
+    start = int(flows.numpy("start_ns")[0])
+    for second, app in enumerate(apps):
+        evidence.learn(
+            pa.record_batch(
+                {
+                    "client": flows.column("client_address"),
+                    "address": flows.column("server_address"),
+                    "name": [f"api.{app}.example"],
+                    "ttl_s": pa.array([60], pa.uint32()),
+                    "place": [start - 10**9 * (2 - second)],
+                }
+            )
+        )
+    (verdicts,) = identify_flows([flows], evidence=evidence)
+    verdict = next(iter(verdicts))
+    steps = evidence_steps(verdict, evidence, start)
+    said = "had asked for api.tube.example, api.chat.example; api.tube.example belongs to Tube and "
+    said += "api.chat.example to Chat, so neither decides"
+    assert verdict.app is None
+    assert [step.words for step in steps[1:3]] == [f"the client {said}", f"a client {said}"]

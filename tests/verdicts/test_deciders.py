@@ -12,6 +12,7 @@ from apptell.testing import client_hello, conversation, write_pcap
 from apptell.verdicts import ContextOptions, choose_deciders, identify
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 
@@ -63,10 +64,21 @@ def test_identify_checks_its_arguments_at_the_call(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="threshold 2 is not between 0 and 1"):
         identify(capture, threshold=2)
+    with pytest.raises(UsageError, match=r"threshold '0\.9' is not between 0 and 1"):
+        identify(capture, threshold="0.9")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="rate '5%' is not a number above 0 and below 1"):
+        identify(capture, unknown="5%")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="no evidence 'names'"):
         identify(capture, evidence="names")
+    with pytest.raises(UsageError, match="no transport protocol 'sctp'; available: tcp"):
+        identify(capture, transports="tcp,sctp")
     with pytest.raises(ModelError):
         identify(capture, tmp_path / "none")
     (verdict,) = identify(capture)
     assert (verdict.app, verdict.evidence, verdict.payload_packets_seen) == ("signal", "name", 1)
     assert list(identify(capture, evidence="model")) == []  # a model needs two payload packets
+
+
+@pytest.mark.parametrize("transports", ["tcp, UDP", ("tcp", "udp"), (6, 17), ["tcp", 17]])
+def test_transport_protocols_have_names_and_numbers(transports: str | Sequence[int | str]) -> None:
+    assert choose_deciders(transports=transports).transports == (6, 17)

@@ -31,7 +31,6 @@ from apptell.cli.shared_options import (
     Threshold,
     UnknownRate,
     flow_options,
-    transport_numbers,
     unknown_rate,
 )
 
@@ -95,6 +94,7 @@ def archive(
         run_archive,
     )
     from apptell.errors import CaptureError, UsageError
+    from apptell.flows.options import transport_numbers
     from apptell.records.record_filter import parse_filter
     from apptell.verdicts import check_threshold
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apptell.cli.notes import note_evidence, note_known_apps, note_unknown
-from apptell.cli.shared_options import transport_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +39,7 @@ def load_deciders(
     from apptell.verdicts import choose_deciders
     from apptell.verdicts.novelty import check_rate
 
-    numbers = None if transports is None else transport_numbers(transports)
-    found = choose_deciders(kinds, model, catalogue or (), context, numbers)
+    found = choose_deciders(kinds, model, catalogue or (), context, transports)
     if found.evidence is not None:
         note_evidence(found.evidence)
     if found.model is not None:

@@ -1,6 +1,6 @@
 """``apptell flows``: assembles packets into flows and writes them as records."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from apptell.cli.shared_options import (
     columns_in_zone,
     flow_options,
 )
+
+if TYPE_CHECKING:
+    from apptell.flows import FlowStats
 
 
 def flows(
@@ -98,12 +101,23 @@ def flows(
                 writer.write(named_like_verdicts(flow_records(batch, groups)))
         finally:
             stats = reader.stats
-            note(
-                f"{stats.flows:,} flows of {stats.in_flows:,} packets; of the {stats.packets:,} "
-                f"packets, {stats.packets - stats.in_flows:,} are not part of a flow "
-                "(apptell inspect shows why)."
-            )
+            note(_where_packets_went(stats, transport))
             if not wanted.is_empty:
                 note(f"The filters select {selected:,} of these flows.")
             note_evicted(stats)
     refuse_no_flows(stats)
+
+
+def _where_packets_went(stats: "FlowStats", transport: str) -> str:
+    """How many packets became flows, and why the others did not."""
+    words = f"{stats.flows:,} flows of {stats.in_flows:,} packets"
+    others = stats.packets - stats.in_flows - stats.not_asked
+    if stats.not_asked:
+        other = "TCP" if "udp" in transport.lower() else "UDP"
+        words += f"; {stats.not_asked:,} other packets are {other} (--transport tcp,udp reads both)"
+    if others:
+        words += (
+            f"; of the {stats.packets:,} packets, {others:,} are not part of a flow "
+            "(apptell inspect shows why)"
+        )
+    return words + "."

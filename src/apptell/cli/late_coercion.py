@@ -7,7 +7,9 @@ nothing is changed there.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, get_args
+
+import typer
 
 _TEXTS: Final = (str, str | None)
 _LISTS: Final = (list[str], list[str] | None)
@@ -44,7 +46,28 @@ class _Converter:
             return value
         setattr(self._parameter, _SLOT, None)
         converter = self._parameter.get_runtime_param()  # Typer's own
-        return converter.coerce(value, param=param, ctx=ctx)
+        try:
+            return converter.coerce(value, param=param, ctx=ctx)
+        except typer.BadParameter as error:
+            if words := _wanted_number(wanted, described.parameter_info):
+                error.message = (
+                    f"{value!r} is not {words}" if is_many else f"{value} is not {words}"
+                )
+            raise
+
+
+def _wanted_number(wanted: Any, option: Any) -> str | None:
+    """Which numbers an option takes, in words; None where it takes no number."""
+    kinds = set(get_args(wanted)) | {wanted}
+    if not kinds & {int, float}:
+        return None
+    kind = "a number" if float in kinds else "a whole number"
+    least, most = getattr(option, "min", None), getattr(option, "max", None)
+    if least is not None and most is not None:
+        return f"{kind} from {least} to {most}"
+    if least is not None:
+        return f"{kind} of at least {least}"
+    return kind if most is None else f"{kind} of at most {most}"
 
 
 def _are_texts(value: Any) -> bool:

@@ -37,7 +37,6 @@ from apptell.cli.shared_options import (
     Threshold,
     UnknownRate,
     flow_options,
-    transport_numbers,
     unknown_rate,
 )
 
@@ -288,6 +287,7 @@ def _capture_settings(
     Raises:
         ApptellError: the model or the catalogue cannot be loaded; only if ``checks`` is true.
     """
+    from apptell.flows.options import transport_numbers
     from apptell.web.capture_jobs import CaptureSettings
 
     model, transport = typed["model"], typed["transport"]

@@ -104,7 +104,7 @@ Jobs = Annotated[
         metavar="N",
         min=1,
         max=512,
-        help="Processors that share the work, at most 3; only for files and folders.",
+        help="Processors that share the work; more than 3 are not used. Only for files and folders.",
     ),
 ]
 MaxFlows = Annotated[
@@ -290,22 +290,6 @@ def columns_in_zone(columns: "tuple[Column, ...]", zone: str | None) -> "tuple[C
         raise UsageError(f"--zone: there is no time zone {zone!r}") from None
 
 
-def transport_numbers(text: str) -> tuple[int, ...]:
-    """The IP protocol numbers of transport protocols, named and separated by commas.
-
-    Raises:
-        UsageError: no such transport protocol.
-    """
-    from apptell.errors import UsageError
-
-    numbers = {"tcp": 6, "udp": 17}
-    names = [name.strip().lower() for name in text.split(",")]
-    for name in names:
-        if name not in numbers:
-            raise UsageError(f"no transport protocol {name!r}; available: {', '.join(numbers)}")
-    return tuple(numbers[name] for name in names)
-
-
 def flow_options(
     mode: str,
     groups: tuple[str, ...] = VERDICT_GROUPS,
@@ -322,13 +306,14 @@ def flow_options(
         UsageError: no such mode, column group or transport protocol.
     """
     from apptell.flows import FlowOptions
+    from apptell.flows.options import transport_numbers
     from apptell.flows.schema import DECISION_SEGMENTS
     from apptell.records.record_filter import parse_networks
 
     options = FlowOptions(
         mode=cast("Literal['clean', 'paper']", mode),
         groups=groups,
-        transports=transport_numbers(transport) if isinstance(transport, str) else tuple(transport),
+        transports=transport_numbers(transport),
         decision_packets=DECISION_SEGMENTS if model is None else model.decision_packets,
         idle_timeout_s=idle_timeout_s,
         active_timeout_s=active_timeout_s,

@@ -80,6 +80,9 @@ class Selection:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __repr__(self) -> str:
+        return f"<Selection of {len(self):,} flows>"
+
     def filter(self, keep: NDArray[np.bool_]) -> Selection:
         """The flows where ``keep``, shape (n,), is true."""
         if keep.all():

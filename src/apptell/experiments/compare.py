@@ -63,6 +63,10 @@ class Comparison:
     left_out: tuple[LeftOutApp, ...] = ()
     """How well each model recognises each app that it did not learn; empty where that was not asked."""
 
+    def __repr__(self) -> str:
+        names = dict.fromkeys(each.model for each in self.models)
+        return f"<Comparison of {', '.join(names)}>"
+
     def __getitem__(self, key: tuple[str, str]) -> ComparedModel:
         """The figures of a model by its name and ``on`` or ``masked``."""
         for model in self.models:

@@ -80,6 +80,9 @@ class EvaluatedModel:
     by_evidence: EvidenceFigures | None = None
     """What each kind of evidence, and the model behind them, is worth; None where it was not asked."""
 
+    def __repr__(self) -> str:
+        return f"<EvaluatedModel {self.model}: accuracy {self.accuracy:.1%} on {len(self.flows):,} flows>"
+
     @property
     def accuracy(self) -> float:
         """Share of the flows whose most probable class is right, whatever the confidence."""

@@ -80,6 +80,14 @@ class TrainedModel:
     forest: bytes | None = field(default=None, repr=False)
     """What helps to decide flows of new TLS stacks; None where nothing does."""
 
+    def __repr__(self) -> str:
+        tested = (
+            f", accuracy {self.test.accuracy:.1%} on {len(self.test.flows):,} flows"
+            if self.test
+            else ""
+        )
+        return f"<TrainedModel {self.model.name}@{self.model.hash} of {len(self.model.apps)} apps{tested}>"
+
     @property
     def is_interrupted(self) -> bool:
         """Whether the user interrupted the training; the model is then the best one so far."""

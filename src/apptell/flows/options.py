@@ -4,16 +4,42 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network  # noqa: TC003 - get_type_hints reads the annotations
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from apptell.errors import UsageError
 from apptell.flows.schema import COLUMNS, DECISION_SEGMENTS, MAX_SEGMENTS, MAX_SEQUENCE
 from apptell.packets.headers import TCP, UDP
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 MAX_TABLE_FLOWS: Final = 1 << 26
 """Flows of the largest table."""
 _MAX_TIMEOUT_S: Final = 1e9
 _MAX_VIEW_PACKETS: Final = 1 << 20
+
+
+def transport_numbers(transports: str | int | Sequence[int | str]) -> tuple[int, ...]:
+    """The IP protocol numbers of transport protocols.
+
+    Args:
+        transports: names separated by commas, ``tcp,udp``; or names and numbers, ``("tcp", 17)``.
+
+    Raises:
+        UsageError: neither TCP nor UDP, or none at all.
+    """
+    if isinstance(transports, str):
+        transports = transports.split(",")
+    elif isinstance(transports, int):
+        transports = [transports]
+    numbers = {"tcp": TCP, "udp": UDP, TCP: TCP, UDP: UDP}
+    asked = [each.strip().lower() if isinstance(each, str) else each for each in transports]
+    for each in asked:
+        if each not in numbers:
+            raise UsageError(f"no transport protocol {each!r}; available: tcp ({TCP}), udp ({UDP})")
+    if not asked:
+        raise UsageError(f"no transport protocol at all; available: tcp ({TCP}), udp ({UDP})")
+    return tuple(numbers[each] for each in asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +60,7 @@ class FlowOptions:
     sequence numbers and flags.
     """
     transports: tuple[int, ...] = (TCP,)
-    """IP protocol numbers of the flows: 6 (TCP), 17 (UDP)."""
+    """IP protocol numbers of the flows: 6 (TCP), 17 (UDP). Names (tcp, udp) are turned into numbers."""
     idle_timeout_s: float = 90.0
     """Silence that ends a flow (paper, Section 3.1)."""
     active_timeout_s: float | None = None
@@ -71,10 +97,7 @@ class FlowOptions:
     def __post_init__(self) -> None:
         if self.mode not in ("clean", "paper"):
             raise UsageError(f"flow mode {self.mode!r} is neither 'clean' nor 'paper'")
-        if not self.transports or set(self.transports) - {TCP, UDP}:
-            raise UsageError(
-                f"transports {self.transports} may contain only {TCP} (TCP) and {UDP} (UDP)"
-            )
+        object.__setattr__(self, "transports", transport_numbers(self.transports))
         if not 0 < self.idle_timeout_s < _MAX_TIMEOUT_S:
             raise UsageError(
                 f"idle timeout of {self.idle_timeout_s} s is not above 0 s and below 1e9 s"

@@ -66,8 +66,26 @@ def _dns(verdict: Verdict, known: Remembered, catalogue: Catalogue) -> Said:
     if len(names) == 1:
         said, row = _listed(names[0], catalogue)
         return f"the client had asked for {names[0]}, which {said}", row
+    return _of_asked("the client", names, catalogue)
+
+
+def _of_asked(who: str, names: Sequence[str], catalogue: Catalogue) -> Said:
+    """What several names that were answered with the flow's address say together."""
+    asked = f"{who} had asked for {_listing(names)}"
+    first: dict[str, str] = {}  # the newest name of each app or service
+    for name in names:
+        match = catalogue.lookup(name)
+        if owner := match.app_name or match.service:
+            first.setdefault(owner, name)
+    if len(first) > 1:
+        (owner, name), (other, another) = list(first.items())[:2]
+        none = "neither" if len(first) == 2 else "none of them"
+        return (
+            f"{asked}; {name} belongs to {owner} and {another} to {other}, so {none} decides",
+            None,
+        )
     said, row = _listed(names[0], catalogue)
-    return f"the client had asked for {_listing(names)}; {names[0]} {said}", row
+    return f"{asked}; {names[0]} {said}", row
 
 
 def _address(verdict: Verdict, known: Remembered, catalogue: Catalogue) -> Said:
@@ -80,9 +98,7 @@ def _address(verdict: Verdict, known: Remembered, catalogue: Catalogue) -> Said:
             return words + f"of several: {_listing([_owner(each) for each in owners])}", None
         return words + f"those of {_owner(owners[0])}", None
     if known.asked_by_any:
-        name = known.asked_by_any[0]
-        said, row = _listed(name, catalogue)
-        return f"a client had asked for {_listing(known.asked_by_any)}; {name} {said}", row
+        return _of_asked("a client", known.asked_by_any, catalogue)
     return f"nothing is known of earlier flows to {where}", None
 
 

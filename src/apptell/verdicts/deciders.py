@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from apptell.catalogue import Catalogue
 from apptell.errors import UsageError
+from apptell.flows.options import transport_numbers
 from apptell.models import Model, load_model
 from apptell.verdicts.context import ContextOptions
 from apptell.verdicts.evidence import NETWORK, Evidence, EvidenceOptions
@@ -63,7 +64,7 @@ def choose_deciders(
     model: Model | str | Path | None = None,
     catalogue: Sequence[str | Path] = (),
     context: ContextOptions | str | None = None,
-    transports: Sequence[int] | None = None,
+    transports: str | Sequence[int | str] | None = None,
 ) -> Deciders:
     """Loads the requested evidence and model.
 
@@ -73,7 +74,8 @@ def choose_deciders(
         model: a model or its folder (default: the one that ships with apptell, where it is asked).
         catalogue: files with rows that are added to the catalogue or override its own.
         context: seconds of context, as in ``30s``.
-        transports: IP protocol numbers (default: both; with only a model, those that it learned).
+        transports: names (tcp, udp) or IP protocol numbers (default: both; with only a model, those that it
+            learned).
 
     Raises:
         UsageError: arguments that do not fit together, or an unknown kind of evidence.
@@ -108,4 +110,4 @@ def choose_deciders(
     if transports is None:
         learned = () if used is None else used.transports
         transports = [t for t in (TCP, UDP) if found is not None or used is None or t in learned]
-    return Deciders(found, used, around, tuple(transports))
+    return Deciders(found, used, around, transport_numbers(transports))

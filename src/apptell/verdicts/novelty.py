@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from apptell.verdicts.context import ContextOptions
 
 
-def check_rate(rate: float | None, model: Model | None) -> None:
+def check_rate(rate: float | str | None, model: Model | None) -> None:
     """Refuses a rate of unknown verdicts that cannot be kept.
 
     Args:
@@ -30,12 +30,13 @@ def check_rate(rate: float | None, model: Model | None) -> None:
         model: the model that decides.
 
     Raises:
-        UsageError: the rate is not between 0 and 1, there is no model, or it was not trained for this.
+        UsageError: the rate is a text or not between 0 and 1, there is no model, or it was not trained for
+            this.
     """
     if rate is None:
         return
-    if not 0 < rate < 1:
-        raise UsageError(f"rate {rate} is not above 0 and below 1")
+    if isinstance(rate, str) or not 0 < rate < 1:
+        raise UsageError(f"rate {rate!r} is not a number above 0 and below 1")
     if model is None:
         raise UsageError(
             "unknown apps are recognised by a model: give one that was trained for it",

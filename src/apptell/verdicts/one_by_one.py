@@ -33,7 +33,7 @@ def identify(
     *,
     evidence: EvidenceOptions | str | None = None,
     catalogue: Sequence[str | Path] = (),
-    transports: Sequence[int] | None = None,
+    transports: str | Sequence[int | str] | None = None,
     unknown: float | None = None,
 ) -> Iterator[Verdict]:
     """Identifies the app behind each flow of a capture.
@@ -51,8 +51,8 @@ def identify(
         evidence: what verdicts rest on, separated by commas: ``name``, ``dns``, ``address``, ``range``,
             ``model``, ``context``, or ``all`` (default: the first four, and ``model`` where one is given).
         catalogue: files with rows that are added to the catalogue or override its own.
-        transports: IP protocol numbers, 6 and 17 (default: both; without other evidence than a model, those
-            that it learned).
+        transports: names, as in ``tcp,udp``, or IP protocol numbers, 6 and 17 (default: both; without other
+            evidence than a model, those that it learned).
         unknown: mark flows that look like none of the model's apps as unknown; the share of flows of its apps
             that this may happen to, as in 0.05 (default: never).
 

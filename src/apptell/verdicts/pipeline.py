@@ -51,14 +51,16 @@ def least_payload_packets(evidence: Evidence | None, *, early: bool = False) -> 
     return 1 if early or evidence is not None else MIN_PAYLOAD_PACKETS
 
 
-def check_threshold(requested: float | None) -> None:
+def check_threshold(requested: float | str | None) -> None:
     """Refuses a threshold that is not a probability.
 
     Raises:
-        UsageError: it is not between 0 and 1.
+        UsageError: it is a text, or not between 0 and 1.
     """
-    if requested is not None and not 0.0 <= requested <= 1.0:
-        raise UsageError(f"threshold {requested} is not between 0 and 1")
+    if requested is None:
+        return
+    if isinstance(requested, str) or not 0.0 <= requested <= 1.0:
+        raise UsageError(f"threshold {requested!r} is not between 0 and 1")
 
 
 def identify_flows(

@@ -36,6 +36,9 @@ class Split:
     optimistic: bool
     """Whether one network may be on both sides."""
 
+    def __repr__(self) -> str:
+        return f"<Split {self.method}: {len(self.train):,} to train, {len(self.test):,} to test>"
+
 
 def split(
     flows: FlowBatch,
