@@ -44,6 +44,27 @@ def test_errors_name_the_file_what_and_where(tmp_path):
     )
 
 
+def test_of_several_named_files_those_that_are_no_captures_are_the_damage(tmp_path):
+    good, empty, text = (tmp_path / name for name in ("a.pcap", "empty.pcap", "text.pcap"))
+    good.write_bytes(crafted.pcap())
+    empty.write_bytes(b"")
+    text.write_text("not a capture")
+    for sources, message in (
+        ([good, empty], "empty.pcap: empty, not a capture"),
+        ([empty, good, text], "empty.pcap: empty, not a capture (and 1 more damaged)"),
+    ):
+        read, damage = [], None
+        with open_capture(sources) as reader:
+            try:
+                for batch in reader:
+                    read += [batch.frame(row) for row in range(len(batch))]
+            except CaptureError as error:
+                damage = str(error)
+        assert (read, damage) == (FRAMES, message)
+    with pytest.raises(CaptureError, match=r"gone\.pcap: no such file"):
+        frames([good, tmp_path / "gone.pcap"])
+
+
 def test_what_is_missing_or_no_capture_is_an_error(tmp_path):
     (tmp_path / "notes.txt").write_text("not a capture")
     (tmp_path / "empty.pcap").write_bytes(b"")

@@ -42,14 +42,29 @@ def test_a_capture_goes_in_and_one_record_for_each_flow_comes_out(
     assert all((row["app"] is None) == (row["confidence"] < 0.85) for row in rows)
 
 
-def test_it_says_which_apps_it_knows_and_how_to_make_one_s_own_model(
-    run: Run, capture: Path, model: Path
-) -> None:
+def test_it_says_which_apps_it_knows(run: Run, capture: Path, model: Path) -> None:
     said = run("identify", capture, "-m", model).stderr
     assert "knows signal, zoom; it knows no other app" in said
+    assert "To train your own model" not in said, "this is one"
+    assert "8 flows:" in said
+
+
+def test_of_the_embedded_model_it_says_how_to_make_one_s_own(run: Run, capture: Path) -> None:
+    said = run("identify", capture, "--evidence", "model").stderr
+    assert "The embedded model" in said
     assert "apptell dataset build" in said
     assert "apptell train" in said
-    assert "8 flows:" in said
+
+
+def test_a_named_file_that_is_no_capture_costs_only_itself(
+    run: Run, capture: Path, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.pcap").write_bytes(b"")
+    done = run("identify", tmp_path / "empty.pcap", capture, "-m", model)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 8
+    assert "8 flows:" in done.stderr
+    assert done.stderr.splitlines()[-1] == "apptell: empty.pcap: empty, not a capture"
 
 
 def test_standard_input_and_compressed_captures_give_the_same_records(
@@ -187,6 +202,18 @@ def test_a_reader_that_goes_away_ends_it_quietly(model: Path, tmp_path: Path) ->
     assert code == "0"
     assert b"Traceback" not in done.stderr
     assert b"BrokenPipe" not in done.stderr
+
+
+def test_flows_that_were_not_read_are_not_counted_as_skipped() -> None:
+    from apptell.cli.identify import Counts
+    from apptell.testing import flow_batch
+
+    counts = Counts()
+    batches = counts.seen([flow_batch(["zoom"]), flow_batch(["signal"])])
+    next(batches)
+    assert str(counts).endswith("; the output ended before the capture.")
+    assert len(list(batches)) == 1
+    assert str(counts).endswith("; 2 more were skipped, with too few payload packets.")
 
 
 @pytest.fixture

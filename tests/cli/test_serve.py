@@ -16,8 +16,11 @@ for library in ("starlette", "uvicorn", "duckdb"):
     pytest.importorskip(library)
 
 
-def test_it_answers_until_sigterm(tmp_path: Path) -> None:
-    mixed_records(tmp_path / "records")
+@pytest.mark.parametrize("records", [18, 0])
+def test_it_answers_until_sigterm(tmp_path: Path, records: int) -> None:
+    """The folder of records need not be there before the running live whose records these will be."""
+    if records:
+        mixed_records(tmp_path / "records")
     command = [
         sys.executable,
         "-m",
@@ -36,7 +39,7 @@ def test_it_answers_until_sigterm(tmp_path: Path) -> None:
         address = line.split()[1]
         with urllib.request.urlopen(f"{address}api/status", timeout=60) as answer:
             status = json.load(answer)
-        assert (status["records"], status["source"]) == (18, "apptell live")
+        assert (status["records"], status["source"]) == (records, "apptell live")
         assert (tmp_path / "now.sock").is_socket()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0

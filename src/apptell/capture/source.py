@@ -179,16 +179,17 @@ def _file_part(path: Path, name: str, stop: Stop, *, follow: bool = False) -> Pa
 def _parts_of(path: Path, stop: Stop) -> tuple[list[tuple[int, Part]], int]:
     """Captures of a file or folder, each with its first packet's time; how many files are none.
 
-    A capture without packets, or damaged before its first, has the time 0.
+    A capture without packets, or damaged before its first, has the time 0, and so does a file that is named
+    and is none: it is damage when its turn comes, after which the others are read.
 
     Raises:
-        CaptureError: a file that is named does not exist or is no capture; a folder holds none.
+        CaptureError: a file that is named does not exist; a folder holds no capture.
     """
     if not path.is_dir():
         if not path.exists():
             raise CaptureError(f"{readable(path.name)}: no such file")
         part = _file_part(path, readable(path.name), stop)
-        return [(_first_time_ns(part), part)], 0
+        return [(_time_of_named(part), part)], 0
     files = (
         _file_part(file, readable(file.relative_to(path).as_posix()), stop)
         for file in _files_below(path)
@@ -200,7 +201,7 @@ def _stored_parts(found: StoredObject, stop: Stop) -> tuple[list[tuple[int, Part
     """As ``_parts_of``, for an object or a folder of objects in a store."""
     if not found.is_folder:
         part = _stored_part(found, stop)
-        return [(_first_time_ns(part), part)], 0
+        return [(_time_of_named(part), part)], 0
     try:
         objects = list(found.objects_below())
     except OSError as error:
@@ -234,6 +235,13 @@ def _files_below(folder: Path) -> Iterator[Path]:
             path = Path(root, name)
             if path.is_file():
                 yield path
+
+
+def _time_of_named(part: Part) -> int:
+    try:
+        return _first_time_ns(part)
+    except NotACaptureError:
+        return 0
 
 
 def _first_time_ns(part: Part) -> int:

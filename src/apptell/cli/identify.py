@@ -404,14 +404,19 @@ class Counts:
     """How many flows were read, and what the verdicts on them say."""
 
     flows: int = 0
+    is_all: bool = False
+    """Whether every flow was read, and not only those before the output ended."""
     selected: int = 0
     verdicts: "FlowCounts" = field(default_factory=_flow_counts)
 
     def seen(self, batches: "Iterable[FlowBatch]") -> "Iterator[FlowBatch]":
         """The same flows, counted."""
-        for batch in batches:
-            self.flows += len(batch)
-            yield batch
+        try:
+            for batch in batches:
+                self.flows += len(batch)
+                yield batch
+        finally:
+            self.is_all = True
 
     def add(self, batch: "pa.RecordBatch") -> None:
         """Counts some verdicts in."""
@@ -439,7 +444,11 @@ class Counts:
 
     def __str__(self) -> str:
         total = self.verdicts.total
+        if not self.is_all:
+            return f"{total:,} flows: {self.verdicts}; the output ended before the capture."
+        n_more = self.flows - total
+        were = "was" if n_more == 1 else "were"
         return (
-            f"{total:,} flows: {self.verdicts}; {self.flows - total:,} more were skipped, with "
+            f"{total:,} flows: {self.verdicts}; {n_more:,} more {were} skipped, with "
             "too few payload packets."
         )

@@ -19,16 +19,19 @@ _KINDS = {
 
 
 def note_known_apps(model: "Model", *, embedded: bool) -> None:
-    """Reports which apps a model knows, that it knows no others, and how to train another model."""
+    """Reports which apps a model knows and that it knows no others; with the embedded one, how to train one."""
     known = [app for app in model.apps if app != "other"]
     other = " and background traffic (other)" if "other" in model.apps else ""
     which = "The embedded model" if embedded else "The model"
     note(
         f"{which} {model.name}@{model.hash} knows {', '.join(known)}{other}; it knows no other app "
-        "and may mistake others for these.\n"
-        "To train your own model: apptell dataset build CAPTURES/ -o DATASET, then "
-        "apptell train DATASET -o MODEL, then apptell identify -m MODEL."
+        "and may mistake others for these."
     )
+    if embedded:
+        note(
+            "To train your own model: apptell dataset build CAPTURES/ -o DATASET, then "
+            "apptell train DATASET -o MODEL, then apptell identify -m MODEL."
+        )
 
 
 def note_unknown(model: "Model", rate: float) -> None:

@@ -172,6 +172,7 @@ def serve(
         apptell serve --records records/ --listen 0.0.0.0:8090 --token-file token
     """
     from apptell.errors import UsageError, needs_extra
+    from apptell.files import make_folder
     from apptell.history.upkeep import Retention, parse_size
     from apptell.service import LiveOptions
     from apptell.service.metrics import parse_address
@@ -232,6 +233,8 @@ def serve(
             site.feed = stack.enter_context(feed)
         if live is not None:
             site.feed = _link(stack, live, counters)
+            if records is not None:
+                make_folder(records)  # live makes it too, and either may start first
         if reports is not None:
             site.shelf = ReportShelf(reports)
         if models is not None:

@@ -168,13 +168,18 @@ def in_zone(columns: Sequence[Column], zone: tzinfo, name: str) -> tuple[Column,
     return (replace(columns[0], title=title, text=local, width=max(19, len(title))), *columns[1:])
 
 
+def _kind_of_service(record: _ROW) -> str:
+    """What kind of service a flow without an app went to, as ``--category`` selects it."""
+    return (record["service_kind"] or "") if record["app"] is None else ""
+
+
 VERDICT_COLUMNS: Final[tuple[Column, ...]] = (
     Column("time (UTC)", 19, lambda r: _time(r["time"]), style=lambda _: "dim"),
     _CLIENT,
     Column("proto", 5, lambda r: r["protocol"], style=lambda _: "dim"),
     Column("server", 0, _server, is_whole=lambda r: not _server_name(r)),
     Column("app or service", 20, _app, style=_app_style),
-    Column("category", 12, lambda r: r["category"] or r["service_kind"] or "", style=_app_style),
+    Column("category", 12, lambda r: r["category"] or _kind_of_service(r), style=_app_style),
     Column("evidence", 8, lambda r: r["evidence"] or "", style=lambda _: "dim"),
     Column(
         "confidence",
@@ -237,7 +242,7 @@ SUMMARY_COLUMNS: Final[tuple[Column, ...]] = (
         lambda r: r["app_name"] or r["app"] or r["service"] or "- (unknown)",
         style=_app_style,
     ),
-    Column("category", 12, lambda r: r["category"] or r["service_kind"] or "", style=_app_style),
+    Column("category", 12, lambda r: r["category"] or _kind_of_service(r), style=_app_style),
     Column("flows", 9, lambda r: f"{r['flows']:,}", right=True),
     Column("packets", 11, lambda r: f"{r['packets']:,}", right=True),
     Column("bytes", 10, lambda r: human_bytes(r["bytes"]), right=True),
