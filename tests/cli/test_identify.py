@@ -205,7 +205,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(model: Path, tmp_path: Path) ->
 
 
 def test_flows_that_were_not_read_are_not_counted_as_skipped() -> None:
-    from apptell.cli.identify import Counts
+    from apptell.cli.flow_counts import Counts
     from apptell.testing import flow_batch
 
     counts = Counts()

@@ -1,7 +1,7 @@
 """``apptell identify``: identifies the app behind each flow of a capture."""
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +25,7 @@ from apptell.cli.filter_options import (
     Sensor,
     record_stage,
 )
+from apptell.cli.flow_counts import Counts
 from apptell.cli.identify_options import find_stored, probability_apps
 from apptell.cli.notes import note_evicted, note_other_lengths, refuse_no_flows
 from apptell.cli.outputs import Out, out_places, refuse_capture, write_all
@@ -62,9 +63,7 @@ if TYPE_CHECKING:
     from apptell.dataset import Dataset
     from apptell.flows import FlowBatch, FlowOptions
     from apptell.reasons import Reasons
-    from apptell.records.record_filter import RecordFilter
     from apptell.records.stage import RecordStage
-    from apptell.records.summary import FlowCounts
     from apptell.verdicts import Deciders, VerdictBatch
     from apptell.verdicts.context import WholeContext
 
@@ -391,64 +390,3 @@ def _identify_as_live(job: _Job, out: list[str]) -> None:
                 note_other_lengths(job.deciders.model, reader.stats)
     if isinstance(reader, FlowReader):
         refuse_no_flows(reader.stats)
-
-
-def _flow_counts() -> "FlowCounts":
-    from apptell.records.summary import FlowCounts
-
-    return FlowCounts()
-
-
-@dataclass(slots=True)
-class Counts:
-    """How many flows were read, and what the verdicts on them say."""
-
-    flows: int = 0
-    is_all: bool = False
-    """Whether every flow was read, and not only those before the output ended."""
-    selected: int = 0
-    verdicts: "FlowCounts" = field(default_factory=_flow_counts)
-
-    def seen(self, batches: "Iterable[FlowBatch]") -> "Iterator[FlowBatch]":
-        """The same flows, counted."""
-        try:
-            for batch in batches:
-                self.flows += len(batch)
-                yield batch
-        finally:
-            self.is_all = True
-
-    def add(self, batch: "pa.RecordBatch") -> None:
-        """Counts some verdicts in."""
-        self.verdicts.add(batch)
-
-    def chosen(
-        self, flows: "FlowBatch", verdicts: "VerdictBatch", wanted: "RecordFilter"
-    ) -> "tuple[FlowBatch, VerdictBatch]":
-        """The flows and verdicts that a filter selects, counted."""
-        from apptell.verdicts import VerdictBatch
-
-        if wanted.is_empty:
-            return flows, verdicts
-        batch, shares = verdicts.to_arrow(), verdicts.probabilities
-        kept = wanted.keep(batch)
-        self.selected += int(kept.sum())
-        chosen = VerdictBatch(wanted(batch), None if shares is None else shares[kept])
-        return flows.filter(kept), chosen
-
-    def note(self, wanted: "RecordFilter") -> None:
-        """Reports them on stderr."""
-        note(str(self))
-        if not wanted.is_empty:
-            note(f"The filters select {self.selected:,} of these flows.")
-
-    def __str__(self) -> str:
-        total = self.verdicts.total
-        if not self.is_all:
-            return f"{total:,} flows: {self.verdicts}; the output ended before the capture."
-        n_more = self.flows - total
-        were = "was" if n_more == 1 else "were"
-        return (
-            f"{total:,} flows: {self.verdicts}; {n_more:,} more {were} skipped, with "
-            "too few payload packets."
-        )
