@@ -274,7 +274,7 @@ def test_groups_of_workers_do_not_take_each_others_packets() -> None:
 
 @needs_capture
 def test_an_interface_that_does_not_exist_is_said_so_with_those_that_do() -> None:
-    with pytest.raises(CaptureError, match=r"nowhere0: no such interface: .*lo"):
+    with pytest.raises(CaptureError, match=r"nowhere0: no such interface; available: .*lo"):
         LiveCapture("nowhere0")
 
 

@@ -100,8 +100,8 @@ def test_the_file_is_looked_for_in_four_places(nowhere, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[live]\nmetrix = 1", "[live]: no option 'metrix': interface, "),
-        ("[liv]\n", "no verb 'liv': identify, "),
+        ("[live]\nmetrix = 1", "[live]: no option 'metrix'; available: interface, "),
+        ("[liv]\n", "no verb 'liv'; available: identify, "),
         ("live = 3", "live is no section: write [live]"),
         ("[live]\nout = 'a:b'", "out: 'a:b' is not a list of values"),
         ("[live]\nspeed = ['1x']", "speed: ['1x'] is not one value"),
@@ -114,7 +114,7 @@ def test_the_file_is_looked_for_in_four_places(nowhere, monkeypatch):
         ("x = " + "1" * 5000, "not TOML: "),
         ('[live]\nreplay = "a\\u0000b"', "replay: 'a\\x00b' has a NUL character"),
         ("#" * 70_000, "larger than 64 KiB"),
-        ("[dataset]\njobs = 2", "[dataset]: no verb 'jobs': build, "),
+        ("[dataset]\njobs = 2", "[dataset]: no verb 'jobs'; available: build, "),
     ],
 )
 def test_what_does_not_fit_is_one_line_that_names_the_file(nowhere, text, words):
@@ -186,7 +186,7 @@ def test_a_source_that_is_typed_puts_aside_the_one_that_is_set(nowhere):
 def test_an_unknown_verb_is_refused():
     done = run("config", "show", "nix")
     assert done.exit_code == 2
-    assert "no verb 'nix': identify, " in done.stderr
+    assert "no verb 'nix'; available: identify, " in done.stderr
 
 
 _READ_ONLY = """

@@ -40,7 +40,7 @@ def test_payload_leaves_only_when_asked_for(run: Run, capture: Path, tmp_path: P
 def test_an_unknown_column_group_is_wrong_usage(run: Run, capture: Path) -> None:
     done = run("flows", capture, "--columns", "core,colour")
     assert done.returncode == 2
-    assert "unknown column group 'colour'" in done.stderr
+    assert "unknown column group 'colour'; available: core, " in done.stderr
 
 
 def test_a_capture_that_is_still_written_gives_its_flows_as_they_end(tmp_path: Path) -> None:

@@ -302,7 +302,10 @@ def test_outputs_of_live_rest_on_evidence_too(run: Run, messenger: Path, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--evidence", "names"], "no evidence 'names': name, dns, address, range, model, context"),
+        (
+            ["--evidence", "names"],
+            "no evidence 'names'; available: name, dns, address, range, model, context",
+        ),
         (["--evidence", "name", "-m", "x"], "the evidence does not include it; add model"),
         (["--context", "30s"], "context re-weights a model's verdicts"),
         (["--threshold", "2"], "threshold 2.0 is not between 0 and 1"),

@@ -1,5 +1,6 @@
 """``--out``: one list of outputs, the same records from ``identify`` and from ``live``."""
 
+import csv
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -45,3 +46,14 @@ def test_out_is_instead_of_the_other_forms(run: Run, capture: Path, more: list[s
     done = run("identify", capture, "--out", "jsonl:-", *more)
     assert done.returncode == 2
     assert "--out is not for --output, --format or --summary" in done.stderr
+
+
+@pytest.mark.parametrize(("more", "expected"), [([], "'=1+1"), (["--raw-csv"], "=1+1")])
+def test_raw_csv_also_holds_for_outputs(
+    run: Run, capture: Path, tmp_path: Path, more: list[str], expected: str
+) -> None:
+    done = run("identify", capture, "--sensor", "=1+1", "--out", f"csv:{tmp_path / 'c'}", *more)
+    assert done.returncode == 0, done.stderr
+    assert {row["sensor"] for row in csv.DictReader((tmp_path / "c").read_text().splitlines())} == {
+        expected
+    }

@@ -150,6 +150,12 @@ def test_a_date_divides_what_began_before_it_from_the_rest():
     edge = 19 * 86_400 * 10**9
     assert (start[part.train] < edge).all()
     assert (start[part.test] >= edge).all()
+    with pytest.raises(DatasetError, match="test side empty; every flow began before the date"):
+        split(table, "time:2026-10-01")
+    with pytest.raises(
+        DatasetError, match="training side empty; every flow began on or after the date"
+    ):
+        split(table, "time:1969-01-01")
     for text in ("time:", "time:soon", "group", "paper:x", "session:"):
         with pytest.raises(UsageError, match="split"):
             split(table, text)

@@ -115,7 +115,9 @@ def test_a_dataset_of_hugging_face(data: apptell.Dataset) -> None:
 
 
 def test_other_forms_are_refused(data: apptell.Dataset) -> None:
-    with pytest.raises(UsageError, match=r"^a dataset cannot be loaded as 'excel': arrow, pandas"):
+    with pytest.raises(
+        UsageError, match=r"^a dataset cannot be loaded as 'excel'; available: arrow, pandas"
+    ):
         apptell.load_dataset(data, "excel")  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 
 import pytest
 
@@ -87,11 +88,17 @@ def test_no_folder_is_said(tmp_path):
         read_model(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("name", ["model.json", "model.onnx"])
-def test_a_missing_file_is_said(folder, name):
-    (folder / name).unlink()
-    with pytest.raises(ModelError, match=f"{name}: the file is missing$"):
+def test_a_missing_file_is_said(folder):
+    (folder / "model.onnx").unlink()
+    with pytest.raises(ModelError, match=r"model\.onnx: the file is missing$"):
         read_model(folder)
+
+
+def test_a_folder_that_is_no_model_is_named_in_full(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = f"^{re.escape(str(tmp_path))}: not a model folder: it has no model\\.json$"
+    with pytest.raises(ModelError, match=message):
+        read_model(".")
 
 
 def test_a_file_that_cannot_be_read_is_said(folder):

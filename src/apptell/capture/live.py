@@ -420,7 +420,7 @@ def _link_type(interface: str) -> tuple[int, bool]:
         hardware = _hardware(interface)
     except OSError as error:
         there = ", ".join(_interfaces())
-        raise CaptureError(f"{interface}: no such interface: {there}") from error
+        raise CaptureError(f"{interface}: no such interface; available: {there}") from error
     link_type = _LINK_OF_HARDWARE.get(hardware)
     return (_RAW, True) if link_type is None else (link_type, False)
 

@@ -136,11 +136,13 @@ def archive(
     report = run_archive(job, find_streams(sources), folder, cluster, note)
     broken = [record for record in report.records if record.damage is not None]
     for record in broken:
-        note(f"{record.sensor}: {record.damage}")
+        note(str(record.damage))
     n_records = sum(record.records for record in report.records)
+    n_streams = sum(record.records > 0 for record in report.records)
+    n_without = len(report.records) - n_streams
     note(
-        f"{folder.name} has {n_records:,} records of {len(report.records):,} streams; {report.n_skipped:,} of "
-        "the streams were complete before."
+        f"{folder.name} has {n_records:,} records of {n_streams:,} stream{'' if n_streams == 1 else 's'}; "
+        f"{n_without:,} more gave none. {report.n_skipped:,} of the streams were complete before."
     )
     if report.failures or broken:
         raise CaptureError(

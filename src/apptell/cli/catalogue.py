@@ -165,7 +165,7 @@ def import_(
     from apptell.catalogue import KINDS, Catalogue
     from apptell.catalogue.public_lists import IMPORT_SCHEMA, import_list
     from apptell.errors import UsageError
-    from apptell.records.forms import form_of_name
+    from apptell.records.forms import RawCsv
     from apptell.records.writers import open_writer
 
     if kind is not None and kind not in KINDS:
@@ -173,7 +173,7 @@ def import_(
     names = [name.strip() for name in (only or "").split(",") if name.strip()]
     own = None if known else Catalogue.load(catalogue or ())
     found = import_list(form, path, kind=kind, only=names, known=own)
-    with open_writer(output, form_of_name("raw-csv"), IMPORT_SCHEMA) as writer:
+    with open_writer(output, RawCsv(), IMPORT_SCHEMA) as writer:
         writer.write(found.to_arrow())
     note(f"{output}: {len(found.rows):,} rows")
     for reason, n in sorted(found.skipped.items()):

@@ -109,7 +109,8 @@ def _of_verb(root: Any, words: Any) -> Iterator[dict[str, Any]]:
     path: list[str] = []
     while inner := getattr(command, "commands", None):
         if not words or words[0] not in inner:
-            raise UsageError(f"no verb {' '.join([*path, *words[:1]])!r}: {', '.join(inner)}")
+            verb = " ".join([*path, *words[:1]])
+            raise UsageError(f"no verb {verb!r}; available: {', '.join(inner)}")
         path.append(words.pop(0))
         command = inner[path[-1]]
         if hasattr(command, "commands"):

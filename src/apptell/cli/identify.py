@@ -28,7 +28,7 @@ from apptell.cli.filter_options import (
 from apptell.cli.flow_counts import Counts
 from apptell.cli.identify_options import find_stored, probability_apps
 from apptell.cli.notes import note_evicted, note_other_lengths, refuse_no_flows
-from apptell.cli.outputs import Out, out_places, refuse_capture, write_all
+from apptell.cli.outputs import Out, refuse_capture, write_all
 from apptell.cli.screen import note, on_terminal, until_interrupted
 from apptell.cli.shared_options import (
     VERDICT_GROUPS,
@@ -183,7 +183,7 @@ def identify(
     job = _Job(source, options, deciders, threshold, rate, around, stage, follow, jobs, reasons)
     if out:
         _refuse_with_out(form is not None or output is not None or summary, around)
-        _identify_as_live(job, out_places(out, raw_csv=raw_csv))
+        _identify_as_live(job, out, raw_csv=raw_csv)
         return
     schema, columns = record_schema(with_link=all_flows), VERDICT_COLUMNS
     if explain:
@@ -368,7 +368,7 @@ def _around(deciders: "Deciders", *, follow: bool) -> "WholeContext | None":
     return whole_context(deciders.context, deciders.model)
 
 
-def _identify_as_live(job: _Job, out: list[str]) -> None:
+def _identify_as_live(job: _Job, out: list[str], *, raw_csv: bool) -> None:
     """Writes the records that ``live`` would give for the captures to its outputs."""
     from apptell.flows import FlowReader
     from apptell.records.schema import with_link
@@ -383,7 +383,7 @@ def _identify_as_live(job: _Job, out: list[str]) -> None:
                     yield job.stage(with_link(each, flows) if job.all_flows else each)
 
         try:
-            write_all(records(), out)
+            write_all(records(), out, raw_csv=raw_csv)
         finally:
             counts.note(job.stage.wanted)
             if isinstance(reader, FlowReader):

@@ -57,7 +57,7 @@ from apptell.cli.live_source import (
     request_end,
 )
 from apptell.cli.notes import note_snap_length
-from apptell.cli.outputs import Out, note_losses, out_places, refuse_losses
+from apptell.cli.outputs import Out, note_losses, refuse_losses
 from apptell.cli.screen import note
 from apptell.cli.shared_options import (
     VERDICT_GROUPS,
@@ -218,7 +218,7 @@ def live(
             stack.callback(each.close)
         drop_privileges(user)
         lossless = all(each.is_lossless for each in opened)
-        outputs = open_outputs(out_places(out, raw_csv=raw_csv), is_lossless=lossless)
+        outputs = open_outputs(out or ["jsonl:-"], is_lossless=lossless, raw_csv=raw_csv)
         if on_verdict is not None:
             outputs.append(_open_on_verdict(on_verdict, on_app, on_rate, deciders.apps))
         extraction = open_extraction(extracted, options, is_replay=chosen.replay is not None)

@@ -25,12 +25,6 @@ Out = Annotated[
 ]
 
 
-def out_places(out: "Sequence[str] | None", *, raw_csv: bool) -> list[str]:
-    """The requested outputs, in the form that ``open_outputs`` takes; default: standard output."""
-    wanted = out or ["jsonl:-"]
-    return [f"raw-{text}" if raw_csv and text.startswith("csv:") else text for text in wanted]
-
-
 def refuse_capture(option: str, path: Path | None, captures: "Iterable[str]") -> None:
     """Refuses a file to write that is one of the captures: they would be replaced.
 
@@ -49,7 +43,9 @@ def refuse_capture(option: str, path: Path | None, captures: "Iterable[str]") ->
             raise UsageError(f"{option}: {path} is the capture itself")
 
 
-def write_all(records: "Iterable[pa.RecordBatch]", wanted: "Sequence[str]") -> None:
+def write_all(
+    records: "Iterable[pa.RecordBatch]", wanted: "Sequence[str]", *, raw_csv: bool
+) -> None:
     """Writes records to outputs, and waits for slow ones.
 
     Raises:
@@ -59,7 +55,7 @@ def write_all(records: "Iterable[pa.RecordBatch]", wanted: "Sequence[str]") -> N
     """
     from apptell.service import open_outputs
 
-    outputs = open_outputs(wanted, is_lossless=True)
+    outputs = open_outputs(wanted, is_lossless=True, raw_csv=raw_csv)
     try:
         for batch in records:
             for output in outputs:

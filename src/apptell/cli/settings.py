@@ -166,7 +166,9 @@ def check_names(root: Any, file: Path | None, sections: Mapping[str, Any]) -> No
             if name not in known:
                 what = "option" if inner is None else "verb"
                 where = f"[{place}]: " if path else ""
-                raise UsageError(f"{file}: {where}no {what} {name!r}: {', '.join(known)}")
+                raise UsageError(
+                    f"{file}: {where}no {what} {name!r}; available: {', '.join(known)}"
+                )
             if inner is not None:
                 check(inner[name], (*path, name), value)
 

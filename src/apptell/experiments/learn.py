@@ -172,12 +172,13 @@ def _divide(counts: Counter[str], least: int) -> tuple[dict[str, int], dict[str,
 def _check(n_flows: dict[str, int], left_out: dict[str, int], least: int, data: Dataset) -> None:
     apps = [app for app in n_flows if app != OTHER]
     if not apps or len(n_flows) < 2:
-        dropped = ", ".join(f"{n:,} {reason}" for reason, n in data.info["dropped"].items())
+        dropped = data.info["dropped"]
+        who = f"only {next(iter(n_flows))}" if n_flows else "no app"
+        fewer = f" Apps with fewer: {_listed(left_out)}." if left_out else ""
+        unlabelled = f" Flows without a label: {_listed(dropped)}." if dropped else ""
         raise DatasetError(
-            f"{len(apps)} apps have {least} flows with names or more, too few to learn: "
-            f"{_listed(n_flows) or 'none'}; with fewer: {_listed(left_out) or 'none'}; "
-            f"not labelled: {dropped or 'none'}. Take more captures, add rows to the catalogue, or require "
-            "fewer flows of an app",
+            f"too few flows with names to learn from: {who} has {least} or more.{fewer}{unlabelled} Take more "
+            "captures, add rows to the catalogue, or require fewer flows of an app",
             argument="least",
         )
 

@@ -86,7 +86,7 @@ def load_dataset(
         ((40, 37), ['signal', 'zoom'], 5)
     """
     if to not in LOADED:
-        raise UsageError(f"a dataset cannot be loaded as {to!r}: {', '.join(LOADED)}")
+        raise UsageError(f"a dataset cannot be loaded as {to!r}; available: {', '.join(LOADED)}")
     flows = labelled(source)
     if to in FRAMES:
         return as_frame(flat_table(flows, groups), to)

@@ -131,4 +131,6 @@ class FlowOptions:
             raise UsageError(f"tunnel depth {self.tunnels} is not 0 to 8")
         unknown = set(self.groups) - set(COLUMNS)
         if unknown:
-            raise UsageError(f"unknown column group {sorted(unknown)[0]!r}: {', '.join(COLUMNS)}")
+            raise UsageError(
+                f"unknown column group {sorted(unknown)[0]!r}; available: {', '.join(COLUMNS)}"
+            )

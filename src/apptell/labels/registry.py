@@ -34,7 +34,7 @@ def formats(kind: str | None = None) -> Sequence[LabelFormat]:
     if kind is None:
         return [_format(name) for name in names]
     if kind not in names:
-        raise UsageError(f"no label format {kind!r}; the formats are {', '.join(names)}")
+        raise UsageError(f"no label format {kind!r}; available: {', '.join(names)}")
     return [_format(kind)]
 
 

@@ -162,6 +162,9 @@ def read_info(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_dir():
         raise ModelError(f"{path}: no such model folder")
+    if not (path / "model.json").exists():
+        place = path if path.name else path.absolute()  # "." alone says nothing
+        raise ModelError(f"{place}: not a model folder: it has no model.json")
     try:
         info: dict[str, Any] = json.loads(
             _read(path / "model.json", _LARGEST_JSON), parse_constant=_refuse_constant

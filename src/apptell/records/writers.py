@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from apptell.errors import CaptureError, UsageError
 from apptell.files import PRIVATE, new_file
-from apptell.records.forms import form_names, form_of_name, form_of_path
+from apptell.records.forms import RawCsv, form_names, form_of_name, form_of_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +53,7 @@ def choose_form(
         form = found
     if path is None and not form.is_text:
         raise UsageError(f"the form {form.name} cannot be written to standard output; name a file")
-    return form_of_name("raw-csv") if raw_csv and form.name == "csv" else form
+    return RawCsv() if raw_csv and form.name == "csv" else form
 
 
 @contextmanager

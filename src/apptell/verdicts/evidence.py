@@ -98,9 +98,9 @@ class EvidenceOptions:
     def __post_init__(self) -> None:
         unknown = sorted(self.kinds - set(EVIDENCE_KINDS))
         if unknown:
-            raise UsageError(f"no evidence {unknown[0]!r}: {', '.join(EVIDENCE_KINDS)}")
+            raise UsageError(f"no evidence {unknown[0]!r}; available: {', '.join(EVIDENCE_KINDS)}")
         if not self.kinds:
-            raise UsageError(f"no evidence at all: {', '.join(EVIDENCE_KINDS)}")
+            raise UsageError(f"no evidence at all; available: {', '.join(EVIDENCE_KINDS)}")
         if not 0 < self.keep_s < float("inf"):
             raise UsageError(f"{self.keep_s} s of memory are not above 0")
 

@@ -104,8 +104,9 @@ def _checked(flows: FlowBatch, method: SplitMethod, sides: Sides) -> Split:
     """Checks the sides of every method, and returns the split."""
     train, test = sides
     if not len(train) or (method.has_test_side and not len(test)):
+        empty = "test" if len(train) else "training"
         raise DatasetError(
-            f"the split {method.text!r} leaves one side empty; there are too few flows"
+            f"the split {method.text!r} leaves the {empty} side empty; {method.why_empty(empty)}"
         )
     connection = connection_numbers(flows)
     cut = np.intersect1d(connection[train], connection[test])

@@ -77,6 +77,10 @@ class SplitMethod(ABC):
                 values = captures
         return _texts(values)
 
+    def why_empty(self, side: str) -> str:  # noqa: ARG002
+        """Why no flow is on a side, ``training`` or ``test``."""
+        return "there are too few flows"
+
     def within(self, flows: FlowBatch) -> SplitMethod:  # noqa: ARG002
         """The method that divides a training side again, where something is chosen on held-out flows."""
         return self

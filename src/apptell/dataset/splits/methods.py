@@ -212,6 +212,10 @@ class TimeOf(_ByTime):
         """The one division."""
         return [self.split(flows, 0, seed, level)]
 
+    def why_empty(self, side: str) -> str:
+        """All flows are on one side of the date."""
+        return f"every flow began {'before' if side == 'test' else 'on or after'} the date"
+
     def within(self, flows: FlowBatch) -> SplitMethod:
         """By source, session, client or connection: the training side lies before the date."""
         return usual_method(flows)

@@ -34,7 +34,6 @@ BUILT_IN: Final[tuple[Form, ...]] = (
     Zeek(),
     ZeekJson(),
     Ecs(),
-    RawCsv(),
 )
 
 __all__ = [
@@ -43,6 +42,7 @@ __all__ = [
     "EventForm",
     "Form",
     "LineForm",
+    "RawCsv",
     "RecordWriter",
     "form_names",
     "form_of_name",

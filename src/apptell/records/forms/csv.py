@@ -47,9 +47,6 @@ class Csv(LineForm):
 class RawCsv(Csv):
     """The same with every text as it is: for programs, not for spreadsheets."""
 
-    name = "raw-csv"
-    suffixes = ()
-
     def cell(self, value: Any) -> Any:
         """A value as a cell."""
         return _cell(value)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from apptell.errors import UsageError
 from apptell.files import readable
-from apptell.records.forms import LineForm, form_names, form_of_name
+from apptell.records.forms import LineForm, RawCsv, form_names, form_of_name
 from apptell.records.schema import LIVE_RECORD
 from apptell.service.outputs.file import open_file
 from apptell.service.outputs.folder import open_folder
@@ -62,20 +62,23 @@ _OWN_ENCODING: Final = ("ipfix",)
 __all__ = ["TRANSPORTS", "Output", "QueuedOutput", "open_outputs"]
 
 
-def open_outputs(wanted: Sequence[str], *, is_lossless: bool) -> list[QueuedOutput]:
+def open_outputs(
+    wanted: Sequence[str], *, is_lossless: bool, raw_csv: bool = False
+) -> list[QueuedOutput]:
     """Opens outputs.
 
     Args:
         wanted: each ``FORM:PLACE``, such as ``jsonl:verdicts.jsonl``, ``jsonl:-`` or
             ``kafka:localhost:9092/apps``.
         is_lossless: whether records wait for a slow output instead of being dropped when its queue is full.
+        raw_csv: whether CSV is for programs and not for spreadsheets.
 
     Raises:
         UsageError: there is no such form, or the place does not fit it.
         OutputError: it cannot be opened.
         MissingError: it needs something that is not installed.
     """
-    chosen = [(text, _opener(text)) for text in wanted]
+    chosen = [(text, _opener(text, raw_csv=raw_csv)) for text in wanted]
     return [
         QueuedOutput(_without_passwords(text), opener(), is_lossless=is_lossless)
         for text, opener in chosen
@@ -87,7 +90,7 @@ def _without_passwords(text: str) -> str:
     return re.sub(r"(?<=//)[^/@]*@", "", text)
 
 
-def _opener(text: str) -> Callable[[], Output]:
+def _opener(text: str, *, raw_csv: bool) -> Callable[[], Output]:
     """The function that opens an output.
 
     Raises:
@@ -103,7 +106,7 @@ def _opener(text: str) -> Callable[[], Output]:
     if not colon or name not in names or name == "table":
         names.remove("table")
         raise UsageError(f"output {text!r} is not FORM:PLACE with FORM one of {', '.join(names)}")
-    form = form_of_name(name)
+    form = RawCsv() if raw_csv and name == "csv" else form_of_name(name)
     transport, colon, rest = place.partition(":")
     if not isinstance(form, LineForm):
         if colon and transport in TRANSPORTS:
