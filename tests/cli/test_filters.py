@@ -95,7 +95,9 @@ def test_files_and_live_select_the_same_flows(run: Run, named: Path) -> None:
     for event in ("verdict", "end"):
         assert _ends([row for row in _rows(live.stdout) if row["event"] == event]) == chosen
     # the counts are of all flows
-    assert "6 flows: 4 app flows of 2 apps, 2 of services, 0 background, 0 unknown." in live.stderr
+    assert (
+        "6 flows: 4 app flows of 2 apps, 2 of services, 0 background, 0 not named." in live.stderr
+    )
 
 
 def test_explanations_and_the_view_are_filtered_too(run: Run, named: Path) -> None:

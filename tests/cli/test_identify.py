@@ -255,7 +255,7 @@ def test_without_a_model_names_decide_and_udp_is_read_too(run: Run, messenger: P
     assert signal["confidence"] is None
     assert unknown["outcome"] == relay["outcome"] == "no evidence"
     assert relay["protocol"] == "udp"
-    assert "3 flows: 1 app flows of 1 app, 0 of services, 0 background, 2 unknown" in done.stderr
+    assert "3 flows: 1 app flows of 1 app, 0 of services, 0 background, 2 not named" in done.stderr
 
 
 def test_the_embedded_model_answers_only_where_evidence_is_a_model(

@@ -71,11 +71,11 @@ def test_apps_services_background_and_unknown_are_told_apart() -> None:
     counts.add(batch)
     assert counts.total == 10
     counts.add(batch)
-    assert str(counts) == "4 app flows of 2 apps, 4 of services, 10 background, 2 unknown"
+    assert str(counts) == "4 app flows of 2 apps, 4 of services, 10 background, 2 not named"
     for _ in range(1_000):  # are counted a few hundred at a time
         counts.add(batch)
     assert counts.kinds == {"app": 2_004, "background": 5_010, "service": 2_004, "unknown": 1_002}
 
 
 def test_counts_of_nothing_are_said_too() -> None:
-    assert str(FlowCounts()) == "0 app flows, 0 of services, 0 background, 0 unknown"
+    assert str(FlowCounts()) == "0 app flows, 0 of services, 0 background, 0 not named"

@@ -1,4 +1,5 @@
 import io
+import re
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -116,3 +117,37 @@ def test_addresses_are_whole_and_columns_stay_in_line(columns: tuple) -> None:
 def test_ipv6_endpoints_have_brackets() -> None:
     flows = flow_batch(["zoom"]).with_columns(client_address=["2001:db8::1"])
     assert "[2001:db8::1]:40000" in _table(FLOW_COLUMNS, flow_records(flows, ["core"]))[1]
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("width", "headings"),
+    [
+        (140, "time (UTC) client proto server app or service category evidence confidence"),
+        (110, "time (UTC) client proto server app or service evidence confidence"),
+        (80, "time (UTC) client server app or service confidence"),
+    ],
+)
+def test_a_narrow_terminal_goes_without_what_matters_least(
+    width: int, headings: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    name = "a-long-name.of-a-server.example"
+    flows = flow_batch(["zoom"] * 2).with_columns(server_name=[name] * 2)
+    batch = verdict_records(
+        decide(flows, np.array([[0.9, 0.1]] * 2, np.float32), ["zoom", "x"], 0.5, "m@1")
+    )
+    stream = _Terminal()
+    writer = TableWriter(stream, VERDICT_COLUMNS)
+    writer.write(batch)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", stream.getvalue()).splitlines()
+    assert plain[0].split() == headings.split()
+    assert max(map(len, plain)) <= width
+    assert all("192.168.1.2:4000" in line for line in plain[1:])
+    assert all(line.endswith("0.900") for line in plain[1:])
+    assert ("2023-11-14" in plain[1]) == (width == 140)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.screen import command_line, note, report
+from apptell.cli.screen import command_line, note, print_table, report
 from apptell.cli.shared_options import Apps, DatasetFolder, Json, Seed, SplitOption, app_names
 
 if TYPE_CHECKING:
@@ -65,6 +65,6 @@ def _print(found: "Audit", console: "Console") -> None:
         table.add_column(name, justify="right" if 2 <= column <= 5 else "left")
     for row in found.rows:
         table.add_row(*map(shown, row))
-    console.print(table)
+    print_table(table, console)
     for sentence in found.sentences:
         console.print(sentence)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apptell.cli.evaluation_table import print_evidence
-from apptell.cli.screen import choose_progress, command_line, note, progress, report
+from apptell.cli.screen import choose_progress, command_line, note, print_table, progress, report
 from apptell.cli.shared_options import (
     Apps,
     Cache,
@@ -161,7 +161,7 @@ def _print(found: "Comparison", console: "Console") -> None:
         table.add_column(MODELS_HEAD[column], justify="left" if column < 2 else "right")
     for model in found.models:
         table.add_row(*(shown(model.row[column]) for column in columns))
-    console.print(table)
+    print_table(table, console)
     for place, figures in found.facts.get("evidence", {}).items():
         print_evidence(figures, console, f"Evidence, then {place}")
     if found.left_out:
@@ -179,4 +179,4 @@ def _print_left_out(found: "Comparison", console: "Console") -> None:
         table.add_column(name, justify="left" if number < 2 else "right")
     for each in found.left_out:
         table.add_row(*map(shown, each.row))
-    console.print(table)
+    print_table(table, console)

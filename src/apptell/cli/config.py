@@ -68,7 +68,9 @@ def compile_kernels(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compiles every kernel and caches it, so that apptell can run from a read-only installation.
+    """Compiles the kernels that captures need and caches them, for a read-only installation.
+
+    They are those of reading and identifying. The first training compiles a few more.
 
     Examples:
         apptell config compile

@@ -240,7 +240,7 @@ def _reader_on(address: str | None, jobs: int) -> "RaySourceReader | None":
 def _print(console: "Console", found: dict[str, Any]) -> None:
     console.print(
         f"{found['dataset']}: {found['flows']:,} flows, {found['added']:,} of them new "
-        f"from {found['sources']} sources ({found['skipped']} sources were already in it)"
+        f"from {found['sources']} captures ({found['skipped']} captures were already in it)"
     )
     if found["late_views"]:
         console.print(f"  {found['late_views']:,} of them are late views of the others")

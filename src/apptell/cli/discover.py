@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.screen import note, report
+from apptell.cli.screen import note, print_table, report
 from apptell.cli.shared_options import CatalogueFiles, Json, Seed
 
 if TYPE_CHECKING:
@@ -84,4 +84,4 @@ def _print(found: "Discovery", console: "Console") -> None:
             str(one.number), one.name, one.named_by, f"{one.flows:,}", f"{one.clients:,}",
             domains or "-", ja4 or "-",
         )  # fmt: skip
-    console.print(table)
+    print_table(table, console)

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.screen import note, report
+from apptell.cli.screen import note, print_table, report
 from apptell.cli.shared_options import CatalogueFiles, Json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from apptell.watch import DriftReport
+
+_LEAST = ((8,), (4, 5), (6, 7), (9, 10, 11))
+"""Columns that a narrow terminal goes without; an alarm rests on disagreement."""
 
 
 def drift(
@@ -84,4 +87,4 @@ def _print(found: "DriftReport", console: "Console") -> None:
             share(each.named_right), share(held.get("recall")),
             style="bold" if each.reason else "",
         )  # fmt: skip
-    console.print(table)
+    print_table(table, console, _LEAST)

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from apptell.cli.screen import print_table
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -50,7 +52,7 @@ def print_evaluation(
         *shares(accepted.macro_precision, accepted.macro_recall, accepted.macro_f1),
         style="bold",
     )
-    console.print(table)
+    print_table(table, console)
     console.print(
         f"accuracy {scores.accuracy:.1%}; at threshold {limit}: {accepted.accuracy:.1%} of the "
         f"accepted flows correct, coverage {result.coverage:.1%}"
@@ -74,4 +76,4 @@ def print_evidence(
     n_named = sum(each["flows"] for each in figures["kinds"].values())
     shares = f"{figures['coverage']:.1%}", f"{figures['accuracy']:.1%}"
     table.add_row("all", f"{n_named:,}", *shares, style="bold")
-    console.print(table)
+    print_table(table, console)

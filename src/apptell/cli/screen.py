@@ -7,17 +7,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from apptell.errors import UsageError
 from apptell.files import readable
 from apptell.records.terminal import TerminalConsole, clean_line
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
 PROGRESS_FORMS: Final = ("auto", "json")
 _SAY_S: Final = 60.0
+_LEAST_NAME: Final = 12
+"""Characters of a column of names on a narrow terminal."""
 _NOT_UTF_8: Final = re.compile("[\udc80-\udcff]")
 """How Python holds the bytes of a file's name that are not UTF-8 (PEP 383)."""
 
@@ -86,6 +92,47 @@ def report(
         sys.stdout.write(_NOT_UTF_8.sub(_as_readable, line) + "\n")
     else:
         text(TerminalConsole(sys.stdout))
+
+
+def print_table(table: "Table", console: "Console", least: Sequence[Sequence[int]] = ()) -> None:
+    """Prints a table without cutting a number or its heading; numbers are the columns at the right edge.
+
+    Where the terminal is too narrow, headings of numbers take a line for each word, columns of nothing but
+    dashes are left out, then those of ``least``, and a note names the latter. Names are folded.
+
+    Args:
+        table: a table without a box.
+        console: where it is printed.
+        least: numbers of the columns that matter least, in groups that are left out one after the other.
+    """
+    groups = [[table.columns[i] for i in group] for group in least]
+    for column in table.columns:
+        column.no_wrap, column.overflow = column.justify == "right", "fold"
+    if _least_width(table) > console.width:
+        for column in table.columns:
+            if column.no_wrap:
+                column.header = str(column.header).replace(" ", "\n")
+        table.columns = [each for each in table.columns if not {*map(str, each.cells)} <= {"-", ""}]
+    left_out: list[str] = []
+    for group in groups:
+        if _least_width(table) > console.width:
+            left_out += [
+                str(each.header).replace("\n", " ") for each in group if each in table.columns
+            ]
+            table.columns = [each for each in table.columns if each not in group]
+    console.print(table)
+    if left_out:
+        note(f"The terminal is too narrow for: {', '.join(left_out)} (--json has all).")
+
+
+def _least_width(table: "Table") -> int:
+    """Columns of a terminal that a table needs; one with names can be folded to a few."""
+    widths = []
+    for column in table.columns:
+        texts = [str(column.header), *map(str, column.cells)]
+        widest = max((len(line) for text in texts for line in text.split("\n")), default=0)
+        widths.append(widest if column.no_wrap else min(widest, _LEAST_NAME))
+    return sum(widths) + 2 * (len(widths) - 1)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apptell.cli.screen import note, progress, report
+from apptell.cli.screen import note, print_table, progress, report
 from apptell.cli.shared_options import Json
 
 if TYPE_CHECKING:
@@ -127,4 +127,4 @@ def _print(found: "UpdatedModel", console: "Console") -> None:
             "-" if each.before is None else f"{each.before:.1%}", f"{each.after:.1%}", change,
             style="bold" if each.is_lost else "",
         )  # fmt: skip
-    console.print(table)
+    print_table(table, console)

@@ -117,7 +117,7 @@ class FlowCounts:
             apps += f" of {len(self.apps):,} {'app' if len(self.apps) == 1 else 'apps'}"
         return (
             f"{apps}, {self.kinds[SERVICE]:,} of services, {self.kinds[BACKGROUND]:,} background, "
-            f"{self.kinds[UNKNOWN]:,} unknown"
+            f"{self.kinds[UNKNOWN]:,} not named"
         )
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 _PLAIN_WIDTH: Final = 132
 """Characters of a line when the table does not go to a terminal."""
+_LEAST_REST: Final = 12
+"""Characters of the column that takes what is left of the line, at least."""
+_GOOD_REST: Final = 30
+"""Characters for which a narrow terminal goes without columns."""
 _ROW = dict[str, Any]
 _TIME_TEXT: Final = "%Y-%m-%d %H:%M:%S"
 
@@ -37,18 +41,25 @@ class Column:
     """Whether a record's text is never cut; the column is as wide as such texts of the first records are."""
     style: Callable[[_ROW], str] = lambda _: ""
     """A Rich style for a record."""
+    short: Callable[[str], str] | None = None
+    """A shorter text, for terminals on which the table is too wide."""
+    spare: int = 0
+    """When such a terminal goes without the column: 1 first; 0 for never, unless it is empty."""
 
 
 class TableWriter:
-    """Writes a heading, then one line for each record."""
+    """Writes a heading, then one line for each record.
+
+    On a terminal on which the first records do not fit, columns that are empty in them are left out, then times
+    are shortened, then columns are left out in the order of ``Column.spare``. Names are cut last, and numbers
+    and addresses never.
+    """
 
     def __init__(self, stream: TextIO, columns: Sequence[Column]) -> None:
         """Begins a table; the heading is written with the first records."""
         self._console = TerminalConsole(stream, soft_wrap=True)
-        width = self._console.width if self._console.is_terminal else _PLAIN_WIDTH
-        fixed = sum(column.width for column in columns) + 2 * (len(columns) - 1)
-        rest = max(width - fixed, 12)
-        self._columns = [(column, column.width or rest) for column in columns]
+        self._width = self._console.width if self._console.is_terminal else _PLAIN_WIDTH
+        self._columns = [(column, column.width) for column in columns]
         self._begun = False
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -56,8 +67,12 @@ class TableWriter:
         rows = batch.to_pylist()
         if not self._begun:
             self._begun = True
+            if self._console.is_terminal and rows:
+                self._columns = _narrowed(self._columns, rows, self._width)
+            fixed = sum(width for _, width in self._columns) + 2 * (len(self._columns) - 1)
+            rest = max(self._width - fixed, _LEAST_REST)
             self._columns = [
-                (c, max([w, *(len(c.text(row)) for row in rows if c.is_whole(row))]))
+                (c, max([w or rest, *(len(c.text(row)) for row in rows if c.is_whole(row))]))
                 for c, w in self._columns
             ]
             self._line([(c.title, w, c.right, "bold") for c, w in self._columns])
@@ -81,8 +96,40 @@ class TableWriter:
 
 def _cell(column: Column, width: int, row: _ROW) -> tuple[str, int, bool, str]:
     text = column.text(row)
-    shown = text if column.is_whole(row) else fit(text, width)
+    shown = text if column.right or column.is_whole(row) else fit(text, width)
     return shown, width, column.right, column.style(row)
+
+
+def _narrowed(
+    columns: list[tuple[Column, int]], rows: list[_ROW], most: int
+) -> list[tuple[Column, int]]:
+    """The columns, and their widths, with which records fit into a line of ``most`` characters, if any do."""
+
+    def wanted(column: Column, width: int) -> int:
+        whole = max((len(column.text(row)) for row in rows if column.is_whole(row)), default=0)
+        return max(width or min(_longest(column, rows), _GOOD_REST), whole)
+
+    def is_wide() -> bool:
+        return sum(wanted(*each) for each in columns) + 2 * (len(columns) - 1) > most
+
+    if is_wide():
+        columns = [(c, w) for c, w in columns if any(c.text(row) for row in rows)]
+    if is_wide():
+        columns = [(_shortened(c), w) for c, w in columns]
+        columns = [(c, w and min(w, max(len(c.title), _longest(c, rows)))) for c, w in columns]
+    for spare in sorted({c.spare for c, _ in columns} - {0}):
+        if is_wide():
+            columns = [(c, w) for c, w in columns if c.spare != spare]
+    return columns
+
+
+def _longest(column: Column, rows: list[_ROW]) -> int:
+    return max(len(column.text(row)) for row in rows)
+
+
+def _shortened(column: Column) -> Column:
+    short, text = column.short, column.text
+    return column if short is None else replace(column, text=lambda row: short(text(row)))
 
 
 def fit(text: str, width: int) -> str:
@@ -107,6 +154,10 @@ def _time(time: Any) -> str:
     if isinstance(time, int):
         time = datetime.fromtimestamp(time // 1_000_000_000, UTC)
     return str(time.strftime(_TIME_TEXT))
+
+
+def _time_of_day(text: str) -> str:
+    return text[len("2026-01-01 ") :]
 
 
 def _endpoint(address: str, port: int) -> str:
@@ -174,13 +225,19 @@ def _kind_of_service(record: _ROW) -> str:
 
 
 VERDICT_COLUMNS: Final[tuple[Column, ...]] = (
-    Column("time (UTC)", 19, lambda r: _time(r["time"]), style=lambda _: "dim"),
+    Column("time (UTC)", 19, lambda r: _time(r["time"]), style=lambda _: "dim", short=_time_of_day),
     _CLIENT,
-    Column("proto", 5, lambda r: r["protocol"], style=lambda _: "dim"),
+    Column("proto", 5, lambda r: r["protocol"], style=lambda _: "dim", spare=1),
     Column("server", 0, _server, is_whole=lambda r: not _server_name(r)),
     Column("app or service", 20, _app, style=_app_style),
-    Column("category", 12, lambda r: r["category"] or _kind_of_service(r), style=_app_style),
-    Column("evidence", 8, lambda r: r["evidence"] or "", style=lambda _: "dim"),
+    Column(
+        "category",
+        12,
+        lambda r: r["category"] or _kind_of_service(r),
+        style=_app_style,
+        spare=2,
+    ),
+    Column("evidence", 8, lambda r: r["evidence"] or "", style=lambda _: "dim", spare=3),
     Column(
         "confidence",
         10,
@@ -206,6 +263,7 @@ FLOW_COLUMNS: Final[tuple[Column, ...]] = (
         19,
         lambda r: _time(r["time"] if "time" in r else r["start_ns"]),
         style=lambda _: "dim",
+        short=_time_of_day,
     ),
     _CLIENT,
     Column("server", 0, _flow_server, is_whole=lambda r: not r.get("server_name")),
@@ -217,6 +275,7 @@ FLOW_COLUMNS: Final[tuple[Column, ...]] = (
         8,
         lambda r: str(r["payload_packets_to_server"] + r["payload_packets_to_client"]),
         right=True,
+        spare=3,
     ),
     Column(
         "bytes",
@@ -224,8 +283,8 @@ FLOW_COLUMNS: Final[tuple[Column, ...]] = (
         lambda r: human_bytes(r["bytes_to_server"] + r["bytes_to_client"]),
         right=True,
     ),
-    Column("client by", 9, lambda r: r["client_by"] or ""),
-    Column("ended by", 9, lambda r: r["end_reason"] or ""),
+    Column("client by", 9, lambda r: r["client_by"] or "", spare=1),
+    Column("ended by", 9, lambda r: r["end_reason"] or "", spare=2),
 )
 """What ``flows`` shows on a terminal."""
 
@@ -239,10 +298,16 @@ SUMMARY_COLUMNS: Final[tuple[Column, ...]] = (
     Column(
         "app or service",
         24,
-        lambda r: r["app_name"] or r["app"] or r["service"] or "- (unknown)",
+        lambda r: r["app_name"] or r["app"] or r["service"] or "-",
         style=_app_style,
     ),
-    Column("category", 12, lambda r: r["category"] or _kind_of_service(r), style=_app_style),
+    Column(
+        "category",
+        12,
+        lambda r: r["category"] or _kind_of_service(r),
+        style=_app_style,
+        spare=1,
+    ),
     Column("flows", 9, lambda r: f"{r['flows']:,}", right=True),
     Column("packets", 11, lambda r: f"{r['packets']:,}", right=True),
     Column("bytes", 10, lambda r: human_bytes(r["bytes"]), right=True),

@@ -49,7 +49,7 @@ class Prepared:
 
 
 def prepare(model: Model) -> Prepared:
-    """Compiles every kernel, or loads it from the cache."""
+    """Compiles every kernel that captures need, or loads it from the cache."""
     frames = list(trial_frames())
     with tempfile.TemporaryDirectory() as folder:
         for name, data in (

@@ -40,11 +40,12 @@ function evidence(r) {
     ["model", r.confidence === null ? null : `${r.best_guess}, ${percent(r.confidence)}`, r.model || ""],
     ["context", r.context_flows === null ? null : `${count(r.context_flows)} other flows`, "of the same client"],
   ];
-  return kinds.map(([kind, value, note]) => {
-    const decides = r.evidence === kind;
+  const last = kinds.findIndex(([kind]) => kind === r.evidence);
+  return kinds.map(([kind, value, note], i) => {
+    const decides = r.evidence === kind, isAsked = !["model", "context"].includes(kind) && (last < 0 || i < last);
     const state = decides ? "decides" : value ? "seen" : "";
     return h("li", { class: state }, h("span", { "aria-hidden": "true" }, decides ? "●" : value ? "◐" : "○"),
-      h("span", { class: "label" }, EVIDENCE[kind]), h("span", { class: "value" }, value || "not seen"),
+      h("span", { class: "label" }, EVIDENCE[kind]), h("span", { class: "value" }, value || (isAsked ? "not seen" : "not asked")),
       value ? h("span", { class: "note" }, decides ? `${note}; this decided` : note) : null);
   });
 }

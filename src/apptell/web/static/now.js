@@ -52,13 +52,12 @@ function chips() {
   });
   fill($("filters"), shown);
 }
-function table(name, rows) {
-  const most = Math.max(...rows.map((row) => row.bytes), 1);
-  const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, GROUPINGS[name]), h("th", { scope: "col", class: "share" }, "Share"), h("th", { scope: "col", class: "num" }, "Bytes"), h("th", { scope: "col", class: "num" }, "Flows")));
+function table(name, rows, all) {
+  const head = h("thead", {}, h("tr", {}, h("th", { scope: "col" }, GROUPINGS[name]), h("th", { scope: "col", class: "share" }, "Share of bytes"), h("th", { scope: "col", class: "num" }, "Bytes"), h("th", { scope: "col", class: "num" }, "Flows")));
   refresh($(`top-${name}`), head, h("tbody", {}, rows.length ? rows.map((row) => h("tr", { "data-key": row.key ?? "" },
     h("td", {}, h("button", { class: "pick", type: "button", "aria-pressed": state.get(name) === row.key, onclick: () => narrow(name, row.key) },
       h("span", { class: `dot ${name === "app" ? colour(row.key) : "c0"}` }), named(name, row.key, row.label !== row.key ? row.label : null))),
-    h("td", { class: "share" }, track(row.bytes / most, name === "app" ? colour(row.key) : "c0")),
+    h("td", { class: "share" }, track(row.bytes / Math.max(all, 1), name === "app" ? colour(row.key) : "c0")),
     h("td", { class: "num" }, bytes(row.bytes)), h("td", { class: "num" }, count(row.flows))))
     : h("tr", {}, h("td", { colspan: "4", class: "soft" }, "Nothing in the last five minutes"))));
 }
@@ -95,7 +94,7 @@ function show(found) {
   chart.show({ times, step: found.step_s, series: series.length ? series : [{ key: "", name: "Nothing", colour: "c-none", values: times.map(() => 0) }] });
   refresh($("legend"), series.map((each) => h("li", { "data-key": each.isRest ? "rest" : `app ${each.key}` }, each.isRest ? h("span", { class: "plain" }, h("span", { class: `dot ${each.colour}` }), each.name)
     : h("button", { type: "button", onclick: () => narrow("app", each.key) }, h("span", { class: `dot ${each.colour}` }), h("span", { class: "name" }, each.name)))));
-  for (const name of NARROWED) table(name, found.top[name]);
+  for (const name of NARROWED) table(name, found.top[name], found.bytes);
   flowTable($("latest"), found.latest, { put: refresh });
 }
 

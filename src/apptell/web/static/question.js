@@ -77,11 +77,12 @@ export function questionPage({ api, flowBase, fallback, hasRanges = true, empty 
 
   function overview(found) {
     const total = found.total;
+    const nobody = found.groups.some((group) => group.key === null) ? 1 : 0; // counted by the server, and no group
     fill($("tiles"),
       tile("Flows", short(total.flows), `${short(total.packets)} packets`),
       tile("Bytes", bytes(total.bytes), `${bytes(total.bytes_to_server)} sent, ${bytes(total.bytes_to_client)} received`),
       tile("Named", total.flows ? percent(total.named / total.flows) : "–", `${short(total.named)} flows with an app`),
-      tile(`${GROUPINGS[by()]} groups`, short(found.n_groups), found.n_groups > found.groups.length ? `the first ${count(found.groups.length)} are listed` : "all are listed"));
+      tile(`${GROUPINGS[by()]} groups`, short(found.n_groups - nobody), found.n_groups > found.groups.length ? `the first ${count(found.groups.length)} are listed` : "all are listed"));
     const series = found.series.filter((each) => each.bytes.some(Boolean) || each.flows.some(Boolean)).map((each) => {
       const i = found.series.indexOf(each);
       return { key: each.key, isRest: each.is_rest, name: each.is_rest ? "All others" : named(by(), each.key, each.label),
@@ -93,19 +94,19 @@ export function questionPage({ api, flowBase, fallback, hasRanges = true, empty 
       : h("button", { type: "button", onclick: () => only(by(), each.key) },
         h("span", { class: `dot ${each.colour}` }), h("span", { class: "name" }, each.name)))));
     $("groups-title").textContent = `By ${GROUPINGS[by()].toLowerCase()}`;
-    const most = Math.max(...found.groups.map((group) => group[measure()]), 1);
+    const all = Math.max(total[measure()], 1);
     const ordered = [...found.groups].sort((a, b) => b[measure()] - a[measure()]);
     const listed = isWide ? ordered : ordered.slice(0, TOP);
-    const colours = new Map(found.series.map((each, i) => [each.key, colourOf(i, each.key, each.is_rest)]));
+    const colours = new Map(found.series.flatMap((each, i) => (each.is_rest ? [] : [[each.key, colourOf(i, each.key, false)]])));
     fill($("groups"),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, GROUPINGS[by()]), h("th", { scope: "col", class: "share" }, h("span", {}, `Share of ${measure()}`)),
         h("th", { scope: "col", class: "num" }, "Bytes"), h("th", { scope: "col", class: "num" }, "Flows"), h("th", { scope: "col", class: "num less" }, "Named"))),
       h("tbody", {}, listed.map((group) => {
-        const colour = found.series.some((each) => !each.is_rest && each.key === group.key) ? colours.get(group.key) : "c-rest";
+        const colour = colours.get(group.key) || "c-rest";
         return h("tr", {},
           h("td", {}, h("button", { class: "pick", type: "button", onclick: () => only(by(), group.key) },
             h("span", { class: `dot ${colour}` }), named(by(), group.key, group.label))),
-          h("td", { class: "share" }, track(group[measure()] / most, colour)),
+          h("td", { class: "share" }, track(group[measure()] / all, colour)),
           h("td", { class: "num" }, bytes(group.bytes)), h("td", { class: "num" }, count(group.flows)),
           h("td", { class: "num less" }, percent(group.flows ? group.named / group.flows : 0)));
       })));
