@@ -65,7 +65,7 @@ def test_a_folder_of_objects_gives_its_captures(bucket: Bucket) -> None:
     ("key", "message"),
     [
         ("absent.pcap", r"s3://archive/absent\.pcap: no such file"),
-        ("none", r"none: no capture in this folder, 1 other files"),
+        ("none", r"none: no capture in this folder, 1 other file$"),
     ],
 )
 def test_what_is_not_there_is_one_line(bucket: Bucket, key: str, message: str) -> None:

@@ -28,6 +28,7 @@ def test_an_archive_is_identified_once(tmp_path: Path) -> None:
     command += ["-o", str(tmp_path / "records")]
     first = subprocess.run(command, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
+    assert "records of 2 streams; 0 more gave none." in first.stderr
     table = ds.dataset(tmp_path / "records", format="parquet", partitioning="hive").to_table()
     apps = set(table.column("app").to_pylist())
     assert {"whatsapp", "signal"} <= apps

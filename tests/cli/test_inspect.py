@@ -49,6 +49,16 @@ def test_a_damaged_capture_is_described_up_to_the_damage(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_text_file_is_counted_as_no_capture(run: Run, capture: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.pcap").write_text("text\n")
+    done = run("inspect", capture, tmp_path / "text.pcap")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert found["files_that_are_no_captures"] == 1
+    assert found["damage"].startswith("text.pcap: not a known capture format")
+    assert found["packets"]["read"] > 0
+
+
 def test_on_a_terminal_it_is_text(capture: Path) -> None:
     import pty
 

@@ -16,7 +16,7 @@ from apptell.capture.columns import (
 from apptell.capture.link_types import link_type_name
 from apptell.capture.network import DatagramStream
 from apptell.capture.stats import CaptureStats
-from apptell.capture.stream_reader import StreamReader
+from apptell.capture.stream_reader import NotACaptureError, StreamReader
 from apptell.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class CaptureReader:
                 yield from self._read_part(part)
             except CaptureError as error:
                 damages.append(str(error))
+                self._stats.files_skipped += isinstance(error, NotACaptureError)
             except OSError as error:
                 damages.append(f"{part.name}: {error.strerror or error}")
             if damages:

@@ -223,7 +223,8 @@ def _captures_among(files: Iterable[Part], folder: str) -> tuple[list[tuple[int,
         except NotACaptureError:
             skipped += 1
     if not parts:
-        raise CaptureError(f"{folder}: no capture in this folder, {skipped} other files")
+        others = f"{skipped} other file{'' if skipped == 1 else 's'}"
+        raise CaptureError(f"{folder}: no capture in this folder, {others}")
     return parts, skipped
 
 

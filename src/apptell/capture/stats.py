@@ -34,7 +34,7 @@ class CaptureStats:
     files_read: int = 0
     """Captures begun."""
     files_skipped: int = 0
-    """Files in folders that are no captures."""
+    """Files that are no captures: in folders they are passed over, and where they are named they are damage."""
     damage: str | None = None
     """Where the capture is damaged, and how many more files are; None if there is no damage."""
 
