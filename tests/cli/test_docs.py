@@ -9,6 +9,7 @@ import pytest
 import typer.main
 
 from apptell.cli.app import app
+from apptell.cli.settings import FORBIDDEN_HERE
 
 GROUPS = {"dataset", "catalogue", "config", "models"}
 """Sections about several verbs."""
@@ -112,9 +113,31 @@ def test_help_begins_with_examples_to_copy(verb: str) -> None:
     assert not any("Examples:" in line for line in lines)
 
 
-def test_no_page_has_marks_of_a_merge() -> None:
+def _pages() -> dict[str, str]:
     root = DOCS.parents[2]
-    pages = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
-    assert DOCS in pages
+    paths = [*root.glob("*.md"), *(root / "docs").rglob("*.md")]
+    assert DOCS in paths
+    return {str(path.relative_to(root)): path.read_text(encoding="utf-8") for path in paths}
+
+
+def test_no_page_has_marks_of_a_merge() -> None:
     marks = re.compile(r"^(<<<<<<< |>>>>>>> |=======$)", re.MULTILINE)
-    assert [page.name for page in pages if marks.search(page.read_text(encoding="utf-8"))] == []
+    assert [name for name, text in _pages().items() if marks.search(text)] == []
+
+
+def test_no_page_names_a_verb_of_a_group_that_is_not_there() -> None:
+    named = re.compile(rf"\bapptell ({'|'.join(sorted(GROUPS))}) ([a-z]+)")
+    found = {
+        (name, " ".join(words)) for name, text in _pages().items() for words in named.findall(text)
+    }
+    assert {(name, verb) for name, verb in found if verb not in VERBS} == set()
+
+
+def test_the_page_names_what_a_settings_file_of_the_current_directory_may_not_set() -> None:
+    (rule,) = re.findall(
+        r"^A file in the current directory .+?\n\n",
+        DOCS.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    options = re.findall(r"`([a-z][a-z-]*)`", rule)
+    assert sorted(options) == sorted(FORBIDDEN_HERE)
