@@ -120,12 +120,12 @@ def test_a_flow_that_the_filters_leave_out_is_not_explained(run: Run, named: Pat
 
 
 def test_files_and_live_count_flows_by_the_same_rule(run: Run) -> None:
-    """Apps, services, background and unknown flows of the embedded sample."""
+    """Flows of apps, services and the background, and those not named, of the embedded sample."""
     sample = Path(apptell.__file__).parent / "samples" / "named" / "named.pcap.xz"
     of_file = run("identify", sample).stderr
     live = run("live", "--replay", sample, "--speed", "max")
     assert live.returncode == 0, live.stderr
-    counted = re.compile(r"[\d,]+ flows: .* unknown")
+    counted = re.compile(r"[\d,]+ flows: .* not named")
     (from_file,), (from_live,) = counted.findall(of_file), counted.findall(live.stderr)
     assert from_live == from_file
     assert not re.search(r"\b0 (app flows|background)", from_live)

@@ -79,6 +79,14 @@ def test_the_rate_is_what_came_since_rows_were_last_asked_for(batches):
     assert by_app(tally.rows(13.0))["irc"].rate == 0.0
 
 
+def test_an_app_has_the_name_that_its_records_have(batches):
+    tally = AppTally()
+    at = batches[0].schema.get_field_index("app_name")
+    names = pa.array(["Relay Chat", "Relay Chat", None])
+    tally.write(batches[0].set_column(at, "app_name", names))
+    assert {row.app: row.app_name for row in tally.rows(0.0)} == {"irc": "Relay Chat", None: None}
+
+
 def test_clients_are_told_apart_when_asked_for(batches):
     tally = AppTally()
     at = batches[0].schema.get_field_index("client_address")

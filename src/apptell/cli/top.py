@@ -312,7 +312,10 @@ class View:
                 f"{row.packets:,}",
             )
             by_title = dict(zip(_TITLES, numbers, strict=True))
-            cells = [row.app or row.service or "-", *(by_title[title] for title in shown)]
+            cells = [
+                row.app_name or row.app or row.service or "-",
+                *(by_title[title] for title in shown),
+            ]
             if not is_narrow:
                 cells.append(_bar(row.confidence))
             if self.per_client:

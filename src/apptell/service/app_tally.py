@@ -22,6 +22,7 @@ _COLUMNS: Final = (
     "part",
     "client_address",
     "app",
+    "app_name",
     "service",
     "confidence",
     "packets_to_server",
@@ -51,6 +52,8 @@ class Row:
     """The mean confidence of the flows; None without a model's verdicts."""
     service: str | None = None
     """The service, if no app is named; None if nothing is known."""
+    app_name: str | None = None
+    """The app's name; None if the catalogue does not list the app."""
 
 
 @dataclass(slots=True)
@@ -89,6 +92,7 @@ class AppTally:
         self._lock = threading.Lock()
         self._over: defaultdict[_Who, _Sum] = defaultdict(_Sum)
         self._open: dict[tuple[int, int], _Open] = {}
+        self._names: dict[str, str] = {}
         self._before: dict[_Who, int] = {}
         self._before_s: float | None = None
 
@@ -96,9 +100,11 @@ class AppTally:
         """Adds records."""
         values = zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True)
         with self._lock:
-            for event, connection, part, client, app, service, confidence, *counts in values:
+            for event, connection, part, client, app, name, service, confidence, *counts in values:
                 packets, n_bytes = sum(counts[:2]), sum(counts[2:])
                 who = (client, app, service if app is None else None)
+                if name:
+                    self._names[app] = name
                 flow = _Open(who, confidence, packets, n_bytes)
                 if event == END:
                     self._open.pop((connection, part), None)
@@ -140,7 +146,8 @@ class AppTally:
         identified: defaultdict[_Who, int] = defaultdict(int)
         for who, total in sums.items():
             key = who if per_client else (None, *who[1:])
-            row = rows.setdefault(key, Row(key[0], key[1], service=key[2]))
+            name = self._names.get(key[1]) if key[1] else None
+            row = rows.setdefault(key, Row(key[0], key[1], service=key[2], app_name=name))
             row.flows += total.flows
             row.open_flows += total.open_flows
             row.packets += total.packets
