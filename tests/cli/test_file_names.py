@@ -177,7 +177,9 @@ def test_groups_of_the_command_line_and_paths_in_reports_are_shown_like_those_of
     assert shown.endswith(r"od\xffd\xe9")
 
 
-@pytest.mark.parametrize("verb", [["identify"], ["flows"], ["catalogue", "check"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "verb", [["identify"], ["explain"], ["flows"], ["catalogue", "check"]], ids=" ".join
+)
 def test_a_capture_is_not_replaced_by_what_is_read_from_it(
     capture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: list[str]
 ) -> None:

@@ -19,6 +19,7 @@ from apptell.cli.filter_options import (
     selected_records,
 )
 from apptell.cli.notes import refuse_no_flows
+from apptell.cli.outputs import refuse_capture
 from apptell.cli.screen import command_line, note, on_terminal
 from apptell.cli.shared_options import (
     Captures,
@@ -133,6 +134,7 @@ def explain(
     from apptell.verdicts import check_threshold
 
     chosen = _form(form, output)
+    refuse_capture("--output", output, captures)
     check_threshold(threshold)
     check_flow(flow)
     rate = unknown_rate(unknown)
