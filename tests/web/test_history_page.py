@@ -92,6 +92,14 @@ def test_the_page_shows_the_sums_the_groups_and_the_flows(browser: Any, server: 
     ]
     assert len(texts(browser, "#flows tbody tr")) == 9
     assert texts(browser, "#legend li") == ["Zoom", "Signal", "Not named"]
+    assert texts(browser, "#tiles dd:nth-of-type(1)")[3] == "2"
+    widths, colours = browser.execute_script(
+        "return [[...document.querySelectorAll('#groups .fill')].map((e) => parseFloat(e.style.width)),"
+        "['#groups', '#legend'].map((at) => [...document.querySelectorAll(at + ' .dot')]"
+        ".map((e) => e.className))]"
+    )
+    assert sum(widths) == pytest.approx(100, abs=0.1)
+    assert colours[0] == colours[1]
     assert browser.execute_script("return document.querySelector('#chart canvas').width") > 300
     assert "18 records in 2 files" in browser.page_source
 
@@ -174,6 +182,7 @@ def test_a_flow_has_its_reason_its_traffic_and_its_record(browser: Any, server: 
         == "Zoom, because the model finds its packets most like those of Zoom."
     )
     assert texts(browser, "#evidence .decides .label") == ["Model"]
+    assert "not asked" in texts(browser, "#evidence li")[-1]
     assert "97 %" in texts(browser, "#probabilities .bar-row")[0]
     assert "50.0 kB in 4 packets" in browser.find_element("id", "traffic").text
     assert "1:flow6+/=" in texts(browser, "#record dd")
