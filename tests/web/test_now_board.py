@@ -47,6 +47,15 @@ def records(*rows: dict) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist(list(rows), LIVE_RECORD)
 
 
+def test_the_last_minutes_of_a_source_that_has_ended_stay(board: NowBoard, clock: Clock) -> None:
+    board.write(records(flow(1)))
+    before = board.view({})
+    assert before["flows"] == 1
+    board.end()
+    clock.now += 3600
+    assert board.view({}) == before
+
+
 def test_bytes_of_a_flow_are_counted_once_as_they_come(board: NowBoard, clock: Clock) -> None:
     end = flow(1)  # 1,001 bytes; its verdict had 300
     board.write(records(verdict_of(end)))

@@ -224,19 +224,17 @@ def _kind_of_service(record: _ROW) -> str:
     return (record["service_kind"] or "") if record["app"] is None else ""
 
 
+_CATEGORY: Final = Column(
+    "category", 12, lambda r: r["category"] or _kind_of_service(r), style=_app_style, spare=2
+)
+
 VERDICT_COLUMNS: Final[tuple[Column, ...]] = (
     Column("time (UTC)", 19, lambda r: _time(r["time"]), style=lambda _: "dim", short=_time_of_day),
     _CLIENT,
     Column("proto", 5, lambda r: r["protocol"], style=lambda _: "dim", spare=1),
     Column("server", 0, _server, is_whole=lambda r: not _server_name(r)),
     Column("app or service", 20, _app, style=_app_style),
-    Column(
-        "category",
-        12,
-        lambda r: r["category"] or _kind_of_service(r),
-        style=_app_style,
-        spare=2,
-    ),
+    _CATEGORY,
     Column("evidence", 8, lambda r: r["evidence"] or "", style=lambda _: "dim", spare=3),
     Column(
         "confidence",
@@ -301,13 +299,7 @@ SUMMARY_COLUMNS: Final[tuple[Column, ...]] = (
         lambda r: r["app_name"] or r["app"] or r["service"] or "-",
         style=_app_style,
     ),
-    Column(
-        "category",
-        12,
-        lambda r: r["category"] or _kind_of_service(r),
-        style=_app_style,
-        spare=1,
-    ),
+    _CATEGORY,
     Column("flows", 9, lambda r: f"{r['flows']:,}", right=True),
     Column("packets", 11, lambda r: f"{r['packets']:,}", right=True),
     Column("bytes", 10, lambda r: human_bytes(r["bytes"]), right=True),

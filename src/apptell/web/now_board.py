@@ -140,6 +140,11 @@ class NowBoard:
             "latest": latest[:_LISTED],
         }
 
+    def end(self) -> None:
+        """Stops the time of the board: the last minutes of a source that has ended stay."""
+        at = self._clock()
+        self._clock = lambda: at
+
     def _now(self) -> int:
         """The number of the present step."""
         return int(self._clock()) // STEP_S

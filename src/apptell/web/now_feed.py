@@ -85,6 +85,7 @@ class NowFeed:
         except (ApptellError, OSError) as error:
             self.fault = str(error)
             self._say(self.fault)
+        self._board.end()
         self.has_ended = True
 
     def _watch(self) -> None:

@@ -286,7 +286,7 @@ def _app(text: str, *, has_package: bool) -> tuple[str, str | None]:
 
 def _time_ns(text: str) -> int:
     """Epoch milliseconds, or ISO 8601 with zone, as ns since 1970 UTC."""
-    text = fields.ascii_digits(text.strip())
+    text = text.strip()
     if _MILLISECONDS.fullmatch(text):
         return fields.milliseconds_ns(text)
     return fields.iso_ns(text)
