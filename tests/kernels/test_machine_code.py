@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 
+import numpy as np
 import pytest
 
-from apptell.kernels.machine_code import IS_POSSIBLE
+from apptell.kernels.machine_code import IS_POSSIBLE, Held
 
 from .test_compiled import Install
 
@@ -245,3 +248,12 @@ def test_a_working_directory_that_may_not_be_looked_into_does_no_harm(several, t
         "except PermissionError: print(int(compiled._is_usual()))\n"
     )
     assert told(several, program) == 1
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda held: pickle.loads(pickle.dumps(held))])
+def test_a_copy_of_held_arguments_has_the_addresses_of_its_own_arrays(copied):
+    held = Held((np.arange(5), 7))
+    other = copied(held)
+    assert other.key == held.key
+    assert other.slots == [id(other.values[0]), 7]
+    assert other.values[0] is not held.values[0]

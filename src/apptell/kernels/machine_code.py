@@ -64,6 +64,10 @@ class Held:
         if not flatten((values,), self.key, self.slots):
             raise TypeError(f"{type(values).__name__} has values that kernels do not take")
 
+    def __reduce__(self) -> tuple[type[Held], tuple[tuple[Any, ...]]]:
+        """A copy looks at its own arrays: the slots hold addresses."""
+        return Held, (self.values,)
+
 
 def flatten(values: tuple[Any, ...], key: list[Any], slots: list[int]) -> bool:
     """Appends what the types of arguments are, and the slots of their values.
