@@ -13,7 +13,7 @@ import pytest
 
 import apptell
 from tests.history.rows import flow, verdict_of
-from tests.web.conftest import Running, resize, scheme
+from tests.web.conftest import Running, resize, scheme, wait_for
 from tests.web.test_history_page import HOSTILE, faults, texts, wait
 from tests.web.test_now_board import records
 
@@ -45,9 +45,7 @@ def feed(folder: Path) -> Iterator[NowFeed]:
     )
     options = LiveOptions(flows, evidence=deciders.evidence)
     with open_feed("sample", [ReplaySource(SAMPLE)], None, options, folder, print) as found:
-        until = time.monotonic() + 120
-        while not found.has_ended and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_for(lambda: found.has_ended)
         yield found
 
 
